@@ -1,0 +1,85 @@
+"""Pixel diffusion: the DDPM teacher and its few-step students, one network under different training.
+
+Sources: Ho et al. 2020 (DDPM); Song et al. 2021 (DDIM); Salimans & Ho 2022 (v-prediction, progressive distillation); Song
+et al. 2023 (consistency distillation).
+"""
+
+from __future__ import annotations
+
+from zoo.family import Checkpoint, Family, Recipe
+from zoo.graph import BATCH, Graph, TensorSpec
+from zoo.networks.unet import UNet, UNetConfig
+from zoo.request import GeneratorSpec, Sampling
+
+
+def denoiser_graph(module: UNet, checkpoint: Checkpoint) -> Graph:
+    """The `denoiser` of a U-Net: `F(x, c_noise, class_ids)`."""
+    latent = (BATCH, *checkpoint.spec.latent_shape)
+    inputs = (
+        TensorSpec("x", "float32", latent),
+        TensorSpec("c_noise", "float32", (BATCH,)),
+        TensorSpec("class_ids", "int64", (BATCH,)),
+    )
+    return Graph("denoiser", module, inputs, (TensorSpec("F", "float32", latent),))
+
+
+def graphs(module: UNet, checkpoint: Checkpoint) -> tuple[Graph, ...]:
+    return (denoiser_graph(module, checkpoint),)
+
+
+def _spec(name: str, sampling: Sampling) -> GeneratorSpec:
+    return GeneratorSpec(name, "diffusion", (1, 32, 32), (32, 32, 1), 10, sampling)
+
+
+def _student(steps: int, teacher: str, substeps: int, images: int, minutes: float) -> Checkpoint:
+    """A progressive-distillation student of `steps` steps, each worth `substeps` DDIM steps of its teacher."""
+    return Checkpoint(
+        spec=_spec(f"ddpm-pd{steps}", Sampling(samplers=("ddim",), num_steps=steps, steps=(steps,))),
+        config=UNetConfig(),
+        recipe=Recipe(
+            "progressive_distillation",
+            images=images,
+            batch_size=64,
+            learning_rate=3e-4,
+            ema_images=10_000,
+            seed=steps,
+            options={"steps": steps, "substeps": substeps},
+            minutes=minutes,
+        ),
+        teacher=teacher,
+        paper="Salimans & Ho 2022, arXiv:2202.00512",
+        description=f"Progressive distillation to {steps} step{'s' if steps > 1 else ''}.",
+    )
+
+
+CHECKPOINTS = (
+    Checkpoint(
+        spec=_spec("ddpm", Sampling(num_steps=50, max_guidance_scale=8.0)),
+        config=UNetConfig(),
+        recipe=Recipe("diffusion", images=640_000, learning_rate=1.5e-3, minutes=60.0, options={"class_dropout": 0.1}),
+        paper="Ho et al. 2020, arXiv:2006.11239",
+        description="The diffusion teacher: v-prediction on the cosine schedule, class-conditional with guidance.",
+    ),
+    _student(4, "ddpm", substeps=6, images=100_000, minutes=20.0),
+    _student(2, "ddpm-pd4", substeps=2, images=100_000, minutes=15.0),
+    _student(1, "ddpm-pd2", substeps=2, images=100_000, minutes=15.0),
+    Checkpoint(
+        spec=_spec("ddpm-cd", Sampling(samplers=("consistency",), num_steps=2, steps=(1, 2, 3, 4))),
+        config=UNetConfig(),
+        recipe=Recipe(
+            "consistency_distillation",
+            images=150_000,
+            batch_size=64,
+            learning_rate=3e-4,
+            ema_images=10_000,
+            seed=5,
+            options={"grid": 32},
+            minutes=20.0,
+        ),
+        teacher="ddpm",
+        paper="Song et al. 2023, arXiv:2303.01469",
+        description="Consistency distillation: any point of a trajectory maps to its end, in one or two steps.",
+    ),
+)
+
+FAMILY = Family(build=UNet, graphs=graphs, checkpoints=CHECKPOINTS)

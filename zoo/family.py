@@ -1,0 +1,57 @@
+"""A family turns a checkpoint into named graphs; this is all that the rest of genzoo knows about it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from zoo.graph import Graph
+from zoo.request import GeneratorSpec
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a checkpoint was trained: the kind of training is a file in `zoo/training/`, with `options` of its own."""
+
+    kind: str
+    images: int  # training images seen
+    batch_size: int = 128
+    learning_rate: float = 1e-3
+    ema_images: int = 50_000  # the half-life of the weights' moving average
+    seed: int = 0
+    options: Any = field(default_factory=dict)  # plain JSON values
+    minutes: float = 0.0  # the budget on two cores
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One table entry of the zoo: a config with a name, a licence and an origin. Its weights are a file beside a card."""
+
+    spec: GeneratorSpec
+    config: Any  # the family's own frozen dataclass
+    recipe: Recipe | None = None
+    dataset: str = "fashion_mnist"
+    licence: str = "apache-2.0"
+    paper: str = ""
+    teacher: str | None = None  # the checkpoint from which it was distilled, or whose first stage it uses
+    description: str = ""
+
+    @property
+    def name(self) -> str:
+        return self.spec.name
+
+
+@dataclass(frozen=True)
+class Family:
+    """The whole interface of a family.
+
+    `build` makes the network, a `torch.nn.Module`, from a config. `graphs` names its exportable parts in the order in which
+    data flows: either one `generator` that takes the inputs of `GeneratorSpec.inputs` and gives its outputs, or a
+    `denoiser` (`x`, `c_noise`, `class_ids`; -> `F`) and, where latents are not pixels, a `decoder` (`latents` -> `pixels`
+    in [-1, 1]).
+    """
+
+    build: Callable[[Any], Any]
+    graphs: Callable[[Any, Checkpoint], tuple[Graph, ...]]
+    checkpoints: tuple[Checkpoint, ...]

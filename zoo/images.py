@@ -1,0 +1,19 @@
+"""Pixels: between float (N, C, H, W) in [-1, 1] inside the networks and uint8 (N, H, W, C) in [0, 255] outside."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+
+def to_pixels(images: np.ndarray) -> np.ndarray:
+    """uint8 NHWC [0, 255] -> float32 NCHW [-1, 1]."""
+    return np.ascontiguousarray(images.transpose(0, 3, 1, 2), np.float32) / 127.5 - 1.0
+
+
+def to_images(pixels: Any) -> Any:
+    """Torch float NCHW [-1, 1] -> uint8 NHWC [0, 255], as the last operations of every exported graph do it."""
+    import torch
+
+    return (pixels * 127.5 + 127.5).clamp(0.0, 255.0).round().permute(0, 2, 3, 1).to(torch.uint8)

@@ -1,0 +1,156 @@
+"""The U-Net of every diffusion checkpoint here: v-prediction or any other dialect, pixels or latents.
+
+It knows neither schedules nor samplers: it maps a scaled input, a noise level and a class to a tensor of the
+input's shape, and the columns of a sampler's table say what that tensor means.
+
+Shapes: B batch, C channels, H height, W width, E embedding width.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True)
+class UNetConfig:
+    """Width, depth and conditions of a `UNet`; `channels[i]` is the width at `size / patch / 2**i`.
+
+    There is one attention, at the lowest resolution.
+    """
+
+    image_channels: int = 1
+    patch: int = 2
+    channels: tuple[int, ...] = (32, 64, 128)
+    blocks: int = 1
+    embedding: int = 128
+    num_classes: int = 10
+    groups: int = 8
+
+
+class NoiseEmbedding(nn.Module):
+    """Fourier features of the noise level, computed in float32 whatever the network's precision."""
+
+    frequencies: Tensor
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        frequencies = torch.logspace(0.0, 2.0, width // 2, dtype=torch.float64) * math.pi / 2
+        self.register_buffer("frequencies", frequencies.float(), persistent=False)
+
+    def forward(self, c_noise: Tensor) -> Tensor:  # (B,) -> (B, width)
+        phase = c_noise.float()[:, None] * self.frequencies.float()
+        return torch.cat([phase.cos(), phase.sin()], dim=1)
+
+
+class ResidualBlock(nn.Module):
+    """Two normalized convolutions with the condition as a scale and a shift between them (Dhariwal & Nichol 2021)."""
+
+    def __init__(self, width_in: int, width: int, groups: int) -> None:
+        super().__init__()
+        self.norm1 = nn.GroupNorm(groups, width_in)
+        self.conv1 = nn.Conv2d(width_in, width, 3, padding=1)
+        self.norm2 = nn.GroupNorm(groups, width, affine=False)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1)
+        self.skip = nn.Conv2d(width_in, width, 1) if width_in != width else nn.Identity()
+        nn.init.zeros_(self.conv2.weight)
+
+    def forward(self, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:  # (B, C, H, W), 2 x (B, C', 1, 1)
+        h = self.conv1(F.silu(self.norm1(x)))
+        h = self.norm2(h) * scale + shift
+        return self.skip(x) + self.conv2(F.silu(h))
+
+
+class Attention(nn.Module):
+    """Self-attention over the positions of one feature map, four-dimensional so that runtimes fuse it."""
+
+    def __init__(self, width: int, groups: int, heads: int = 4) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm = nn.GroupNorm(groups, width)
+        self.qkv = nn.Conv2d(width, 3 * width, 1)
+        self.out = nn.Conv2d(width, width, 1)
+        nn.init.zeros_(self.out.weight)
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W)
+        _, c, h, w = x.shape
+        qkv = self.qkv(self.norm(x)).reshape(-1, 3, self.heads, c // self.heads, h * w).transpose(3, 4)
+        q, k, v = qkv.unbind(1)  # (B, heads, H W, C / heads)
+        y = F.scaled_dot_product_attention(q, k, v).transpose(2, 3).reshape(-1, c, h, w)
+        return x + self.out(y)
+
+
+class UNet(nn.Module):
+    """`forward(x, c_noise, class_ids)`: (B, C, H, W), (B,), (B,) int64 -> (B, C, H, W).
+
+    Class `num_classes` is the null class of classifier-free guidance (Ho & Salimans 2022).
+    """
+
+    def __init__(self, config: UNetConfig) -> None:
+        super().__init__()
+        width, patch = config.channels[0], config.patch
+        self.noise_embedding = NoiseEmbedding(config.embedding)
+        self.class_embedding = nn.Embedding(config.num_classes + 1, config.embedding)
+        self.embed = nn.Sequential(nn.Linear(config.embedding, config.embedding), nn.SiLU())
+        self.patchify = nn.Conv2d(config.image_channels, width, patch + 2, stride=patch, padding=1)
+
+        blocks: list[ResidualBlock] = []
+        self.downs, self.ups = nn.ModuleList(), nn.ModuleList()
+        skips = [width]
+        for level, channels in enumerate(config.channels):
+            if level:
+                self.downs.append(nn.Conv2d(width, channels, 3, stride=2, padding=1))
+                skips.append(channels)
+            blocks += [ResidualBlock(channels, channels, config.groups) for _ in range(config.blocks)]
+            skips += [channels] * config.blocks
+            width = channels
+        self.attention = Attention(width, config.groups)
+        for level, channels in reversed(list(enumerate(config.channels))):
+            for _ in range(config.blocks + 1):
+                blocks.append(ResidualBlock(width + skips.pop(), channels, config.groups))
+                width = channels
+            if level:
+                width = config.channels[level - 1]
+                self.ups.append(nn.Conv2d(channels, width, 3, padding=1))
+        self.blocks = nn.ModuleList(blocks)
+        self.widths = [b.conv1.out_channels for b in blocks]
+        # One matrix product makes the scale and the shift of every block.
+        self.modulation = nn.Linear(config.embedding, 2 * sum(self.widths))
+        self.norm_out = nn.GroupNorm(config.groups, width)
+        self.unpatchify = nn.ConvTranspose2d(width, config.image_channels, patch + 2, stride=patch, padding=1)
+        self.levels, self.depth = len(config.channels), config.blocks
+        nn.init.zeros_(self.unpatchify.weight)
+        nn.init.normal_(self.class_embedding.weight, std=0.5)
+
+    def forward(self, x: Tensor, c_noise: Tensor, class_ids: Tensor) -> Tensor:
+        dtype = self.patchify.weight.dtype
+        embedding = self.noise_embedding(c_noise).to(dtype) + self.class_embedding(class_ids)
+        modulation = self.modulation(self.embed(embedding))[:, :, None, None]
+        scales, shifts = modulation.chunk(2, dim=1)
+        blocks = iter(zip(self.blocks, (scales + 1).split(self.widths, 1), shifts.split(self.widths, 1), strict=True))
+
+        def run_block(h: Tensor) -> Tensor:
+            block, scale, shift = next(blocks)
+            return cast(Tensor, block(h, scale, shift))
+
+        h = self.patchify(x.to(dtype))
+        skips = [h]
+        for level in range(self.levels):
+            if level:
+                h = self.downs[level - 1](h)
+                skips.append(h)
+            for _ in range(self.depth):
+                h = run_block(h)
+                skips.append(h)
+        h = self.attention(h)
+        for level in reversed(range(self.levels)):
+            for _ in range(self.depth + 1):
+                h = run_block(torch.cat([h, skips.pop()], dim=1))
+            if level:
+                h = self.ups[self.levels - 1 - level](F.interpolate(h, scale_factor=2.0, mode="nearest"))
+        return self.unpatchify(F.silu(self.norm_out(h))).to(x.dtype)

@@ -1,0 +1,173 @@
+"""One contract for every generator: `(seeds, class_ids, num_steps, guidance_scale) -> images, uint8 NHWC`.
+
+`GeneratorSpec` is the part of a checkpoint that a host needs in order to ask for images: plain data, stored in every bundle's
+manifest, without torch. `feeds` turns a request into the tensors of an exported graph, the same for every runtime.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from zoo import noise, samplers, schedules
+from zoo.graph import BATCH, TensorSpec
+from zoo.parameterization import PARAMETERIZATIONS
+
+MAX_STEPS = 1000
+
+
+class RequestError(ValueError):
+    """A request that this generator cannot fulfil; the message says what was seen and what is possible."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a denoiser is sampled: its dialect, its grid of noise levels, and its defaults."""
+
+    parameterization: str = "v"
+    schedule: str = "cosine"
+    samplers: tuple[str, ...] = ("ddim", "ddpm", "heun", "dpmpp_2m")  # the first is the default
+    num_steps: int = 50
+    steps: tuple[int, ...] = ()  # the only numbers of steps it was trained for; empty: any
+    max_guidance_scale: float = 1.0  # 1: classifier-free guidance was not trained
+
+
+@dataclass(frozen=True)
+class GeneratorSpec:
+    """What a generator takes and gives. `latent_shape` is one draw of noise, channels first; `image_shape` is HWC."""
+
+    name: str
+    family: str
+    latent_shape: tuple[int, ...]
+    image_shape: tuple[int, int, int]
+    num_classes: int
+    sampling: Sampling | None = None
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> GeneratorSpec:
+        """The inverse of `dataclasses.asdict` after a trip through JSON."""
+        sampling = data["sampling"]
+        if sampling is not None:
+            sampling = Sampling(
+                **{**sampling, "samplers": tuple(sampling["samplers"]), "steps": tuple(sampling["steps"])}
+            )
+        height, width, channels = data["image_shape"]
+        return cls(
+            name=data["name"],
+            family=data["family"],
+            latent_shape=tuple(data["latent_shape"]),
+            image_shape=(height, width, channels),
+            num_classes=data["num_classes"],
+            sampling=sampling,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """The inputs of the graph that makes images from one request, batch first."""
+        specs = [TensorSpec("noise", "float32", (BATCH, "draws", *self.latent_shape))]
+        if self.sampling is None:
+            specs[0] = TensorSpec("noise", "float32", (BATCH, 1, *self.latent_shape))
+        if self.num_classes:
+            conditions: int | str = "conditions" if self.sampling else 1
+            specs.append(TensorSpec("class_ids", "int64", (BATCH, conditions)))
+            if self.sampling:
+                specs.append(TensorSpec("guidance_weights", "float32", (BATCH, conditions)))
+        if self.sampling:
+            specs.append(TensorSpec("table", "float32", (BATCH, "rows", len(samplers.COLUMNS))))
+        return tuple(specs)
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        return (TensorSpec("images", "uint8", (BATCH, *self.image_shape)),)
+
+
+@dataclass(frozen=True)
+class SampleRequest:
+    """Images asked for; None takes the generator's default. `class_ids` is one class for each seed, or None to cycle."""
+
+    seeds: tuple[int, ...]
+    class_ids: tuple[int, ...] | None = None
+    num_steps: int | None = None
+    sampler: str | None = None
+    guidance_scale: float = 1.0
+
+
+def nearest(name: str, choices: Iterable[str]) -> str:
+    """A clause that names the choices nearest to a mistaken `name`, or all of them."""
+    choices = sorted(choices)
+    close = difflib.get_close_matches(name, choices, n=3, cutoff=0.5)
+    return f"did you mean {' or '.join(close)}?" if close else f"choose one of {', '.join(choices)}"
+
+
+def table(spec: GeneratorSpec, num_steps: int | None = None, sampler: str | None = None) -> np.ndarray | None:
+    """The sampler's table for a request, float64 (NFE, columns); None for a one-shot generator. Raises RequestError."""
+    if spec.sampling is None:
+        if num_steps not in (None, 1) or sampler is not None:
+            raise RequestError(f"{spec.name} makes its images in one call: it takes neither steps nor a sampler")
+        return None
+    num_steps = spec.sampling.num_steps if num_steps is None else num_steps
+    sampler = spec.sampling.samplers[0] if sampler is None else sampler
+    if sampler not in spec.sampling.samplers:
+        raise RequestError(f"{spec.name} has no sampler {sampler!r}: {nearest(sampler, spec.sampling.samplers)}")
+    if not 1 <= num_steps <= MAX_STEPS:
+        raise RequestError(f"num_steps {num_steps} is outside 1 to {MAX_STEPS}")
+    if spec.sampling.steps and num_steps not in spec.sampling.steps:
+        allowed = ", ".join(map(str, spec.sampling.steps))
+        raise RequestError(f"{spec.name} was trained for {allowed} steps, not {num_steps}")
+    sigmas = schedules.SCHEDULES[spec.sampling.schedule](num_steps)
+    return samplers.sampler_table(
+        samplers.SAMPLERS[sampler], sigmas, PARAMETERIZATIONS[spec.sampling.parameterization]
+    )
+
+
+def nfe(spec: GeneratorSpec, request: SampleRequest) -> int:
+    """Network calls for one image of `request`: a table's rows, twice that under guidance."""
+    rows = table(spec, request.num_steps, request.sampler)
+    return (1 if rows is None else len(rows)) * (1 if request.guidance_scale == 1.0 else 2)
+
+
+def feeds(spec: GeneratorSpec, request: SampleRequest) -> dict[str, np.ndarray]:
+    """The tensors that `spec.inputs` declares, for one batch. Raises RequestError."""
+    rows = table(spec, request.num_steps, request.sampler)
+    batch = len(request.seeds)
+    draws = len(rows) if rows is not None and samplers.is_stochastic(rows) else 1
+    tensors = {"noise": noise.normal(request.seeds, (draws, *spec.latent_shape))}
+    if spec.num_classes:
+        tensors |= _conditions(spec, request)
+    elif request.class_ids is not None:
+        raise RequestError(f"{spec.name} is unconditional: it takes no class")
+    if rows is not None:
+        tensors["table"] = np.broadcast_to(rows.astype(np.float32), (batch, *rows.shape)).copy()
+    return tensors
+
+
+def _conditions(spec: GeneratorSpec, request: SampleRequest) -> dict[str, np.ndarray]:
+    """Classes, and the weights by which a guided estimate combines them (Ho & Salimans 2022, equation 6)."""
+    batch = len(request.seeds)
+    class_ids = request.class_ids
+    if class_ids is None:
+        class_ids = tuple(int(seed) % spec.num_classes for seed in request.seeds)
+    if len(class_ids) != batch:
+        raise RequestError(f"{len(class_ids)} class ids for {batch} seeds: give one for each")
+    for class_id in class_ids:
+        if not 0 <= class_id < spec.num_classes:
+            raise RequestError(f"class {class_id} is outside 0 to {spec.num_classes - 1} of {spec.name}")
+    scale = request.guidance_scale
+    limit = spec.sampling.max_guidance_scale if spec.sampling else 1.0
+    if not (scale == 1.0 or 0.0 <= scale <= limit):
+        wanted = f"between 0 and {limit:g}" if limit > 1.0 else "1, it was not trained for guidance"
+        raise RequestError(f"guidance_scale {scale:g} for {spec.name}: must be {wanted}")
+    ids = np.array(class_ids, np.int64)[:, None]
+    weights = np.ones((batch, 1), np.float32)
+    if scale != 1.0:
+        ids = np.concatenate([ids, np.full_like(ids, spec.num_classes)], axis=1)
+        weights = np.tile(np.array([scale, 1.0 - scale], np.float32), (batch, 1))
+    return {"class_ids": ids, "guidance_weights": weights} if spec.sampling else {"class_ids": ids}

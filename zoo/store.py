@@ -1,0 +1,149 @@
+"""Checkpoints on disk: a folder each, laid out as a Hugging Face model repository, every weight checked by digest.
+
+    zoo/checkpoints/<name>/
+        model.safetensors   the weights, float16
+        config.json         what they are: family, architecture, sha256, training record, measured quality
+        README.md           the card
+
+The folders in the tree come first; anything derived (float32 copies, bundles, training states) lives below `home()`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from zoo.family import Checkpoint
+
+TREE = Path(__file__).parent / "checkpoints"
+HOME_VARIABLE = "GENZOO_HOME"
+MAX_HEADER_BYTES = 1 << 20
+
+
+class StoreError(Exception):
+    """A checkpoint is missing, truncated or altered; the message says which file, and what to do."""
+
+
+def home() -> Path:
+    """Where genzoo keeps what it derives: $GENZOO_HOME, or a folder in the user's cache."""
+    default = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "genzoo"
+    return Path(os.environ.get(HOME_VARIABLE) or default)
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path` that takes its name once the block ends well, and is removed otherwise."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(descriptor)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, data: Any) -> None:
+    with atomic(path) as temporary:
+        temporary.write_text(json.dumps(data, indent=2) + "\n")
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def directory(name: str) -> Path:
+    return TREE / name
+
+
+def config(name: str) -> dict[str, Any]:
+    """The `config.json` of a checkpoint. Raises StoreError."""
+    path = directory(name) / "config.json"
+    try:
+        found: dict[str, Any] = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{name}: {path} could not be read ({error}); `genzoo train {name}` makes it") from error
+    return found
+
+
+def verified_weights(name: str) -> Path:
+    """The weights file of a checkpoint, once its bytes match the recorded digest. Raises StoreError."""
+    expected = config(name)["weights"]
+    path = directory(name) / "model.safetensors"
+    if not path.is_file() or path.is_symlink():
+        raise StoreError(f"{name}: {path} is missing or not a plain file; restore it or `genzoo train {name}`")
+    if path.stat().st_size != expected["bytes"]:
+        raise StoreError(
+            f"{name}: {path} has {path.stat().st_size} bytes, expected {expected['bytes']}; it is truncated or "
+            "altered, restore it from the repository"
+        )
+    digest = sha256(path)
+    if digest != expected["sha256"]:
+        raise StoreError(
+            f"{name}: {path} has sha256 {digest[:12]}, expected {expected['sha256'][:12]}; it was altered, restore "
+            "it from the repository"
+        )
+    return path
+
+
+def load_tensors(name: str) -> dict[str, np.ndarray]:
+    """Verified weights as float32 arrays (integers stay as they are). Raises StoreError."""
+    from safetensors.numpy import load_file
+
+    tensors = load_file(verified_weights(name))
+    return {key: value.astype(np.float32) if value.dtype.kind == "f" else value for key, value in tensors.items()}
+
+
+def load_module(checkpoint: Checkpoint) -> Any:
+    """The network of a checkpoint with its weights, in evaluation mode. Raises StoreError."""
+    import torch
+
+    from zoo import registry
+
+    module = registry.family(checkpoint.spec.family).build(checkpoint.config)
+    state = {key: torch.from_numpy(value) for key, value in load_tensors(checkpoint.name).items()}
+    module.load_state_dict(state, strict=True)
+    return module.eval().requires_grad_(False)
+
+
+def save(checkpoint: Checkpoint, state: Mapping[str, Any], training: Mapping[str, Any]) -> Path:
+    """Publish trained weights (name -> torch tensor) into the tree, in float16: the folder's path."""
+    from safetensors.torch import save_file
+
+    folder = directory(checkpoint.name)
+    tensors = {k: (v.half() if v.is_floating_point() else v).contiguous().cpu() for k, v in state.items()}
+    with atomic(folder / "model.safetensors") as temporary:
+        save_file(tensors, temporary, metadata={"format": "pt"})
+    weights = folder / "model.safetensors"
+    record = {
+        **checkpoint.spec.to_json(),
+        "architecture": dataclasses.asdict(checkpoint.config),
+        "parameters": sum(tensor.numel() for tensor in tensors.values()),
+        "dataset": checkpoint.dataset,
+        "licence": checkpoint.licence,
+        "paper": checkpoint.paper,
+        "teacher": checkpoint.teacher and {"name": checkpoint.teacher, "sha256": _digest(checkpoint.teacher)},
+        "weights": {"sha256": sha256(weights), "bytes": weights.stat().st_size, "dtype": "float16"},
+        "recipe": dataclasses.asdict(checkpoint.recipe) if checkpoint.recipe else None,
+        "training": dict(training),
+    }
+    write_json(folder / "config.json", record)
+    return folder
+
+
+def _digest(name: str) -> str:
+    return str(config(name)["weights"]["sha256"])

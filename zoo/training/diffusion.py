@@ -1,0 +1,82 @@
+"""Denoising diffusion: predict F at a random noise level, classes dropped at times for guidance without a classifier."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from zoo import registry, schedules
+from zoo.family import Checkpoint, Recipe
+from zoo.parameterization import PARAMETERIZATIONS, Parameterization
+from zoo.training.loop import autocast
+
+
+def adam(module: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    return torch.optim.Adam(module.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.99))
+
+
+def columns(parameterization: Parameterization, sigma: Tensor) -> tuple[Tensor, ...]:
+    """(c_in, c_skip, c_out, c_noise) of (B,) sigmas, float32, the first three shaped for (B, C, H, W)."""
+    levels = parameterization(sigma.double().cpu().numpy())
+    c_in, c_skip, c_out, c_noise = (torch.from_numpy(np.asarray(c)).float().to(sigma.device) for c in levels)
+    return c_in[:, None, None, None], c_skip[:, None, None, None], c_out[:, None, None, None], c_noise
+
+
+class Denoiser:
+    """`D(x, sigma)` of a network and its dialect, under autocast."""
+
+    def __init__(self, network: nn.Module, parameterization: str, device: torch.device) -> None:
+        self.network, self.device = network, device
+        self.parameterization = PARAMETERIZATIONS[parameterization]
+
+    def __call__(self, x: Tensor, sigma: Tensor, class_ids: Tensor) -> Tensor:
+        c_in, c_skip, c_out, c_noise = columns(self.parameterization, sigma)
+        with autocast(self.device):
+            output = self.network(c_in * x, c_noise, class_ids)
+        return c_skip * x + c_out * output.float()
+
+
+def uniform_times(batch: int, device: torch.device) -> Tensor:
+    """(B,) times that cover [0, t_max] evenly: one random offset for a whole batch (Kingma et al. 2021)."""
+    t_max = float(schedules.cosine_time(np.float64(schedules.SIGMA_MAX)))
+    return t_max * ((torch.rand(1, device=device) + torch.arange(batch, device=device) / batch) % 1.0)
+
+
+class DiffusionObjective:
+    def __init__(self, checkpoint: Checkpoint, device: torch.device) -> None:
+        recipe, sampling = checkpoint.recipe, checkpoint.spec.sampling
+        assert recipe is not None and sampling is not None
+        self.device = device
+        self.model = registry.family(checkpoint.spec.family).build(checkpoint.config).to(device).train()
+        self.modules = {"model": self.model}
+        self.optimizers = {"model": adam(self.model, recipe)}
+        self.class_dropout = float(recipe.options["class_dropout"])
+        self.num_classes = checkpoint.spec.num_classes
+        self.parameterization = PARAMETERIZATIONS[sampling.parameterization]
+
+    def encode(self, pixels: Tensor) -> Tensor:
+        """What is diffused: the pixels themselves."""
+        return pixels
+
+    def step(self, pixels: Tensor, class_ids: Tensor, progress: float) -> dict[str, Tensor]:
+        x0 = self.encode(pixels)
+        sigma = torch.tan(0.5 * torch.pi * uniform_times(len(x0), self.device).double()).float().clamp(min=1e-4)
+        noise = torch.randn_like(x0)
+        c_in, c_skip, c_out, c_noise = columns(self.parameterization, sigma)
+        x = x0 + sigma[:, None, None, None] * noise
+        target = (x0 - c_skip * x) / c_out
+        dropped = torch.rand(len(x0), device=self.device) < self.class_dropout
+        with autocast(self.device):
+            output = self.model(c_in * x, c_noise, class_ids.masked_fill(dropped, self.num_classes))
+        loss = (output.float() - target).square().mean()
+        optimizer = self.optimizers["model"]
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        optimizer.step()
+        return {"loss": loss.detach()}
+
+
+def objective(checkpoint: Checkpoint, device: torch.device) -> DiffusionObjective:
+    return DiffusionObjective(checkpoint, device)

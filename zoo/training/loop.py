@@ -1,0 +1,217 @@
+"""The loop that every recipe shares: batches, learning rate, moving average, progress, resume.
+
+What a kind of training does with a batch is its `Objective`. The order of the data and every random draw follow from the
+recipe's seed and the step alone, so an interrupted run that resumes sees what an uninterrupted one would have seen.
+"""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import json
+import os
+import platform
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from zoo import store
+from zoo.datasets import fashion_mnist
+from zoo.family import Checkpoint, Recipe
+from zoo.images import to_pixels
+
+SAVE_SECONDS = 60.0
+WARM_UP = 0.02  # of the run
+CURVE_POINTS = 100
+
+
+class Objective(Protocol):
+    """One kind of training.
+
+    `model` is what is published, as its moving average; `modules` is everything with state (with `model` in it).
+    """
+
+    model: nn.Module
+    modules: dict[str, nn.Module]
+    optimizers: dict[str, torch.optim.Optimizer]
+
+    def step(self, pixels: Tensor, class_ids: Tensor, progress: float) -> dict[str, Tensor]:
+        """One update from (B, C, H, W) in [-1, 1] and (B,) int64; the losses to plot."""
+
+
+def autocast(device: torch.device) -> torch.autocast:
+    return torch.autocast(device.type, torch.bfloat16)
+
+
+def batches(recipe: Recipe, images: int, size: int, start: int) -> Iterator[tuple[int, np.ndarray]]:
+    """(step, indices) of a run over `size` examples, from `start` images on; every epoch is a new permutation."""
+    order, epoch = np.empty(0, np.int64), -1
+    for step in range(start // recipe.batch_size, images // recipe.batch_size):
+        positions = np.arange(step * recipe.batch_size, (step + 1) * recipe.batch_size)
+        picked = np.empty(recipe.batch_size, np.int64)
+        for wanted in np.unique(positions // size):
+            if wanted != epoch:
+                order, epoch = np.random.default_rng([recipe.seed, int(wanted)]).permutation(size), int(wanted)
+            inside = positions // size == wanted
+            picked[inside] = order[positions[inside] % size]
+        yield step, picked
+
+
+def train(checkpoint: Checkpoint, *, images: int | None = None, source: str | None = None, device: str = "") -> Path:
+    """Train `checkpoint` by its recipe and publish the average of its weights into the tree; the folder's path.
+
+    `images` shortens or lengthens the run. A run that was interrupted resumes from its last saved state.
+    """
+    recipe = checkpoint.recipe
+    if recipe is None:
+        raise ValueError(f"{checkpoint.name} has no recipe: it cannot be trained here")
+    images = images or recipe.images
+    where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    data, labels = fashion_mnist.load("train", source)
+    torch.manual_seed(recipe.seed)
+    objective: Objective = importlib.import_module(f"zoo.training.{recipe.kind}").objective(checkpoint, where)
+    run = _Run(checkpoint.name, recipe, images, objective)
+    run.resume()
+    pixels_of, labels_of = torch.from_numpy(to_pixels(data)).to(where), torch.from_numpy(labels).to(where)
+    with _progress_bar(checkpoint.name, images, run.seen) as advance:
+        for step, indices in batches(recipe, images, len(data), run.seen):
+            torch.manual_seed((recipe.seed << 32) + step)
+            picked = torch.from_numpy(indices).to(where)
+            run.step(pixels_of[picked], labels_of[picked])
+            advance(recipe.batch_size, run.last)
+    return store.save(checkpoint, run.average.state_dict(), run.record(where))
+
+
+class _Run:
+    """The state of one run: what is saved, resumed and at last published."""
+
+    def __init__(self, name: str, recipe: Recipe, images: int, objective: Objective) -> None:
+        self.recipe, self.images, self.objective = recipe, images, objective
+        self.average = copy.deepcopy(objective.model).eval().requires_grad_(False)
+        self.path = store.home() / "training" / name / "state.safetensors"
+        self.seen, self.seconds, self.saved_at = 0, 0.0, time.monotonic()
+        self.curves: list[dict[str, float]] = []
+        self.sums: dict[str, float] = {}
+        self.count = 0
+        self.last: dict[str, float] = {}
+        self.learning_rates = {key: opt.param_groups[0]["lr"] for key, opt in objective.optimizers.items()}
+
+    def step(self, pixels: Tensor, class_ids: Tensor) -> None:
+        began = time.monotonic()
+        progress = self.seen / self.images
+        factor = min(1.0, progress / WARM_UP + 1e-3)
+        if self.recipe.options.get("decay", True):
+            factor *= 0.5 * (1.0 + np.cos(np.pi * progress))
+        for key, optimizer in self.objective.optimizers.items():
+            for group in optimizer.param_groups:
+                group["lr"] = self.learning_rates[key] * factor
+        losses = self.objective.step(pixels, class_ids, progress)
+        self.seen += self.recipe.batch_size
+        self._average()
+        self.seconds += time.monotonic() - began
+        self._note({key: float(value) for key, value in losses.items()})
+        if time.monotonic() - self.saved_at > SAVE_SECONDS:
+            self.save()
+
+    def _average(self) -> None:
+        """Exponential moving average with a half-life in images, shorter while the run is young (Karras et al. 2020)."""
+        half_life = min(self.recipe.ema_images, max(1.0, 0.1 * self.seen))
+        decay = 0.5 ** (self.recipe.batch_size / half_life)
+        online = self.objective.model.state_dict()
+        with torch.no_grad():
+            for key, value in self.average.state_dict().items():
+                if value.is_floating_point():
+                    value.lerp_(online[key], 1.0 - decay)
+                else:
+                    value.copy_(online[key])
+
+    def _note(self, losses: dict[str, float]) -> None:
+        self.last = losses
+        self.count += 1
+        for key, value in losses.items():
+            self.sums[key] = self.sums.get(key, 0.0) + value
+        if self.seen * CURVE_POINTS // self.images > len(self.curves):
+            means = {key: round(value / self.count, 5) for key, value in self.sums.items()}
+            self.curves.append({"images": self.seen, **means})
+            self.sums, self.count = {}, 0
+
+    def _tensors(self) -> dict[str, Tensor]:
+        parts: dict[str, nn.Module] = {**self.objective.modules, "average": self.average}
+        tensors = {f"module.{part}.{key}": value for part, m in parts.items() for key, value in m.state_dict().items()}
+        for name, optimizer in self.objective.optimizers.items():
+            for index, entry in optimizer.state_dict()["state"].items():
+                tensors |= {f"optimizer.{name}.{index}.{key}": value for key, value in entry.items()}
+        return {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}
+
+    def save(self) -> None:
+        extra = {"seen": self.seen, "seconds": self.seconds, "images": self.images, "curves": self.curves}
+        with store.atomic(self.path) as temporary:
+            save_file(self._tensors(), temporary, metadata={"run": json.dumps(extra)})
+        self.saved_at = time.monotonic()
+
+    def resume(self) -> None:
+        if not self.path.is_file():
+            return
+        with safe_open(self.path, "pt") as file:
+            extra = json.loads(file.metadata()["run"])
+            if extra["images"] != self.images or extra["seen"] >= self.images:
+                return
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
+        parts: dict[str, nn.Module] = {**self.objective.modules, "average": self.average}
+        for part, module in parts.items():
+            prefix = f"module.{part}."
+            module.load_state_dict({k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)})
+        for name, optimizer in self.objective.optimizers.items():
+            state: dict[int, dict[str, Tensor]] = {}
+            for key, value in tensors.items():
+                if key.startswith(f"optimizer.{name}."):
+                    _, _, index, field = key.split(".")
+                    state.setdefault(int(index), {})[field] = value
+            optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+        self.seen, self.seconds, self.curves = extra["seen"], extra["seconds"], extra["curves"]
+
+    def record(self, device: torch.device) -> dict[str, Any]:
+        """What the card says about the run; removes the state, which is of no more use."""
+        self.path.unlink(missing_ok=True)
+        name = torch.cuda.get_device_name() if device.type == "cuda" else f"{platform.machine()} CPU"
+        return {
+            "images": self.seen,
+            "minutes": round(self.seconds / 60.0, 1),
+            "threads": torch.get_num_threads() if device.type == "cpu" else None,
+            "hardware": f"{name}, {os.cpu_count()} cores",
+            "torch": torch.__version__.split("+")[0],
+            "curves": self.curves,
+        }
+
+
+class _progress_bar:  # noqa: N801 (used as a function)
+    """`with _progress_bar(...) as advance`: a rich bar on a terminal, a line a percent elsewhere."""
+
+    def __init__(self, name: str, total: int, done: int) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        self.bar = Progress(*columns, TextColumn("{task.fields[losses]}"))
+        self.task = self.bar.add_task(name, total=total, completed=done, losses="")
+        self.done, self.total = done, total
+
+    def __enter__(self) -> Any:
+        self.bar.start()
+        return self.advance
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.stop()
+
+    def advance(self, images: int, losses: dict[str, float]) -> None:
+        text = " ".join(f"{key} {value:.4f}" for key, value in losses.items())
+        self.bar.update(self.task, advance=images, losses=text)
+        before, self.done = self.done, self.done + images
+        if not self.bar.console.is_terminal and before * 100 // self.total != self.done * 100 // self.total:
+            print(f"{self.done}/{self.total} {text}", flush=True)
