@@ -5,13 +5,14 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterator
 
+from zoo.errors import GenzooError
 from zoo.family import Checkpoint, Family
 from zoo.request import nearest
 
 FAMILIES = ("diffusion", "gan", "latent_diffusion", "normalizing_flow", "vae")
 
 
-class UnknownNameError(LookupError):
+class UnknownNameError(GenzooError, LookupError):
     """A name that the registry does not hold; the message gives the nearest ones."""
 
 

@@ -15,13 +15,14 @@ from typing import Any
 import numpy as np
 
 from zoo import noise, samplers, schedules
+from zoo.errors import GenzooError
 from zoo.graph import BATCH, TensorSpec
 from zoo.parameterization import PARAMETERIZATIONS
 
 MAX_STEPS = 1000
 
 
-class RequestError(ValueError):
+class RequestError(GenzooError, ValueError):
     """A request that this generator cannot fulfil; the message says what was seen and what is possible."""
 
 

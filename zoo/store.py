@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from zoo.errors import GenzooError
 from zoo.family import Checkpoint
 
 TREE = Path(__file__).parent / "checkpoints"
@@ -29,7 +30,7 @@ HOME_VARIABLE = "GENZOO_HOME"
 MAX_HEADER_BYTES = 1 << 20
 
 
-class StoreError(Exception):
+class StoreError(GenzooError):
     """A checkpoint is missing, truncated or altered; the message says which file, and what to do."""
 
 

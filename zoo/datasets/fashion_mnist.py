@@ -14,6 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
+from zoo.errors import GenzooError
+
 NAME = "fashion_mnist"
 LICENCE = "MIT"
 CLASSES = (
@@ -30,7 +32,7 @@ DIGESTS = {
 }
 
 
-class DatasetError(Exception):
+class DatasetError(GenzooError):
     """The data set is missing, or a file of it is not the published one."""
 
 

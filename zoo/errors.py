@@ -1,0 +1,14 @@
+"""The root of genzoo's errors: what the command line prints as one sentence, without a traceback.
+
+    GenzooError
+        RequestError, UnknownNameError, StoreError, DatasetError       zoo
+        (the packages above zoo derive theirs, each beside its raiser)
+
+A message says what was seen, what was expected and what to do.
+"""
+
+from __future__ import annotations
+
+
+class GenzooError(Exception):
+    """Something that the person at the keyboard can act on."""

@@ -1,0 +1,75 @@
+"""A generator: what turns seeds and conditions into images, whatever its family and wherever its graph runs.
+
+A `Runner` runs one graph. A `Generator` puts a `GeneratorSpec` before one and has the endpoint that Triton serves under
+the generator's name, so a client, a benchmark or a test cannot tell them apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Protocol
+
+import numpy as np
+
+from zoo.request import GeneratorSpec, SampleRequest, feeds
+
+Tensors = dict[str, np.ndarray]
+
+
+class Runner(Protocol):
+    """An object that runs a graph: named arrays in, named arrays out, batch first."""
+
+    def run(self, **tensors: np.ndarray) -> Tensors: ...
+
+
+class Generator:
+    """`run(seed, class_id, num_steps, guidance_scale) -> image`; arrays of one value an image, (B,).
+
+    `seed` uint64; `class_id` int64 (default: seed modulo the number of classes); `num_steps` int32; `guidance_scale`
+    float32; `image` uint8 (B, H, W, C). Images that ask for the same steps and guidance share one execution.
+    """
+
+    def __init__(self, spec: GeneratorSpec, runner: Runner) -> None:
+        self.spec, self.runner = spec, runner
+
+    def run(self, **tensors: np.ndarray) -> Tensors:
+        """Raises RequestError for what the generator cannot do."""
+        seeds = [int(seed) for seed in tensors["seed"].reshape(-1)]
+        class_ids, steps, scales = (
+            [None] * len(seeds) if tensors.get(name) is None else tensors[name].reshape(-1).tolist()
+            for name in ("class_id", "num_steps", "guidance_scale")
+        )
+        groups: dict[tuple[int | None, float], list[int]] = {}
+        for row, key in enumerate(zip(steps, scales, strict=True)):
+            groups.setdefault((key[0], 1.0 if key[1] is None else key[1]), []).append(row)
+        images = np.empty((len(seeds), *self.spec.image_shape), np.uint8)
+        for (num_steps, scale), rows in groups.items():
+            picked = None if class_ids[0] is None else tuple(int(class_ids[row]) for row in rows)
+            request = SampleRequest(tuple(seeds[row] for row in rows), picked, num_steps, None, scale)
+            images[rows] = self.sample(request)
+        return {"image": images}
+
+    def sample(self, request: SampleRequest, batch_size: int = 64) -> np.ndarray:
+        """The images of a request, uint8 (N, H, W, C), made in batches of at most `batch_size`."""
+        return np.concatenate([image for image in self.batches(request, batch_size)])
+
+    def batches(self, request: SampleRequest, batch_size: int) -> Iterator[np.ndarray]:
+        for start in range(0, len(request.seeds), batch_size):
+            rows = slice(start, start + batch_size)
+            classes = request.class_ids and request.class_ids[rows]
+            part = replace(request, seeds=request.seeds[rows], class_ids=classes)
+            yield self.runner.run(**feeds(self.spec, part))["images"]
+
+
+def seed_range(text: str) -> Sequence[int]:
+    """Seeds from "7", "0-63" or "1,5,9-12". Raises RequestError."""
+    from zoo.request import RequestError
+
+    seeds: list[int] = []
+    for part in text.split(","):
+        first, _, last = part.strip().partition("-")
+        if not first.isdigit() or (last and not last.isdigit()) or (last and int(last) < int(first)):
+            raise RequestError(f"seeds {text!r}: write one seed, a range or a list, like 7, 0-63 or 1,5,9-12")
+        seeds.extend(range(int(first), int(last or first) + 1))
+    return seeds
