@@ -26,7 +26,7 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """One table entry of the zoo: a config with a name, a licence and an origin. Its weights are a file beside a card."""
+    """One table entry of the zoo: a config with a name, a licence and an origin. Its weights are a file of the tree."""
 
     spec: GeneratorSpec
     config: Any  # the family's own frozen dataclass
@@ -46,10 +46,10 @@ class Checkpoint:
 class Family:
     """The whole interface of a family.
 
-    `build` makes the network, a `torch.nn.Module`, from a config. `graphs` names its exportable parts in the order in which
-    data flows: either one `generator` that takes the inputs of `GeneratorSpec.inputs` and gives its outputs, or a
-    `denoiser` (`x`, `c_noise`, `class_ids`; -> `F`) and, where latents are not pixels, a `decoder` (`latents` -> `pixels`
-    in [-1, 1]).
+    `build` makes the network, a `torch.nn.Module`, from a config. `graphs` names its exportable parts in the order in
+    which data flows: either one `generator` that takes the inputs of `GeneratorSpec.inputs` and gives its outputs, or
+    a `denoiser` (`x`, `c_noise`, `class_ids`; -> `F`) and, where latents are not pixels, a `decoder` (`latents` ->
+    `pixels` in [-1, 1]).
     """
 
     build: Callable[[Any], Any]

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
-from zoo.request import GeneratorSpec, SampleRequest, feeds
+from zoo.request import GeneratorSpec, RequestError, SampleRequest, feeds
 
 Tensors = dict[str, np.ndarray]
 
@@ -36,23 +36,21 @@ class Generator:
     def run(self, **tensors: np.ndarray) -> Tensors:
         """Raises RequestError for what the generator cannot do."""
         seeds = [int(seed) for seed in tensors["seed"].reshape(-1)]
-        class_ids, steps, scales = (
-            [None] * len(seeds) if tensors.get(name) is None else tensors[name].reshape(-1).tolist()
-            for name in ("class_id", "num_steps", "guidance_scale")
-        )
+        steps, scales = (_column(tensors.get(name), len(seeds)) for name in ("num_steps", "guidance_scale"))
+        classes = tensors["class_id"].reshape(-1) if tensors.get("class_id") is not None else None
         groups: dict[tuple[int | None, float], list[int]] = {}
-        for row, key in enumerate(zip(steps, scales, strict=True)):
-            groups.setdefault((key[0], 1.0 if key[1] is None else key[1]), []).append(row)
+        for row, (num_steps, scale) in enumerate(zip(steps, scales, strict=True)):
+            groups.setdefault((num_steps, 1.0 if scale is None else scale), []).append(row)
         images = np.empty((len(seeds), *self.spec.image_shape), np.uint8)
         for (num_steps, scale), rows in groups.items():
-            picked = None if class_ids[0] is None else tuple(int(class_ids[row]) for row in rows)
+            picked = None if classes is None else tuple(int(classes[row]) for row in rows)
             request = SampleRequest(tuple(seeds[row] for row in rows), picked, num_steps, None, scale)
             images[rows] = self.sample(request)
         return {"image": images}
 
     def sample(self, request: SampleRequest, batch_size: int = 64) -> np.ndarray:
         """The images of a request, uint8 (N, H, W, C), made in batches of at most `batch_size`."""
-        return np.concatenate([image for image in self.batches(request, batch_size)])
+        return np.concatenate(list(self.batches(request, batch_size)))
 
     def batches(self, request: SampleRequest, batch_size: int) -> Iterator[np.ndarray]:
         for start in range(0, len(request.seeds), batch_size):
@@ -62,10 +60,12 @@ class Generator:
             yield self.runner.run(**feeds(self.spec, part))["images"]
 
 
+def _column(values: np.ndarray | None, count: int) -> list[Any]:
+    return [None] * count if values is None else values.reshape(-1).tolist()
+
+
 def seed_range(text: str) -> Sequence[int]:
     """Seeds from "7", "0-63" or "1,5,9-12". Raises RequestError."""
-    from zoo.request import RequestError
-
     seeds: list[int] = []
     for part in text.split(","):
         first, _, last = part.strip().partition("-")

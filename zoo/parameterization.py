@@ -42,9 +42,7 @@ def eps_prediction(sigma: np.ndarray) -> Preconditioning:
 def x0_prediction(sigma: np.ndarray) -> Preconditioning:
     """F = x0."""
     sigma = np.asarray(sigma, np.float64)
-    return Preconditioning(
-        1.0 / np.sqrt(1.0 + sigma**2), np.zeros_like(sigma), np.ones_like(sigma), cosine_time(sigma)
-    )
+    return Preconditioning(1.0 / np.sqrt(1.0 + sigma**2), np.zeros_like(sigma), np.ones_like(sigma), cosine_time(sigma))
 
 
 PARAMETERIZATIONS: dict[str, Parameterization] = {"v": v_prediction, "eps": eps_prediction, "x0": x0_prediction}

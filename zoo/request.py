@@ -1,7 +1,7 @@
 """One contract for every generator: `(seeds, class_ids, num_steps, guidance_scale) -> images, uint8 NHWC`.
 
-`GeneratorSpec` is the part of a checkpoint that a host needs in order to ask for images: plain data, stored in every bundle's
-manifest, without torch. `feeds` turns a request into the tensors of an exported graph, the same for every runtime.
+`GeneratorSpec` is the part of a checkpoint that a host needs in order to ask for images: plain data, stored in every
+bundle's manifest, without torch. `feeds` turns a request into the tensors of an exported graph, for every runtime.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class GeneratorSpec:
 
 @dataclass(frozen=True)
 class SampleRequest:
-    """Images asked for; None takes the generator's default. `class_ids` is one class for each seed, or None to cycle."""
+    """Images asked for; None takes the generator's default. `class_ids` is one class a seed, or None to cycle."""
 
     seeds: tuple[int, ...]
     class_ids: tuple[int, ...] | None = None
@@ -124,9 +124,7 @@ def table(spec: GeneratorSpec, num_steps: int | None = None, sampler: str | None
         allowed = ", ".join(map(str, spec.sampling.steps))
         raise RequestError(f"{spec.name} was trained for {allowed} steps, not {num_steps}")
     sigmas = schedules.SCHEDULES[spec.sampling.schedule](num_steps)
-    return samplers.sampler_table(
-        samplers.SAMPLERS[sampler], sigmas, PARAMETERIZATIONS[spec.sampling.parameterization]
-    )
+    return samplers.sampler_table(samplers.SAMPLERS[sampler], sigmas, PARAMETERIZATIONS[spec.sampling.parameterization])
 
 
 def nfe(spec: GeneratorSpec, request: SampleRequest) -> int:

@@ -6,14 +6,15 @@ With D the denoised estimate of this row, P that of the row before and S a saved
     S' = e x + f D + g S
     P' = D
 
-so a sampler is a plain function from sigmas to rows of coefficients, in float64. The network's preconditioning is further
-columns, and the scale of the initial noise is folded into the first row. One row is one network call: a table's length
-is its NFE. `execute` is the reference: four lines that torch, NumPy and the exported graph agree on.
+so a sampler is a plain function from sigmas to rows of coefficients, in float64. The network's preconditioning is
+further columns, and the scale of the initial noise is folded into the first row. One row is one network call: a
+table's length is its NFE. `execute` is the reference: a few lines that torch, NumPy and the exported graph agree on.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -29,10 +30,7 @@ Sampler = Callable[[np.ndarray], Rows]
 
 def ddim(sigmas: np.ndarray) -> Rows:
     """Song et al. 2021 (DDIM), equation 12 at eta = 0; in these coordinates also Euler's method."""
-    return [
-        {"sigma": now, "a": following / now, "b": 1.0 - following / now}
-        for now, following in zip(sigmas[:-1], sigmas[1:], strict=True)
-    ]
+    return [{"sigma": now, "a": following / now, "b": 1.0 - following / now} for now, following in pairwise(sigmas)]
 
 
 def ddpm(sigmas: np.ndarray) -> Rows:
@@ -44,14 +42,14 @@ def ddpm(sigmas: np.ndarray) -> Rows:
             "b": 1.0 - (following / now) ** 2,
             "n": following * np.sqrt(1.0 - (following / now) ** 2),
         }
-        for now, following in zip(sigmas[:-1], sigmas[1:], strict=True)
+        for now, following in pairwise(sigmas)
     ]
 
 
 def heun(sigmas: np.ndarray) -> Rows:
     """Karras et al. 2022, algorithm 1: two rows a step, one for the last; S keeps x + h d / 2."""
     rows: Rows = []
-    for now, following in zip(sigmas[:-1], sigmas[1:], strict=True):
+    for now, following in pairwise(sigmas):
         h = (following - now) / now
         rows.append({"sigma": now, "a": 1.0 + h, "b": -h, "e": 1.0 + h / 2, "f": -h / 2})
         if following > 0:
@@ -63,7 +61,7 @@ def heun(sigmas: np.ndarray) -> Rows:
 def dpmpp_2m(sigmas: np.ndarray) -> Rows:
     """Lu et al. 2022 (DPM-Solver++), algorithm 2, first order at both ends."""
     rows: Rows = []
-    for index, (now, following) in enumerate(zip(sigmas[:-1], sigmas[1:], strict=True)):
+    for index, (now, following) in enumerate(pairwise(sigmas)):
         gain = 1.0 - following / now  # -expm1(-h), h the step in log(1 / sigma)
         row = {"sigma": now, "a": following / now, "b": gain}
         if index and following > 0:
@@ -75,7 +73,7 @@ def dpmpp_2m(sigmas: np.ndarray) -> Rows:
 
 def consistency(sigmas: np.ndarray) -> Rows:
     """Song et al. 2023 (consistency models), algorithm 1: denoise completely, then add the next level's noise."""
-    return [{"sigma": now, "b": 1.0, "n": following} for now, following in zip(sigmas[:-1], sigmas[1:], strict=True)]
+    return [{"sigma": now, "b": 1.0, "n": following} for now, following in pairwise(sigmas)]
 
 
 SAMPLERS: dict[str, Sampler] = {

@@ -1,7 +1,7 @@
 """Noise levels: decreasing sigmas for a sampler to walk, from the first down to exactly 0.
 
 Everything is in the variance-exploding convention of Karras et al. 2022: a noisy image is `x0 + sigma n`. A
-variance-preserving model with `alpha x0 + sigma_vp n` has `sigma = sigma_vp / alpha`, and its `alpha` moves into `c_in`.
+variance-preserving model with `alpha x0 + sigma_vp n` has `sigma = sigma_vp / alpha`; its `alpha` moves into `c_in`.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ SIGMA_MAX = 100.0  # alpha = 0.01: what is left of the image is below the noise 
 SIGMA_MIN = 0.005
 
 
-def cosine_sigma(t: np.ndarray) -> np.ndarray:
+def cosine_sigma(t: np.ndarray | float) -> np.ndarray:
     """sigma(t) = tan(pi t / 2), the cosine schedule of Salimans & Ho 2022; t in [0, 1)."""
-    return np.tan(0.5 * np.pi * t)
+    return np.asarray(np.tan(0.5 * np.pi * t))
 
 
-def cosine_time(sigma: np.ndarray) -> np.ndarray:
+def cosine_time(sigma: np.ndarray | float) -> np.ndarray:
     """The inverse of `cosine_sigma`."""
-    return 2.0 / np.pi * np.arctan(sigma)
+    return np.asarray(2.0 / np.pi * np.arctan(sigma))
 
 
 def cosine(num_steps: int) -> np.ndarray:
     """Uniform in the time of the cosine schedule, the grid on which progressive distillation halves."""
-    return cosine_sigma(np.linspace(cosine_time(np.float64(SIGMA_MAX)), 0.0, num_steps + 1))
+    return cosine_sigma(np.linspace(cosine_time(SIGMA_MAX), 0.0, num_steps + 1))
 
 
 def karras(num_steps: int, rho: float = 7.0) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Fashion-MNIST (Xiao et al. 2017, MIT licence): 60,000 / 10,000 grey pictures of ten kinds of clothes, padded to 32x32.
+"""Fashion-MNIST (Xiao et al. 2017, MIT licence): 60,000 / 10,000 grey pictures of clothes in ten classes, 32x32.
 
 Found in the Debian package `dataset-fashion-mnist`, in a directory, or below a URL; every file is checked by digest.
 """

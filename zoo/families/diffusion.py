@@ -1,7 +1,7 @@
 """Pixel diffusion: the DDPM teacher and its few-step students, one network under different training.
 
-Sources: Ho et al. 2020 (DDPM); Song et al. 2021 (DDIM); Salimans & Ho 2022 (v-prediction, progressive distillation); Song
-et al. 2023 (consistency distillation).
+Sources: Ho et al. 2020 (DDPM); Song et al. 2021 (DDIM); Salimans & Ho 2022 (v-prediction, progressive distillation);
+Song et al. 2023 (consistency distillation).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from zoo.request import GeneratorSpec, Sampling
 
 def denoiser_graph(module: UNet, checkpoint: Checkpoint) -> Graph:
     """The `denoiser` of a U-Net: `F(x, c_noise, class_ids)`."""
-    latent = (BATCH, *checkpoint.spec.latent_shape)
+    latent: tuple[int | str, ...] = (BATCH, *checkpoint.spec.latent_shape)
     inputs = (
         TensorSpec("x", "float32", latent),
         TensorSpec("c_noise", "float32", (BATCH,)),

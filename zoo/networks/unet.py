@@ -63,7 +63,7 @@ class ResidualBlock(nn.Module):
     def forward(self, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:  # (B, C, H, W), 2 x (B, C', 1, 1)
         h = self.conv1(F.silu(self.norm1(x)))
         h = self.norm2(h) * scale + shift
-        return self.skip(x) + self.conv2(F.silu(h))
+        return cast(Tensor, self.skip(x) + self.conv2(F.silu(h)))
 
 
 class Attention(nn.Module):
@@ -82,7 +82,7 @@ class Attention(nn.Module):
         qkv = self.qkv(self.norm(x)).reshape(-1, 3, self.heads, c // self.heads, h * w).transpose(3, 4)
         q, k, v = qkv.unbind(1)  # (B, heads, H W, C / heads)
         y = F.scaled_dot_product_attention(q, k, v).transpose(2, 3).reshape(-1, c, h, w)
-        return x + self.out(y)
+        return cast(Tensor, x + self.out(y))
 
 
 class UNet(nn.Module):
@@ -153,4 +153,4 @@ class UNet(nn.Module):
                 h = run_block(torch.cat([h, skips.pop()], dim=1))
             if level:
                 h = self.ups[self.levels - 1 - level](F.interpolate(h, scale_factor=2.0, mode="nearest"))
-        return self.unpatchify(F.silu(self.norm_out(h))).to(x.dtype)
+        return cast(Tensor, self.unpatchify(F.silu(self.norm_out(h)))).to(x.dtype)

@@ -1,6 +1,9 @@
-"""Denoising diffusion: predict F at a random noise level, classes dropped at times for guidance without a classifier."""
+"""Denoising diffusion: predict F at a random noise level; some classes are dropped, for guidance later."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import cast
 
 import numpy as np
 import torch
@@ -23,6 +26,19 @@ def columns(parameterization: Parameterization, sigma: Tensor) -> tuple[Tensor, 
     return c_in[:, None, None, None], c_skip[:, None, None, None], c_out[:, None, None, None], c_noise
 
 
+def denoiser_module(checkpoint: Checkpoint, model: nn.Module) -> nn.Module:
+    """The part of a model that is its `denoiser` graph."""
+    found = registry.family(checkpoint.spec.family).graphs(model, checkpoint)
+    module: nn.Module = next(graph.module for graph in found if graph.name == "denoiser")
+    return module
+
+
+def encoder(model: nn.Module) -> Callable[[Tensor], Tensor]:
+    """Pixels to what is diffused: the model's own `encode` into latents, or the pixels themselves."""
+    encode: Callable[[Tensor], Tensor] = getattr(model, "encode", lambda pixels: pixels)
+    return encode
+
+
 class Denoiser:
     """`D(x, sigma)` of a network and its dialect, under autocast."""
 
@@ -34,30 +50,28 @@ class Denoiser:
         c_in, c_skip, c_out, c_noise = columns(self.parameterization, sigma)
         with autocast(self.device):
             output = self.network(c_in * x, c_noise, class_ids)
-        return c_skip * x + c_out * output.float()
+        return cast(Tensor, c_skip * x + c_out * output.float())
 
 
 def uniform_times(batch: int, device: torch.device) -> Tensor:
     """(B,) times that cover [0, t_max] evenly: one random offset for a whole batch (Kingma et al. 2021)."""
-    t_max = float(schedules.cosine_time(np.float64(schedules.SIGMA_MAX)))
+    t_max = float(schedules.cosine_time(schedules.SIGMA_MAX))
     return t_max * ((torch.rand(1, device=device) + torch.arange(batch, device=device) / batch) % 1.0)
 
 
 class DiffusionObjective:
     def __init__(self, checkpoint: Checkpoint, device: torch.device) -> None:
         recipe, sampling = checkpoint.recipe, checkpoint.spec.sampling
-        assert recipe is not None and sampling is not None
+        assert recipe is not None
+        assert sampling is not None
         self.device = device
         self.model = registry.family(checkpoint.spec.family).build(checkpoint.config).to(device).train()
+        self.network, self.encode = denoiser_module(checkpoint, self.model), encoder(self.model)
         self.modules = {"model": self.model}
-        self.optimizers = {"model": adam(self.model, recipe)}
+        self.optimizers = {"model": adam(self.network, recipe)}
         self.class_dropout = float(recipe.options["class_dropout"])
         self.num_classes = checkpoint.spec.num_classes
         self.parameterization = PARAMETERIZATIONS[sampling.parameterization]
-
-    def encode(self, pixels: Tensor) -> Tensor:
-        """What is diffused: the pixels themselves."""
-        return pixels
 
     def step(self, pixels: Tensor, class_ids: Tensor, progress: float) -> dict[str, Tensor]:
         x0 = self.encode(pixels)
@@ -68,12 +82,12 @@ class DiffusionObjective:
         target = (x0 - c_skip * x) / c_out
         dropped = torch.rand(len(x0), device=self.device) < self.class_dropout
         with autocast(self.device):
-            output = self.model(c_in * x, c_noise, class_ids.masked_fill(dropped, self.num_classes))
+            output = self.network(c_in * x, c_noise, class_ids.masked_fill(dropped, self.num_classes))
         loss = (output.float() - target).square().mean()
         optimizer = self.optimizers["model"]
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
         optimizer.step()
         return {"loss": loss.detach()}
 

@@ -1,7 +1,7 @@
 """The loop that every recipe shares: batches, learning rate, moving average, progress, resume.
 
-What a kind of training does with a batch is its `Objective`. The order of the data and every random draw follow from the
-recipe's seed and the step alone, so an interrupted run that resumes sees what an uninterrupted one would have seen.
+What a kind of training does with a batch is its `Objective`. The order of the data and every random draw follow from
+the recipe's seed and the step alone, so a run that resumes sees what an uninterrupted one would have seen.
 """
 
 from __future__ import annotations
@@ -72,21 +72,29 @@ def train(checkpoint: Checkpoint, *, images: int | None = None, source: str | No
     recipe = checkpoint.recipe
     if recipe is None:
         raise ValueError(f"{checkpoint.name} has no recipe: it cannot be trained here")
-    images = images or recipe.images
     where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    data, labels = fashion_mnist.load("train", source)
     torch.manual_seed(recipe.seed)
     objective: Objective = importlib.import_module(f"zoo.training.{recipe.kind}").objective(checkpoint, where)
-    run = _Run(checkpoint.name, recipe, images, objective)
+    state, record = fit(checkpoint.name, recipe, objective, where, images=images, source=source)
+    return store.save(checkpoint, state, record)
+
+
+def fit(
+    name: str, recipe: Recipe, objective: Objective, where: torch.device, *, images: int | None, source: str | None
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Run `objective` over the data: the averaged weights of its `model`, and the run's record for a card."""
+    images = images or recipe.images
+    data, labels = fashion_mnist.load("train", source)
+    run = _Run(name, recipe, images, objective)
     run.resume()
     pixels_of, labels_of = torch.from_numpy(to_pixels(data)).to(where), torch.from_numpy(labels).to(where)
-    with _progress_bar(checkpoint.name, images, run.seen) as advance:
+    with _progress_bar(name, images, run.seen) as advance:
         for step, indices in batches(recipe, images, len(data), run.seen):
             torch.manual_seed((recipe.seed << 32) + step)
             picked = torch.from_numpy(indices).to(where)
             run.step(pixels_of[picked], labels_of[picked])
             advance(recipe.batch_size, run.last)
-    return store.save(checkpoint, run.average.state_dict(), run.record(where))
+    return run.average.state_dict(), run.record(where)
 
 
 class _Run:
@@ -121,7 +129,7 @@ class _Run:
             self.save()
 
     def _average(self) -> None:
-        """Exponential moving average with a half-life in images, shorter while the run is young (Karras et al. 2020)."""
+        """Moving average with a half-life in images, shorter while the run is young (Karras et al. 2020)."""
         half_life = min(self.recipe.ema_images, max(1.0, 0.1 * self.seen))
         decay = 0.5 ** (self.recipe.batch_size / half_life)
         online = self.objective.model.state_dict()

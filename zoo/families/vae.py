@@ -1,0 +1,95 @@
+"""A class-conditional variational autoencoder; its generator is the mean of the decoder.
+
+Sources: Kingma & Welling 2014 (VAE); Sohn et al. 2015 (conditional); Kingma et al. 2016 (discretised logistic); Rybkin et
+al. 2021 (one learned scale of the likelihood instead of a chosen weight of the KL term).
+
+Shapes: B batch, C channels, H height, W width, L latent width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from zoo.family import Checkpoint, Family, Recipe
+from zoo.graph import Graph
+from zoo.images import to_images
+from zoo.networks.convolutional import PlainResidual, Upsample
+from zoo.request import GeneratorSpec
+
+
+@dataclass(frozen=True)
+class VAEConfig:
+    """`channels[i]` is the width at `size / 2**(i + 1)`; the last is that of the smallest maps."""
+
+    image_channels: int = 1
+    size: int = 32
+    channels: tuple[int, ...] = (32, 64, 128)
+    latent: int = 64
+    embedding: int = 32
+    num_classes: int = 10
+
+
+class VAE(nn.Module):
+    """`forward(noise, class_ids)`: (B, 1, L), (B, 1) int64 -> uint8 NHWC [0, 255]."""
+
+    def __init__(self, config: VAEConfig) -> None:
+        super().__init__()
+        self.smallest = (config.channels[-1], *(2 * [config.size >> len(config.channels)]))
+        features = self.smallest[0] * self.smallest[1] ** 2
+        self.class_embedding = nn.Embedding(config.num_classes, config.embedding)
+        self.encoder = self._encoder(config)
+        self.posterior = nn.Linear(features + config.embedding, 2 * config.latent)
+        self.expand = nn.Linear(config.latent + config.embedding, features)
+        self.decoder = self._decoder(config)
+        self.log_scale = nn.Parameter(torch.tensor(-2.0))  # of the logistic likelihood, pixels in [-1, 1]
+
+    @staticmethod
+    def _encoder(config: VAEConfig) -> nn.Sequential:
+        layers: list[nn.Module] = []
+        for width_in, width in zip((config.image_channels, *config.channels), config.channels, strict=False):
+            layers += [nn.Conv2d(width_in, width, 4, stride=2, padding=1), PlainResidual(width), nn.SiLU()]
+        return nn.Sequential(*layers)
+
+    @staticmethod
+    def _decoder(config: VAEConfig) -> nn.Sequential:
+        widths = config.channels[::-1]
+        layers: list[nn.Module] = []
+        for width, width_out in zip(widths, (*widths[1:], config.channels[0] // 2), strict=True):
+            layers += [PlainResidual(width), nn.SiLU(), Upsample(width, width_out)]
+        return nn.Sequential(*layers, nn.SiLU(), nn.Conv2d(width_out, config.image_channels, 3, padding=1))
+
+    def encode(self, pixels: Tensor, class_ids: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, C, H, W) in [-1, 1], (B,) -> the posterior's mean and log variance, (B, L) each."""
+        features = torch.cat([self.encoder(pixels).flatten(1), self.class_embedding(class_ids)], dim=1)
+        mean, log_variance = self.posterior(features).float().chunk(2, dim=1)
+        return mean, log_variance.clamp(-12.0, 4.0)
+
+    def decode(self, latents: Tensor, class_ids: Tensor) -> Tensor:
+        """(B, L), (B,) -> the likelihood's mean, (B, C, H, W); beyond [-1, 1] it is certain of black or white."""
+        h = F.silu(self.expand(torch.cat([latents, self.class_embedding(class_ids)], dim=1)))
+        return cast(Tensor, self.decoder(h.reshape(-1, *self.smallest)).float())
+
+    def forward(self, noise: Tensor, class_ids: Tensor) -> Tensor:
+        return cast(Tensor, to_images(self.decode(noise[:, 0], class_ids[:, 0])))
+
+
+def graphs(module: VAE, checkpoint: Checkpoint) -> tuple[Graph, ...]:
+    return (Graph("generator", module, checkpoint.spec.inputs, checkpoint.spec.outputs),)
+
+
+CHECKPOINTS = (
+    Checkpoint(
+        spec=GeneratorSpec("vae", "vae", (64,), (32, 32, 1), 10),
+        config=VAEConfig(),
+        recipe=Recipe("variational", images=240_000, learning_rate=2e-3, ema_images=10_000, seed=11, minutes=6.0),
+        paper="Kingma & Welling 2014, arXiv:1312.6114",
+        description="A conditional convolutional VAE with a discretised logistic likelihood of one learned scale.",
+    ),
+)
+
+FAMILY = Family(build=VAE, graphs=graphs, checkpoints=CHECKPOINTS)
