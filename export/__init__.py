@@ -1,0 +1,1 @@
+"""Checkpoint -> ONNX graphs -> bundle -> engine, the runners that run them, and the gate that admits them."""

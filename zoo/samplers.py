@@ -13,7 +13,7 @@ table's length is its NFE. `execute` is the reference: a few lines that torch, N
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import Any
 
@@ -104,15 +104,20 @@ def is_stochastic(table: np.ndarray) -> bool:
     return bool(np.any(table[..., COLUMNS.index("n")]))
 
 
-def execute(table: Any, noise: Any, network: Callable[[Any, Any], Any]) -> Any:
-    """Walk a table: the last x.
+def walk(table: Any, noise: Any, network: Callable[[Any, Any], Any]) -> Iterator[tuple[Any, Any, Any]]:
+    """Walk a table: (x, denoised, saved) after each row.
 
-    `table` is (..., NFE, len(COLUMNS)); `noise` (draws, ...) holds the initial state and then one draw a row, the last
-    draw again where there are fewer; `network(c_in x, c_noise)` is F. Arrays may be NumPy's or torch's.
+    `table` is (NFE, len(COLUMNS)) for all images, or (B, NFE, len(COLUMNS)) with rows for each; `noise` (draws, B, ...)
+    holds the initial state and then one draw a row, the last draw again where there are fewer; `network(c_in x, c_noise)`
+    is F, its `c_noise` a number or (B,). Arrays may be NumPy's or torch's.
     """
     x, previous, saved = noise[0], 0.0, 0.0
-    for index, row in enumerate(table):
-        c_in, c_skip, c_out, c_noise, a, b, p, s, n, e, f, g = row
+    for index in range(table.shape[-2]):
+        row = table[..., index, :]
+        c_noise = row[..., COLUMNS.index("c_noise")]
+        if row.ndim > 1:  # one coefficient an image
+            row = row.swapaxes(0, 1).reshape(row.shape[1], row.shape[0], *[1] * (x.ndim - 1))
+        c_in, c_skip, c_out, _, a, b, p, s, n, e, f, g = row
         denoised = c_skip * x + c_out * network(c_in * x, c_noise)
         draw = noise[min(index + 1, len(noise) - 1)]
         x, saved, previous = (
@@ -120,4 +125,10 @@ def execute(table: Any, noise: Any, network: Callable[[Any, Any], Any]) -> Any:
             e * x + f * denoised + g * saved,
             denoised,
         )
+        yield x, denoised, saved
+
+
+def execute(table: Any, noise: Any, network: Callable[[Any, Any], Any]) -> Any:
+    """The last x of `walk`."""
+    *_, (x, _, _) = walk(table, noise, network)
     return x

@@ -1,0 +1,123 @@
+"""A bundle: what export writes for one checkpoint and variant, and all that a host needs in order to serve it.
+
+    manifest.json       what it is, with the digest of every other file
+    *.onnx              graphs by name; `entry` is the one that makes images, the others let the gate name what is wrong
+    model.safetensors   the weights of all graphs, once
+    gate.json           the gate's verdict, bound to the manifest's digest
+
+A one-shot generator's entry is `generator`. An iterative one has `denoiser`, `step`, `decoder`, and its entry is `sampler`,
+or `step` where a host loop takes the sampler's place. Reading needs neither torch nor onnx.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from zoo import store
+from zoo.errors import GenzooError
+from zoo.graph import TensorSpec
+from zoo.request import GeneratorSpec
+
+FORMAT = "genzoo-bundle/1"
+MANIFEST, WEIGHTS, GATE = "manifest.json", "model.safetensors", "gate.json"
+
+
+class BundleError(GenzooError):
+    """A bundle is missing, altered, or reaches outside its folder; the message says which file, and what to do."""
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A folder whose every file was checked against `manifest`."""
+
+    path: Path
+    manifest: dict[str, Any]
+
+    @classmethod
+    def open(cls, path: str | Path) -> Bundle:
+        """The bundle in a folder, its paths and digests verified. Raises BundleError."""
+        path = Path(path)
+        try:
+            manifest = json.loads((path / MANIFEST).read_text())
+        except (OSError, ValueError) as error:
+            raise BundleError(f"{path} is not a bundle ({error}); `genzoo export NAME` makes one") from error
+        found = manifest.get("format") if isinstance(manifest, dict) else None
+        if found != FORMAT:
+            raise BundleError(f"{path / MANIFEST} has format {found!r}, expected {FORMAT!r}; export it again")
+        bundle = cls(path, manifest)
+        try:
+            for file in (*manifest["graphs"].values(), manifest["weights"]):
+                bundle._verify(file["file"], file["sha256"])
+            bundle.entry_path, bundle.spec  # noqa: B018 (they fail here rather than later)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise BundleError(f"{path / MANIFEST} lacks {error}; export the bundle again") from error
+        return bundle
+
+    def _verify(self, name: str, digest: str) -> None:
+        pure = PurePosixPath(name)
+        if pure.is_absolute() or ".." in pure.parts or "\\" in name or len(pure.parts) != 1:
+            raise BundleError(f"{self.path / MANIFEST} names the file {name!r}: it must lie in the bundle's own folder")
+        file = self.path / name
+        if file.is_symlink() or not file.is_file():
+            raise BundleError(f"{file} is missing or not a plain file; export the bundle again")
+        found = store.sha256(file)
+        if found != digest:
+            raise BundleError(
+                f"{file} has sha256 {found[:12]}, expected {str(digest)[:12]}: it was altered, export the bundle again"
+            )
+
+    @cached_property
+    def spec(self) -> GeneratorSpec:
+        return GeneratorSpec.from_json(self.manifest["spec"])
+
+    @property
+    def name(self) -> str:
+        return self.spec.name
+
+    @property
+    def entry(self) -> str:
+        return str(self.manifest["entry"])
+
+    @property
+    def entry_path(self) -> Path:
+        return self.graph_path(self.entry)
+
+    @property
+    def graphs(self) -> tuple[str, ...]:
+        """The graphs' names in the order in which data flows."""
+        return tuple(self.manifest["graphs"])
+
+    def graph_path(self, graph: str) -> Path:
+        return self.path / str(self.manifest["graphs"][graph]["file"])
+
+    def inputs(self, graph: str) -> tuple[TensorSpec, ...]:
+        return _specs(self.manifest["graphs"][graph]["inputs"])
+
+    def outputs(self, graph: str) -> tuple[TensorSpec, ...]:
+        return _specs(self.manifest["graphs"][graph]["outputs"])
+
+    @cached_property
+    def digest(self) -> str:
+        """The manifest's sha256, which names every other file's: the identity of the bundle."""
+        return store.sha256(self.path / MANIFEST)
+
+    @property
+    def verdict(self) -> dict[str, Any] | None:
+        """What the gate found, or None before it ran on exactly these files."""
+        try:
+            verdict = json.loads((self.path / GATE).read_text())
+        except (OSError, ValueError):
+            return None
+        return verdict if verdict.get("bundle") == self.digest else None
+
+    @property
+    def admitted(self) -> bool:
+        return bool((self.verdict or {}).get("admitted"))
+
+
+def _specs(entries: list[dict[str, Any]]) -> tuple[TensorSpec, ...]:
+    return tuple(TensorSpec(entry["name"], entry["dtype"], tuple(entry["shape"])) for entry in entries)

@@ -1,0 +1,164 @@
+"""Runners: one call, `run(**tensors) -> tensors`, for torch, ONNX Runtime and TensorRT.
+
+Each takes the tensors that `zoo.request.feeds` makes, batch first. torch, onnxruntime and tensorrt are imported by the
+runner that needs them.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+from os import sched_getaffinity
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from export.bundle import Bundle
+from zoo.errors import GenzooError
+from zoo.family import Checkpoint
+from zoo.generator import Runner, Tensors
+from zoo.graph import Graph
+
+SPLIT_FROM = 8  # images in a batch from which one chunk a core is faster than all cores on one batch
+
+
+class RunnerError(GenzooError):
+    """A runtime is missing, fell back to another provider, or refused its inputs."""
+
+
+def cores() -> int:
+    return len(sched_getaffinity(0))
+
+
+class OnnxRuntimeRunner:
+    """A graph or a bundle on ONNX Runtime's CPU provider.
+
+    A large batch runs as one chunk a core, concurrently, because images are independent; a small one uses all cores for
+    each operator. `threads` bounds both; None takes every core that this process may use.
+    """
+
+    def __init__(self, source: Path | str | Bundle, *, threads: int | None = None) -> None:
+        self.path = source.entry_path if isinstance(source, Bundle) else Path(source)
+        self.threads = threads or cores()
+        self._session = _session(self.path, self.threads)
+        self._inputs = [tensor.name for tensor in self._session.get_inputs()]
+        self._outputs = [tensor.name for tensor in self._session.get_outputs()]
+        self._single: Any = None
+        self._pool: ThreadPoolExecutor | None = None
+
+    def run(self, **tensors: np.ndarray) -> Tensors:
+        """Raises RunnerError where an input is missing, too many, or of the wrong type or shape."""
+        batch = len(next(iter(tensors.values())))
+        if self.threads == 1 or batch < SPLIT_FROM:
+            return self._run(self._session, tensors)
+        if self._pool is None:
+            self._single, self._pool = _session(self.path, 1), ThreadPoolExecutor(self.threads)
+        bounds = np.linspace(0, batch, self.threads + 1).astype(int)
+        parts = [{name: tensor[first:last] for name, tensor in tensors.items()} for first, last in pairwise(bounds)]
+        results = list(self._pool.map(lambda part: self._run(self._single, part), parts))
+        return {name: np.concatenate([result[name] for result in results]) for name in self._outputs}
+
+    def _run(self, session: Any, tensors: Tensors) -> Tensors:
+        if set(tensors) != set(self._inputs):
+            raise RunnerError(f"{self.path} was given {sorted(tensors)}, expected {sorted(self._inputs)}")
+        try:
+            return dict(zip(self._outputs, session.run(self._outputs, tensors), strict=True))
+        except RuntimeError as error:
+            raise RunnerError(f"ONNX Runtime could not run {self.path}: {error}") from error
+
+
+def _session(path: Path, threads: int) -> Any:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise RunnerError("ONNX Runtime is not installed: `pip install genzoo[cpu]`") from error
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    wanted = "CPUExecutionProvider"
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, providers=[wanted])
+    except Exception as error:  # its errors have no common root but Exception
+        raise RunnerError(f"ONNX Runtime could not load {path}: {error}; export the bundle again") from error
+    if session.get_providers()[0] != wanted:
+        raise RunnerError(f"ONNX Runtime fell back to {session.get_providers()[0]}, expected {wanted}")
+    return session
+
+
+class HostLoopRunner:
+    """A sampler whose loop runs on the host: one call of the `step` graph a row, then the `decoder` graph."""
+
+    def __init__(self, step: Runner, decoder: Runner) -> None:
+        self.step, self.decoder = step, decoder
+
+    def run(self, **tensors: np.ndarray) -> Tensors:
+        noise, table = tensors.pop("noise"), tensors.pop("table")
+        state = {"x": noise[:, 0], "previous": np.zeros_like(noise[:, 0]), "saved": np.zeros_like(noise[:, 0])}
+        for index in range(table.shape[1]):
+            draw = noise[:, min(index + 1, noise.shape[1] - 1)]
+            state = self.step.run(**state, noise=draw, row=table[:, index], **tensors)
+        return self.decoder.run(x=state["x"])
+
+
+def onnx_runtime_runner(bundle: Bundle, *, threads: int | None = None) -> Runner:
+    """The runner of a whole bundle, whatever its loop."""
+    if bundle.entry != "step":
+        return OnnxRuntimeRunner(bundle, threads=threads)
+    step, decoder = (OnnxRuntimeRunner(bundle.graph_path(graph), threads=threads) for graph in ("step", "decoder"))
+    return HostLoopRunner(step, decoder)
+
+
+class TorchRunner:
+    """The reference: the checkpoint's own module, and `zoo.samplers.walk` around a denoiser.
+
+    `module` takes the place of the published weights.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, module: Any = None) -> None:
+        from zoo import registry, store
+
+        self.spec = checkpoint.spec
+        self.module = store.load_module(checkpoint) if module is None else module
+        graphs: tuple[Graph, ...] = registry.family(self.spec.family).graphs(self.module, checkpoint)
+        self.graphs = {graph.name: graph for graph in graphs}
+        for graph in graphs:
+            graph.module.eval()
+
+    def run(self, **tensors: np.ndarray) -> Tensors:
+        import torch
+
+        with torch.inference_mode():
+            feeds = {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in tensors.items()}
+            if self.spec.sampling is None:
+                images = self.graphs["generator"].module(*(feeds[spec.name] for spec in self.spec.inputs))
+            else:
+                *_, (x, _, _) = self.walk(feeds)
+                images = self.decode(x)
+        return {"images": images.numpy()}
+
+    def walk(self, feeds: dict[str, Any]) -> Any:
+        """(x, denoised, saved) after each row of the table; torch tensors in and out."""
+        from zoo.samplers import walk
+
+        return walk(feeds["table"], feeds["noise"].transpose(0, 1), lambda x, c_noise: self.guided(x, c_noise, feeds))
+
+    def guided(self, x: Any, c_noise: Any, feeds: dict[str, Any]) -> Any:
+        """F of (B, ...) under guidance: the weighted sum over its G conditions, one network call on B G rows."""
+        network = self.graphs["denoiser"].module
+        if "class_ids" not in feeds:
+            return network(x, c_noise)
+        class_ids, weights = feeds["class_ids"], feeds["guidance_weights"]
+        count = class_ids.shape[1]
+        if count > 1:
+            x, c_noise = x.repeat_interleave(count, 0), c_noise.repeat_interleave(count, 0)
+        outputs = network(x, c_noise, class_ids.reshape(-1))
+        outputs = outputs.reshape(*class_ids.shape, *outputs.shape[1:])
+        return (outputs * weights.reshape(*weights.shape, *[1] * (outputs.ndim - 2))).sum(1)
+
+    def decode(self, x: Any) -> Any:
+        """uint8 NHWC of the last x."""
+        from zoo.images import to_images
+
+        return to_images(self.graphs["decoder"].module(x) if "decoder" in self.graphs else x)
