@@ -14,7 +14,7 @@ import platform
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -44,6 +44,13 @@ class Objective(Protocol):
 
     def step(self, pixels: Tensor, class_ids: Tensor, progress: float) -> dict[str, Tensor]:
         """One update from (B, C, H, W) in [-1, 1] and (B,) int64; the losses to plot."""
+
+
+@runtime_checkable
+class Evaluated(Protocol):
+    """An objective that can say how well its average does on unseen images; the figures go into the record."""
+
+    def evaluate(self, model: Any, pixels: Tensor, class_ids: Tensor) -> dict[str, float]: ...
 
 
 def autocast(device: torch.device) -> torch.autocast:
