@@ -1,0 +1,65 @@
+"""The command line `genzoo`: one small Typer app per package, joined; errors become one sentence."""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import sys
+
+import typer
+
+from zoo.errors import GenzooError
+
+PACKAGES = ("zoo", "export", "serving", "benchmarks")
+EXTRAS = {
+    "torch": "export",
+    "onnx": "export",
+    "onnx_ir": "export",
+    "onnxruntime": "cpu",
+    "tensorrt_rtx": "engines",
+    "tritonclient": "serving",
+    "PIL": "serving",
+    "mlperf_loadgen": "benchmarks",
+    "scipy": "benchmarks",
+    "jinja2": "benchmarks",
+    "matplotlib": "benchmarks",
+    "diffusers": "test",
+}
+
+app = typer.Typer(
+    name="genzoo",
+    help="A model zoo of image generators: checkpoint, ONNX, TensorRT, Triton, and a measured point for each.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+for package in PACKAGES:
+    app.registered_commands += importlib.import_module(f"{package}.cli").app.registered_commands
+
+
+def main() -> None:
+    """Run the command line; exit with 1 and one sentence for what a person can act on."""
+    try:
+        app()
+    except GenzooError as error:
+        _fail(str(error))
+    except ModuleNotFoundError as error:
+        extra = EXTRAS.get((error.name or "").split(".")[0])
+        if extra is None:
+            raise
+        _fail(f"this command needs {error.name}, which is not installed: pip install 'genzoo[{extra}]'")
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+            raise
+        _fail(f"{error.strerror}: {error.filename or 'while writing'}; nothing half-written was left behind")
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _fail(sentence: str) -> None:
+    typer.echo(f"error: {sentence}", err=True)
+    sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,101 @@
+"""`genzoo list`, `genzoo show`, `genzoo train`: what is in the zoo, and how it came to be."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer()
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+
+
+def summary(checkpoint: Any) -> dict[str, Any]:
+    """One row of `genzoo list --json`; what an untrained checkpoint does not have yet is None."""
+    from zoo import store
+    from zoo.request import SampleRequest, nfe
+
+    try:
+        config = store.config(checkpoint.name)
+    except store.StoreError:
+        config = {"weights": {}}
+    sampling = checkpoint.spec.sampling
+    return {
+        "name": checkpoint.name,
+        "family": checkpoint.spec.family,
+        "dataset": checkpoint.dataset,
+        "default_steps": sampling.num_steps if sampling else 1,
+        "nfe": nfe(checkpoint.spec, SampleRequest((0,))),
+        "parameters": config.get("parameters"),
+        "bytes": config["weights"].get("bytes"),
+        "digest": config["weights"].get("sha256"),
+        "licence": checkpoint.licence,
+        "teacher": checkpoint.teacher,
+    }
+
+
+@app.command("list")
+def list_checkpoints(as_json: Json = False) -> None:
+    """List the checkpoints of the zoo."""
+    from zoo import registry
+
+    rows = [summary(checkpoint) for checkpoint in registry.checkpoints()]
+    if as_json:
+        typer.echo(json.dumps(rows, indent=2))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, header_style="bold")
+    columns = ("name", "family", "default_steps", "nfe", "parameters", "bytes", "digest", "teacher")
+    for column in columns:
+        table.add_column(column, justify="right" if column in ("default_steps", "nfe", "parameters", "bytes") else "left")
+    for row in rows:
+        cells = [row[column] for column in columns]
+        cells[6] = cells[6] and cells[6][:12]
+        table.add_row(*("-" if cell is None else f"{cell:,}" if isinstance(cell, int) else cell for cell in cells))
+    Console().print(table)
+    typer.echo("\nnext: genzoo sample ddpm-pd4 --seeds 0-39 -o grid.png")
+
+
+@app.command()
+def show(name: str, as_json: Json = False) -> None:
+    """Show one checkpoint: its card's facts, its inputs, its training."""
+    from zoo import registry, store
+
+    checkpoint = registry.checkpoint(name)
+    record = {**store.config(name), "description": checkpoint.description}
+    store.verified_weights(name)
+    record["training"] = {key: value for key, value in record["training"].items() if key != "curves"}
+    if as_json:
+        typer.echo(json.dumps(record, indent=2))
+        return
+    for key, value in record.items():
+        typer.echo(f"{key:15} {json.dumps(value) if isinstance(value, dict | list) else value}")
+    typer.echo(f"\nthe weights match their digest; next: genzoo export {name}")
+
+
+@app.command()
+def train(
+    name: str,
+    data: Annotated[str | None, typer.Option(help="Directory or URL of the data set.")] = None,
+    images: Annotated[int | None, typer.Option(min=1, help="Training images, instead of the recipe's.")] = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda; the best there is by default.")] = "",
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
+    as_json: Json = False,
+) -> None:
+    """Train a checkpoint by its recipe, resuming an interrupted run, and publish it into the tree."""
+    import torch
+
+    from zoo import registry, store
+    from zoo.training import loop
+
+    checkpoint = registry.checkpoint(name)
+    torch.set_num_threads(threads)
+    folder = loop.train(checkpoint, images=images, source=data, device=device)
+    if as_json:
+        typer.echo(json.dumps(store.config(name)["weights"]))
+    else:
+        typer.echo(f"{folder} holds {name}; next: genzoo export {name}, genzoo card {name}")
