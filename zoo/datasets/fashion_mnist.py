@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from zoo import store
 from zoo.errors import GenzooError
 
 NAME = "fashion_mnist"
@@ -39,15 +40,20 @@ class DatasetError(GenzooError):
 def load(split: str, source: str | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Images and labels of "train" or "test": uint8 (N, 32, 32, 1) in [0, 255], int64 (N,) in [0, 10).
 
-    `source` is a directory or an http(s) URL; without one, the environment variable GENZOO_FASHION_MNIST, then the
-    Debian package's directory. Raises DatasetError.
+    `source` is a directory or an http(s) URL; without one, the environment variable GENZOO_FASHION_MNIST, then
+    `data/fashion-mnist` in genzoo's home, then the Debian package's directory. Raises DatasetError.
     """
-    source = source or os.environ.get(SOURCE_VARIABLE) or str(DEBIAN_DIRECTORY)
+    source = source or os.environ.get(SOURCE_VARIABLE) or _found()
     prefix = {"train": "train", "test": "t10k"}[split]
     images = gzip.decompress(_read(source, f"{prefix}-images-idx3-ubyte.gz"))
     labels = gzip.decompress(_read(source, f"{prefix}-labels-idx1-ubyte.gz"))
     pixels = np.frombuffer(images, np.uint8, offset=16).reshape(-1, 28, 28, 1)
     return np.pad(pixels, ((0, 0), (2, 2), (2, 2), (0, 0))), np.frombuffer(labels, np.uint8, offset=8).astype(np.int64)
+
+
+def _found() -> str:
+    ours = store.home() / "data" / "fashion-mnist"
+    return str(ours if ours.is_dir() else DEBIAN_DIRECTORY)
 
 
 def _read(source: str, name: str) -> bytes:

@@ -1,0 +1,38 @@
+# Two commands do everything: `make demo` sets up and runs the main job, `make test` sets up and passes the tests.
+# Both install into this checkout only (.venv, .triton, .genzoo) and are quick the second time.
+
+PYTHON ?= python3
+PIP := .venv/bin/pip --disable-pip-version-check --quiet
+export GENZOO_HOME ?= $(CURDIR)/.genzoo
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+
+.PHONY: demo test check data clean
+
+demo: .venv/demo.stamp
+	genzoo demo
+
+test: .venv/test.stamp data check
+	python -m pytest -q
+
+check: .venv/test.stamp
+	ruff check .
+	ruff format --check .
+	mypy
+
+data:
+	@sh zoo/datasets/fetch_fashion_mnist.sh "$(GENZOO_HOME)/data/fashion-mnist"
+
+.venv/demo.stamp: pyproject.toml constraints.txt serving/install.py
+	@echo "setting up .venv and .triton (once; a few minutes)"
+	test -x .venv/bin/python || $(PYTHON) -m venv .venv
+	$(PIP) install --constraint constraints.txt torch
+	$(PIP) install --constraint constraints.txt --editable '.[cpu,export,engines,serving,benchmarks]'
+	genzoo install-server
+	@touch $@
+
+.venv/test.stamp: .venv/demo.stamp
+	$(PIP) install --constraint constraints.txt --editable '.[cpu,export,engines,serving,benchmarks,test]'
+	@touch $@
+
+clean:
+	rm -rf .venv .triton .genzoo results
