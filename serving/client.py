@@ -1,0 +1,125 @@
+"""A model on a Triton server as a runner: the same `run(**tensors) -> tensors` as in-process runtimes.
+
+The only file that imports tritonclient. Tensors travel as bytes over gRPC, never as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import numpy as np
+
+from zoo.errors import GenzooError
+from zoo.generator import Generator, Tensors
+from zoo.request import GeneratorSpec, nearest
+
+TIMEOUT_S = 120.0
+
+
+class ServingError(GenzooError):
+    """A server could not be reached, knows no such model, or refused a request; the message is one sentence."""
+
+
+class TritonRunner:
+    """The model `name` at a gRPC address, `host:port`.
+
+    An array of one value an image, (B,), is sent as the (B, 1) that Triton's models declare. Threads may share one.
+    """
+
+    def __init__(self, url: str, name: str, *, timeout_s: float = TIMEOUT_S) -> None:
+        self.url, self.name, self.timeout_s = url, name, timeout_s
+        self._grpc = _tritonclient()
+        self._client = self._grpc.InferenceServerClient(url)
+        self.config = self._configuration()
+        self._dims = {entry["name"]: entry["dims"] for entry in self.config["input"]}
+        self._outputs = [self._grpc.InferRequestedOutput(entry["name"]) for entry in self.config["output"]]
+
+    def run(self, **tensors: np.ndarray) -> Tensors:
+        """Raises ServingError for what the server refuses, and where it does not answer in time."""
+        inputs = [self._input(name, tensor) for name, tensor in tensors.items()]
+        result = self._call("infer", self.name, inputs, outputs=self._outputs)
+        return {output.name(): result.as_numpy(output.name()) for output in self._outputs}
+
+    def close(self) -> None:
+        self._client.close()
+
+    def _input(self, name: str, tensor: np.ndarray) -> Any:
+        if tensor.ndim == 1 and len(self._dims.get(name, ())) == 1:
+            tensor = tensor[:, None]
+        try:
+            entry = self._grpc.InferInput(name, tensor.shape, _triton_dtype(tensor.dtype))
+            return entry.set_data_from_numpy(tensor)
+        except self._grpc.InferenceServerException as error:
+            raise ServingError(f"{name}: {_sentence(error)}") from error
+
+    def _configuration(self) -> dict[str, Any]:
+        try:
+            answer = self._call("get_model_config", self.name, as_json=True)
+        except ServingError as error:
+            raise self._unknown_model(error) from error
+        config: dict[str, Any] = answer["config"]
+        for entry in config["input"]:
+            entry["dims"] = [int(size) for size in entry["dims"]]
+        return config
+
+    def _unknown_model(self, error: ServingError) -> ServingError:
+        """A better error where the server is there and only the name is not."""
+        index = self._call("get_model_repository_index", as_json=True).get("models", [])
+        names = {entry["name"] for entry in index if entry.get("state") == "READY"}
+        if self.name in names:
+            return error
+        return ServingError(f"unknown model {self.name!r} at {self.url}: {nearest(self.name, names)}")
+
+    def _call(self, method: str, *arguments: Any, **options: Any) -> Any:
+        try:
+            return getattr(self._client, method)(*arguments, client_timeout=self.timeout_s, **options)
+        except self._grpc.InferenceServerException as error:
+            status = str(error.status() or "")
+            if "DEADLINE" in status:
+                text = f"{self.name} at {self.url} did not answer within {self.timeout_s:g} s"
+            elif "UNAVAILABLE" in status and "connect" in str(error.message()):
+                text = f"no Triton server answers at {self.url}: `genzoo serve {self.name}` starts one"
+            else:
+                text = f"{self.name}: {_sentence(error)}"
+            raise ServingError(text) from error
+
+
+def remote_generator(url: str, name: str, *, timeout_s: float = TIMEOUT_S) -> Generator:
+    """A generator whose graph runs on a server while noise and sampler are made here: any sampler can be asked for."""
+    public = TritonRunner(url, name, timeout_s=timeout_s)
+    try:
+        parameters = {key: json.loads(value["string_value"]) for key, value in public.config["parameters"].items()}
+        spec, graphs = GeneratorSpec.from_json(parameters["spec"]), list(parameters["graphs"])
+    except (KeyError, ValueError) as error:
+        raise ServingError(f"{name} at {url} is not a generator's public model: ask for one by its name") from error
+    finally:
+        public.close()
+    from export.runners import HostLoopRunner
+
+    runners = [TritonRunner(url, graph, timeout_s=timeout_s) for graph in graphs]
+    return Generator(spec, runners[0] if len(runners) == 1 else HostLoopRunner(*runners))
+
+
+def _tritonclient() -> Any:
+    try:
+        import tritonclient.grpc
+    except ImportError as error:
+        raise ServingError("the Triton client is not installed: `pip install genzoo[serving]`") from error
+    return tritonclient.grpc
+
+
+def _triton_dtype(dtype: np.dtype[Any]) -> str:
+    from tritonclient.utils import np_to_triton_dtype
+
+    found = np_to_triton_dtype(dtype)
+    if found is None:
+        raise ServingError(f"Triton has no tensors of {dtype}")
+    return str(found)
+
+
+def _sentence(error: Any) -> str:
+    """A server's message without its request id, its notes and its line breaks."""
+    text = re.sub(r"\[request id: [^]]*\] *| NOTE: .*", "", str(error.message()), flags=re.DOTALL)
+    return " ".join(text.split()).rstrip(".")

@@ -1,0 +1,69 @@
+"""Triton's HTTP interface (KServe v2), as far as running a server needs it; the standard library only.
+
+One connection a call: an idle keep-alive would hold up the server's exit.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from zoo.errors import GenzooError
+from zoo.request import GeneratorSpec
+
+
+class EndpointError(GenzooError):
+    """The server answered with an error, in its own words."""
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """An HTTP address, `host:port`. Network failures are OSError, and a missing answer TimeoutError."""
+
+    address: str
+    timeout_s: float = 30.0
+
+    def ready(self) -> bool:
+        try:
+            self._call("GET", "/v2/health/ready")
+        except (OSError, http.client.HTTPException, EndpointError):
+            return False
+        return True
+
+    def load(self, model: str) -> None:
+        """Returns once the model can be used. Raises EndpointError."""
+        self._call("POST", f"/v2/repository/models/{model}/load", {})
+
+    def unload(self, model: str) -> None:
+        """Raises EndpointError."""
+        self._call("POST", f"/v2/repository/models/{model}/unload", {})
+
+    def canary(self, spec: GeneratorSpec) -> None:
+        """One image at the generator's least cost. Raises EndpointError."""
+        inputs = [{"name": "seed", "shape": [1, 1], "datatype": "UINT64", "data": [0]}]
+        if spec.sampling:
+            steps = min(spec.sampling.steps, default=1)
+            inputs.append({"name": "num_steps", "shape": [1, 1], "datatype": "INT32", "data": [steps]})
+        outputs = [{"name": "image", "parameters": {"binary_data": True}}]
+        self._call("POST", f"/v2/models/{spec.name}/infer", {"inputs": inputs, "outputs": outputs})
+
+    def _call(self, method: str, path: str, body: dict[str, Any] | None = None) -> bytes:
+        connection = http.client.HTTPConnection(self.address, timeout=self.timeout_s)
+        try:
+            connection.request(method, path, json.dumps(body) if body is not None else None)
+            response = connection.getresponse()
+            answer = response.read()
+        finally:
+            connection.close()
+        if response.status != 200:
+            raise EndpointError(_reason(answer) or f"{method} {path}: HTTP {response.status}")
+        return answer
+
+
+def _reason(answer: bytes) -> str:
+    try:
+        return str(json.loads(answer)["error"])
+    except (ValueError, KeyError, TypeError):
+        return ""

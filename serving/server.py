@@ -1,0 +1,244 @@
+"""A real `tritonserver` over a model repository: a context manager that starts it, waits for it, and stops it.
+
+It listens on the loopback address only. Three of Triton's habits are dealt with here: a stub that dies is never started
+again while readiness stays true (see `Supervisor`); an open stream keeps a terminating server alive for ever, so its
+process group is killed after a grace; and shared memory of killed stubs is left behind, so it is unlinked by prefix.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from types import TracebackType
+
+from serving.endpoint import Endpoint
+from serving.install import CHECKOUT, Installation, install, libpython
+from serving.model_repository import Repository
+from serving.supervisor import Supervisor
+from zoo.errors import GenzooError
+
+HOST = "127.0.0.1"
+START_SECONDS, GRACE_SECONDS = 300.0, 5.0
+ATTEMPTS = 5  # at free ports, which another process may take between our look and Triton's bind
+BACKENDS = Path(__file__).parent / "backends"
+SHARED_MEMORY = Path("/dev/shm")
+
+
+class ServerError(GenzooError):
+    """The server did not start, or ended by itself; the message names the log."""
+
+
+class PortInUseError(ServerError):
+    """A port that was asked for is taken."""
+
+
+class TritonServer:
+    """`with TritonServer(repository, log) as server: server.grpc_url`; a port of 0 means any free one.
+
+    `canary_seconds` is the time between two rounds of the supervisor; 0 turns it off.
+    """
+
+    def __init__(
+        self,
+        repository: Repository,
+        log: Path,
+        *,
+        http_port: int = 0,
+        grpc_port: int = 0,
+        metrics_port: int = 0,
+        canary_seconds: float = 10.0,
+        installation: Installation | None = None,
+    ) -> None:
+        self.repository, self.log, self.canary_seconds = repository, log, canary_seconds
+        self._wanted = {"http": http_port, "grpc": grpc_port, "metrics": metrics_port}
+        self._installation = installation
+        self._prefix = f"genzoo_{os.getpid()}_{secrets.token_hex(4)}_"
+        self._process: subprocess.Popen[bytes] | None = None
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self.supervisor: Supervisor | None = None
+        self.ports: dict[str, int] = {}
+
+    @property
+    def http_url(self) -> str:
+        return f"{HOST}:{self.ports['http']}"
+
+    @property
+    def grpc_url(self) -> str:
+        return f"{HOST}:{self.ports['grpc']}"
+
+    @property
+    def metrics_url(self) -> str:
+        return f"http://{HOST}:{self.ports['metrics']}/metrics"
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None, "the server was not started"
+        return self._process.pid
+
+    def __enter__(self) -> TritonServer:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Returns once every model has made an image. Raises ServerError."""
+        installation = self._installation or install()
+        for name, port in self._wanted.items():
+            if port and not _is_free(port):
+                raise PortInUseError(f"port {port} is in use: stop what listens there, or give another --{name}-port")
+        try:
+            self._folder = _assemble(installation)
+            for attempt in range(1, ATTEMPTS + 1):
+                self.ports = _choose(self._wanted)
+                self._launch(installation)
+                if self._wait_until_ready():
+                    break
+                if not self._lost_a_port() or attempt == ATTEMPTS:
+                    raise ServerError(f"tritonserver did not start: {self._last_error()} (its log is {self.log})")
+                self._kill()
+            self._first_images()
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """Lets running requests finish within the grace, then leaves neither process nor shared memory behind."""
+        if self.supervisor:
+            self.supervisor.stop()
+        if self._process and self._process.poll() is None:
+            self._process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(GRACE_SECONDS)
+        self._kill()
+        if self._folder:
+            self._folder.cleanup()
+
+    def wait(self) -> None:
+        """Blocks until the server ends, which it does not by itself: raises ServerError."""
+        assert self._process is not None, "the server was not started"
+        code = self._process.wait()
+        raise ServerError(f"tritonserver ended with exit code {code}: {self._last_error()} (its log is {self.log})")
+
+    def _launch(self, installation: Installation) -> None:
+        assert self._folder is not None
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        options = {
+            "model-repository": self.repository.path.absolute(),
+            "backend-directory": Path(self._folder.name, "backends"),
+            "model-control-mode": "explicit",
+            "exit-timeout-secs": int(GRACE_SECONDS) - 2,
+            "backend-config": f"python,shm-region-prefix-name={self._prefix}",
+        }
+        for name, port in self.ports.items():
+            options |= {f"{name}-address": HOST, f"{name}-port": port}
+        models = [name for model in self.repository.models for name in (*model.graphs, model.spec.name)]
+        command = [str(installation.tritonserver), "--disable-auto-complete-config"]
+        command += [f"--{name}={value}" for name, value in options.items()]
+        command += [f"--load-model={name}" for name in models]
+        with self.log.open("wb") as log:
+            self._process = subprocess.Popen(
+                command,
+                env=_environment(installation, Path(self._folder.name)),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # its own process group: Ctrl-C reaches us, and we end all of it
+            )
+
+    def _wait_until_ready(self) -> bool:
+        assert self._process is not None
+        deadline = time.monotonic() + START_SECONDS
+        endpoint = Endpoint(self.http_url)
+        while self._process.poll() is None and time.monotonic() < deadline:
+            if endpoint.ready():
+                return True
+            time.sleep(0.05)
+        return False
+
+    def _first_images(self) -> None:
+        endpoint = Endpoint(self.http_url)
+        for model in self.repository.models:
+            endpoint.canary(model.spec)
+        if self.canary_seconds:
+            self.supervisor = Supervisor(endpoint, self.repository.models, self.canary_seconds)
+            self.supervisor.start()
+
+    def _kill(self) -> None:
+        if self._process:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+        for region in SHARED_MEMORY.glob(f"{self._prefix}*"):
+            region.unlink(missing_ok=True)
+
+    def _lost_a_port(self) -> bool:
+        text = self.log.read_text(errors="replace")
+        return "Address already in use" in text or "Address in use" in text
+
+    def _last_error(self) -> str:
+        """The most telling line of the log: the first error, without Triton's time stamp."""
+        for line in self.log.read_text(errors="replace").splitlines():
+            if line.startswith("E") and "] " in line:
+                return line.split("] ", 1)[1].strip().strip('"')
+        return "the log holds no error"
+
+
+def _environment(installation: Installation, folder: Path) -> dict[str, str]:
+    inherited = {name: value for name, value in os.environ.items() if name not in ("PYTHONHOME", "VIRTUAL_ENV")}
+    libraries = (str(installation.libraries), str(libpython().parent), inherited.get("LD_LIBRARY_PATH"))
+    return inherited | {
+        "PATH": os.pathsep.join([str(installation.python.parent), inherited.get("PATH", os.defpath)]),
+        "LD_LIBRARY_PATH": os.pathsep.join(filter(None, libraries)),
+        "PYTHONPATH": str(folder / "python"),
+    }
+
+
+def _assemble(installation: Installation) -> tempfile.TemporaryDirectory[str]:
+    """The backend directory, and our packages alone: what is installed beside them must not reach the models' Python."""
+    folder = tempfile.TemporaryDirectory(prefix="genzoo-triton-")
+    python, backends = Path(folder.name, "python"), Path(folder.name, "backends")
+    python.mkdir()
+    backends.mkdir()
+    for package in ("zoo", "export"):
+        (python / package).symlink_to(CHECKOUT / package)
+    (backends / "python").symlink_to(installation.python_backend)
+    for backend in ("onnxruntime", "tensorrt"):
+        (backends / backend).symlink_to(BACKENDS / "onnxruntime")
+    return folder
+
+
+def _choose(wanted: dict[str, int]) -> dict[str, int]:
+    """A port for each name; the free ones are all held open until the last is found, so that they differ."""
+    held: list[socket.socket] = []
+    try:
+        ports = dict(wanted)
+        for name, port in wanted.items():
+            if not port:
+                held.append(socket.socket())
+                held[-1].bind((HOST, 0))
+                ports[name] = held[-1].getsockname()[1]
+        return ports
+    finally:
+        for holder in held:
+            holder.close()
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as holder:
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            holder.bind((HOST, port))
+        except OSError:
+            return False
+    return True

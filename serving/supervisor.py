@@ -1,0 +1,58 @@
+"""Keeps the models of a running server alive.
+
+Triton never restarts a Python model's process that died, and goes on calling the model ready. So each public model
+makes a canary image now and then; where that fails, it and the models behind it are unloaded and loaded again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from collections.abc import Sequence
+
+from serving.endpoint import Endpoint, EndpointError
+from serving.model_repository import ServedModel
+
+log = logging.getLogger(__name__)
+
+
+class Supervisor(threading.Thread):
+    """A thread; `heals` counts the reloads of each model."""
+
+    def __init__(self, endpoint: Endpoint, models: Sequence[ServedModel], interval_s: float) -> None:
+        super().__init__(name="triton-supervisor", daemon=True)
+        self.endpoint, self.models, self.interval_s = endpoint, models, interval_s
+        self.heals = {model.spec.name: 0 for model in models}
+        self._ended = threading.Event()
+
+    def stop(self) -> None:
+        self._ended.set()
+        self.join()
+
+    def run(self) -> None:
+        while not self._ended.wait(self.interval_s):
+            for model in self.models:
+                if self._ended.is_set():
+                    return
+                with contextlib.suppress(OSError):  # no answer: busy, or gone, which the server's owner notices
+                    self.check(model)
+
+    def check(self, model: ServedModel) -> None:
+        """One canary; a reload where it failed."""
+        try:
+            self.endpoint.canary(model.spec)
+        except EndpointError as error:
+            log.warning("%s failed its canary (%s): loading it again", model.spec.name, error)
+            self.heal(model)
+
+    def heal(self, model: ServedModel) -> None:
+        """Unload and load: a load alone keeps the broken process."""
+        try:
+            for name in (model.spec.name, *model.graphs):
+                self.endpoint.unload(name)
+            for name in (*model.graphs, model.spec.name):
+                self.endpoint.load(name)
+            self.heals[model.spec.name] += 1
+        except EndpointError as error:
+            log.error("%s could not be loaded again: %s", model.spec.name, error)
