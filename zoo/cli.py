@@ -51,7 +51,9 @@ def list_checkpoints(as_json: Json = False) -> None:
     table = Table(box=None, header_style="bold")
     columns = ("name", "family", "default_steps", "nfe", "parameters", "bytes", "digest", "teacher")
     for column in columns:
-        table.add_column(column, justify="right" if column in ("default_steps", "nfe", "parameters", "bytes") else "left")
+        table.add_column(
+            column, justify="right" if column in ("default_steps", "nfe", "parameters", "bytes") else "left"
+        )
     for row in rows:
         cells = [row[column] for column in columns]
         cells[6] = cells[6] and cells[6][:12]

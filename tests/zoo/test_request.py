@@ -12,7 +12,8 @@ from zoo.graph import BATCH
 from zoo.request import GeneratorSpec, RequestError, SampleRequest, Sampling, feeds, nfe
 
 DIFFUSION = GeneratorSpec("toy", "toys", (1, 8, 8), (8, 8, 1), 10, Sampling(max_guidance_scale=4.0))
-STUDENT = GeneratorSpec("student", "toys", (1, 8, 8), (8, 8, 1), 10, Sampling(samplers=("ddim",), num_steps=4, steps=(4,)))
+FOUR_STEPS = Sampling(samplers=("ddim",), num_steps=4, steps=(4,))
+STUDENT = GeneratorSpec("student", "toys", (1, 8, 8), (8, 8, 1), 10, FOUR_STEPS)
 ONE_SHOT = GeneratorSpec("gan", "toys", (16,), (8, 8, 1), 10)
 UNCONDITIONAL = GeneratorSpec("plain", "toys", (16,), (8, 8, 1), 0)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -55,7 +56,7 @@ def textbook_ddim(denoise: Denoise, noise: np.ndarray, sigmas: np.ndarray) -> np
 def textbook_euler(denoise: Denoise, noise: np.ndarray, sigmas: np.ndarray) -> np.ndarray:
     """Karras et al. 2022, algorithm 1 without the correction."""
     x = noise[0] * sigmas[0]
-    for now, following in zip(sigmas[:-1], sigmas[1:], strict=True):
+    for now, following in pairwise(sigmas):
         x = x + (following - now) * (x - denoise(x, now)) / now
     return x
 
@@ -77,7 +78,7 @@ def textbook_ddpm(denoise: Denoise, noise: np.ndarray, sigmas: np.ndarray) -> np
 def textbook_heun(denoise: Denoise, noise: np.ndarray, sigmas: np.ndarray) -> np.ndarray:
     """Karras et al. 2022, algorithm 1."""
     x = noise[0] * sigmas[0]
-    for now, following in zip(sigmas[:-1], sigmas[1:], strict=True):
+    for now, following in pairwise(sigmas):
         d = (x - denoise(x, now)) / now
         ahead = x + (following - now) * d
         if following > 0:

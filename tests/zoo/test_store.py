@@ -14,9 +14,14 @@ from zoo import store
 def test_atomic_leaves_the_old_file_and_no_new_one_when_the_block_fails(tmp_path: Path) -> None:
     target = tmp_path / "file"
     target.write_text("old")
-    with pytest.raises(OSError, match="no space"), store.atomic(target) as temporary:
-        temporary.write_text("half")
-        raise OSError(errno.ENOSPC, "no space left")
+
+    def write() -> None:
+        with store.atomic(target) as temporary:
+            temporary.write_text("half")
+            raise OSError(errno.ENOSPC, "no space left")
+
+    with pytest.raises(OSError, match="no space"):
+        write()
     assert target.read_text() == "old"
     assert os.listdir(tmp_path) == ["file"]
 
