@@ -8,8 +8,8 @@ from __future__ import annotations
 import gzip
 import hashlib
 import os
-import urllib.error
 import urllib.request
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -25,11 +25,11 @@ CLASSES = (
 SIZE = 32
 DEBIAN_DIRECTORY = Path("/usr/share/datasets/fashion-mnist")
 SOURCE_VARIABLE = "GENZOO_FASHION_MNIST"
-DIGESTS = {
-    "train-images-idx3-ubyte.gz": "b0564c3eedabfbf835052cff8503ea422014ce006caf5b757f851416ee8300c7",
-    "train-labels-idx1-ubyte.gz": "0ae29f65d86684f32d1b9c85147786c547b9c6aebcaf235f0400a0cce308b056",
-    "t10k-images-idx3-ubyte.gz": "8d3605d196f4be44669e46906da9733c8131fef761fdbfec72c424d5222f1a05",
-    "t10k-labels-idx1-ubyte.gz": "cc1d090a38ace84dfa1aa66e3ada7c336ef481a96936906477e6dd344da56eaa",
+DIGESTS = {  # sha256 of the decompressed files: Debian's gzip headers differ from the published ones
+    "train-images-idx3-ubyte.gz": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+    "train-labels-idx1-ubyte.gz": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+    "t10k-images-idx3-ubyte.gz": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+    "t10k-labels-idx1-ubyte.gz": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
 }
 
 
@@ -45,8 +45,8 @@ def load(split: str, source: str | None = None) -> tuple[np.ndarray, np.ndarray]
     """
     source = source or os.environ.get(SOURCE_VARIABLE) or _found()
     prefix = {"train": "train", "test": "t10k"}[split]
-    images = gzip.decompress(_read(source, f"{prefix}-images-idx3-ubyte.gz"))
-    labels = gzip.decompress(_read(source, f"{prefix}-labels-idx1-ubyte.gz"))
+    images = _read(source, f"{prefix}-images-idx3-ubyte.gz")
+    labels = _read(source, f"{prefix}-labels-idx1-ubyte.gz")
     pixels = np.frombuffer(images, np.uint8, offset=16).reshape(-1, 28, 28, 1)
     return np.pad(pixels, ((0, 0), (2, 2), (2, 2), (0, 0))), np.frombuffer(labels, np.uint8, offset=8).astype(np.int64)
 
@@ -60,10 +60,11 @@ def _read(source: str, name: str) -> bytes:
     try:
         if source.startswith(("http://", "https://")):
             with urllib.request.urlopen(f"{source.rstrip('/')}/{name}", timeout=60) as response:
-                data = bytes(response.read())
+                packed = bytes(response.read())
         else:
-            data = (Path(source) / name).read_bytes()
-    except (OSError, urllib.error.URLError) as error:
+            packed = (Path(source) / name).read_bytes()
+        data = gzip.decompress(packed)
+    except (OSError, EOFError, zlib.error) as error:
         raise DatasetError(
             f"Fashion-MNIST: {name} could not be read from {source} ({error}); install the Debian package "
             f"dataset-fashion-mnist or set {SOURCE_VARIABLE} to a directory or URL that holds the four .gz files"
@@ -71,7 +72,7 @@ def _read(source: str, name: str) -> bytes:
     digest = hashlib.sha256(data).hexdigest()
     if digest != DIGESTS[name]:
         raise DatasetError(
-            f"Fashion-MNIST: {source}/{name} has sha256 {digest[:12]}, expected {DIGESTS[name][:12]}; "
+            f"Fashion-MNIST: {source}/{name} unpacks to sha256 {digest[:12]}, expected {DIGESTS[name][:12]}; "
             "it is not the published file, fetch it again"
         )
     return data
