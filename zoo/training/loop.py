@@ -12,9 +12,10 @@ import json
 import os
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
@@ -26,6 +27,8 @@ from zoo import store
 from zoo.datasets import fashion_mnist
 from zoo.family import Checkpoint, Recipe
 from zoo.images import to_pixels
+
+Published = TypeVar("Published")
 
 SAVE_SECONDS = 60.0
 WARM_UP = 0.02  # of the run
@@ -82,26 +85,43 @@ def train(checkpoint: Checkpoint, *, images: int | None = None, source: str | No
     where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     torch.manual_seed(recipe.seed)
     objective: Objective = importlib.import_module(f"zoo.training.{recipe.kind}").objective(checkpoint, where)
-    state, record = fit(checkpoint.name, recipe, objective, where, images=images, source=source)
-    return store.save(checkpoint, state, record)
+    publish = partial(store.save, checkpoint)
+    return fit(checkpoint.name, recipe, objective, where, publish, images=images, source=source)
 
 
 def fit(
-    name: str, recipe: Recipe, objective: Objective, where: torch.device, *, images: int | None, source: str | None
-) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Run `objective` over the data: the averaged weights of its `model`, and the run's record for a card."""
+    name: str,
+    recipe: Recipe,
+    objective: Objective,
+    where: torch.device,
+    publish: Callable[[dict[str, Tensor], dict[str, Any]], Published],
+    *,
+    images: int | None = None,
+    source: str | None = None,
+) -> Published:
+    """Run `objective` over the data and `publish` the average of its model's weights with the run's record for a card.
+
+    An interruption saves the state from which the next call goes on; it is removed once `publish` has returned.
+    """
     images = images or recipe.images
     data, labels = fashion_mnist.load("train", source)
     run = _Run(name, recipe, images, objective)
     run.resume()
     pixels_of, labels_of = torch.from_numpy(to_pixels(data)).to(where), torch.from_numpy(labels).to(where)
     with _progress_bar(name, images, run.seen) as advance:
-        for step, indices in batches(recipe, images, len(data), run.seen):
-            torch.manual_seed((recipe.seed << 32) + step)
-            picked = torch.from_numpy(indices).to(where)
-            run.step(pixels_of[picked], labels_of[picked])
-            advance(recipe.batch_size, run.last)
-    return run.average.state_dict(), run.record(where)
+        try:
+            for step, indices in batches(recipe, images, len(data), run.seen):
+                torch.manual_seed((recipe.seed << 32) + step)
+                picked = torch.from_numpy(indices).to(where)
+                run.step(pixels_of[picked], labels_of[picked])
+                advance(recipe.batch_size, run.last)
+        except KeyboardInterrupt:
+            run.save()
+            print(f"interrupted after {run.seen} of {images} images; the same command goes on from there")
+            raise
+    published = publish(run.average.state_dict(), run.record(where))
+    run.path.unlink(missing_ok=True)
+    return published
 
 
 class _Run:
@@ -193,8 +213,7 @@ class _Run:
         self.seen, self.seconds, self.curves = extra["seen"], extra["seconds"], extra["curves"]
 
     def record(self, device: torch.device) -> dict[str, Any]:
-        """What the card says about the run; removes the state, which is of no more use."""
-        self.path.unlink(missing_ok=True)
+        """What the card says about the run."""
         name = torch.cuda.get_device_name() if device.type == "cuda" else f"{platform.machine()} CPU"
         return {
             "images": self.seen,
