@@ -5,8 +5,8 @@
     model.safetensors   the weights of all graphs, once
     gate.json           the gate's verdict, bound to the manifest's digest
 
-A one-shot generator's entry is `generator`. An iterative one has `denoiser`, `step`, `decoder`, and its entry is `sampler`,
-or `step` where a host loop takes the sampler's place. Reading needs neither torch nor onnx.
+A one-shot generator's entry is `generator`. An iterative one has `denoiser`, `step`, `decoder`, and its entry is
+`sampler`, or `step` where a host loop takes the sampler's place. Reading needs neither torch nor onnx.
 """
 
 from __future__ import annotations

@@ -98,7 +98,8 @@ class HostLoopRunner:
         state = {"x": noise[:, 0], "previous": np.zeros_like(noise[:, 0]), "saved": np.zeros_like(noise[:, 0])}
         for index in range(table.shape[1]):
             draw = noise[:, min(index + 1, noise.shape[1] - 1)]
-            state = self.step.run(**state, noise=draw, row=table[:, index], **tensors)
+            after = self.step.run(**state, noise=draw, row=table[:, index], **tensors)
+            state = {"x": after["x_next"], "previous": after["denoised"], "saved": after["saved_next"]}
         return self.decoder.run(x=state["x"])
 
 

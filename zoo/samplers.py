@@ -108,8 +108,8 @@ def walk(table: Any, noise: Any, network: Callable[[Any, Any], Any]) -> Iterator
     """Walk a table: (x, denoised, saved) after each row.
 
     `table` is (NFE, len(COLUMNS)) for all images, or (B, NFE, len(COLUMNS)) with rows for each; `noise` (draws, B, ...)
-    holds the initial state and then one draw a row, the last draw again where there are fewer; `network(c_in x, c_noise)`
-    is F, its `c_noise` a number or (B,). Arrays may be NumPy's or torch's.
+    holds the initial state and then one draw a row, the last draw again where there are fewer;
+    `network(c_in x, c_noise)` is F, its `c_noise` a number or (B,). Arrays may be NumPy's or torch's.
     """
     x, previous, saved = noise[0], 0.0, 0.0
     for index in range(table.shape[-2]):

@@ -5,7 +5,8 @@
         config.json         what they are: family, architecture, sha256, training record, measured quality
         README.md           the card
 
-The folders in the tree come first; anything derived (float32 copies, bundles, training states) lives below `home()`.
+$GENZOO_CHECKPOINTS names another folder of such folders. Anything derived (float32 copies, bundles, training states)
+lives below `home()`.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from zoo.errors import GenzooError
 from zoo.family import Checkpoint
 
 TREE = Path(__file__).parent / "checkpoints"
+TREE_VARIABLE = "GENZOO_CHECKPOINTS"
 HOME_VARIABLE = "GENZOO_HOME"
 MAX_HEADER_BYTES = 1 << 20
 
@@ -68,7 +70,7 @@ def sha256(path: Path) -> str:
 
 
 def directory(name: str) -> Path:
-    return TREE / name
+    return Path(os.environ.get(TREE_VARIABLE) or TREE) / name
 
 
 def config(name: str) -> dict[str, Any]:

@@ -1,0 +1,203 @@
+"""A checkpoint -> its bundle in the local store, made again only when something that it is made from has changed."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import inspect
+import json
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from export.bundle import FORMAT, MANIFEST, WEIGHTS, Bundle, BundleError
+from export.precision import Precision
+from zoo import registry, store
+from zoo.errors import GenzooError
+from zoo.family import Checkpoint
+from zoo.graph import TensorSpec
+
+PACKAGES = ("torch", "onnx", "onnxscript", "onnx-ir", "numpy")
+
+
+class ExportError(GenzooError):
+    """A variant that cannot be made of this checkpoint."""
+
+
+class LoopKind(StrEnum):
+    """Who walks the sampler's table: an ONNX Loop, nobody because its rows are unrolled, or the host."""
+
+    ONNX = "onnx"
+    UNROLLED = "unrolled"
+    HOST = "host"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What is made of a checkpoint. `steps` is for an unrolled loop only; None takes the checkpoint's default."""
+
+    loop: LoopKind = LoopKind.ONNX
+    precision: Precision = Precision.FP32
+    steps: int | None = None
+
+    @property
+    def name(self) -> str:
+        if self.loop is LoopKind.ONNX:
+            return self.precision.value
+        return f"{self.precision.value}-{self.loop.value}{self.steps or ''}"
+
+
+def folder(name: str, variant: Variant) -> Path:
+    return store.home() / "bundles" / name / variant.name
+
+
+def find(source: str, variant: Variant) -> Bundle:
+    """The bundle in a folder, or of a checkpoint's name, as it was exported. Raises BundleError."""
+    if (Path(source) / MANIFEST).is_file():
+        return Bundle.open(source)
+    registry.checkpoint(source)
+    if not (folder(source, variant) / MANIFEST).is_file():
+        raise BundleError(f"{source} has no bundle {variant.name}; `genzoo export {source}` makes it")
+    return Bundle.open(folder(source, variant))
+
+
+def inputs(checkpoint: Checkpoint, variant: Variant) -> dict[str, Any]:
+    """Everything that determines a bundle's bytes."""
+    return {
+        "checkpoint": store.config(checkpoint.name)["weights"]["sha256"],
+        "spec": checkpoint.spec.to_json(),
+        "variant": variant.name,
+        "code": _code_digests(checkpoint.spec.family),
+        "versions": {package: importlib.metadata.version(package) for package in PACKAGES},
+    }
+
+
+def _code_digests(family: str) -> dict[str, str]:
+    root = Path(__file__).parent.parent
+    names = [f"export/{name}.py" for name in ("onnx_graph", "compose", "weights", "precision", "exporter")]
+    names += [f"zoo/{name}.py" for name in ("samplers", "request", "images")]
+    paths = [*(root / name for name in names), *sorted((root / "zoo/networks").glob("*.py"))]
+    paths.append(Path(inspect.getfile(registry.family(family).graphs)))
+    return {path.stem: store.sha256(path)[:16] for path in paths}
+
+
+def why(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """The inputs that differ, one sentence each: "versions.torch was 2.12, is 2.13"."""
+    changes: list[str] = []
+    for key in sorted({*before, *now}):
+        old, new = before.get(key), now.get(key)
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            changes += why(old, new, f"{prefix}{key}.")
+        elif old != new:
+            changes.append(f"{prefix}{key} was {_short(old)}, is {_short(new)}")
+    return changes
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text[:12] if len(text) >= 16 and text.isalnum() else text
+
+
+def cached(checkpoint: Checkpoint, variant: Variant) -> tuple[Bundle | None, list[str]]:
+    """The bundle that is up to date, or None; and what changed since the one in the store was made."""
+    try:
+        bundle = Bundle.open(folder(checkpoint.name, variant))
+    except BundleError as error:
+        there = (folder(checkpoint.name, variant) / MANIFEST).is_file()
+        return None, [str(error)] if there else []
+    now = json.loads(json.dumps(inputs(checkpoint, variant)))
+    changes = why(bundle.manifest["inputs"], now)
+    return (None if changes else bundle), changes
+
+
+def export(checkpoint: Checkpoint, variant: Variant | None = None) -> Bundle:
+    """The bundle of a checkpoint, from the store or newly made. Raises ExportError and StoreError."""
+    variant = resolve(checkpoint, variant or Variant())
+    bundle, _ = cached(checkpoint, variant)
+    return bundle or _export(checkpoint, variant)
+
+
+def resolve(checkpoint: Checkpoint, variant: Variant) -> Variant:
+    """The variant with its number of rows decided. Raises ExportError for one that has no meaning."""
+    sampling = checkpoint.spec.sampling
+    if sampling is None and (variant.loop is not LoopKind.ONNX or variant.steps):
+        raise ExportError(f"{checkpoint.name} makes its images in one call: it has neither a loop nor steps")
+    if variant.loop is not LoopKind.UNROLLED:
+        if variant.steps:
+            raise ExportError(f"a loop takes any number of steps: give --steps only with --loop {LoopKind.UNROLLED}")
+        return variant
+    assert sampling is not None
+    return Variant(variant.loop, variant.precision, variant.steps or sampling.num_steps)
+
+
+def _export(checkpoint: Checkpoint, variant: Variant) -> Bundle:
+    from export.onnx_graph import OnnxGraph, save, to_onnx
+    from export.weights import Weights, write
+
+    module = store.load_module(checkpoint)
+    traced = [to_onnx(graph) for graph in registry.family(checkpoint.spec.family).graphs(module, checkpoint)]
+    graphs: dict[str, OnnxGraph] = compose_all(checkpoint, variant, {graph.name: graph for graph in traced})
+    weights = Weights({name: tensor.numpy() for name, tensor in module.state_dict().items()})
+    target = folder(checkpoint.name, variant)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as name:
+        making = Path(name) / target.name
+        making.mkdir()
+        for key, proto in write(graphs, weights, making / WEIGHTS).items():
+            save(proto, making / f"{key}.onnx")
+        store.write_json(making / MANIFEST, _manifest(checkpoint, variant, graphs, making))
+        if target.exists():
+            target.rename(Path(name) / "old")
+        making.rename(target)
+    return Bundle.open(target)
+
+
+def compose_all(checkpoint: Checkpoint, variant: Variant, traced: Mapping[str, Any]) -> dict[str, Any]:
+    """The bundle's graphs by name, in the order in which data flows; the last is the entry, except for a host loop."""
+    from export import compose
+
+    spec = checkpoint.spec
+    if spec.sampling is None:
+        return dict(traced)
+    step = compose.step(spec, traced["denoiser"])
+    decoder = compose.decoder(spec, traced.get("decoder"))
+    graphs = {"denoiser": traced["denoiser"], "step": step, "decoder": decoder}
+    if variant.loop is LoopKind.ONNX:
+        graphs["sampler"] = compose.sampler(spec, step, decoder)
+    elif variant.loop is LoopKind.UNROLLED:
+        assert variant.steps is not None
+        graphs["sampler"] = compose.unrolled(spec, step, decoder, variant.steps)
+    return graphs
+
+
+def _manifest(checkpoint: Checkpoint, variant: Variant, graphs: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    recorded = inputs(checkpoint, variant)
+    entry = next(name for name in ("sampler", "step", "generator") if name in graphs)
+    return {
+        "format": FORMAT,
+        "name": checkpoint.name,
+        "spec": checkpoint.spec.to_json(),
+        "entry": entry,
+        "loop": variant.loop.value if checkpoint.spec.sampling else None,
+        "steps": variant.steps,
+        "precision": variant.precision.value,
+        "checkpoint": {"name": checkpoint.name, "sha256": recorded["checkpoint"], "licence": checkpoint.licence},
+        "graphs": {
+            name: {
+                "file": f"{name}.onnx",
+                "sha256": store.sha256(folder / f"{name}.onnx"),
+                "inputs": [_entry(tensor) for tensor in graph.inputs],
+                "outputs": [_entry(tensor) for tensor in graph.outputs],
+            }
+            for name, graph in graphs.items()
+        },
+        "weights": {"file": WEIGHTS, "sha256": store.sha256(folder / WEIGHTS)},
+        "versions": recorded["versions"],
+        "inputs": recorded,
+    }
+
+
+def _entry(tensor: TensorSpec) -> dict[str, Any]:
+    return {"name": tensor.name, "dtype": tensor.dtype, "shape": list(tensor.shape)}
