@@ -34,10 +34,15 @@ class TritonRunner:
         self._client = self._grpc.InferenceServerClient(url)
         self.config = self._configuration()
         self._dims = {entry["name"]: entry["dims"] for entry in self.config["input"]}
+        self._required = {entry["name"] for entry in self.config["input"] if not entry.get("optional")}
         self._outputs = [self._grpc.InferRequestedOutput(entry["name"]) for entry in self.config["output"]]
 
     def run(self, **tensors: np.ndarray) -> Tensors:
         """Raises ServingError for what the server refuses, and where it does not answer in time."""
+        if missing := self._required - tensors.keys():
+            raise ServingError(
+                f"{self.name} was sent no {' and no '.join(sorted(missing))}: it needs one for each image"
+            )
         inputs = [self._input(name, tensor) for name, tensor in tensors.items()]
         result = self._call("infer", self.name, inputs, outputs=self._outputs)
         return {output.name(): result.as_numpy(output.name()) for output in self._outputs}
@@ -89,17 +94,12 @@ class TritonRunner:
 def remote_generator(url: str, name: str, *, timeout_s: float = TIMEOUT_S) -> Generator:
     """A generator whose graph runs on a server while noise and sampler are made here: any sampler can be asked for."""
     public = TritonRunner(url, name, timeout_s=timeout_s)
-    try:
-        parameters = {key: json.loads(value["string_value"]) for key, value in public.config["parameters"].items()}
-        spec, graphs = GeneratorSpec.from_json(parameters["spec"]), list(parameters["graphs"])
-    except (KeyError, ValueError) as error:
-        raise ServingError(f"{name} at {url} is not a generator's public model: ask for one by its name") from error
-    finally:
-        public.close()
-    from export.runners import HostLoopRunner
-
-    runners = [TritonRunner(url, graph, timeout_s=timeout_s) for graph in graphs]
-    return Generator(spec, runners[0] if len(runners) == 1 else HostLoopRunner(*runners))
+    parameters = public.config.get("parameters", {})
+    public.close()
+    if "graph" not in parameters:
+        raise ServingError(f"{name} at {url} is a part of a generator: ask for the generator by its name")
+    spec = GeneratorSpec.from_json(json.loads(parameters["spec"]["string_value"]))
+    return Generator(spec, TritonRunner(url, parameters["graph"]["string_value"], timeout_s=timeout_s))
 
 
 def _tritonclient() -> Any:
@@ -120,6 +120,8 @@ def _triton_dtype(dtype: np.dtype[Any]) -> str:
 
 
 def _sentence(error: Any) -> str:
-    """A server's message without its request id, its notes and its line breaks."""
-    text = re.sub(r"\[request id: [^]]*\] *| NOTE: .*", "", str(error.message()), flags=re.DOTALL)
+    """A server's message without its request id, the ensemble's name, its notes and its line breaks."""
+    text = re.sub(
+        r"\[request id: [^]]*\] *|^in ensemble '[^']*', | NOTE: .*", "", str(error.message()), flags=re.DOTALL
+    )
     return " ".join(text.split()).rstrip(".")

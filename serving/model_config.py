@@ -1,7 +1,8 @@
 """Specs -> `config.pbtxt`, as text and without Triton.
 
-A generator is a public model (Python backend) named like it, which turns seeds into feeds, and one model for each graph
-of its entry, named `<generator>_<graph>`, which a runtime's own backend runs.
+A generator is an ensemble named like it, of two models: `<generator>_feeds` (Python backend) turns seeds into noise,
+conditions and the sampler's table; `<generator>_<graph>` is the exported graph on its runtime's own backend. Triton
+batches each of them dynamically: requests for the same number of steps share one execution of the graph.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from serving import requests
 from zoo.graph import BATCH, TensorSpec
 from zoo.request import GeneratorSpec
 
@@ -27,52 +29,47 @@ PLATFORMS = {"model.onnx": "onnxruntime_onnx", "model.plan": "tensorrt_plan"}  #
 
 
 class Word(str):
-    """A protobuf enum value or other bare word: written without quotes."""
+    """A protobuf enum value: written without quotes."""
 
 
-def public_inputs(spec: GeneratorSpec) -> tuple[TensorSpec, ...]:
-    """What a client sends for each image; all but `seed` may be left out."""
-    inputs = [TensorSpec("seed", "uint64", (BATCH, 1))]
-    if spec.num_classes:
-        inputs.append(TensorSpec("class_id", "int64", (BATCH, 1)))
-    if spec.sampling:
-        inputs.append(TensorSpec("num_steps", "int32", (BATCH, 1)))
-        inputs.append(TensorSpec("guidance_scale", "float32", (BATCH, 1)))
-    return tuple(inputs)
-
-
-def public_outputs(spec: GeneratorSpec) -> tuple[TensorSpec, ...]:
-    return (TensorSpec("image", "uint8", (BATCH, *spec.image_shape)),)
-
-
-def public_config(
-    spec: GeneratorSpec, graphs: Mapping[str, Sequence[str]], max_batch_size: int = MAX_BATCH_SIZE
-) -> str:
-    """The model that clients call: `zoo.generator.Generator` before the models in `graphs` (name -> its outputs)."""
-    optional = [tensor.name for tensor in public_inputs(spec)[1:]]
+def ensemble_config(spec: GeneratorSpec, feeds: str, graph: str) -> str:
+    """The public model: what clients send -> the model `feeds` -> the model `graph` -> `image`."""
+    taken, between = [s.name for s in requests.inputs(spec)], [s.name for s in spec.inputs]
+    (images,), (image,) = spec.outputs, requests.outputs(spec)
     return pbtxt(
         {
             "name": spec.name,
-            "backend": "python",
-            **_tensors(public_inputs(spec), public_outputs(spec), max_batch_size, optional),
-            "instance_group": [{"kind": Word("KIND_CPU"), "count": 1}],
-            "parameters": [
-                {"key": "spec", "value": {"string_value": json.dumps(spec.to_json())}},
-                {"key": "graphs", "value": {"string_value": json.dumps(graphs)}},
-            ],
+            "platform": "ensemble",
+            **_tensors(requests.inputs(spec), requests.outputs(spec), taken[1:]),
+            "parameters": _parameters(spec=json.dumps(spec.to_json()), graph=graph),
+            "ensemble_scheduling": {
+                "step": [
+                    _step(feeds, {name: name for name in taken}, {name: name for name in between}),
+                    _step(graph, {name: name for name in between}, {images.name: image.name}),
+                ]
+            },
         }
     )
 
 
-def graph_config(
-    name: str,
-    inputs: Sequence[TensorSpec],
-    outputs: Sequence[TensorSpec],
-    file: str = "model.onnx",
-    max_batch_size: int = MAX_BATCH_SIZE,
-    queue_delay_us: int = 0,
-) -> str:
-    """The model of one exported graph, warmed up with one image and with a full batch.
+def feeds_config(name: str, spec: GeneratorSpec) -> str:
+    """The model that runs `serving.requests.graph_feeds`."""
+    taken = requests.inputs(spec)
+    return pbtxt(
+        {
+            "name": name,
+            "backend": "python",
+            **_tensors(taken, spec.inputs, [tensor.name for tensor in taken[1:]]),
+            "dynamic_batching": {"max_queue_delay_microseconds": 0},
+            "instance_group": [{"kind": Word("KIND_CPU"), "count": 1}],
+            "parameters": _parameters(spec=json.dumps(spec.to_json())),
+            "model_warmup": [_warmup(taken[:1], 1)],
+        }
+    )
+
+
+def graph_config(name: str, spec: GeneratorSpec, file: str = "model.onnx", queue_delay_us: int = 0) -> str:
+    """The model of an exported graph, warmed up with one image and with a full batch.
 
     `queue_delay_us` is how long Triton may hold a request back to fill a batch: on a CPU pure loss at low load.
     """
@@ -81,26 +78,22 @@ def graph_config(
             "name": name,
             "platform": PLATFORMS[file],
             "default_model_filename": file,
-            **_tensors(inputs, outputs, max_batch_size, queue_delay_us=queue_delay_us),
+            **_tensors(spec.inputs, spec.outputs),
+            "dynamic_batching": {"max_queue_delay_microseconds": queue_delay_us},
             "instance_group": [{"kind": Word("KIND_AUTO"), "count": 1}],
-            "model_warmup": [_warmup(inputs, batch) for batch in sorted({1, max_batch_size})],
+            "model_warmup": [_warmup(spec.inputs, batch) for batch in (1, MAX_BATCH_SIZE)],
         }
     )
 
 
 def _tensors(
-    inputs: Sequence[TensorSpec],
-    outputs: Sequence[TensorSpec],
-    max_batch_size: int,
-    optional: Iterable[str] = (),
-    queue_delay_us: int = 0,
+    inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], optional: Iterable[str] = ()
 ) -> dict[str, Any]:
     """Triton's declaration leaves the batch axis out: `max_batch_size` stands for it."""
     return {
-        "max_batch_size": max_batch_size,
-        "input": [_tensor(spec) | ({"optional": True} if spec.name in set(optional) else {}) for spec in inputs],
+        "max_batch_size": MAX_BATCH_SIZE,
+        "input": [_tensor(spec) | ({"optional": True} if spec.name in optional else {}) for spec in inputs],
         "output": [_tensor(spec) for spec in outputs],
-        "dynamic_batching": {"max_queue_delay_microseconds": queue_delay_us},
     }
 
 
@@ -112,7 +105,7 @@ def _tensor(spec: TensorSpec) -> dict[str, Any]:
 
 
 def _warmup(inputs: Sequence[TensorSpec], batch: int) -> dict[str, Any]:
-    """Zeros of the least size: every kernel is chosen and every buffer allocated before the first request."""
+    """Zeros of the least size: kernels are chosen and buffers allocated before the first request."""
     entries = []
     for spec in inputs:
         dims = [1 if isinstance(axis, str) else axis for axis in spec.shape[1:]]
@@ -121,23 +114,24 @@ def _warmup(inputs: Sequence[TensorSpec], batch: int) -> dict[str, Any]:
     return {"name": f"batch_{batch}", "batch_size": batch, "inputs": entries}
 
 
+def _parameters(**values: str) -> list[dict[str, Any]]:
+    return [{"key": key, "value": {"string_value": value}} for key, value in values.items()]
+
+
+def _step(model: str, inputs: Mapping[str, str], outputs: Mapping[str, str]) -> dict[str, Any]:
+    """An ensemble's step: the model's tensor names -> the ensemble's."""
+    maps = {"input_map": inputs, "output_map": outputs}
+    pairs = {field: [{"key": k, "value": v} for k, v in names.items()] for field, names in maps.items()}
+    return {"model_name": model, "model_version": -1, **pairs}
+
+
 def pbtxt(message: Mapping[str, Any], indent: str = "") -> str:
-    """Protobuf's text format of nested mappings; a list repeats its field."""
+    """Protobuf's text format of nested mappings; a list of mappings repeats its field."""
     lines = []
     for key, value in message.items():
         for item in value if isinstance(value, list) and key != "dims" else [value]:
             if isinstance(item, Mapping):
                 lines.append(f"{indent}{key} {{\n{pbtxt(item, indent + '  ')}{indent}}}\n")
             else:
-                lines.append(f"{indent}{key}: {_scalar(item)}\n")
-    return "".join(lines)
-
-
-def _scalar(value: Any) -> str:
-    if isinstance(value, Word):
-        return str(value)
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, list):
-        return "[ " + ", ".join(_scalar(item) for item in value) + " ]"
-    return json.dumps(value)  # a number, or a string: JSON's escapes are protobuf's too
+                lines.append(f"{indent}{key}: {item if isinstance(item, Word) else json.dumps(item)}\n")
+    return "".join(lines)  # JSON's numbers, booleans, strings and lists of numbers are protobuf's too

@@ -1,10 +1,11 @@
 """Bundles -> a Triton model repository, the same for the embedded server and for NVIDIA's container.
 
-<generator>/config.pbtxt            the public model
-<generator>/1/model.py
-<generator>_<graph>/config.pbtxt    one for each graph of the bundle's entry
-<generator>_<graph>/1/model.onnx    or model.plan, where an engine was built
-<generator>_<graph>/1/model.safetensors
+    <generator>/config.pbtxt            the public model, an ensemble of the two below
+    <generator>_feeds/1/model.py        seeds -> feeds
+    <generator>_<graph>/1/model.onnx    the bundle's entry; beside it model.plan, where an engine was built
+    <generator>_<graph>/1/model.safetensors
+
+`model.py` imports genzoo's NumPy-only modules, which a production image installs (see serving/deploy).
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from serving import model_config
 from zoo.errors import GenzooError
 from zoo.request import GeneratorSpec
 
-FRONT = Path(__file__).parent / "python_models" / "generator.py"
+FEEDS = Path(__file__).parent / "python_models" / "feeds.py"
 
 
 class RepositoryError(GenzooError):
@@ -30,10 +31,10 @@ class RepositoryError(GenzooError):
 
 @dataclass(frozen=True)
 class ServedModel:
-    """A generator in a repository: its public model is `spec.name`, behind it are `graphs`."""
+    """A generator in a repository: its public model is `spec.name`, an ensemble of `members`."""
 
     spec: GeneratorSpec
-    graphs: tuple[str, ...]
+    members: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,10 @@ def write(
             raise RepositoryError(
                 f"{bundle.name} {state}: nothing is served unmeasured, run `genzoo gate {bundle.name}`"
             )
+        if bundle.entry == "step":
+            raise RepositoryError(
+                f"{bundle.name} has a host loop, Triton runs whole graphs: export it with --loop onnx"
+            )
     if len({bundle.name for bundle in bundles}) < len(bundles):
         raise RepositoryError("two bundles have one name: a repository holds one bundle for each generator")
     if path.exists():
@@ -70,31 +75,23 @@ def write(
     return Repository(path, models)
 
 
-def entry_graphs(bundle: Bundle) -> tuple[str, ...]:
-    """The graphs that the public model calls: the entry, and the decoder where a host loop ends in it."""
-    return ("step", "decoder") if bundle.entry == "step" else (bundle.entry,)
-
-
 def _write(bundle: Bundle, folder: Path, plan: Path | None) -> ServedModel:
-    names = {graph: f"{bundle.name}_{graph}" for graph in entry_graphs(bundle)}
-    for graph, name in names.items():
-        version = folder / name / "1"
-        version.mkdir(parents=True)
-        _place(bundle.graph_path(graph), version / "model.onnx")
-        _place(bundle.path / WEIGHTS, version / WEIGHTS)
-        engine = plan if graph == bundle.entry else None
-        if engine is not None:
-            _place(engine, version / "model.plan")
-        file = "model.plan" if engine else "model.onnx"
-        config = model_config.graph_config(name, bundle.inputs(graph), bundle.outputs(graph), file)
+    spec, feeds, graph = bundle.spec, f"{bundle.name}_feeds", f"{bundle.name}_{bundle.entry}"
+    file = "model.plan" if plan else "model.onnx"
+    configs = {
+        spec.name: model_config.ensemble_config(spec, feeds, graph),
+        feeds: model_config.feeds_config(feeds, spec),
+        graph: model_config.graph_config(graph, spec, file),
+    }
+    for name, config in configs.items():
+        (folder / name / "1").mkdir(parents=True)
         (folder / name / "config.pbtxt").write_text(config)
-    version = folder / bundle.name / "1"
-    version.mkdir(parents=True)
-    shutil.copyfile(FRONT, version / "model.py")
-    outputs = {name: [tensor.name for tensor in bundle.outputs(graph)] for graph, name in names.items()}
-    config = model_config.public_config(bundle.spec, outputs)
-    (folder / bundle.name / "config.pbtxt").write_text(config)
-    return ServedModel(bundle.spec, tuple(names.values()))
+    shutil.copyfile(FEEDS, folder / feeds / "1" / "model.py")
+    _place(bundle.entry_path, folder / graph / "1" / "model.onnx")
+    _place(bundle.path / WEIGHTS, folder / graph / "1" / WEIGHTS)
+    if plan:
+        _place(plan, folder / graph / "1" / file)
+    return ServedModel(spec, (feeds, graph))
 
 
 def _place(source: Path, target: Path) -> None:

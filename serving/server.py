@@ -142,10 +142,9 @@ class TritonServer:
         }
         for name, port in self.ports.items():
             options |= {f"{name}-address": HOST, f"{name}-port": port}
-        models = [name for model in self.repository.models for name in (*model.graphs, model.spec.name)]
         command = [str(installation.tritonserver), "--disable-auto-complete-config"]
         command += [f"--{name}={value}" for name, value in options.items()]
-        command += [f"--load-model={name}" for name in models]
+        command += [f"--load-model={model.spec.name}" for model in self.repository.models]  # and its members
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
                 command,
@@ -205,12 +204,12 @@ def _environment(installation: Installation, folder: Path) -> dict[str, str]:
 
 
 def _assemble(installation: Installation) -> tempfile.TemporaryDirectory[str]:
-    """The backend directory, and our packages alone: what is installed beside them must not reach the models' Python."""
+    """The backend directory, and our packages alone: what is installed beside them must not reach the models."""
     folder = tempfile.TemporaryDirectory(prefix="genzoo-triton-")
     python, backends = Path(folder.name, "python"), Path(folder.name, "backends")
     python.mkdir()
     backends.mkdir()
-    for package in ("zoo", "export"):
+    for package in ("zoo", "export", "serving"):
         (python / package).symlink_to(CHECKOUT / package)
     (backends / "python").symlink_to(installation.python_backend)
     for backend in ("onnxruntime", "tensorrt"):

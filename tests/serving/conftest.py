@@ -18,6 +18,7 @@ from serving.server import TritonServer
 from zoo import store
 from zoo.graph import TensorSpec
 from zoo.request import GeneratorSpec, Sampling
+from zoo.samplers import COLUMNS
 
 SIDE = 8
 ONE_SHOT = GeneratorSpec("toy-gan", "toy", (1, SIDE, SIDE), (SIDE, SIDE, 1), num_classes=10)
@@ -27,7 +28,7 @@ ITERATIVE = GeneratorSpec(
 
 
 def _graph(spec: GeneratorSpec) -> onnx.ModelProto:
-    """images = 16 sum(noise) + scale * (classes weighted by guidance) + 8 * rows of the table + 64, as pixels."""
+    """images = 16 sum(noise) + scale * (classes weighted by guidance) + sum(|table|, but not what copies x), as pixels."""
     nodes = [
         helper.make_node("ReduceSum", ["noise", "axis1"], ["summed"], keepdims=0),  # (B, 1, H, W)
         helper.make_node("Mul", ["summed", "gain"], ["x"]),
@@ -38,7 +39,8 @@ def _graph(spec: GeneratorSpec) -> onnx.ModelProto:
     ]
     if spec.sampling:
         nodes += [
-            helper.make_node("Abs", ["table"], ["absolute"]),
+            helper.make_node("Mul", ["table", "effect"], ["effects"]),
+            helper.make_node("Abs", ["effects"], ["absolute"]),
             helper.make_node("ReduceSum", ["absolute", "axes12"], ["rows"], keepdims=0),
             helper.make_node("Reshape", ["rows", "column"], ["rows1"]),
             helper.make_node("Add", ["offset", "rows1"], ["shift"]),
@@ -53,6 +55,7 @@ def _graph(spec: GeneratorSpec) -> onnx.ModelProto:
     constants = {
         "axis1": np.array([1]),
         "axes12": np.array([1, 2]),
+        "effect": np.array([16.0 * (name != "a") for name in COLUMNS], np.float32),
         "column": np.array([-1, 1]),
         "image": np.array([-1, 1, 1, 1]),
         "gain": np.float32(16),
