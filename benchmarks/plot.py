@@ -1,0 +1,127 @@
+"""The latency/quality plot as SVG: numbers to coordinates; the page's style sheet gives the colours, light and dark."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from benchmarks import pareto
+from benchmarks.features import NETS
+from benchmarks.summary import Row, Section
+
+WIDTH, HEIGHT = 560, 440
+LEFT, RIGHT, TOP, BOTTOM = 58, 16, 34, 50
+LETTER, LINE = 7.4, 16.0  # size of a label's letter
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A logarithmic axis from `low` to `high`, drawn from pixel `start` to pixel `end`."""
+
+    low: float
+    high: float
+    start: float
+    end: float
+
+    def __call__(self, value: float) -> float:
+        span = math.log(self.high / self.low)
+        share = math.log(min(max(value, self.low), self.high) / self.low) / span
+        return round(self.start + share * (self.end - self.start), 1)
+
+    @property
+    def ticks(self) -> list[float]:
+        exponents = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
+        steps = (1, 2, 5) if self.high / self.low < 2000 else (1,)
+        return [v for e in exponents for s in steps if self.low <= (v := s * 10.0**e) <= self.high]
+
+
+@dataclass(frozen=True)
+class Mark:
+    row: Row
+    x: float
+    y: float
+    y_low: float
+    y_high: float
+    on_front: bool
+    label: tuple[float, float, str] | None  # x, y, text anchor; None where there is no room
+
+
+@dataclass(frozen=True)
+class Plot:
+    net: str
+    x: Axis
+    y: Axis
+    marks: list[Mark]
+    front: str  # an SVG path
+    floor: float | None  # y
+    runtime: str
+
+
+def plots(section: Section) -> list[Plot]:
+    """One plot a feature net: p50 of one image against the Fréchet distance. None where nothing was timed."""
+    runtime = section.runtime
+    return [plot(section, runtime, net) for net in NETS] if runtime else []
+
+
+def plot(section: Section, runtime: str, net: str) -> Plot:
+    timed = [(row, p50.value) for row in section.rows if (p50 := row.percentile(runtime))]
+    rows = [row for row, _ in timed]
+    distances = [row.metric("fd", net) for row in rows]
+    baseline = section.baselines.get("floor")
+    floor = max(baseline[f"fd_{_count(section)}_{net}"].value, 1e-3) if baseline else None
+    points = [(latency, estimate.value) for (_, latency), estimate in zip(timed, distances, strict=True)]
+    lowest = min([distance for _, distance in points] + ([floor] if floor else []))
+    x = _axis([latency for latency, _ in points], LEFT, WIDTH - RIGHT)
+    y = _axis([lowest, *(distance for _, distance in points)], HEIGHT - BOTTOM, TOP)
+    best = pareto.front(points)
+    places = [(x(latency), y(distance)) for latency, distance in points]
+    labels = _labels(places, [row.title for row in rows])
+    marks = [
+        Mark(row, *places[i], y(max(e.low, y.low)), y(e.high), i in best, labels[i])
+        for i, (row, e) in enumerate(zip(rows, distances, strict=True))
+    ]
+    return Plot(net, x, y, marks, _stairs([places[i] for i in best]), y(floor) if floor else None, runtime)
+
+
+def _count(section: Section) -> str:
+    return f"{section.count // 1000}k" if section.count % 1000 == 0 else str(section.count)
+
+
+def _axis(values: list[float], start: float, end: float) -> Axis:
+    low, high = min(values), max(values)
+    room = max((high / low) ** 0.08, 1.25)
+    return Axis(low / room, high * room, start, end)
+
+
+def _stairs(corners: list[tuple[float, float]]) -> str:
+    """What can be had at each latency: level until the next point of the front."""
+    path = "".join(f"H{x}V{y}" for x, y in corners[1:])
+    return f"M{corners[0][0]},{corners[0][1]}{path}H{WIDTH - RIGHT}" if corners else ""
+
+
+def _labels(places: list[tuple[float, float]], texts: list[str]) -> list[tuple[float, float, str] | None]:
+    """A place beside each point where its text meets neither a point nor another text; the first that is free."""
+    taken = [(x - 5, y - 5, x + 5, y + 5) for x, y in places]
+    labels: list[tuple[float, float, str] | None] = []
+    for (x, y), text in zip(places, texts, strict=True):
+        width = LETTER * len(text)
+        options = [(x + dx, y + dy, "start") for dx, dy in ((8, 5), (6, -8), (6, 18), (8, -20), (8, 30))]
+        options += [(x + dx, y + dy, "end") for dx, dy in ((-8, 5), (-6, -8), (-6, 18), (-8, -20), (-8, 30))]
+        chosen = None
+        for left, bottom, anchor in options:
+            begin = left if anchor == "start" else left - width
+            box = (begin, bottom - LINE + 4, begin + width, bottom + 2)
+            inside = box[0] > LEFT and box[2] < WIDTH and box[1] > 0 and box[3] < HEIGHT - BOTTOM
+            if inside and not any(_overlap(box, other) for other in taken):
+                chosen = (round(left, 1), round(bottom, 1), anchor)
+                taken.append(box)
+                break
+        labels.append(chosen)
+    return labels
+
+
+Box = tuple[float, float, float, float]
+
+
+def _overlap(a: Box, b: Box) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]

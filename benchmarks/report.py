@@ -1,0 +1,88 @@
+"""The HTML report: one file that opens offline, made of records and of nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from benchmarks import plot, summary
+from benchmarks.features import JUDGE, NETS
+from benchmarks.quality import metric_name
+from benchmarks.records import Record, RecordError
+from benchmarks.summary import Section
+from zoo import store
+
+DEFAULT = Path("results/report.html")
+
+
+def render(found: Iterable[Record]) -> str:
+    """The page. Raises RecordError where no cell is on record."""
+    found = list(found)
+    sections = summary.sections(found)
+    if not sections:
+        raise RecordError("no cell is on record: `genzoo bench` measures some")
+    main = sections[0]
+    newest = max((record for row in main.rows for record in row.cells.values()), key=lambda record: record["time"])
+    ratios = [record for record in found if record["identity"]["kind"] == "ratio"][-1:]
+    return _template("report.html.j2").render(
+        sections=sections,
+        main=main,
+        plots=plot.plots(main),
+        families=sorted({row.family for section in sections for row in section.rows}),
+        disagreements=summary.disagreements(main.rows),
+        ratios=ratios,
+        generators=len({row.generator for row in main.rows}),
+        rows=len(main.rows),
+        records=len(found),
+        measured=newest["time"][:10],
+        environment=_facts(newest),
+        batch_size=newest["identity"]["protocol"]["batch_size"],
+        section_runtimes=_runtimes,
+        name=metric_name,
+        nets=NETS,
+        judge=JUDGE,
+        short=short,
+        **{key.lower(): getattr(plot, key) for key in ("WIDTH", "HEIGHT", "LEFT", "RIGHT", "TOP", "BOTTOM")},
+    )
+
+
+def write(found: Iterable[Record], path: Path) -> Path:
+    page = render(found)
+    with store.atomic(path) as temporary:
+        temporary.write_text(page)
+    return path
+
+
+def short(value: float) -> str:
+    """Three digits, never an exponent: 0.0123, 4.56, 789, 12,300."""
+    if abs(value) >= 1000:
+        digits = len(str(int(abs(value)))) - 3
+        return f"{round(value, -digits):,.0f}"
+    decimals = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2 if abs(value) >= 0.095 else 3
+    return f"{value:.{decimals}f}"
+
+
+def _runtimes(section: Section) -> list[str]:
+    return [
+        runtime
+        for runtime in ("triton", "onnxruntime", "torch")
+        if any(runtime in row.runtimes for row in section.rows)
+    ]
+
+
+def _facts(record: Record) -> dict[str, Any]:
+    environment = record["environment"]
+    versions = ", ".join(f"{name} {version}" for name, version in environment["versions"].items())
+    return {"system": environment["os"], "revision": environment["revision"] or "unknown", "versions": versions}
+
+
+def _template(name: str) -> Any:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    folder = Path(__file__).parent / "templates"
+    loader = FileSystemLoader(folder)
+    autoescape = name.endswith(".html.j2")
+    return Environment(loader=loader, autoescape=autoescape, undefined=StrictUndefined, trim_blocks=True).get_template(
+        name
+    )

@@ -1,0 +1,77 @@
+"""The images in which a generator is judged: fixed seeds, classes in turn, kept by the digest of what made them."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks import features, quality
+from benchmarks.records import identify
+from benchmarks.workload import Setting
+from zoo import store
+from zoo.generator import Generator
+
+FIRST_SEED = 1_000_000  # those below are for grids and for people
+GRID_ROWS = 4
+
+
+def draw(generator: Generator, setting: Setting, count: int, made_by: Mapping[str, Any]) -> np.ndarray:
+    """`count` images, uint8 (N, H, W, C), of seeds from FIRST_SEED on; `made_by` has the digests of what makes them."""
+    path = _path("samples", setting, count, made_by).with_suffix(".npy")
+    if path.is_file():
+        return np.asarray(np.load(path, allow_pickle=False))
+    images = generator.sample(setting.sample_request(range(FIRST_SEED, FIRST_SEED + count)))
+    with store.atomic(path) as temporary, temporary.open("wb") as file:
+        np.save(file, images)
+    return images
+
+
+def judge(generator: Generator, setting: Setting, count: int, made_by: Mapping[str, Any]) -> dict[str, Any]:
+    """The quality of `count` images: what `quality.measure` finds. Raises QualityError."""
+    nets = {net: features.config(net)["files"] for net in features.NETS}
+    path = _path("quality", setting, count, {**made_by, "nets": nets}).with_suffix(".json")
+    if path.is_file():
+        found: dict[str, Any] = json.loads(path.read_text())
+        return found
+    images = draw(generator, setting, count, made_by)
+    found = quality.measure(features.look(images), classes(generator, count))
+    store.write_json(path, found)
+    return found
+
+
+def classes(generator: Generator, count: int) -> np.ndarray:
+    """The classes that `draw` asks for: (N,) int64."""
+    return np.arange(FIRST_SEED, FIRST_SEED + count) % generator.spec.num_classes
+
+
+def _path(kind: str, setting: Setting, count: int, made_by: Mapping[str, Any]) -> Path:
+    identity = {"setting": setting.to_json(), "count": count, "first_seed": FIRST_SEED, **made_by}
+    return store.home() / kind / identify(identity)
+
+
+def grid(generator: Generator, setting: Setting) -> str:
+    """A column for each class, a row for each of a few seeds: PNG in base64."""
+    columns = generator.spec.num_classes or 10
+    images = generator.sample(setting.sample_request(range(columns * GRID_ROWS)))
+    return base64.b64encode(png(images, columns)).decode()
+
+
+def png(images: np.ndarray, columns: int) -> bytes:
+    """uint8 (N, H, W, C) with C 1 or 3 as one picture, row by row."""
+    from PIL import Image
+
+    count, height, width, channels = images.shape
+    rows = -(-count // columns)
+    canvas = np.zeros((rows * columns, height, width, channels), np.uint8)
+    canvas[:count] = images
+    sheet = canvas.reshape(rows, columns, height, width, channels).swapaxes(1, 2)
+    sheet = sheet.reshape(rows * height, columns * width, channels)
+    buffer = io.BytesIO()
+    Image.fromarray(sheet[..., 0] if channels == 1 else sheet).save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()

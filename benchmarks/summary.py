@@ -1,0 +1,139 @@
+"""Records -> what tables and plots show: one row a generator, number of steps and precision, on one machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from itertools import combinations
+from typing import Any
+
+from benchmarks import records
+from benchmarks.features import NETS
+from benchmarks.quality import metric_name
+from benchmarks.records import Record
+from benchmarks.statistics import Estimate
+
+CELL = ("generator", "num_steps", "sampler", "guidance_scale", "precision")  # what makes a row of its own
+
+
+@dataclass
+class Row:
+    """The cells of one generator at one setting: latency by runtime and scenario, quality once."""
+
+    generator: str
+    family: str
+    num_steps: int | None
+    sampler: str | None
+    guidance_scale: float
+    precision: str
+    nfe: int
+    count: int
+    metrics: dict[str, Estimate]
+    grid: str
+    cells: dict[tuple[str, str], Record] = field(default_factory=dict)
+
+    @property
+    def title(self) -> str:
+        """`ddpm 20`, with what is not the default behind it."""
+        parts = [self.generator, str(self.num_steps) if self.num_steps else ""]
+        parts += [self.sampler or ""] if self.sampler not in (None, "ddim", "consistency") else []
+        parts += [f"g{self.guidance_scale:g}"] if self.guidance_scale != 1.0 else []
+        parts += [self.precision] if self.precision != "fp32" else []
+        return " ".join(part for part in parts if part)
+
+    def metric(self, kind: str, net: str) -> Estimate:
+        return self.metrics[metric_name(kind, self.count, net)]
+
+    def percentile(self, runtime: str, name: str = "p50") -> Estimate | None:
+        record = self.cells.get((runtime, "single-stream"))
+        return Estimate(**record["latency"][name]) if record else None
+
+    def images_per_second(self, runtime: str) -> float | None:
+        record = self.cells.get((runtime, "offline"))
+        return float(record["latency"]["images_per_second"]) if record else None
+
+    @property
+    def runtimes(self) -> list[str]:
+        return [runtime for runtime in ("triton", "onnxruntime", "torch") if (runtime, "single-stream") in self.cells]
+
+    @property
+    def noisy(self) -> bool:
+        """Whether other processes or a changing clock disturbed a measurement."""
+        return any(record["noise"]["noisy"] for record in self.cells.values())
+
+
+@dataclass(frozen=True)
+class Section:
+    """Rows that may be compared: one machine, one number of judged images, and that number's floor and ceiling."""
+
+    machine: dict[str, Any]
+    count: int
+    rows: list[Row]
+    baselines: dict[str, dict[str, Estimate]]
+
+    @property
+    def runtime(self) -> str | None:
+        """The runtime on which most rows were timed, the one nearest to production first."""
+        runtimes = [runtime for row in self.rows for runtime in row.runtimes]
+        return max(("triton", "onnxruntime", "torch"), key=runtimes.count) if runtimes else None
+
+
+def sections(found: Iterable[Record]) -> list[Section]:
+    """The latest records of every cell, the section with the most rows first."""
+    latest = records.latest(found)
+    groups: dict[bytes, list[Record]] = {}
+    for record in latest:
+        if record["identity"]["kind"] == "cell":
+            key = records.canonical([record["identity"]["machine"], record["identity"]["protocol"]["judged"]])
+            groups.setdefault(key, []).append(record)
+    made = [_section(group, latest) for group in groups.values()]
+    return sorted(made, key=lambda section: -len(section.rows))
+
+
+def _section(cells: list[Record], latest: list[Record]) -> Section:
+    count = cells[0]["identity"]["protocol"]["judged"]
+    baselines = {
+        record["identity"]["baseline"]: estimates(record["quality"])
+        for record in latest
+        if record["identity"]["kind"] == "baseline" and record["identity"]["judged"] == count
+    }
+    rows: dict[tuple[Any, ...], Row] = {}
+    for record in cells:
+        cell = record["identity"]["cell"]
+        key = tuple(cell[name] for name in CELL)
+        measured = rows[key].cells if key in rows else {}
+        measured[cell["runtime"], cell["scenario"]] = record
+        rows[key] = Row(
+            **{name: cell[name] for name in CELL},
+            **{name: record[name] for name in ("family", "nfe", "grid")},
+            count=count,
+            metrics=estimates(record["quality"]),
+            cells=measured,
+        )
+    ordered = sorted(rows.values(), key=lambda row: (row.family, row.generator, row.num_steps or 0, row.title))
+    return Section(cells[0]["identity"]["machine"], count, ordered, baselines)
+
+
+def estimates(quality: dict[str, Any]) -> dict[str, Estimate]:
+    return {name: Estimate(**value) for name, value in quality["metrics"].items()}
+
+
+@dataclass(frozen=True)
+class Disagreement:
+    """Two rows that the feature nets put in opposite order, each by more than chance."""
+
+    better: dict[str, Row]  # net -> the row that it prefers
+
+
+def disagreements(rows: Iterable[Row], kind: str = "fd") -> list[Disagreement]:
+    """Pairs of rows whose intervals are apart in both nets, in opposite order."""
+    found = []
+    for a, b in combinations(rows, 2):
+        order = {}
+        for net in NETS:
+            one, other = a.metric(kind, net), b.metric(kind, net)
+            if one.high < other.low or other.high < one.low:
+                order[net] = a if one.value < other.value else b
+        if len(order) == len(NETS) and len({row.title for row in order.values()}) > 1:
+            found.append(Disagreement(order))
+    return found
