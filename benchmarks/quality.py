@@ -21,6 +21,7 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from benchmarks import features, statistics
 from benchmarks.features import JUDGE, NETS, View
@@ -49,7 +50,8 @@ def measure(views: Views, class_ids: np.ndarray) -> dict[str, Any]:
     count = len(class_ids)
     if not 2 * NEIGHBOURS < count <= HELD_OUT:
         raise QualityError(f"quality of {count} images: give {2 * NEIGHBOURS + 1} to {HELD_OUT}")
-    found = {name: asdict(estimate) for name, estimate in _metrics(views, class_ids)}
+    with threadpool_limits(1, "blas"):  # small matrices: threads cost more than they gain, far more on a busy machine
+        found = {name: asdict(estimate) for name, estimate in _metrics(views, class_ids)}
     references = {net: features.reference(net).digest for net in NETS}
     return {"count": count, "metrics": found, "references": references, "judge": JUDGE}
 
@@ -58,9 +60,9 @@ def _metrics(views: Views, class_ids: np.ndarray) -> Iterator[tuple[str, Estimat
     count = len(class_ids)
     for net in NETS:
         seen, reference = views[net].features, features.reference(net)
-        real, real_radii = _held_out(net)
+        real, real_radii, similarity = _held_out(net)
         yield metric_name("fd", count, net), statistics.frechet(seen, reference.train)
-        yield metric_name("kd", count, net), _times(1000.0, statistics.kernel_distance(seen, real))
+        yield metric_name("kd", count, net), _times(1000.0, statistics.kernel_distance(seen, real, other=similarity))
         precise = statistics.within_manifold(seen, real, real_radii)
         yield metric_name("precision", count, net), statistics.share(precise)
         covered = statistics.within_manifold(real, seen, statistics.radii(seen, NEIGHBOURS))
@@ -75,10 +77,10 @@ def _times(factor: float, estimate: Estimate) -> Estimate:
 
 
 @lru_cache
-def _held_out(net: str) -> tuple[np.ndarray, np.ndarray]:
-    """The reference pictures' features and the squared radii of their manifold."""
+def _held_out(net: str) -> tuple[np.ndarray, np.ndarray, float]:
+    """The reference pictures' features, the squared radii of their manifold, and their self-similarity."""
     real = features.reference(net).test.features[HELD_OUT:]
-    return real, statistics.radii(real, NEIGHBOURS)
+    return real, statistics.radii(real, NEIGHBOURS), statistics.self_similarity(real)
 
 
 def floor(count: int) -> dict[str, Any]:

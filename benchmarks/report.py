@@ -25,7 +25,7 @@ def render(found: Iterable[Record]) -> str:
     main = sections[0]
     newest = max((record for row in main.rows for record in row.cells.values()), key=lambda record: record["time"])
     ratios = [record for record in found if record["identity"]["kind"] == "ratio"][-1:]
-    return _template("report.html.j2").render(
+    page: str = template("report.html.j2").render(
         sections=sections,
         main=main,
         plots=plot.plots(main),
@@ -45,6 +45,7 @@ def render(found: Iterable[Record]) -> str:
         short=short,
         **{key.lower(): getattr(plot, key) for key in ("WIDTH", "HEIGHT", "LEFT", "RIGHT", "TOP", "BOTTOM")},
     )
+    return page
 
 
 def write(found: Iterable[Record], path: Path) -> Path:
@@ -77,7 +78,7 @@ def _facts(record: Record) -> dict[str, Any]:
     return {"system": environment["os"], "revision": environment["revision"] or "unknown", "versions": versions}
 
 
-def _template(name: str) -> Any:
+def template(name: str) -> Any:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     folder = Path(__file__).parent / "templates"

@@ -66,17 +66,27 @@ def frechet(features: np.ndarray, reference: Moments, resamples: int = 50) -> Es
 
 def polynomial_kernel(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """(x.y / D + 1)^3 (Binkowski et al. 2018): (N, D), (M, D) -> (N, M)."""
-    return np.asarray((a.astype(np.float64) @ b.astype(np.float64).T / a.shape[1] + 1.0) ** 3)
+    base = a.astype(np.float64) @ b.astype(np.float64).T / a.shape[1] + 1.0
+    return np.asarray(base * base * base)
 
 
-def kernel_distance(features: np.ndarray, reference: np.ndarray, resamples: int = 50) -> Estimate:
-    """The unbiased squared maximum mean discrepancy of the KID (Gretton et al. 2012, equation 3)."""
+def self_similarity(features: np.ndarray) -> float:
+    """The kernel's mean over all pairs of different rows."""
+    within, count = polynomial_kernel(features, features), len(features)
+    return float((within.sum() - np.trace(within)) / (count * (count - 1)))
+
+
+def kernel_distance(
+    features: np.ndarray, reference: np.ndarray, resamples: int = 50, other: float | None = None
+) -> Estimate:
+    """The unbiased squared maximum mean discrepancy of the KID (Gretton et al. 2012, equation 3).
+
+    `other` is the `self_similarity` of the reference, where it is known already.
+    """
+    constant = self_similarity(reference) if other is None else other
     within = polynomial_kernel(features, features)
     np.fill_diagonal(within, 0.0)
     across = polynomial_kernel(features, reference).mean(1)
-    other = polynomial_kernel(reference, reference)
-    count = len(reference)
-    constant = (other.sum() - np.trace(other)) / (count * (count - 1))
 
     def distance(weights: np.ndarray) -> np.ndarray:  # (R, N) -> (R,)
         total = weights.sum(1)
