@@ -52,14 +52,14 @@ def ensemble_config(spec: GeneratorSpec, feeds: str, graph: str) -> str:
     )
 
 
-def feeds_config(name: str, spec: GeneratorSpec) -> str:
-    """The model that runs `serving.requests.graph_feeds`."""
+def feeds_config(name: str, spec: GeneratorSpec, feeds: Sequence[TensorSpec]) -> str:
+    """The model that runs `serving.requests.graph_feeds`; `feeds` are the graph's inputs."""
     taken = requests.inputs(spec)
     return pbtxt(
         {
             "name": name,
             "backend": "python",
-            **_tensors(taken, spec.inputs, [tensor.name for tensor in taken[1:]]),
+            **_tensors(taken, feeds, [tensor.name for tensor in taken[1:]]),
             "dynamic_batching": {"max_queue_delay_microseconds": 0},
             "instance_group": [{"kind": Word("KIND_CPU"), "count": 1}],
             "parameters": _parameters(spec=json.dumps(spec.to_json())),
@@ -68,7 +68,13 @@ def feeds_config(name: str, spec: GeneratorSpec) -> str:
     )
 
 
-def graph_config(name: str, spec: GeneratorSpec, file: str = "model.onnx", queue_delay_us: int = 0) -> str:
+def graph_config(
+    name: str,
+    inputs: Sequence[TensorSpec],
+    outputs: Sequence[TensorSpec],
+    file: str = "model.onnx",
+    queue_delay_us: int = 0,
+) -> str:
     """The model of an exported graph, warmed up with one image and with a full batch.
 
     `queue_delay_us` is how long Triton may hold a request back to fill a batch: on a CPU pure loss at low load.
@@ -78,10 +84,10 @@ def graph_config(name: str, spec: GeneratorSpec, file: str = "model.onnx", queue
             "name": name,
             "platform": PLATFORMS[file],
             "default_model_filename": file,
-            **_tensors(spec.inputs, spec.outputs),
+            **_tensors(inputs, outputs),
             "dynamic_batching": {"max_queue_delay_microseconds": queue_delay_us},
             "instance_group": [{"kind": Word("KIND_AUTO"), "count": 1}],
-            "model_warmup": [_warmup(spec.inputs, batch) for batch in (1, MAX_BATCH_SIZE)],
+            "model_warmup": [_warmup(inputs, batch) for batch in (1, MAX_BATCH_SIZE)],
         }
     )
 

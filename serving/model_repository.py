@@ -10,11 +10,10 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from export.bundle import WEIGHTS, Bundle
@@ -76,27 +75,29 @@ def write(
 
 
 def _write(bundle: Bundle, folder: Path, plan: Path | None) -> ServedModel:
-    spec, feeds, graph = bundle.spec, f"{bundle.name}_feeds", f"{bundle.name}_{bundle.entry}"
+    spec, feeds, graph = _spec(bundle), f"{bundle.name}_feeds", f"{bundle.name}_{bundle.entry}"
+    inputs, outputs = bundle.inputs(bundle.entry), bundle.outputs(bundle.entry)
     file = "model.plan" if plan else "model.onnx"
     configs = {
         spec.name: model_config.ensemble_config(spec, feeds, graph),
-        feeds: model_config.feeds_config(feeds, spec),
-        graph: model_config.graph_config(graph, spec, file),
+        feeds: model_config.feeds_config(feeds, spec, inputs),
+        graph: model_config.graph_config(graph, inputs, outputs, file),
     }
     for name, config in configs.items():
         (folder / name / "1").mkdir(parents=True)
         (folder / name / "config.pbtxt").write_text(config)
     shutil.copyfile(FEEDS, folder / feeds / "1" / "model.py")
-    _place(bundle.entry_path, folder / graph / "1" / "model.onnx")
-    _place(bundle.path / WEIGHTS, folder / graph / "1" / WEIGHTS)
+    # Copies, because ONNX Runtime refuses external data behind a symbolic link or with several hard links.
+    shutil.copyfile(bundle.entry_path, folder / graph / "1" / "model.onnx")
+    shutil.copyfile(bundle.path / WEIGHTS, folder / graph / "1" / WEIGHTS)
     if plan:
-        _place(plan, folder / graph / "1" / file)
+        shutil.copyfile(plan, folder / graph / "1" / file)
     return ServedModel(spec, (feeds, graph))
 
 
-def _place(source: Path, target: Path) -> None:
-    """A hard link where the file system allows it, else a copy: never a symbolic link, which ONNX Runtime refuses."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
+def _spec(bundle: Bundle) -> GeneratorSpec:
+    """The bundle's spec; an unrolled graph takes the one number of steps that it was unrolled for."""
+    spec, steps = bundle.spec, bundle.manifest.get("steps")
+    if spec.sampling is None or steps is None:
+        return spec
+    return replace(spec, sampling=replace(spec.sampling, num_steps=steps, steps=(steps,)))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import secrets
 import signal
 import socket
@@ -186,11 +187,11 @@ class TritonServer:
         return "Address already in use" in text or "Address in use" in text
 
     def _last_error(self) -> str:
-        """The most telling line of the log: the first error, without Triton's time stamp."""
-        for line in self.log.read_text(errors="replace").splitlines():
-            if line.startswith("E") and "] " in line:
-                return line.split("] ", 1)[1].strip().strip('"')
-        return "the log holds no error"
+        """The most telling line of the log: why the server gave up, else its last error."""
+        lines = self.log.read_text(errors="replace").splitlines()
+        fatal = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+        errors = [line.split("] ", 1)[1].strip('"') for line in lines if re.match(r"E\d{4} .*\] ", line)]
+        return (fatal or errors or ["the log holds no error"])[-1].rstrip(";. ")
 
 
 def _environment(installation: Installation, folder: Path) -> dict[str, str]:
