@@ -12,20 +12,20 @@ import os
 import re
 import secrets
 import signal
-import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
 from serving.endpoint import Endpoint
 from serving.install import CHECKOUT, Installation, install, libpython
 from serving.model_repository import Repository
+from serving.ports import HOST, check, choose
 from serving.supervisor import Supervisor
 from zoo.errors import GenzooError
 
-HOST = "127.0.0.1"
 START_SECONDS, GRACE_SECONDS = 300.0, 5.0
 ATTEMPTS = 5  # at free ports, which another process may take between our look and Triton's bind
 BACKENDS = Path(__file__).parent / "backends"
@@ -36,13 +36,10 @@ class ServerError(GenzooError):
     """The server did not start, or ended by itself; the message names the log."""
 
 
-class PortInUseError(ServerError):
-    """A port that was asked for is taken."""
-
-
 class TritonServer:
-    """`with TritonServer(repository, log) as server: server.grpc_url`; a port of 0 means any free one.
+    """`with TritonServer(repository, log) as server: server.grpc_url`.
 
+    `ports` fixes some of "http", "grpc" and "metrics"; the others are any free ones.
     `canary_seconds` is the time between two rounds of the supervisor; 0 turns it off.
     """
 
@@ -51,14 +48,12 @@ class TritonServer:
         repository: Repository,
         log: Path,
         *,
-        http_port: int = 0,
-        grpc_port: int = 0,
-        metrics_port: int = 0,
+        ports: Mapping[str, int] | None = None,
         canary_seconds: float = 10.0,
         installation: Installation | None = None,
     ) -> None:
         self.repository, self.log, self.canary_seconds = repository, log, canary_seconds
-        self._wanted = {"http": http_port, "grpc": grpc_port, "metrics": metrics_port}
+        self._wanted = {"http": 0, "grpc": 0, "metrics": 0, **(ports or {})}
         self._installation = installation
         self._prefix = f"genzoo_{os.getpid()}_{secrets.token_hex(4)}_"
         self._process: subprocess.Popen[bytes] | None = None
@@ -93,15 +88,13 @@ class TritonServer:
         self.stop()
 
     def start(self) -> None:
-        """Returns once every model has made an image. Raises ServerError."""
+        """Returns once every model has made an image. Raises ServerError and PortInUseError."""
         installation = self._installation or install()
-        for name, port in self._wanted.items():
-            if port and not _is_free(port):
-                raise PortInUseError(f"port {port} is in use: stop what listens there, or give another --{name}-port")
+        check(self._wanted)
         try:
             self._folder = _assemble(installation)
             for attempt in range(1, ATTEMPTS + 1):
-                self.ports = _choose(self._wanted)
+                self.ports = choose(self._wanted)
                 self._launch(installation)
                 if self._wait_until_ready():
                     break
@@ -216,29 +209,3 @@ def _assemble(installation: Installation) -> tempfile.TemporaryDirectory[str]:
     for backend in ("onnxruntime", "tensorrt"):
         (backends / backend).symlink_to(BACKENDS / "onnxruntime")
     return folder
-
-
-def _choose(wanted: dict[str, int]) -> dict[str, int]:
-    """A port for each name; the free ones are all held open until the last is found, so that they differ."""
-    held: list[socket.socket] = []
-    try:
-        ports = dict(wanted)
-        for name, port in wanted.items():
-            if not port:
-                held.append(socket.socket())
-                held[-1].bind((HOST, 0))
-                ports[name] = held[-1].getsockname()[1]
-        return ports
-    finally:
-        for holder in held:
-            holder.close()
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as holder:
-        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            holder.bind((HOST, port))
-        except OSError:
-            return False
-    return True

@@ -28,7 +28,7 @@ ITERATIVE = GeneratorSpec(
 
 
 def _graph(spec: GeneratorSpec) -> onnx.ModelProto:
-    """images = 16 sum(noise) + scale * (classes weighted by guidance) + sum(|table|, but not what copies x), as pixels."""
+    """images = 16 sum(noise) + scale * (classes weighted by guidance) + 16 sum(|table| without `a`), as pixels."""
     nodes = [
         helper.make_node("ReduceSum", ["noise", "axis1"], ["summed"], keepdims=0),  # (B, 1, H, W)
         helper.make_node("Mul", ["summed", "gain"], ["x"]),

@@ -1,0 +1,234 @@
+"""`genzoo serve`, `genzoo repository`, `genzoo sample`, `genzoo install-server`."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from serving.model_repository import Repository
+    from zoo.generator import Generator
+    from zoo.request import SampleRequest
+
+app = typer.Typer()
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+Port = Annotated[int, typer.Option(min=0, max=65535, help="0: any free one.")]
+
+
+class Runtime(StrEnum):
+    """Where `genzoo sample` runs the graph."""
+
+    TORCH = "torch"
+    ONNXRUNTIME = "onnxruntime"
+    TRITON = "triton"
+
+
+@app.command("install-server")
+def install_server(as_json: Json = False) -> None:
+    """Install the embedded Triton server, once: NVIDIA's own tritonserver and a Python environment for its models."""
+    from serving.install import install
+
+    installation = install(report=_say)
+    typer.echo(json.dumps({"root": str(installation.root)}) if as_json else f"Triton is in {installation.root}")
+
+
+@app.command("repository")
+def write_repository(
+    names: Annotated[list[str], typer.Argument(help="Checkpoints, or folders of bundles.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The new folder.")],
+    as_json: Json = False,
+) -> None:
+    """Write the Triton model repository of some generators, for the embedded server or for NVIDIA's container."""
+    repository = _write_repository(names, output)
+    if as_json:
+        typer.echo(json.dumps({"path": str(output), "models": [model.spec.name for model in repository.models]}))
+    else:
+        compose = f"MODELS={output.absolute()} docker compose -f serving/deploy/compose.yaml up"
+        typer.echo(f"{output} holds {', '.join(names)}; next: {compose}")
+
+
+@app.command()
+def serve(
+    names: Annotated[list[str], typer.Argument(help="Checkpoints, or folders of bundles.")],
+    http_port: Port = 0,
+    grpc_port: Port = 0,
+    metrics_port: Port = 0,
+    as_json: Json = False,
+) -> None:
+    """Serve generators from a real Triton server on this machine's loopback address, until Ctrl-C.
+
+    One JSON line on standard output says when it is ready and where it listens.
+    """
+    with _ended_by_signals(), _server(names, http=http_port, grpc=grpc_port, metrics=metrics_port) as server:
+        ready = {
+            "http": server.http_url,
+            "grpc": server.grpc_url,
+            "metrics": server.metrics_url,
+            "models": [model.spec.name for model in server.repository.models],
+            "pid": server.pid,
+            "log": str(server.log),
+        }
+        typer.echo(json.dumps(ready))
+        if not as_json:
+            _say(f"next: genzoo sample {names[0]} --runtime triton --url {server.grpc_url} -o grid.png; Ctrl-C ends it")
+        server.wait()
+
+
+@app.command()
+def sample(
+    name: Annotated[str, typer.Argument(help="A checkpoint, or the folder of a bundle.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="grid.png, or arrays in out.npz.")],
+    seeds: Annotated[str, typer.Option(help="One image a seed: 7, 0-63 or 1,5,9-12.")] = "0-63",
+    class_ids: Annotated[str, typer.Option(help="One class for all, one for each seed, or `cycle`.")] = "cycle",
+    steps: Annotated[int | None, typer.Option(help="Steps of the sampler; the checkpoint's own by default.")] = None,
+    sampler: Annotated[str | None, typer.Option(help="ddim, ddpm, heun, dpmpp_2m, ...")] = None,
+    guidance_scale: Annotated[float, typer.Option(help="Classifier-free guidance; 1 is none.")] = 1.0,
+    runtime: Annotated[Runtime, typer.Option(help="Where the graph runs.")] = Runtime.ONNXRUNTIME,
+    url: Annotated[str | None, typer.Option(help="A Triton server's gRPC address; one is started without.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Make images: the same seed gives the same image on every runtime."""
+    import numpy as np
+
+    from serving import images
+    from zoo.generator import seed_range
+    from zoo.request import RequestError, SampleRequest
+
+    images.check_path(output)
+    if url and runtime is not Runtime.TRITON:
+        raise RequestError(f"--url is for --runtime triton, not {runtime.value}")
+    numbers = tuple(seed_range(seeds))
+    with _generator(name, runtime, url) as generator:
+        classes = _classes(class_ids, numbers, generator.spec.num_classes)
+        request = SampleRequest(numbers, classes, steps, sampler, guidance_scale)
+        start = time.perf_counter()
+        made = _sample(generator, request)
+        seconds = time.perf_counter() - start
+    labels = np.full(len(numbers), -1) if classes is None else np.array(classes)
+    images.write(output, made, np.array(numbers, np.uint64), labels.astype(np.int64))
+    if as_json:
+        report = {"output": str(output), "images": len(made), "runtime": runtime.value, "seconds": round(seconds, 3)}
+        typer.echo(json.dumps(report))
+    else:
+        typer.echo(f"{output}: {len(made)} images in {seconds:.2f} s; next: genzoo bench {name}")
+
+
+def _classes(text: str, seeds: Sequence[int], num_classes: int) -> tuple[int, ...] | None:
+    """One class for each seed; None for an unconditional generator. Raises RequestError."""
+    from zoo.request import RequestError
+
+    if text == "cycle":
+        return tuple(seed % num_classes for seed in seeds) if num_classes else None
+    try:
+        given = tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        raise RequestError(f"class ids {text!r}: write numbers like 0,1,5, or cycle") from error
+    return given * len(seeds) if len(given) == 1 else given
+
+
+def _sample(generator: Generator, request: SampleRequest) -> Any:
+    """The images of a request, with a progress bar where it takes long enough to watch."""
+    import numpy as np
+    from rich.console import Console
+    from rich.progress import track
+
+    from zoo.request import feeds
+
+    feeds(generator.spec, request)  # a bad request fails before the first batch
+    batch_size = 32
+    parts = track(
+        generator.batches(request, batch_size),
+        "sampling",
+        total=-(-len(request.seeds) // batch_size),
+        console=Console(stderr=True),
+        transient=True,
+        disable=len(request.seeds) <= batch_size,
+    )
+    return np.concatenate(list(parts))
+
+
+@contextmanager
+def _generator(name: str, runtime: Runtime, url: str | None) -> Iterator[Generator]:
+    from zoo.generator import Generator
+
+    if runtime is Runtime.TORCH:
+        from export.runners import TorchRunner
+        from zoo import registry
+
+        checkpoint = registry.checkpoint(name)
+        yield Generator(checkpoint.spec, TorchRunner(checkpoint))
+    elif runtime is Runtime.ONNXRUNTIME:
+        from export.runners import onnx_runtime_runner
+        from serving.bundles import prepare
+
+        bundle = prepare(name, _say)
+        yield Generator(bundle.spec, onnx_runtime_runner(bundle))
+    else:
+        from serving.client import remote_generator
+
+        if url:
+            yield remote_generator(url, name)
+        else:
+            with _server([name]) as server:
+                yield remote_generator(server.grpc_url, server.repository.models[0].spec.name)
+
+
+@contextmanager
+def _server(names: Sequence[str], **ports: int) -> Iterator[Any]:
+    """A running server over a model repository of its own, which goes with it; the log stays."""
+    import tempfile
+
+    from serving.install import install
+    from serving.ports import check
+    from serving.server import TritonServer
+    from zoo import store
+
+    check(ports)
+    installation = install(report=_say)
+    folder = store.home() / "serving"
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix="models-") as models:
+        repository = _write_repository(names, Path(models) / "models")
+        log = folder / f"{Path(models).name.replace('models', 'triton')}.log"
+        with TritonServer(repository, log, ports=ports, installation=installation) as server:
+            yield server
+
+
+def _write_repository(names: Sequence[str], path: Path) -> Repository:
+    from serving import model_repository
+    from serving.bundles import prepare
+
+    return model_repository.write([prepare(name, _say) for name in names], path)
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """SIGTERM and Ctrl-C are a good end of the block; a second one does not disturb its cleaning up."""
+    signals = (signal.SIGTERM, signal.SIGINT)
+
+    def interrupt(*_: object) -> None:
+        for number in signals:
+            signal.signal(number, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    before = [signal.signal(number, interrupt) for number in signals]
+    try:
+        yield
+    except KeyboardInterrupt:
+        _say("stopped")
+    finally:
+        for number, handler in zip(signals, before, strict=True):
+            signal.signal(number, handler)
+
+
+def _say(text: str) -> None:
+    typer.echo(text, err=True)

@@ -1,0 +1,48 @@
+"""Images to files: a grid to look at, or arrays to compute with. A file appears whole or not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from zoo import store
+from zoo.errors import GenzooError
+
+GAP = 2  # pixels between the images of a grid
+
+
+class OutputError(GenzooError):
+    """A file name whose ending says nothing that can be written."""
+
+
+def check_path(path: Path) -> None:
+    """Before any image is made. Raises OutputError."""
+    if path.suffix not in (".png", ".npz"):
+        raise OutputError(f"{path} ends in {path.suffix or 'nothing'!r}: end it in .png for a grid or .npz for arrays")
+    if path.is_dir():
+        raise OutputError(f"{path} is a folder: give the name of a file")
+
+
+def write(path: Path, images: np.ndarray, seeds: np.ndarray, class_ids: np.ndarray) -> None:
+    """`images` uint8 (N, H, W, C), with the seed and the class of each."""
+    with store.atomic(path) as temporary:
+        if path.suffix == ".npz":
+            with temporary.open("wb") as file:
+                np.savez_compressed(file, images=images, seeds=seeds, class_ids=class_ids)
+        else:
+            from PIL import Image
+
+            Image.fromarray(grid(images)).save(temporary, format="PNG", optimize=True)
+
+
+def grid(images: np.ndarray, columns: int | None = None) -> np.ndarray:
+    """One picture of all images in reading order, white where none is: uint8 (H', W') or (H', W', 3)."""
+    count, height, width, channels = images.shape
+    columns = columns or int(np.ceil(np.sqrt(count)))
+    rows = -(-count // columns)
+    canvas = np.full((rows * (height + GAP) - GAP, columns * (width + GAP) - GAP, channels), 255, np.uint8)
+    for index, image in enumerate(images):
+        top, left = (index // columns) * (height + GAP), (index % columns) * (width + GAP)
+        canvas[top : top + height, left : left + width] = image
+    return canvas[..., 0] if channels == 1 else canvas
