@@ -79,7 +79,8 @@ def serve(
         }
         typer.echo(json.dumps(ready))
         if not as_json:
-            _say(f"next: genzoo sample {names[0]} --runtime triton --url {server.grpc_url} -o grid.png; Ctrl-C ends it")
+            name = server.repository.models[0].spec.name
+            _say(f"next: genzoo sample {name} --runtime triton --url {server.grpc_url} -o grid.png; Ctrl-C ends it")
         server.wait()
 
 
@@ -170,7 +171,7 @@ def _generator(name: str, runtime: Runtime, url: str | None) -> Iterator[Generat
         from export.runners import onnx_runtime_runner
         from serving.bundles import prepare
 
-        bundle = prepare(name, _say)
+        bundle = prepare(name, _say, gate=False)
         yield Generator(bundle.spec, onnx_runtime_runner(bundle))
     else:
         from serving.client import remote_generator

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import http.client
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +32,13 @@ class Endpoint:
         except (OSError, http.client.HTTPException, EndpointError):
             return False
         return True
+
+    def generators(self) -> Iterator[GeneratorSpec]:
+        """The specs of the public models, from their configurations. Raises EndpointError."""
+        for model in json.loads(self._call("POST", "/v2/repository/index", {"ready": True})):
+            parameters = json.loads(self._call("GET", f"/v2/models/{model['name']}/config")).get("parameters", {})
+            if "graph" in parameters:
+                yield GeneratorSpec.from_json(json.loads(parameters["spec"]["string_value"]))
 
     def load(self, model: str) -> None:
         """Returns once the model can be used. Raises EndpointError."""

@@ -53,10 +53,8 @@ def write(
     bundles, plans = list(bundles), plans or {}
     for bundle in bundles:
         if not (bundle.admitted or allow_unadmitted):
-            state = "was refused by the gate" if bundle.verdict else "has not passed the gate"
-            raise RepositoryError(
-                f"{bundle.name} {state}: nothing is served unmeasured, run `genzoo gate {bundle.name}`"
-            )
+            state = "was refused by the gate" if bundle.verdict else "has not been before the gate"
+            raise RepositoryError(f"{bundle.name} {state}, so it is not served; `genzoo gate {bundle.path}` tells more")
         if bundle.entry == "step":
             raise RepositoryError(
                 f"{bundle.name} has a host loop, Triton runs whole graphs: export it with --loop onnx"

@@ -1,0 +1,95 @@
+"""`genzoo sample`: files, and sentences for what cannot be done."""
+
+from __future__ import annotations
+
+import resource
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from export.bundle import Bundle
+from serving.cli import app
+from serving.client import ServingError
+from serving.images import OutputError, grid
+from serving.server import TritonServer
+from zoo.errors import GenzooError
+from zoo.request import RequestError
+
+
+def sample(*arguments: object) -> str:
+    """Standard output of `genzoo sample`; what it raises is raised."""
+    result = CliRunner().invoke(app, ["sample", *map(str, arguments)])
+    if result.exception is not None:
+        raise result.exception
+    return result.output
+
+
+def test_arrays_are_the_same_through_triton(server: TritonServer, bundles: dict[str, Bundle], tmp_path: Path) -> None:
+    options = ("--seeds", "0-69", "--sampler", "heun", "--steps", 3, "--guidance-scale", 2, "--class-ids", "cycle")
+    sample(bundles["toy-ddpm"].path, *options, "-o", tmp_path / "here.npz")
+    triton = ("--runtime", "triton", "--url", server.grpc_url)
+    sample("toy-ddpm", *options, *triton, "-o", tmp_path / "there.npz")
+    with np.load(tmp_path / "here.npz") as here, np.load(tmp_path / "there.npz") as there:
+        assert set(here) == {"images", "seeds", "class_ids"}
+        for name in here:
+            np.testing.assert_array_equal(here[name], there[name])
+        assert (here["images"].dtype, here["images"].shape) == (np.uint8, (70, 8, 8, 1))
+        assert here["seeds"].tolist() == list(range(70))
+        assert here["class_ids"].tolist() == [seed % 10 for seed in range(70)]
+
+
+def test_a_grid_is_a_picture(bundles: dict[str, Bundle], tmp_path: Path) -> None:
+    sample(bundles["toy-gan"].path, "--seeds", "0-4", "--class-ids", "3", "-o", tmp_path / "deep" / "grid.png")
+    with Image.open(tmp_path / "deep" / "grid.png") as picture:
+        assert (picture.size, picture.mode) == ((28, 18), "L")
+
+
+def test_the_grid_holds_every_image_in_reading_order() -> None:
+    images = np.arange(5, dtype=np.uint8)[:, None, None, None] * np.ones((1, 2, 2, 3), np.uint8)
+    picture = grid(images, columns=3)
+    assert picture.shape == (6, 10, 3)
+    assert picture[0, ::4, 0].tolist() == [0, 1, 2]
+    assert picture[4, ::4, 0].tolist() == [3, 4, 255]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "sentence"),
+    [
+        (("-o", "x.jpg"), OutputError, "end it in .png"),
+        (("--class-ids", "0,1"), RequestError, "2 class ids for 64 seeds"),
+        (("--class-ids", "0,x"), RequestError, "write numbers like"),
+        (("--class-ids", "10"), RequestError, "class 10 is outside 0 to 9"),
+        (("--seeds", "9-1"), RequestError, "write one seed, a range or a list"),
+        (("--steps", "0"), RequestError, "num_steps 0 is outside"),
+        (("--sampler", "euler"), RequestError, "has no sampler 'euler'"),
+        (("--guidance-scale", "99"), RequestError, "must be between 0 and 8"),
+        (("--url", "127.0.0.1:1"), RequestError, "--url is for --runtime triton"),
+        (("--runtime", "triton", "--url", "127.0.0.1:1"), ServingError, "no Triton server answers"),
+    ],
+)
+def test_what_cannot_be_done_is_one_sentence_and_no_file(
+    bundles: dict[str, Bundle],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: tuple[str, ...],
+    error: type[GenzooError],
+    sentence: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(error, match=sentence):
+        sample(bundles["toy-ddpm"].path, "-o", "x.png", *arguments)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_that_the_disk_cannot_hold_is_not_left_half_written(bundles: dict[str, Bundle], tmp_path: Path) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (512, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            sample(bundles["toy-gan"].path, "-o", tmp_path / "x.npz")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,70 @@
+"""Configurations as text, read back by the real parser of Triton's own message."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from google.protobuf import text_format
+from tritonclient.grpc.model_config_pb2 import ModelConfig
+
+from serving import model_config
+from tests.serving.conftest import ITERATIVE, ONE_SHOT
+from zoo.graph import TensorSpec
+from zoo.request import GeneratorSpec
+
+
+def parsed(text: str) -> Any:
+    return text_format.Parse(text, ModelConfig())
+
+
+@pytest.mark.parametrize(
+    ("spec", "names"),
+    [(ONE_SHOT, ["seed", "class_id"]), (ITERATIVE, ["seed", "class_id", "num_steps", "guidance_scale"])],
+)
+def test_the_public_model_declares_what_the_generator_takes(spec: GeneratorSpec, names: list[str]) -> None:
+    config = parsed(model_config.ensemble_config(spec, "feeds", "graph"))
+    assert [entry.name for entry in config.input] == names
+    assert [entry.optional for entry in config.input] == [False] + [True] * (len(names) - 1)
+    assert [list(entry.dims) for entry in config.input] == [[1]] * len(names)
+    assert list(config.output[0].dims) == [8, 8, 1]
+    assert GeneratorSpec.from_json(json.loads(config.parameters["spec"].string_value)) == spec
+
+
+def test_the_ensemble_joins_its_members() -> None:
+    ensemble = parsed(model_config.ensemble_config(ITERATIVE, "f", "g"))
+    feeds = parsed(model_config.feeds_config("f", ITERATIVE, ITERATIVE.inputs))
+    graph = parsed(model_config.graph_config("g", ITERATIVE.inputs, ITERATIVE.outputs))
+    first, second = ensemble.ensemble_scheduling.step
+    assert set(first.input_map) == {entry.name for entry in feeds.input} == {entry.name for entry in ensemble.input}
+    assert set(first.output_map) == {entry.name for entry in feeds.output}
+    assert set(second.input_map) == {entry.name for entry in graph.input} == set(first.output_map.values())
+    assert list(second.output_map.values()) == [entry.name for entry in ensemble.output]
+
+
+@pytest.mark.parametrize(("file", "platform"), [("model.onnx", "onnxruntime_onnx"), ("model.plan", "tensorrt_plan")])
+def test_the_file_decides_the_platform(file: str, platform: str) -> None:
+    config = parsed(model_config.graph_config("g", ITERATIVE.inputs, ITERATIVE.outputs, file, queue_delay_us=200))
+    assert (config.platform, config.default_model_filename) == (platform, file)
+    assert config.dynamic_batching.max_queue_delay_microseconds == 200
+    assert [warmup.batch_size for warmup in config.model_warmup] == [1, model_config.MAX_BATCH_SIZE]
+    assert set(config.model_warmup[0].inputs) == {spec.name for spec in ITERATIVE.inputs}
+    dims = {entry.name: list(entry.dims) for entry in config.input}
+    assert dims == {"noise": [-1, 1, 8, 8], "class_ids": [-1], "guidance_weights": [-1], "table": [-1, 12]}
+
+
+def test_every_dtype_is_one_that_triton_knows() -> None:
+    for dtype in model_config.DTYPES:
+        spec = TensorSpec("x", dtype, ("batch", 2))
+        parsed(model_config.graph_config("g", (spec,), (spec,)))
+
+
+def test_a_tensor_that_does_not_begin_with_the_batch_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"x has shape \(2, 'batch'\)"):
+        model_config.graph_config("g", (TensorSpec("x", "float32", (2, "batch")),), ())
+
+
+def test_text_with_quotes_survives() -> None:
+    name = 'a "quoted"\nname \\'
+    assert parsed(model_config.pbtxt({"name": name})).name == name

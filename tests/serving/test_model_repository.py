@@ -1,0 +1,86 @@
+"""What may be published, and that it is whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from export.bundle import Bundle
+from serving import model_repository
+from serving.model_repository import RepositoryError
+from tests.serving.conftest import ITERATIVE, ONE_SHOT, make_bundle
+from zoo import store
+
+
+def test_the_layout_is_that_of_production(bundles: dict[str, Bundle], tmp_path: Path) -> None:
+    plan = tmp_path / "engine"
+    plan.write_bytes(b"an engine")
+    repository = model_repository.write(bundles.values(), tmp_path / "models", plans={"toy-ddpm": plan})
+    files = {str(path.relative_to(repository.path)) for path in repository.path.rglob("*") if path.is_file()}
+    assert files == {
+        "toy-gan/config.pbtxt",
+        "toy-gan_feeds/config.pbtxt",
+        "toy-gan_feeds/1/model.py",
+        "toy-gan_generator/config.pbtxt",
+        "toy-gan_generator/1/model.onnx",
+        "toy-gan_generator/1/model.safetensors",
+        "toy-ddpm/config.pbtxt",
+        "toy-ddpm_feeds/config.pbtxt",
+        "toy-ddpm_feeds/1/model.py",
+        "toy-ddpm_sampler/config.pbtxt",
+        "toy-ddpm_sampler/1/model.onnx",
+        "toy-ddpm_sampler/1/model.plan",
+        "toy-ddpm_sampler/1/model.safetensors",
+    }
+    assert 'platform: "tensorrt_plan"' in (repository.path / "toy-ddpm_sampler/config.pbtxt").read_text()
+    weights = repository.path / "toy-ddpm_sampler/1/model.safetensors"
+    assert weights.stat().st_nlink == 1, "ONNX Runtime refuses external data with several hard links"
+    assert store.sha256(weights) == bundles["toy-ddpm"].manifest["weights"]["sha256"]
+    assert not [path for path in repository.path.rglob("*") if path.is_symlink()]
+
+
+@pytest.mark.parametrize(("admitted", "state"), [(None, "has not been before the gate"), (False, "was refused")])
+def test_a_bundle_that_was_not_admitted_is_refused(tmp_path: Path, admitted: bool | None, state: str) -> None:
+    bundle = make_bundle(tmp_path / "bundle", ONE_SHOT, admitted=admitted)
+    with pytest.raises(RepositoryError, match=f"toy-gan {state}"):
+        model_repository.write([bundle], tmp_path / "models")
+    assert not (tmp_path / "models").exists()
+    assert model_repository.write([bundle], tmp_path / "models", allow_unadmitted=True).models[0].spec == ONE_SHOT
+
+
+def test_an_altered_bundle_loses_its_verdict(tmp_path: Path) -> None:
+    bundle = make_bundle(tmp_path / "bundle", ONE_SHOT)
+    manifest = bundle.path / "manifest.json"
+    manifest.write_text(manifest.read_text() + " ")
+    with pytest.raises(RepositoryError, match="toy-gan has not been before the gate"):
+        model_repository.write([Bundle.open(bundle.path)], tmp_path / "models")
+
+
+def test_nothing_half_written_is_left(bundles: dict[str, Bundle], tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        model_repository.write(bundles.values(), tmp_path / "models", plans={"toy-ddpm": tmp_path / "missing"})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_existing_folder_and_a_name_used_twice_are_refused(bundles: dict[str, Bundle], tmp_path: Path) -> None:
+    with pytest.raises(RepositoryError, match="exists"):
+        model_repository.write(bundles.values(), tmp_path)
+    with pytest.raises(RepositoryError, match="two bundles have one name"):
+        model_repository.write([bundles["toy-gan"]] * 2, tmp_path / "models")
+
+
+def test_an_unrolled_graph_is_asked_for_its_own_steps_only(tmp_path: Path) -> None:
+    bundle = make_bundle(tmp_path / "bundle", ITERATIVE)
+    unrolled = Bundle(bundle.path, bundle.manifest | {"steps": 3})
+    (model,) = model_repository.write([unrolled], tmp_path / "models", allow_unadmitted=True).models
+    assert model.spec.sampling is not None
+    assert (model.spec.sampling.num_steps, model.spec.sampling.steps) == (3, (3,))
+
+
+def test_a_host_loop_cannot_be_served(tmp_path: Path) -> None:
+    bundle = make_bundle(tmp_path / "bundle", ITERATIVE)
+    with pytest.raises(RepositoryError, match="export it with --loop onnx"):
+        model_repository.write(
+            [Bundle(bundle.path, bundle.manifest | {"entry": "step"})], tmp_path / "m", allow_unadmitted=True
+        )

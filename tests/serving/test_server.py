@@ -1,0 +1,200 @@
+"""A real tritonserver: the same images as in this process, clear refusals, and clean ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from export.bundle import Bundle
+from export.runners import OnnxRuntimeRunner
+from serving import canary, model_repository
+from serving.client import ServingError, TritonRunner, remote_generator
+from serving.endpoint import Endpoint
+from serving.ports import HOST, PortInUseError
+from serving.server import SHARED_MEMORY, ServerError, TritonServer
+from zoo.generator import Generator
+from zoo.request import SampleRequest
+
+ROOT = Path(__file__).parents[2]
+SEED = np.arange(2, dtype=np.uint64)
+
+
+def in_process(bundle: Bundle) -> Generator:
+    return Generator(bundle.spec, OnnxRuntimeRunner(bundle))
+
+
+@pytest.mark.parametrize("name", ["toy-gan", "toy-ddpm"])
+def test_triton_gives_the_images_of_this_process(server: TritonServer, bundles: dict[str, Bundle], name: str) -> None:
+    seeds = np.array([0, 5, 2**64 - 1, 7, 7], np.uint64)
+    served = TritonRunner(server.grpc_url, name).run(seed=seeds)["image"]
+    np.testing.assert_array_equal(served, in_process(bundles[name]).run(seed=seeds)["image"])
+    np.testing.assert_array_equal(served[3], served[4])
+    alone = TritonRunner(server.grpc_url, name).run(seed=seeds[2:3])["image"]
+    np.testing.assert_array_equal(alone[0], served[2])
+
+
+def test_steps_guidance_and_classes_may_differ_within_a_batch(server: TritonServer, bundles: dict[str, Bundle]) -> None:
+    tensors = {
+        "seed": np.arange(6, dtype=np.uint64),
+        "class_id": np.array([9, 0, 3, 3, 1, 5]),
+        "num_steps": np.array([1, 2, 2, 7, 1, 4], np.int32),
+        "guidance_scale": np.array([1, 1, 2.5, 2.5, 0, 1], np.float32),
+    }
+    served = TritonRunner(server.grpc_url, "toy-ddpm").run(**tensors)["image"]
+    np.testing.assert_array_equal(served, in_process(bundles["toy-ddpm"]).run(**tensors)["image"])
+
+
+def test_concurrent_requests_share_executions_and_keep_their_images(
+    server: TritonServer, bundles: dict[str, Bundle]
+) -> None:
+    runner, count = TritonRunner(server.grpc_url, "toy-ddpm"), 64
+    expected = in_process(bundles["toy-ddpm"]).run(seed=np.arange(count, dtype=np.uint64))["image"]
+    before = executions(server, "toy-ddpm_sampler")
+    with ThreadPoolExecutor(16) as pool:
+        images = list(pool.map(lambda seed: runner.run(seed=np.array([seed], np.uint64))["image"][0], range(count)))
+    np.testing.assert_array_equal(np.stack(images), expected)
+    assert executions(server, "toy-ddpm_sampler") - before < count
+
+
+def executions(server: TritonServer, model: str) -> int:
+    stats = json.loads(Endpoint(server.http_url)._call("GET", f"/v2/models/{model}/stats"))
+    return int(stats["model_stats"][0]["execution_count"])
+
+
+def test_a_remote_generator_takes_any_sampler(server: TritonServer, bundles: dict[str, Bundle]) -> None:
+    request = SampleRequest((1, 2, 3), (4, 5, 6), 3, "ddpm", 2.0)
+    remote = remote_generator(server.grpc_url, "toy-ddpm")
+    assert remote.spec == bundles["toy-ddpm"].spec
+    np.testing.assert_array_equal(remote.sample(request), in_process(bundles["toy-ddpm"]).sample(request))
+
+
+@pytest.mark.parametrize(
+    ("tensors", "sentence"),
+    [
+        ({"seed": SEED.astype(np.int64)}, "'seed' data-type is 'INT64', but model 'toy-ddpm' expects 'UINT64'"),
+        ({"seed": SEED.reshape(1, 2)}, r"unexpected shape for input 'seed' for model 'toy-ddpm'. Expected \[-1,1\]"),
+        ({"seed": np.zeros(65, np.uint64)}, "batch-size must be <= 64"),
+        ({"class_id": np.array([0])}, "toy-ddpm was sent no seed"),
+        ({"seed": SEED, "colour": np.array([0, 1])}, "unexpected inference input 'colour'"),
+        ({"seed": SEED, "class_id": np.array([3, 10])}, "class 10 is outside 0 to 9 of toy-ddpm"),
+        ({"seed": SEED, "num_steps": np.array([3, 1001], np.int32)}, "num_steps 1001 is outside 1 to 1000"),
+        ({"seed": SEED, "guidance_scale": np.array([np.nan] * 2, np.float32)}, "guidance_scale nan"),
+        ({"seed": SEED.astype(np.complex64)}, "Triton has no tensors of complex64"),
+    ],
+)
+def test_a_bad_request_gets_one_sentence(server: TritonServer, tensors: dict[str, np.ndarray], sentence: str) -> None:
+    runner = TritonRunner(server.grpc_url, "toy-ddpm")
+    with pytest.raises(ServingError, match=sentence) as raised:
+        runner.run(**tensors)
+    assert "\n" not in str(raised.value)
+    assert "Traceback" not in str(raised.value)
+    assert ".py" not in str(raised.value)
+    assert runner.run(seed=SEED)["image"].shape == (2, 8, 8, 1)
+
+
+def test_a_one_shot_generator_has_no_steps(server: TritonServer) -> None:
+    with pytest.raises(ServingError, match="unexpected inference input 'num_steps' for model 'toy-gan'"):
+        TritonRunner(server.grpc_url, "toy-gan").run(seed=SEED, num_steps=np.array([1, 1], np.int32))
+
+
+def test_an_unknown_model_gets_the_nearest_names(server: TritonServer) -> None:
+    with pytest.raises(ServingError, match=r"unknown model 'toy-gann' at .*: did you mean toy-gan"):
+        TritonRunner(server.grpc_url, "toy-gann")
+    with pytest.raises(ServingError, match=r"toy-gan_feeds at .* is a part of a generator"):
+        remote_generator(server.grpc_url, "toy-gan_feeds")
+
+
+def test_no_server_and_no_answer_are_told_apart(server: TritonServer) -> None:
+    with pytest.raises(ServingError, match="no Triton server answers at"):
+        TritonRunner(f"{HOST}:1", "toy-gan")
+    runner = TritonRunner(server.grpc_url, "toy-ddpm")
+    runner.timeout_s = 0.02
+    with pytest.raises(ServingError, match=r"did not answer within 0.02 s"):
+        runner.run(seed=np.arange(64, dtype=np.uint64), num_steps=np.full(64, 1000, np.int32))
+
+
+def test_the_canary_knows_every_generator(server: TritonServer, capsys: pytest.CaptureFixture[str]) -> None:
+    assert {spec.name for spec in Endpoint(server.http_url).generators()} == {"toy-gan", "toy-ddpm"}
+    assert canary.main(server.http_url) == 0
+    assert canary.main(f"{HOST}:1") == 1
+    assert capsys.readouterr().err.startswith(f"{HOST}:1: ")
+
+
+@pytest.mark.parametrize("member", ["toy-gan_feeds", "toy-gan_generator"])
+def test_a_killed_stub_is_detected_and_replaced(server: TritonServer, bundles: dict[str, Bundle], member: str) -> None:
+    assert server.supervisor is not None
+    before, runner = server.supervisor.heals["toy-gan"], TritonRunner(server.grpc_url, "toy-gan", timeout_s=5)
+    os.kill(stub(server.pid, member), signal.SIGKILL)
+    deadline = time.monotonic() + 20
+    while server.supervisor.heals["toy-gan"] == before and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert server.supervisor.heals["toy-gan"] > before
+    expected = in_process(bundles["toy-gan"]).run(seed=SEED)["image"]
+    np.testing.assert_array_equal(runner.run(seed=SEED)["image"], expected)
+
+
+def stub(server_pid: int, model: str) -> int:
+    """The process that runs a Python model: a child of the server with the model's folder on its command line."""
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            command, status = (process / "cmdline").read_text(), (process / "stat").read_text()
+        except OSError:
+            continue
+        if f"/{model}/" in command and status.rsplit(")", 1)[1].split()[1] == str(server_pid):
+            return int(process.name)
+    raise AssertionError(f"{model} has no process")
+
+
+def test_a_port_in_use_is_one_sentence(bundles: dict[str, Bundle], tmp_path: Path) -> None:
+    repository = model_repository.write([bundles["toy-gan"]], tmp_path / "models")
+    with socket.socket() as holder:
+        holder.bind((HOST, 0))
+        holder.listen()
+        port = holder.getsockname()[1]
+        with pytest.raises(PortInUseError, match=f"port {port} .*--grpc-port"):
+            TritonServer(repository, tmp_path / "log", ports={"grpc": port}).start()
+
+
+def test_a_graph_that_does_not_load_is_one_sentence_and_leaves_nothing(
+    bundles: dict[str, Bundle], tmp_path: Path
+) -> None:
+    repository = model_repository.write([bundles["toy-gan"]], tmp_path / "models")
+    (repository.path / "toy-gan_generator/1/model.onnx").write_bytes(b"not a graph")
+    server = TritonServer(repository, tmp_path / "log")
+    with pytest.raises(ServerError, match=r"toy-gan_generator.*ONNX Runtime could not load") as raised:
+        server.start()
+    assert "\n" not in str(raised.value)
+    assert not list(SHARED_MEMORY.glob(f"{server._prefix}*"))
+
+
+def test_serve_says_when_it_is_ready_and_sigterm_ends_it_cleanly(bundles: dict[str, Bundle], tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "genzoo.py"), "serve", str(bundles["toy-gan"].path), "--json"]
+    process = subprocess.Popen(
+        command,
+        env=os.environ | {"GENZOO_HOME": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    ready = json.loads(process.stdout.readline())
+    assert ready["models"] == ["toy-gan"]
+    assert TritonRunner(ready["grpc"], "toy-gan").run(seed=SEED)["image"].shape == (2, 8, 8, 1)
+    regions = set(SHARED_MEMORY.glob(f"genzoo_{process.pid}_*"))
+    process.send_signal(signal.SIGTERM)
+    out, errors = process.communicate(timeout=30)
+    assert (process.returncode, out, errors) == (0, "", "stopped\n")
+    assert regions
+    assert not [region for region in regions if region.exists()]
+    assert not Path(f"/proc/{ready['pid']}").exists()
+    assert [path.name for path in (tmp_path / "serving").iterdir()] == [Path(ready["log"]).name]
