@@ -94,8 +94,7 @@ class Critic(FeatureNet):
             nn.Sequential(_conv(i, o), _conv(o, o)) for i, o in zip(inputs, self.stages, strict=True)
         )
         self.hidden = nn.Sequential(nn.Linear(self.width, 256), nn.ReLU())
-        self.fault = nn.Linear(256, len(FAULTS))
-        self.strength = nn.Linear(256, 1)
+        self.strengths = nn.Linear(self.width, len(FAULTS))  # linear: so distances between features grow with damage
         self.rotation = nn.Linear(256, 4)
         self.projection = nn.Linear(256, 64)
 
@@ -115,11 +114,23 @@ def jitter(pixels: Tensor, reach: int = 2) -> Tensor:
     return flipped[torch.arange(len(pixels))[:, None, None], 0, rows[:, :, None], columns[:, None, :]][:, None]
 
 
+def harmless(pixels: Tensor) -> Tensor:
+    """What must not count as a fault: a flip, a shift, a slight zoom, contrast, and noise too weak to see."""
+    count = len(pixels)
+    zoom = 1.0 + 0.06 * (torch.rand(count, 1, 1) - 0.5)
+    shift = 0.12 * (torch.rand(count, 2, 1) - 0.5)
+    grid = F.affine_grid(torch.cat([torch.eye(2) * zoom, shift], 2), [count, 1, 32, 32], align_corners=False)
+    resampled = F.grid_sample(pixels, grid, padding_mode="border", align_corners=False)
+    pixels = jitter(torch.where(torch.rand(count, 1, 1, 1) < 0.5, resampled, pixels))
+    contrast, level = 1.0 + 0.2 * (torch.rand(count, 1, 1, 1) - 0.5), 0.04 * torch.rand(count, 1, 1, 1)
+    return ((pixels + 1.0) * contrast - 1.0 + level * torch.randn_like(pixels)).clamp(-1.0, 1.0)
+
+
 # The faults: pictures and strengths (B,) in [0, 1] -> pictures.
 
 
 def blur(pixels: Tensor, strength: Tensor) -> Tensor:
-    sigma = 0.3 + 1.7 * strength[:, None]
+    sigma = 0.2 + 2.0 * strength[:, None]
     kernel = torch.exp(-0.5 * (torch.arange(-4, 5) / sigma) ** 2)
     kernel = kernel / kernel.sum(1, keepdim=True)
     padded = F.pad(pixels.transpose(0, 1), (4, 4, 4, 4), mode="replicate")
@@ -128,7 +139,7 @@ def blur(pixels: Tensor, strength: Tensor) -> Tensor:
 
 
 def noise(pixels: Tensor, strength: Tensor) -> Tensor:
-    sigma = (0.03 + 0.6 * strength**2)[:, None, None, None]
+    sigma = (0.8 * strength**2)[:, None, None, None]
     return (pixels + sigma * torch.randn_like(pixels)).clamp(-1.0, 1.0)
 
 
@@ -145,7 +156,7 @@ def shuffle(pixels: Tensor, strength: Tensor) -> Tensor:
 
 def tear(pixels: Tensor, strength: Tensor) -> Tensor:
     """Rows slide sideways."""
-    offsets = (torch.randn(len(pixels), 32) * (0.4 + 4.0 * strength[:, None])).round().long()
+    offsets = (torch.randn(len(pixels), 32) * 4.0 * strength[:, None] ** 2).round().long()
     columns = (torch.arange(32) + offsets[:, :, None]) % 32
     return pixels.gather(3, columns[:, None])
 
@@ -155,16 +166,18 @@ def ghost(pixels: Tensor, strength: Tensor) -> Tensor:
     return pixels.lerp(pixels.roll(1, 0), weight)
 
 
-FAULTS: tuple[Callable[[Tensor, Tensor], Tensor], ...] = (lambda p, _: p, blur, noise, shuffle, tear, ghost)
+FAULTS: tuple[Callable[[Tensor, Tensor], Tensor], ...] = (blur, noise, shuffle, tear, ghost)
 
 
-def spoil(pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Each fault on an equal share of the batch: (B, 1, 32, 32), (B,) int64 which, (B,) how much."""
+def spoil(pixels: Tensor) -> tuple[Tensor, Tensor]:
+    """Each fault on an equal share of the batch: (B, 1, 32, 32), and its strength in its own column (B, faults)."""
     strength = torch.rand(len(pixels))
-    parts = zip(FAULTS, pixels.tensor_split(len(FAULTS)), strength.tensor_split(len(FAULTS)), strict=True)
-    spoiled = [fault(images, amount) for fault, images, amount in parts]
-    kinds = [torch.full((len(images),), kind) for kind, images in enumerate(spoiled)]
-    return torch.cat(spoiled), torch.cat(kinds), strength
+    shares = torch.arange(len(pixels)).tensor_split(len(FAULTS))
+    spoiled = [fault(pixels[rows], strength[rows]) for fault, rows in zip(FAULTS, shares, strict=True)]
+    strengths = torch.zeros(len(pixels), len(FAULTS))
+    for column, rows in enumerate(shares):
+        strengths[rows, column] = strength[rows]
+    return torch.cat(spoiled), strengths
 
 
 class _Objective:
@@ -198,24 +211,22 @@ class Criticism(_Objective):
 
     def step(self, pixels: Tensor, class_ids: Tensor, progress: float) -> dict[str, Tensor]:
         count = len(pixels)
-        wrong, faults, strength = spoil(jitter(pixels))
+        wrong, strengths = spoil(harmless(pixels))
         turns = torch.randint(4, (count,))
         wrong = torch.stack([image.rot90(int(k), (1, 2)) for image, k in zip(wrong, turns, strict=True)])
         with autocast(pixels.device):
-            views = torch.cat([jitter(pixels), jitter(pixels), wrong])
-            hidden = self.model.hidden(self.model.features(views))  # type: ignore[operator]
-            first, second, third = hidden.chunk(3)
-            fault, rotation = self.model.fault(third), self.model.rotation(third)  # type: ignore[operator]
-            guess = self.model.strength(third).float()[:, 0].sigmoid()  # type: ignore[operator]
+            seen = self.model.features(torch.cat([harmless(pixels), harmless(pixels), wrong]))  # type: ignore[operator]
+            guesses = self.model.strengths(seen).float()  # type: ignore[operator]
+            first, second, third = self.model.hidden(seen).chunk(3)  # type: ignore[operator]
+            rotation = self.model.rotation(third).float()  # type: ignore[operator]
             a, b = (F.normalize(self.model.projection(h).float(), dim=1) for h in (first, second))  # type: ignore[operator]
-        twins = F.cross_entropy(a @ b.T / 0.2, torch.arange(count))
+        truth = torch.cat([torch.zeros(2 * count, len(FAULTS)), strengths])
         losses = {
-            "fault": F.cross_entropy(fault.float(), faults),
-            "strength": ((guess - strength).square() * (faults > 0)).mean(),
-            "rotation": F.cross_entropy(rotation.float(), turns),
-            "twins": twins,
+            "strengths": (guesses - truth).square().sum(1).mean(),
+            "rotation": F.cross_entropy(rotation, turns),
+            "twins": F.cross_entropy(a @ b.T / 0.2, torch.arange(count)),
         }
-        self.update(losses["fault"] + 4.0 * losses["strength"] + losses["rotation"] + 0.5 * twins)
+        self.update(20.0 * losses["strengths"] + losses["rotation"] + 0.5 * losses["twins"])
         return {key: value.detach() for key, value in losses.items()}
 
 
@@ -237,7 +248,7 @@ DESIGNS = {
     "critic": Design(
         Critic,
         Criticism,
-        lambda pixels: spoil(pixels)[0],  # a scale from intact pictures alone would make the slightest blur enormous
+        lambda pixels: spoil(pixels)[0],  # on intact pictures alone, the slightest fault would be enormous
         Recipe("criticism", images=90_000, batch_size=120, learning_rate=3e-3, ema_images=10_000, seed=12, minutes=6.0),
     ),
 }

@@ -79,7 +79,7 @@ def _checked(line: str, where: str) -> Record:
         content = {key: value for key, value in record.items() if key != "digest"}
         sound = record["digest"] == identify(content) and record["id"] == identify(record["identity"])
         version = record["identity"]["format"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise RecordError(f"{where} is not a record ({error!r}); remove that line") from error
     if version != FORMAT:
         raise RecordError(f"{where} has format {version!r}, expected {FORMAT!r}; measure it again")

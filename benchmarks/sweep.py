@@ -1,10 +1,14 @@
-"""Measure cells and write their records; a cell that is on record is not measured again."""
+"""Measure cells of generator x setting x runtime x scenario, and write their records."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,77 +23,124 @@ from zoo.generator import Generator, Runner
 from zoo.request import GeneratorSpec, nfe
 
 TEACHER_STEPS = (5, 20)  # beside its default, where a generator takes any number
+Connect = Callable[[Bundle], Runner]  # an endpoint: run(seed, class_id, num_steps, guidance_scale) -> image
 
 
 @dataclass(frozen=True)
-class Subject:
-    """A generator on a runtime: how to make its images here, and how to ask for them as a client would."""
-
+class Cell:
     bundle: Bundle
     runtime: str
-    generator: Generator  # in this process; its images are judged
-    endpoint: Runner  # timed; the same generator, or a Triton client
+    setting: Setting
+    load: Load
+    count: int  # images judged
 
     @property
     def spec(self) -> GeneratorSpec:
         return self.bundle.spec
 
     @property
+    def title(self) -> str:
+        steps = self.setting.num_steps
+        asked = f", {steps} step{'s' if steps > 1 else ''}" if steps else ""
+        return f"{self.spec.name}{asked} on {self.runtime}, {self.load.scenario}"
+
+    @cached_property
     def artifact(self) -> dict[str, Any]:
         """The digests of what runs."""
         manifest = self.bundle.manifest
         graphs = {name: graph["sha256"] for name, graph in manifest["graphs"].items()}
-        return {
-            "checkpoint": manifest["checkpoint"]["sha256"],
-            "graphs": graphs,
-            "weights": manifest["weights"]["sha256"],
-        }
+        weights = {"checkpoint": manifest["checkpoint"]["sha256"], "weights": manifest["weights"]["sha256"]}
+        return {**weights, "graphs": graphs}
 
-
-@dataclass(frozen=True)
-class Cell:
-    subject: Subject
-    setting: Setting
-    load: Load
-    count: int  # images judged
-
+    @cached_property
     def identity(self) -> dict[str, Any]:
-        manifest = self.subject.bundle.manifest
-        resolved = self.setting.resolved(self.subject.spec)
+        manifest = self.bundle.manifest
         return {
             "cell": {
-                "generator": self.subject.spec.name,
-                **resolved.to_json(),
-                "runtime": self.subject.runtime,
-                "precision": manifest.get("precision", "fp32"),
-                "loop": manifest.get("loop"),
+                "generator": self.spec.name,
+                **self.setting.resolved(self.spec).to_json(),
+                "runtime": self.runtime,
+                "precision": manifest["precision"],
+                "loop": manifest["loop"],
                 "scenario": self.load.scenario,
             },
-            "artifact": self.subject.artifact,
+            "artifact": self.artifact,
             "protocol": {**dataclasses.asdict(self.load), "judged": self.count, "first_seed": samples.FIRST_SEED},
             "machine": environment.machine(),
         }
 
-    def measure(self) -> Record:
-        """Latency first, while the machine is as the guard saw it; then quality, from the cache where it is known."""
-        request = self.setting.sample_request(range(1))
-        spec, artifact = self.subject.spec, self.subject.artifact
-        with environment.guard() as noise:
-            timing = latency.measure(self.ask, self.load)
-        return records.make(
-            "cell",
-            self.identity(),
-            family=spec.family,
-            nfe=nfe(spec, request),
-            latency=timing_json(timing),
-            quality=samples.judge(self.subject.generator, self.setting, self.count, artifact),
-            grid=samples.grid(self.subject.generator, self.setting),
-            environment=environment.describe(),
-            noise=noise,
-        )
+    @property
+    def id(self) -> str:
+        return records.identify({"format": records.FORMAT, "kind": "cell", **self.identity})
 
-    def ask(self, seeds: list[int]) -> np.ndarray:
-        return self.subject.endpoint.run(**self.setting.tensors(self.subject.spec, seeds))["image"]
+
+def settings(spec: GeneratorSpec, steps: Iterable[int] = ()) -> tuple[Setting, ...]:
+    """The settings at which a generator is measured unless told otherwise."""
+    if spec.sampling is None:
+        return (Setting(),)
+    allowed = spec.sampling.steps
+    chosen = tuple(steps) or allowed or (*TEACHER_STEPS, spec.sampling.num_steps)
+    return tuple(Setting(num_steps=count) for count in sorted(set(chosen)) if not allowed or count in allowed)
+
+
+def cells(
+    bundles: Iterable[Bundle], runtimes: Sequence[str], loads: Sequence[Load], count: int, steps: Iterable[int] = ()
+) -> list[Cell]:
+    """Every combination; through Triton two batches are under way at a time, so that it always has one to run."""
+    steps = tuple(steps)
+    return [
+        Cell(bundle, runtime, setting, _for_runtime(load, runtime), count)
+        for bundle in bundles
+        for setting in settings(bundle.spec, steps)
+        for runtime in runtimes
+        for load in loads
+    ]
+
+
+def _for_runtime(load: Load, runtime: str) -> Load:
+    return dataclasses.replace(load, in_flight=2) if (runtime, load.scenario) == ("triton", "offline") else load
+
+
+def run(
+    wanted: Sequence[Cell], path: Path, *, again: bool = False, told: Callable[[str], None] = print
+) -> list[Record]:
+    """The records of all cells; those that are missing are measured and appended to `path`. Raises GenzooError."""
+    known = {} if again else records.on_record(path)
+    missing = [cell for cell in wanted if cell.id not in known]
+    done, began = 0, time.monotonic()
+    for runtime in dict.fromkeys(cell.runtime for cell in missing):
+        group = [cell for cell in missing if cell.runtime == runtime]
+        with endpoints(runtime, [cell.bundle for cell in group]) as connect:
+            for cell in group:
+                record = measure(cell, connect(cell.bundle))
+                records.append(path, record)
+                known[cell.id], done = record, done + 1
+                minutes, seconds = divmod(int(time.monotonic() - began), 60)
+                result = f"p50 {record['latency']['p50']['value']:.2f} ms"
+                told(f"[{done}/{len(missing)} {minutes}:{seconds:02}] {cell.title}: {result}")
+    return [known[cell.id] for cell in wanted]
+
+
+def measure(cell: Cell, endpoint: Runner) -> Record:
+    """One record: latency of the endpoint, and quality of the bundle's images, which are the same on every runtime."""
+
+    def ask(seeds: list[int]) -> np.ndarray:
+        return endpoint.run(**cell.setting.tensors(cell.spec, seeds))["image"]
+
+    with environment.guard() as noise:
+        timing = latency.measure(ask, cell.load)
+    generator = in_process(cell.bundle)
+    return records.make(
+        "cell",
+        cell.identity,
+        family=cell.spec.family,
+        nfe=nfe(cell.spec, cell.setting.sample_request(range(1))),
+        latency=timing_json(timing),
+        quality=samples.judge(generator, cell.setting, cell.count, cell.artifact),
+        grid=samples.grid(generator, cell.setting),
+        environment=environment.describe(),
+        noise=noise,
+    )
 
 
 def timing_json(timing: Timing) -> dict[str, Any]:
@@ -102,34 +153,41 @@ def timing_json(timing: Timing) -> dict[str, Any]:
     }
 
 
-def settings(spec: GeneratorSpec, steps: Iterable[int] = ()) -> tuple[Setting, ...]:
-    """The settings at which a generator is measured unless told otherwise."""
-    if spec.sampling is None:
-        return (Setting(),)
-    chosen = tuple(steps) or spec.sampling.steps or (*TEACHER_STEPS, spec.sampling.num_steps)
-    allowed = sorted({count for count in chosen if not spec.sampling.steps or count in spec.sampling.steps})
-    return tuple(Setting(num_steps=count) for count in allowed)
+def in_process(bundle: Bundle) -> Generator:
+    from export.runners import onnx_runtime_runner
+
+    return Generator(bundle.spec, onnx_runtime_runner(bundle))
 
 
-def run(cells: Iterable[Cell], path: Path, *, again: bool = False, told: Callable[[str], None] = print) -> list[Record]:
-    """The records of all cells, those that were missing measured and appended to `path`. Raises GenzooError."""
-    known = {} if again else records.on_record(path)
-    found = []
-    for cell in cells:
-        identity = records.identify({"format": records.FORMAT, "kind": "cell", **cell.identity()})
-        record = known.get(identity)
-        if record is None:
-            told(f"measuring {title(cell)}")
-            record = cell.measure()
-            records.append(path, record)
-        found.append(record)
-    return found
+@contextmanager
+def endpoints(runtime: str, bundles: Iterable[Bundle]) -> Iterator[Connect]:
+    """How to reach each bundle's generator on a runtime, as long as the block runs."""
+    if runtime == "triton":
+        with _triton({bundle.path: bundle for bundle in bundles}.values()) as connect:
+            yield connect
+    elif runtime == "torch":
+        yield _torch
+    else:
+        yield in_process
 
 
-def title(cell: Cell) -> str:
-    steps = cell.setting.resolved(cell.subject.spec).num_steps
-    asked = f", {steps} step{'s' if steps > 1 else ''}" if steps else ""
-    return f"{cell.subject.spec.name}{asked} on {cell.subject.runtime}, {cell.load.scenario}"
+def _torch(bundle: Bundle) -> Runner:
+    from export.runners import TorchRunner
+    from zoo import registry
+
+    return Generator(bundle.spec, TorchRunner(registry.checkpoint(bundle.name)))
+
+
+@contextmanager
+def _triton(bundles: Iterable[Bundle]) -> Iterator[Connect]:
+    from serving import model_repository
+    from serving.client import TritonRunner
+    from serving.server import TritonServer
+
+    with tempfile.TemporaryDirectory(prefix="genzoo-bench-") as folder:
+        repository = model_repository.write(bundles, Path(folder) / "models")
+        with TritonServer(repository, Path(folder) / "triton.log", canary_seconds=0) as server:
+            yield lambda bundle: TritonRunner(server.grpc_url, bundle.name)
 
 
 def baselines(count: int, path: Path) -> Iterator[Record]:

@@ -61,7 +61,7 @@ class Load:
     """How hard a cell is driven. LoadGen ends a run once both `queries` and `seconds` are reached."""
 
     scenario: str = "single-stream"
-    queries: int = 100
+    queries: int = 100  # LoadGen holds fewer than 64 single-stream queries for too few
     seconds: float = 1.0
     warm_up: int = 5
     batch_size: int = 16  # offline

@@ -1,0 +1,103 @@
+"""Model cards in the manner of Hugging Face: front matter, then facts from the training record and from records."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from benchmarks import summary
+from benchmarks.features import JUDGE, NETS
+from benchmarks.quality import metric_name
+from benchmarks.records import Record, RecordError
+from benchmarks.report import short, template
+from benchmarks.statistics import Estimate
+from benchmarks.summary import Row, Section
+from zoo import store
+from zoo.family import Checkpoint
+
+CURVE_WIDTH, CURVE_HEIGHT = 640, 220
+
+
+def write(checkpoint: Checkpoint, found: Iterable[Record]) -> Path:
+    """`README.md`, `grid.png` and `curves.svg` in the checkpoint's folder; the card's path.
+
+    Raises RecordError where the weights of the tree were not measured, StoreError where there are none.
+    """
+    config, folder = store.config(checkpoint.name), store.directory(checkpoint.name)
+    section, rows = measured(checkpoint.name, config["weights"]["sha256"], found)
+    shown = rows[-1]
+    with store.atomic(folder / "grid.png") as temporary:
+        temporary.write_bytes(base64.b64decode(shown.grid))
+    curves = config["training"].get("curves", [])
+    if curves:
+        with store.atomic(folder / "curves.svg") as temporary:
+            temporary.write_text(curves_svg(curves))
+    with store.atomic(folder / "README.md") as temporary:
+        temporary.write_text(render(checkpoint, config, section, rows))
+    return folder / "README.md"
+
+
+def measured(name: str, weights: str, found: Iterable[Record]) -> tuple[Section, list[Row]]:
+    """The section with the most judged images, and its rows of these weights. Raises RecordError."""
+    mine = [
+        record
+        for record in found
+        if record["identity"]["kind"] == "baseline"
+        or (record["identity"]["cell"]["generator"] == name and record["identity"]["artifact"]["checkpoint"] == weights)
+        if record["identity"]["kind"] != "ratio"
+    ]
+    sections = sorted(summary.sections(mine), key=lambda section: section.count)
+    if not sections:
+        raise RecordError(
+            f"the weights of {name} ({weights[:12]}) are not on record; `genzoo bench {name}` measures them"
+        )
+    return sections[-1], sections[-1].rows
+
+
+def render(checkpoint: Checkpoint, config: Mapping[str, Any], section: Section, rows: list[Row]) -> str:
+    page: str = template("card.md.j2").render(
+        checkpoint=checkpoint,
+        config=config,
+        training=config["training"],
+        recipe=config["recipe"],
+        section=section,
+        rows=rows,
+        best=rows[-1],
+        floor=section.baselines.get("floor"),
+        ceiling=section.baselines.get("ceiling"),
+        nets=NETS,
+        judge=JUDGE,
+        name=metric_name,
+        cell=_cell,
+        share=_share,
+        runtimes=[runtime for runtime in ("triton", "onnxruntime") if runtime in rows[0].runtimes],
+    )
+    return page
+
+
+def _cell(estimate: Estimate) -> str:
+    return f"{short(estimate.value)} ({short(estimate.low)} to {short(estimate.high)})"
+
+
+def _share(estimate: Estimate) -> str:
+    return f"{100 * estimate.value:.1f} % ({100 * estimate.low:.1f} to {100 * estimate.high:.1f})"
+
+
+def curves_svg(curves: list[dict[str, float]]) -> str:
+    """The losses over the images seen, each from its least to its greatest value."""
+    names = [name for name in curves[0] if name != "images"]
+    last = curves[-1]["images"]
+    lines = []
+    for index, name in enumerate(names):
+        values = [point[name] for point in curves]
+        low, high = min(values), max(values)
+        span = (high - low) or 1.0
+        points = " ".join(
+            f"{40 + 580 * point['images'] / last:.1f},{190 - 150 * (point[name] - low) / span:.1f}" for point in curves
+        )
+        text = f"{name}: {low:.4g} to {high:.4g}"
+        lines.append({"points": points, "text": text, "hue": 215 + 75 * index, "y": 20 + 16 * index})
+    page: str = template("curves.svg.j2").render(lines=lines, images=last, width=CURVE_WIDTH, height=CURVE_HEIGHT)
+    return page

@@ -1,0 +1,157 @@
+"""`genzoo bench`, `genzoo report`, `genzoo ratios`, `genzoo card`, `genzoo train-features`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer()
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+Records = Annotated[Path, typer.Option("--records", help="The file of records.")]
+RECORDS = Path("results/records.jsonl")
+REPORT = Path("results/report.html")
+
+
+@app.command()
+def bench(
+    names: Annotated[list[str] | None, typer.Argument(help="Checkpoints; all that are trained by default.")] = None,
+    runtime: Annotated[list[str] | None, typer.Option(help="torch, onnxruntime or triton; repeatable.")] = None,
+    scenario: Annotated[list[str] | None, typer.Option(help="single-stream or offline; repeatable.")] = None,
+    steps: Annotated[list[int] | None, typer.Option(min=1, help="Numbers of steps; repeatable.")] = None,
+    samples: Annotated[int, typer.Option(min=50, max=5000, help="Images judged for quality.")] = 2000,
+    quick: Annotated[bool, typer.Option(help="Single-stream only, shorter runs.")] = False,
+    again: Annotated[bool, typer.Option(help="Measure also what is on record.")] = False,
+    records: Records = RECORDS,
+    as_json: Json = False,
+) -> None:
+    """Measure latency and quality, one record a cell; what is on record is not measured again."""
+    from benchmarks import sweep
+    from benchmarks.workload import RUNTIMES, SCENARIOS, Load
+    from zoo.request import RequestError, nearest
+
+    runtimes = runtime or ["onnxruntime", "triton"]
+    scenarios = scenario or (["single-stream"] if quick else list(SCENARIOS))
+    for value, choices in [*((r, RUNTIMES) for r in runtimes), *((s, SCENARIOS) for s in scenarios)]:
+        if value not in choices:
+            raise RequestError(f"unknown {value!r}: {nearest(value, choices)}")
+    loads = [Load(name, queries=64, seconds=0.5) if quick else Load(name) for name in scenarios]
+    tell = (lambda _: None) if as_json else typer.echo
+    wanted = sweep.cells(_bundles(names), runtimes, loads, samples, steps or ())
+    found = [*sweep.baselines(samples, records), *sweep.run(wanted, records, again=again, told=tell)]
+    if as_json:
+        typer.echo(json.dumps(found))
+        return
+    _print_table(found)
+    typer.echo(f"\n{len(found)} records are in {records}; next: genzoo report")
+
+
+def _bundles(names: list[str] | None) -> list[Any]:
+    """Exported and admitted by the gate, in the registry's order."""
+    from export import exporter
+    from zoo import registry, store
+
+    trained = [c.name for c in registry.checkpoints() if (store.directory(c.name) / "config.json").is_file()]
+    return [exporter.export(registry.checkpoint(name)) for name in names or trained]
+
+
+def _print_table(found: list[Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from benchmarks import summary
+    from benchmarks.features import JUDGE, NETS
+    from benchmarks.report import short
+
+    for section in summary.sections(found):
+        table = Table(box=None, header_style="bold")
+        columns = ["generator", "NFE", "p50 ms", "images/s", *(f"fd {net}" for net in NETS), "accuracy"]
+        for column in columns:
+            table.add_column(column, justify="left" if column == "generator" else "right")
+        for row in section.rows:
+            p50 = row.percentile(section.runtime) if section.runtime else None
+            rate = row.images_per_second(section.runtime) if section.runtime else None
+            distances = [short(row.metric("fd", net).value) for net in NETS]
+            accuracy = f"{100 * row.metric('accuracy', JUDGE).value:.1f} %"
+            timing = [short(p50.value) if p50 else "", short(rate) if rate else ""]
+            table.add_row(row.title, str(row.nfe), *timing, *distances, accuracy)
+        typer.echo(f"\n{section.count} images each; latency of one image on {section.runtime or 'no runtime'}")
+        Console().print(table)
+
+
+@app.command()
+def report(
+    records: Records = RECORDS,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The page to write.")] = REPORT,
+    as_json: Json = False,
+) -> None:
+    """Make the self-contained HTML report from records."""
+    from benchmarks import records as reading
+    from benchmarks import report as page
+
+    found = reading.read(records)
+    page.write(found, output)
+    typer.echo(json.dumps({"report": str(output), "records": len(found)}) if as_json else f"{output} is ready: open it")
+
+
+@app.command()
+def ratios(
+    name: Annotated[str, typer.Argument(help="A diffusion checkpoint that takes any number of steps.")] = "ddpm",
+    rounds: Annotated[int, typer.Option(min=3, help="Interleaved rounds.")] = 31,
+    readme: Annotated[Path | None, typer.Option(help="Write the table between the marks of this file.")] = None,
+    triton: Annotated[bool, typer.Option(help="Also measure what Triton adds.")] = True,
+    records: Records = RECORDS,
+    as_json: Json = False,
+) -> None:
+    """Measure the fused graph against a plain PyTorch loop, a diffusers pipeline, and itself behind Triton."""
+    from benchmarks import ratios as measuring
+    from benchmarks import records as writing
+
+    [bundle] = _bundles([name])
+    record = measuring.measure(bundle, rounds, triton=triton)
+    writing.append(records, record)
+    table = measuring.markdown(record)
+    if readme:
+        measuring.update_readme(readme, table)
+    typer.echo(json.dumps(record) if as_json else table)
+
+
+@app.command()
+def card(
+    names: Annotated[list[str] | None, typer.Argument(help="Checkpoints; all that are trained by default.")] = None,
+    records: Records = RECORDS,
+    as_json: Json = False,
+) -> None:
+    """Write the model card, its curves and its grid from the training record and from measured records."""
+    from benchmarks import cards
+    from benchmarks import records as reading
+    from zoo import registry, store
+
+    found = reading.read(records)
+    trained = [c.name for c in registry.checkpoints() if (store.directory(c.name) / "config.json").is_file()]
+    written = [str(cards.write(registry.checkpoint(name), found)) for name in names or trained]
+    typer.echo(json.dumps(written) if as_json else "\n".join(written))
+
+
+@app.command("train-features")
+def train_features(
+    name: Annotated[str, typer.Argument(help="classifier or critic.")],
+    data: Annotated[str | None, typer.Option(help="Directory or URL of the data set.")] = None,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
+    as_json: Json = False,
+) -> None:
+    """Train one of the two feature nets in which quality is measured, and publish it with its reference."""
+    import torch
+
+    from benchmarks import feature_training, features
+    from zoo.registry import UnknownNameError
+    from zoo.request import nearest
+
+    if name not in features.NETS:
+        raise UnknownNameError(f"unknown feature net {name!r}: {nearest(name, features.NETS)}")
+    torch.set_num_threads(threads)
+    folder = feature_training.train(name, data)
+    typer.echo(json.dumps(features.config(name)["files"]) if as_json else f"{folder} holds {name}")
