@@ -28,25 +28,25 @@ class Endpoint:
 
     def ready(self) -> bool:
         try:
-            self._call("GET", "/v2/health/ready")
+            self.call("GET", "/v2/health/ready")
         except (OSError, http.client.HTTPException, EndpointError):
             return False
         return True
 
     def generators(self) -> Iterator[GeneratorSpec]:
         """The specs of the public models, from their configurations. Raises EndpointError."""
-        for model in json.loads(self._call("POST", "/v2/repository/index", {"ready": True})):
-            parameters = json.loads(self._call("GET", f"/v2/models/{model['name']}/config")).get("parameters", {})
+        for model in json.loads(self.call("POST", "/v2/repository/index", {"ready": True})):
+            parameters = json.loads(self.call("GET", f"/v2/models/{model['name']}/config")).get("parameters", {})
             if "graph" in parameters:
                 yield GeneratorSpec.from_json(json.loads(parameters["spec"]["string_value"]))
 
     def load(self, model: str) -> None:
         """Returns once the model can be used. Raises EndpointError."""
-        self._call("POST", f"/v2/repository/models/{model}/load", {})
+        self.call("POST", f"/v2/repository/models/{model}/load", {})
 
     def unload(self, model: str) -> None:
         """Raises EndpointError."""
-        self._call("POST", f"/v2/repository/models/{model}/unload", {})
+        self.call("POST", f"/v2/repository/models/{model}/unload", {})
 
     def canary(self, spec: GeneratorSpec) -> None:
         """One image at the generator's least cost. Raises EndpointError."""
@@ -55,9 +55,10 @@ class Endpoint:
             steps = min(spec.sampling.steps, default=1)
             inputs.append({"name": "num_steps", "shape": [1, 1], "datatype": "INT32", "data": [steps]})
         outputs = [{"name": "image", "parameters": {"binary_data": True}}]
-        self._call("POST", f"/v2/models/{spec.name}/infer", {"inputs": inputs, "outputs": outputs})
+        self.call("POST", f"/v2/models/{spec.name}/infer", {"inputs": inputs, "outputs": outputs})
 
-    def _call(self, method: str, path: str, body: dict[str, Any] | None = None) -> bytes:
+    def call(self, method: str, path: str, body: dict[str, Any] | None = None) -> bytes:
+        """The answer's bytes. Raises EndpointError."""
         connection = http.client.HTTPConnection(self.address, timeout=self.timeout_s)
         try:
             connection.request(method, path, json.dumps(body) if body is not None else None)
