@@ -1,8 +1,9 @@
 """A bundle's graph -> a TensorRT engine: TensorRT-RTX and TensorRT behind one adapter, imported here only.
 
-TensorRT-RTX builds ahead of time for named GPU generations, on hosts without a GPU; TensorRT builds for the GPU at hand. Both
-are strongly typed: precision lives in the graph. An engine is native code, so it is loaded only where the local store
-recorded that it was built here; its bytes are not reproducible, so it is looked up by what it was built from.
+TensorRT-RTX builds ahead of time for named GPU generations, on hosts without a GPU; TensorRT builds for the GPU at
+hand. Both are strongly typed: precision lives in the graph. An engine is native code, so it is loaded only where the
+local store recorded that it was built here; its bytes are not reproducible, so it is looked up by what it was built
+from.
 """
 
 from __future__ import annotations

@@ -7,13 +7,11 @@ import inspect
 import json
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from export.bundle import FORMAT, MANIFEST, WEIGHTS, Bundle, BundleError
-from export.precision import Precision
+from export.variant import LoopKind, Variant
 from zoo import registry, store
 from zoo.errors import GenzooError
 from zoo.family import Checkpoint
@@ -24,29 +22,6 @@ PACKAGES = ("torch", "onnx", "onnxscript", "onnx-ir", "numpy")
 
 class ExportError(GenzooError):
     """A variant that cannot be made of this checkpoint."""
-
-
-class LoopKind(StrEnum):
-    """Who walks the sampler's table: an ONNX Loop, nobody because its rows are unrolled, or the host."""
-
-    ONNX = "onnx"
-    UNROLLED = "unrolled"
-    HOST = "host"
-
-
-@dataclass(frozen=True)
-class Variant:
-    """What is made of a checkpoint. `steps` is for an unrolled loop only; None takes the checkpoint's default."""
-
-    loop: LoopKind = LoopKind.ONNX
-    precision: Precision = Precision.FP32
-    steps: int | None = None
-
-    @property
-    def name(self) -> str:
-        if self.loop is LoopKind.ONNX:
-            return self.precision.value
-        return f"{self.precision.value}-{self.loop.value}{self.steps or ''}"
 
 
 def folder(name: str, variant: Variant) -> Path:
@@ -133,12 +108,14 @@ def resolve(checkpoint: Checkpoint, variant: Variant) -> Variant:
 
 
 def _export(checkpoint: Checkpoint, variant: Variant) -> Bundle:
-    from export.onnx_graph import OnnxGraph, save, to_onnx
+    from export.onnx_graph import save, to_onnx
+    from export.precision import OPSETS, lower
     from export.weights import Weights, write
 
     module = store.load_module(checkpoint)
-    traced = [to_onnx(graph) for graph in registry.family(checkpoint.spec.family).graphs(module, checkpoint)]
-    graphs: dict[str, OnnxGraph] = compose_all(checkpoint, variant, {graph.name: graph for graph in traced})
+    family = registry.family(checkpoint.spec.family)
+    traced = {graph.name: lower(to_onnx(graph), variant.precision) for graph in family.graphs(module, checkpoint)}
+    graphs = compose_all(checkpoint, variant, traced)
     weights = Weights({name: tensor.numpy() for name, tensor in module.state_dict().items()})
     target = folder(checkpoint.name, variant)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -146,7 +123,7 @@ def _export(checkpoint: Checkpoint, variant: Variant) -> Bundle:
         making = Path(name) / target.name
         making.mkdir()
         for key, proto in write(graphs, weights, making / WEIGHTS).items():
-            save(proto, making / f"{key}.onnx")
+            save(proto, making / f"{key}.onnx", OPSETS[variant.precision])
         store.write_json(making / MANIFEST, _manifest(checkpoint, variant, graphs, making))
         if target.exists():
             target.rename(Path(name) / "old")

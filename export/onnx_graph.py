@@ -118,12 +118,15 @@ def value_info(spec: TensorSpec) -> onnx.ValueInfoProto:
     return onnx.helper.make_tensor_value_info(spec.name, dtype, spec.shape)
 
 
-def save(proto: onnx.GraphProto, path: Path) -> None:
+def save(proto: onnx.GraphProto, path: Path, opset: int = OPSET) -> None:
     """Write a graph as a model; each node is named by its first output, so a runtime's profile can be read."""
     for graph in subgraphs(proto):
         for node in graph.node:
             node.name = node.output[0]
-    opset = onnx.helper.make_opsetid("", OPSET)
-    model = onnx.helper.make_model(proto, opset_imports=[opset], ir_version=IR_VERSION, producer_name="genzoo")
-    path.write_bytes(model.SerializeToString(deterministic=True))
+    path.write_bytes(as_model(proto, opset).SerializeToString(deterministic=True))
     onnx.checker.check_model(str(path), full_check=True)
+
+
+def as_model(proto: onnx.GraphProto, opset: int = OPSET) -> onnx.ModelProto:
+    imports = [onnx.helper.make_opsetid("", opset)]
+    return onnx.helper.make_model(proto, opset_imports=imports, ir_version=IR_VERSION, producer_name="genzoo")
