@@ -17,10 +17,11 @@ def prepare(source: str, report: Callable[[str], None] = lambda _: None, *, gate
     if (Path(source) / MANIFEST).is_file():
         return Bundle.open(source)
     from export import exporter
+    from export.variant import Variant
     from zoo import registry
 
     checkpoint = registry.checkpoint(source)
-    bundle, _ = exporter.cached(checkpoint, exporter.resolve(checkpoint, exporter.Variant()))
+    bundle, _ = exporter.cached(checkpoint, Variant())
     if bundle is None:
         report(f"exporting {source}")
         bundle = exporter.export(checkpoint)

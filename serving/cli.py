@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
@@ -146,14 +146,11 @@ def _sample(generator: Generator, request: SampleRequest) -> Any:
 
     feeds(generator.spec, request)  # a bad request fails before the first batch
     batch_size = 32
-    parts = track(
-        generator.batches(request, batch_size),
-        "sampling",
-        total=-(-len(request.seeds) // batch_size),
-        console=Console(stderr=True),
-        transient=True,
-        disable=len(request.seeds) <= batch_size,
-    )
+    parts: Iterable[np.ndarray] = generator.batches(request, batch_size)
+    console = Console(stderr=True)
+    if console.is_terminal and len(request.seeds) > batch_size:
+        batches = -(-len(request.seeds) // batch_size)
+        parts = track(parts, "sampling", total=batches, console=console, transient=True)
     return np.concatenate(list(parts))
 
 
