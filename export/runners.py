@@ -6,6 +6,7 @@ runner that needs them.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from os import sched_getaffinity
@@ -19,6 +20,7 @@ from zoo.errors import GenzooError
 from zoo.family import Checkpoint
 from zoo.generator import Runner, Tensors
 from zoo.graph import Graph
+from zoo.samplers import walk
 
 SPLIT_FROM = 8  # images in a batch from which one chunk a core is faster than all cores on one batch
 
@@ -35,13 +37,15 @@ class OnnxRuntimeRunner:
     """A graph or a bundle on ONNX Runtime's CPU provider.
 
     A large batch runs as one chunk a core, concurrently, because images are independent; a small one uses all cores for
-    each operator. `threads` bounds both; None takes every core that this process may use.
+    each operator. `threads` bounds both; None takes every core that this process may use. `model` takes the place of
+    the file's bytes.
     """
 
-    def __init__(self, source: Path | str | Bundle, *, threads: int | None = None) -> None:
+    def __init__(self, source: Path | str | Bundle, *, threads: int | None = None, model: bytes | None = None) -> None:
         self.path = source.entry_path if isinstance(source, Bundle) else Path(source)
+        self.model = model
         self.threads = threads or cores()
-        self._session = _session(self.path, self.threads)
+        self._session = _session(self.path, self.threads, model)
         self._inputs = [tensor.name for tensor in self._session.get_inputs()]
         self._outputs = [tensor.name for tensor in self._session.get_outputs()]
         self._single: Any = None
@@ -53,7 +57,7 @@ class OnnxRuntimeRunner:
         if self.threads == 1 or batch < SPLIT_FROM:
             return self._run(self._session, tensors)
         if self._pool is None:
-            self._single, self._pool = _session(self.path, 1), ThreadPoolExecutor(self.threads)
+            self._single, self._pool = _session(self.path, 1, self.model), ThreadPoolExecutor(self.threads)
         bounds = np.linspace(0, batch, self.threads + 1).astype(int)
         parts = [{name: tensor[first:last] for name, tensor in tensors.items()} for first, last in pairwise(bounds)]
         results = list(self._pool.map(lambda part: self._run(self._single, part), parts))
@@ -68,7 +72,7 @@ class OnnxRuntimeRunner:
             raise RunnerError(f"ONNX Runtime could not run {self.path}: {error}") from error
 
 
-def _session(path: Path, threads: int) -> Any:
+def _session(path: Path, threads: int, model: bytes | None) -> Any:
     try:
         import onnxruntime
     except ImportError as error:
@@ -77,9 +81,11 @@ def _session(path: Path, threads: int) -> Any:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
+    if model is not None:
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(path.parent))
     wanted = "CPUExecutionProvider"
     try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=[wanted])
+        session = onnxruntime.InferenceSession(model or str(path), options, providers=[wanted])
     except Exception as error:  # its errors have no common root but Exception
         raise RunnerError(f"ONNX Runtime could not load {path}: {error}; export the bundle again") from error
     if session.get_providers()[0] != wanted:
@@ -103,12 +109,11 @@ class HostLoopRunner:
         return self.decoder.run(x=state["x"])
 
 
-def onnx_runtime_runner(bundle: Bundle, *, threads: int | None = None) -> Runner:
-    """The runner of a whole bundle, whatever its loop."""
+def bundle_runner(bundle: Bundle, runner_of: Callable[[Path], Runner] = OnnxRuntimeRunner) -> Runner:
+    """The runner of a whole bundle, whoever walks its table; `runner_of` opens one graph's file."""
     if bundle.entry != "step":
-        return OnnxRuntimeRunner(bundle, threads=threads)
-    step, decoder = (OnnxRuntimeRunner(bundle.graph_path(graph), threads=threads) for graph in ("step", "decoder"))
-    return HostLoopRunner(step, decoder)
+        return runner_of(bundle.entry_path)
+    return HostLoopRunner(runner_of(bundle.graph_path("step")), runner_of(bundle.graph_path("decoder")))
 
 
 class TorchRunner:
@@ -141,22 +146,28 @@ class TorchRunner:
 
     def walk(self, feeds: dict[str, Any]) -> Any:
         """(x, denoised, saved) after each row of the table; torch tensors in and out."""
-        from zoo.samplers import walk
-
         return walk(feeds["table"], feeds["noise"].transpose(0, 1), lambda x, c_noise: self.guided(x, c_noise, feeds))
 
     def guided(self, x: Any, c_noise: Any, feeds: dict[str, Any]) -> Any:
-        """F of (B, ...) under guidance: the weighted sum over its G conditions, one network call on B G rows."""
-        network = self.graphs["denoiser"].module
+        """F of (B, ...) under guidance, in one network call on B G rows."""
+        return self.combine(self.graphs["denoiser"].module(*self.network_inputs(x, c_noise, feeds)), feeds)
+
+    def combine(self, outputs: Any, feeds: dict[str, Any]) -> Any:
+        """(B G, ...) -> (B, ...), the weighted sum over conditions."""
         if "class_ids" not in feeds:
-            return network(x, c_noise)
-        class_ids, weights = feeds["class_ids"], feeds["guidance_weights"]
-        count = class_ids.shape[1]
+            return outputs
+        weights = feeds["guidance_weights"]
+        outputs = outputs.reshape(*weights.shape, *outputs.shape[1:])
+        return (outputs * weights.reshape(*weights.shape, *[1] * (outputs.ndim - 2))).sum(1)
+
+    def network_inputs(self, x: Any, c_noise: Any, feeds: dict[str, Any]) -> tuple[Any, ...]:
+        """What the denoiser is called with: each image once for every condition."""
+        if "class_ids" not in feeds:
+            return x, c_noise
+        count = feeds["class_ids"].shape[1]
         if count > 1:
             x, c_noise = x.repeat_interleave(count, 0), c_noise.repeat_interleave(count, 0)
-        outputs = network(x, c_noise, class_ids.reshape(-1))
-        outputs = outputs.reshape(*class_ids.shape, *outputs.shape[1:])
-        return (outputs * weights.reshape(*weights.shape, *[1] * (outputs.ndim - 2))).sum(1)
+        return x, c_noise, feeds["class_ids"].reshape(-1)
 
     def decode(self, x: Any) -> Any:
         """uint8 NHWC of the last x."""

@@ -1,0 +1,150 @@
+"""The gate: nothing is published unmeasured.
+
+A bundle is admitted if each of its graphs agrees with torch on the same tensors, if its images agree under the same
+seeds, if no image is constant, and if the distribution of its images has not drifted. The verdict lies beside the
+bundle, bound to its digest; where it refuses, it names the first component, and the row of the table, that went wrong.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from export.bundle import GATE, Bundle
+from export.drift import drift
+from export.parity import LIMITS, Parity, constant_images, image_error
+from export.runners import OnnxRuntimeRunner, TorchRunner, bundle_runner
+from export.variant import Precision
+from zoo import registry, store
+from zoo.errors import GenzooError
+from zoo.generator import Generator, Runner
+from zoo.request import GeneratorSpec, SampleRequest, feeds, table
+
+PARITY_SEEDS = tuple(range(1000, 1008))
+DRIFT_SEEDS = tuple(range(2000, 2128))
+FEW_STEPS = 4  # of the samplers that are not the default
+DRIFT_STEPS = 10  # at most
+GUIDANCE_SCALE = 2.0
+
+
+class GateError(GenzooError):
+    """A bundle was refused; the message names the first component that is wrong."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the gate found; `numbers` holds the measured errors and the limits."""
+
+    admitted: bool
+    message: str
+    numbers: dict[str, Any]
+
+
+def gate(bundle: Bundle, reference: TorchRunner | None = None) -> Verdict:
+    """Judge a bundle against its checkpoint and write the verdict beside it."""
+    began = time.perf_counter()
+    reference = reference or TorchRunner(registry.checkpoint(bundle.name))
+    numbers: dict[str, Any] = {}
+    fault = _fault(bundle, reference, numbers)
+    numbers["seconds"] = round(time.perf_counter() - began, 2)
+    message = f"{bundle.name} {bundle.manifest['precision']} was " + (f"refused: {fault}" if fault else "admitted")
+    record = {"bundle": bundle.digest, "admitted": fault is None, "message": message, **numbers}
+    store.write_json(bundle.path / GATE, record)
+    return Verdict(fault is None, message, numbers)
+
+
+def require(bundle: Bundle) -> Bundle:
+    """The bundle, judged now if it was not yet. Raises GateError if it is refused."""
+    verdict = bundle.verdict or {}
+    if "admitted" not in verdict:
+        found = gate(bundle)
+        verdict = {"admitted": found.admitted, "message": found.message}
+    if not verdict["admitted"]:
+        raise GateError(f"{verdict['message']}; nothing was published, export it again or choose another variant")
+    return bundle
+
+
+def _fault(bundle: Bundle, reference: TorchRunner, numbers: dict[str, Any]) -> str | None:
+    """What is wrong first, or None; fills in `numbers`."""
+    limits = LIMITS[Precision(bundle.manifest["precision"])]
+    runner_of = partial(graph_runner, bundle)
+    parity = Parity(bundle, reference, lambda graph: runner_of(bundle.graph_path(graph)))
+    entry = bundle_runner(bundle, runner_of)
+    numbers |= {"limits": dataclasses.asdict(limits), "tensor_errors": parity.errors, "requests": []}
+    for request in requests(bundle):
+        tensors = feeds(bundle.spec, request)
+        label = _label(bundle.spec, request)
+        if wrong := parity.fault(tensors):
+            return f"{wrong}, sampled by {label}"
+        expected, found = reference.run(**tensors)["images"], entry.run(**tensors)["images"]
+        error = image_error(expected, found)
+        numbers["requests"].append({"request": label, **dataclasses.asdict(error)})
+        if any(constant_images(found) & ~constant_images(expected)) or constant_images(found).all():
+            seed = request.seeds[int(np.argmax(constant_images(found)))]
+            return f"{bundle.entry} made a constant image of seed {seed} (value {found.flat[0]}), sampled by {label}"
+        if wrong_images := error.fault(limits):
+            return f"{bundle.entry} is wrong: its {wrong_images}, sampled by {label}"
+    return _drift_fault(bundle, reference, entry, limits.drift, numbers)
+
+
+def _drift_fault(
+    bundle: Bundle, reference: TorchRunner, entry: Runner, window: float, numbers: dict[str, Any]
+) -> str | None:
+    sampling = bundle.spec.sampling
+    steps = None
+    if sampling and not sampling.steps:
+        steps = bundle.manifest["steps"] or min(sampling.num_steps, DRIFT_STEPS)
+    request = SampleRequest(DRIFT_SEEDS, num_steps=steps)
+    expected, found = (Generator(bundle.spec, runner).sample(request) for runner in (reference, entry))
+    measured = drift(expected, found)
+    numbers["drift"] = dataclasses.asdict(measured)
+    if measured.within(window):
+        return None
+    return (
+        f"{bundle.entry}'s images have drifted: {measured.feature} moved by {measured.estimate:+.3f} standard "
+        f"deviations (95 % interval {measured.low:+.3f} to {measured.high:+.3f}, allowed {-window:+g} to {window:+g})"
+    )
+
+
+def requests(bundle: Bundle) -> list[SampleRequest]:
+    """The default, then every other sampler in a few steps, then guidance; those that an unrolled loop can take."""
+    sampling = bundle.spec.sampling
+    found = [SampleRequest(PARITY_SEEDS, num_steps=bundle.manifest["steps"])]
+    if sampling is None:
+        return found
+    few = sampling.steps[-1] if sampling.steps else bundle.manifest["steps"] or FEW_STEPS
+    found += [SampleRequest(PARITY_SEEDS, num_steps=few, sampler=sampler) for sampler in sampling.samplers[1:]]
+    if sampling.max_guidance_scale > 1.0:
+        scale = min(GUIDANCE_SCALE, sampling.max_guidance_scale)
+        found.append(SampleRequest(PARITY_SEEDS, num_steps=few, guidance_scale=scale))
+    return [request for request in found if _fits(bundle, request)]
+
+
+def _fits(bundle: Bundle, request: SampleRequest) -> bool:
+    rows = table(bundle.spec, request.num_steps, request.sampler)
+    return bundle.manifest["steps"] is None or (rows is not None and len(rows) == bundle.manifest["steps"])
+
+
+def _label(spec: GeneratorSpec, request: SampleRequest) -> str:
+    if spec.sampling is None:
+        return "one call"
+    steps = request.num_steps or spec.sampling.num_steps
+    guidance = "" if request.guidance_scale == 1.0 else f" at guidance {request.guidance_scale:g}"
+    return f"{request.sampler or spec.sampling.samplers[0]} in {steps} step{'s' if steps > 1 else ''}{guidance}"
+
+
+def graph_runner(bundle: Bundle, path: Path) -> Runner:
+    """One graph of a bundle on ONNX Runtime, 16 bits emulated."""
+    if Precision(bundle.manifest["precision"]) is Precision.FP32:
+        return OnnxRuntimeRunner(path)
+    import onnx
+
+    from export.precision import emulate
+
+    return OnnxRuntimeRunner(path, model=emulate(onnx.load(path, load_external_data=False)).SerializeToString())
