@@ -51,11 +51,11 @@ def bench(
 
 def _bundles(names: list[str] | None) -> list[Any]:
     """Exported and admitted by the gate, in the registry's order."""
-    from export import exporter
+    from export import exporter, gate
     from zoo import registry, store
 
     trained = [c.name for c in registry.checkpoints() if (store.directory(c.name) / "config.json").is_file()]
-    return [exporter.export(registry.checkpoint(name)) for name in names or trained]
+    return [gate.require(exporter.export(registry.checkpoint(name))) for name in names or trained]
 
 
 def _print_table(found: list[Any]) -> None:

@@ -9,8 +9,8 @@ from benchmarks import pareto
 from benchmarks.features import NETS
 from benchmarks.summary import Row, Section
 
-WIDTH, HEIGHT = 560, 440
-LEFT, RIGHT, TOP, BOTTOM = 58, 16, 34, 50
+WIDTH, HEIGHT = 480, 420
+LEFT, RIGHT, TOP, BOTTOM = 48, 12, 34, 50
 LETTER, LINE = 7.4, 16.0  # size of a label's letter
 
 

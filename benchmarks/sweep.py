@@ -154,9 +154,9 @@ def timing_json(timing: Timing) -> dict[str, Any]:
 
 
 def in_process(bundle: Bundle) -> Generator:
-    from export.runners import onnx_runtime_runner
+    from export.runners import bundle_runner
 
-    return Generator(bundle.spec, onnx_runtime_runner(bundle))
+    return Generator(bundle.spec, bundle_runner(bundle))
 
 
 @contextmanager
