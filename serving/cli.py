@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,10 +16,12 @@ import typer
 
 if TYPE_CHECKING:
     from serving.model_repository import Repository
-    from zoo.generator import Generator
-    from zoo.request import SampleRequest
+    from zoo.generator import Runner
+    from zoo.request import GeneratorSpec, SampleRequest
 
 app = typer.Typer()
+
+BATCH_SIZE = 32  # images a call
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 Port = Annotated[int, typer.Option(min=0, max=65535, help="0: any free one.")]
@@ -108,11 +111,11 @@ def sample(
     if url and runtime is not Runtime.TRITON:
         raise RequestError(f"--url is for --runtime triton, not {runtime.value}")
     numbers = tuple(seed_range(seeds))
-    with _generator(name, runtime, url) as generator:
-        classes = _classes(class_ids, numbers, generator.spec.num_classes)
+    with _endpoint(name, runtime, url) as (spec, endpoint):
+        classes = _classes(class_ids, numbers, spec.num_classes)
         request = SampleRequest(numbers, classes, steps, sampler, guidance_scale)
         start = time.perf_counter()
-        made = _sample(generator, request)
+        made = _sample(spec, endpoint, request)
         seconds = time.perf_counter() - start
     labels = np.full(len(numbers), -1) if classes is None else np.array(classes)
     images.write(output, made, np.array(numbers, np.uint64), labels.astype(np.int64))
@@ -133,29 +136,34 @@ def _classes(text: str, seeds: Sequence[int], num_classes: int) -> tuple[int, ..
         given = tuple(int(part) for part in text.split(","))
     except ValueError as error:
         raise RequestError(f"class ids {text!r}: write numbers like 0,1,5, or cycle") from error
+    if len(given) not in (1, len(seeds)):
+        raise RequestError(f"{len(given)} class ids for {len(seeds)} seeds: give one for each, one for all, or cycle")
     return given * len(seeds) if len(given) == 1 else given
 
 
-def _sample(generator: Generator, request: SampleRequest) -> Any:
+def _sample(spec: GeneratorSpec, endpoint: Runner, request: SampleRequest) -> Any:
     """The images of a request, with a progress bar where it takes long enough to watch."""
     import numpy as np
     from rich.console import Console
     from rich.progress import track
 
+    from serving.interface import tensors
     from zoo.request import feeds
 
-    feeds(generator.spec, request)  # a bad request fails before the first batch
-    batch_size = 32
-    parts: Iterable[np.ndarray] = generator.batches(request, batch_size)
+    first = replace(request, seeds=request.seeds[:1], class_ids=request.class_ids and request.class_ids[:1])
+    feeds(spec, first)  # what the generator cannot do is refused here, in the same words for every runtime
+    columns = tensors(request)
+    starts: Iterable[int] = range(0, len(request.seeds), BATCH_SIZE)
     console = Console(stderr=True)
-    if console.is_terminal and len(request.seeds) > batch_size:
-        batches = -(-len(request.seeds) // batch_size)
-        parts = track(parts, "sampling", total=batches, console=console, transient=True)
-    return np.concatenate(list(parts))
+    if console.is_terminal and len(request.seeds) > BATCH_SIZE:
+        starts = track(starts, "sampling", console=console, transient=True)
+    parts = ({name: column[start : start + BATCH_SIZE] for name, column in columns.items()} for start in starts)
+    return np.concatenate([endpoint.run(**part)["image"] for part in parts])
 
 
 @contextmanager
-def _generator(name: str, runtime: Runtime, url: str | None) -> Iterator[Generator]:
+def _endpoint(name: str, runtime: Runtime, url: str | None) -> Iterator[tuple[GeneratorSpec, Runner]]:
+    """A generator's endpoint, in this process or on a server: nothing after this can tell them apart."""
     from zoo.generator import Generator
 
     if runtime is Runtime.TORCH:
@@ -163,21 +171,23 @@ def _generator(name: str, runtime: Runtime, url: str | None) -> Iterator[Generat
         from zoo import registry
 
         checkpoint = registry.checkpoint(name)
-        yield Generator(checkpoint.spec, TorchRunner(checkpoint))
+        yield checkpoint.spec, Generator(checkpoint.spec, TorchRunner(checkpoint))
     elif runtime is Runtime.ONNXRUNTIME:
-        from export.runners import onnx_runtime_runner
+        from export.runners import bundle_runner
         from serving.bundles import prepare
 
         bundle = prepare(name, _say, gate=False)
-        yield Generator(bundle.spec, onnx_runtime_runner(bundle))
+        yield bundle.spec, Generator(bundle.spec, bundle_runner(bundle))
     else:
-        from serving.client import remote_generator
+        from serving.client import TritonRunner
 
         if url:
-            yield remote_generator(url, name)
+            runner = TritonRunner(url, name)
+            yield runner.spec, runner
         else:
             with _server([name]) as server:
-                yield remote_generator(server.grpc_url, server.repository.models[0].spec.name)
+                (model,) = server.repository.models
+                yield model.spec, TritonRunner(server.grpc_url, model.spec.name)
 
 
 @contextmanager

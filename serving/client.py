@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from zoo.errors import GenzooError
-from zoo.generator import Generator, Tensors
+from zoo.generator import Tensors
 from zoo.request import GeneratorSpec, nearest
 
 TIMEOUT_S = 120.0
@@ -47,12 +47,21 @@ class TritonRunner:
         result = self._call("infer", self.name, inputs, outputs=self._outputs)
         return {output.name(): result.as_numpy(output.name()) for output in self._outputs}
 
+    @property
+    def spec(self) -> GeneratorSpec:
+        """What the generator takes and gives. Raises ServingError where the model is not a generator's public one."""
+        parameters = self.config.get("parameters", {})
+        if "spec" not in parameters:
+            raise ServingError(f"{self.name} at {self.url} is a part of a generator: ask for the generator by its name")
+        return GeneratorSpec.from_json(json.loads(parameters["spec"]["string_value"]))
+
     def close(self) -> None:
         self._client.close()
 
     def _input(self, name: str, tensor: np.ndarray) -> Any:
         if tensor.ndim == 1 and len(self._dims.get(name, ())) == 1:
             tensor = tensor[:, None]
+        tensor = tensor.astype(object) if tensor.dtype.kind == "U" else tensor  # text, BYTES to Triton
         try:
             entry = self._grpc.InferInput(name, tensor.shape, _triton_dtype(tensor.dtype))
             return entry.set_data_from_numpy(tensor)
@@ -91,17 +100,6 @@ class TritonRunner:
             raise ServingError(text) from error
 
 
-def remote_generator(url: str, name: str, *, timeout_s: float = TIMEOUT_S) -> Generator:
-    """A generator whose graph runs on a server while noise and sampler are made here: any sampler can be asked for."""
-    public = TritonRunner(url, name, timeout_s=timeout_s)
-    parameters = public.config.get("parameters", {})
-    public.close()
-    if "graph" not in parameters:
-        raise ServingError(f"{name} at {url} is a part of a generator: ask for the generator by its name")
-    spec = GeneratorSpec.from_json(json.loads(parameters["spec"]["string_value"]))
-    return Generator(spec, TritonRunner(url, parameters["graph"]["string_value"], timeout_s=timeout_s))
-
-
 def _tritonclient() -> Any:
     try:
         import tritonclient.grpc
@@ -120,8 +118,6 @@ def _triton_dtype(dtype: np.dtype[Any]) -> str:
 
 
 def _sentence(error: Any) -> str:
-    """A server's message without its request id, the ensemble's name, its notes and its line breaks."""
-    text = re.sub(
-        r"\[request id: [^]]*\] *|^in ensemble '[^']*', | NOTE: .*", "", str(error.message()), flags=re.DOTALL
-    )
+    """A server's message without its request id, its notes and its line breaks."""
+    text = re.sub(r"\[request id: [^]]*\] *| NOTE: .*", "", str(error.message()), flags=re.DOTALL)
     return " ".join(text.split()).rstrip(".")

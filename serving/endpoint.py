@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from serving import interface
 from zoo.errors import GenzooError
 from zoo.request import GeneratorSpec
 
@@ -50,10 +51,10 @@ class Endpoint:
 
     def canary(self, spec: GeneratorSpec) -> None:
         """One image at the generator's least cost. Raises EndpointError."""
-        inputs = [{"name": "seed", "shape": [1, 1], "datatype": "UINT64", "data": [0]}]
-        if spec.sampling:
-            steps = min(spec.sampling.steps, default=1)
-            inputs.append({"name": "num_steps", "shape": [1, 1], "datatype": "INT32", "data": [steps]})
+        inputs = [
+            {"name": name, "shape": [1, 1], "datatype": tensor.dtype.name.upper(), "data": tensor.tolist()}
+            for name, tensor in interface.canary(spec).items()
+        ]
         outputs = [{"name": "image", "parameters": {"binary_data": True}}]
         self.call("POST", f"/v2/models/{spec.name}/infer", {"inputs": inputs, "outputs": outputs})
 

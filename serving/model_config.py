@@ -1,17 +1,16 @@
 """Specs -> `config.pbtxt`, as text and without Triton.
 
-A generator is an ensemble named like it, of two models: `<generator>_feeds` (Python backend) turns seeds into noise,
-conditions and the sampler's table; `<generator>_<graph>` is the exported graph on its runtime's own backend. Triton
-batches each of them dynamically: requests for the same number of steps share one execution of the graph.
+A generator is a public model named like it (Python backend), which turns seeds into noise, conditions and the sampler's
+table, and `<generator>_<graph>`, the exported graph on its runtime's own backend. Triton batches both dynamically.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from serving import requests
+from serving import interface
 from zoo.graph import BATCH, TensorSpec
 from zoo.request import GeneratorSpec
 
@@ -24,6 +23,7 @@ DTYPES = {
     "uint64": "TYPE_UINT64",
     "float16": "TYPE_FP16",
     "float32": "TYPE_FP32",
+    "str": "TYPE_STRING",
 }
 PLATFORMS = {"model.onnx": "onnxruntime_onnx", "model.plan": "tensorrt_plan"}  # the file decides the backend
 
@@ -32,38 +32,18 @@ class Word(str):
     """A protobuf enum value: written without quotes."""
 
 
-def ensemble_config(spec: GeneratorSpec, feeds: str, graph: str) -> str:
-    """The public model: what clients send -> the model `feeds` -> the model `graph` -> `image`."""
-    taken, between = [s.name for s in requests.inputs(spec)], [s.name for s in spec.inputs]
-    (images,), (image,) = spec.outputs, requests.outputs(spec)
+def public_config(spec: GeneratorSpec, graph: str, file: str | None = None) -> str:
+    """The model that clients call. With `file`, ONNX Runtime inside it takes the place of the model `graph`."""
+    parameters = {"spec": json.dumps(spec.to_json()), "graph": graph} | ({"file": file} if file else {})
+    taken = interface.inputs(spec)
     return pbtxt(
         {
             "name": spec.name,
-            "platform": "ensemble",
-            **_tensors(requests.inputs(spec), requests.outputs(spec), taken[1:]),
-            "parameters": _parameters(spec=json.dumps(spec.to_json()), graph=graph),
-            "ensemble_scheduling": {
-                "step": [
-                    _step(feeds, {name: name for name in taken}, {name: name for name in between}),
-                    _step(graph, {name: name for name in between}, {images.name: image.name}),
-                ]
-            },
-        }
-    )
-
-
-def feeds_config(name: str, spec: GeneratorSpec, feeds: Sequence[TensorSpec]) -> str:
-    """The model that runs `serving.requests.graph_feeds`; `feeds` are the graph's inputs."""
-    taken = requests.inputs(spec)
-    return pbtxt(
-        {
-            "name": name,
             "backend": "python",
-            **_tensors(taken, feeds, [tensor.name for tensor in taken[1:]]),
+            **_tensors(taken, interface.outputs(spec), [tensor.name for tensor in taken[1:]]),
             "dynamic_batching": {"max_queue_delay_microseconds": 0},
             "instance_group": [{"kind": Word("KIND_CPU"), "count": 1}],
-            "parameters": _parameters(spec=json.dumps(spec.to_json())),
-            "model_warmup": [_warmup(taken[:1], 1)],
+            "parameters": [{"key": key, "value": {"string_value": value}} for key, value in parameters.items()],
         }
     )
 
@@ -93,7 +73,7 @@ def graph_config(
 
 
 def _tensors(
-    inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], optional: Iterable[str] = ()
+    inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], optional: Collection[str] = ()
 ) -> dict[str, Any]:
     """Triton's declaration leaves the batch axis out: `max_batch_size` stands for it."""
     return {
@@ -118,17 +98,6 @@ def _warmup(inputs: Sequence[TensorSpec], batch: int) -> dict[str, Any]:
         value = {"data_type": Word(DTYPES[spec.dtype]), "dims": dims, "zero_data": True}
         entries.append({"key": spec.name, "value": value})
     return {"name": f"batch_{batch}", "batch_size": batch, "inputs": entries}
-
-
-def _parameters(**values: str) -> list[dict[str, Any]]:
-    return [{"key": key, "value": {"string_value": value}} for key, value in values.items()]
-
-
-def _step(model: str, inputs: Mapping[str, str], outputs: Mapping[str, str]) -> dict[str, Any]:
-    """An ensemble's step: the model's tensor names -> the ensemble's."""
-    maps = {"input_map": inputs, "output_map": outputs}
-    pairs = {field: [{"key": k, "value": v} for k, v in names.items()] for field, names in maps.items()}
-    return {"model_name": model, "model_version": -1, **pairs}
 
 
 def pbtxt(message: Mapping[str, Any], indent: str = "") -> str:

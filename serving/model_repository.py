@@ -1,8 +1,10 @@
 """Bundles -> a Triton model repository, the same for the embedded server and for NVIDIA's container.
 
-    <generator>/config.pbtxt            the public model, an ensemble of the two below
-    <generator>_feeds/1/model.py        seeds -> feeds
-    <generator>_<graph>/1/model.onnx    the bundle's entry; beside it model.plan, where an engine was built
+    <generator>/config.pbtxt            the public model, which calls the graph's
+    <generator>/configs/cpu.pbtxt       the same with ONNX Runtime inside, for `--model-config-name=cpu`
+    <generator>/1/model.py
+    <generator>_<graph>/config.pbtxt    the bundle's entry on a native backend
+    <generator>_<graph>/1/model.onnx    beside it model.plan, where an engine was built
     <generator>_<graph>/1/model.safetensors
 
 `model.py` imports genzoo's NumPy-only modules, which a production image installs (see serving/deploy).
@@ -21,7 +23,7 @@ from serving import model_config
 from zoo.errors import GenzooError
 from zoo.request import GeneratorSpec
 
-FEEDS = Path(__file__).parent / "python_models" / "feeds.py"
+PUBLIC_MODEL = Path(__file__).parent / "python_models" / "generator.py"
 
 
 class RepositoryError(GenzooError):
@@ -30,10 +32,10 @@ class RepositoryError(GenzooError):
 
 @dataclass(frozen=True)
 class ServedModel:
-    """A generator in a repository: its public model is `spec.name`, an ensemble of `members`."""
+    """A generator in a repository: its public model is `spec.name`, the model of its graph is `graph`."""
 
     spec: GeneratorSpec
-    members: tuple[str, ...]
+    graph: str
 
 
 @dataclass(frozen=True)
@@ -73,24 +75,26 @@ def write(
 
 
 def _write(bundle: Bundle, folder: Path, plan: Path | None) -> ServedModel:
-    spec, feeds, graph = _spec(bundle), f"{bundle.name}_feeds", f"{bundle.name}_{bundle.entry}"
+    spec, graph = _spec(bundle), f"{bundle.name}_{bundle.entry}"
     inputs, outputs = bundle.inputs(bundle.entry), bundle.outputs(bundle.entry)
-    file = "model.plan" if plan else "model.onnx"
-    configs = {
-        spec.name: model_config.ensemble_config(spec, feeds, graph),
-        feeds: model_config.feeds_config(feeds, spec, inputs),
-        graph: model_config.graph_config(graph, inputs, outputs, file),
+    texts = {
+        f"{spec.name}/config.pbtxt": model_config.public_config(spec, graph),
+        f"{spec.name}/configs/cpu.pbtxt": model_config.public_config(spec, graph, f"{graph}/1/model.onnx"),
+        f"{spec.name}/1/model.py": PUBLIC_MODEL.read_text(),
+        f"{graph}/config.pbtxt": model_config.graph_config(
+            graph, inputs, outputs, "model.plan" if plan else "model.onnx"
+        ),
     }
-    for name, config in configs.items():
-        (folder / name / "1").mkdir(parents=True)
-        (folder / name / "config.pbtxt").write_text(config)
-    shutil.copyfile(FEEDS, folder / feeds / "1" / "model.py")
     # Copies, because ONNX Runtime refuses external data behind a symbolic link or with several hard links.
-    shutil.copyfile(bundle.entry_path, folder / graph / "1" / "model.onnx")
-    shutil.copyfile(bundle.path / WEIGHTS, folder / graph / "1" / WEIGHTS)
-    if plan:
-        shutil.copyfile(plan, folder / graph / "1" / file)
-    return ServedModel(spec, (feeds, graph))
+    copies = {"model.onnx": bundle.entry_path, WEIGHTS: bundle.path / WEIGHTS} | ({"model.plan": plan} if plan else {})
+    for model in (spec.name, graph):
+        (folder / model / "1").mkdir(parents=True)
+    (folder / spec.name / "configs").mkdir()
+    for name, text in texts.items():
+        (folder / name).write_text(text)
+    for name, source in copies.items():
+        shutil.copyfile(source, folder / graph / "1" / name)
+    return ServedModel(spec, graph)
 
 
 def _spec(bundle: Bundle) -> GeneratorSpec:

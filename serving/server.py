@@ -40,6 +40,7 @@ class TritonServer:
     """`with TritonServer(repository, log) as server: server.grpc_url`.
 
     `ports` fixes some of "http", "grpc" and "metrics"; the others are any free ones.
+    `config` names the models' configuration, `configs/<config>.pbtxt`; without one it is production's, `config.pbtxt`.
     `canary_seconds` is the time between two rounds of the supervisor; 0 turns it off.
     """
 
@@ -49,10 +50,11 @@ class TritonServer:
         log: Path,
         *,
         ports: Mapping[str, int] | None = None,
+        config: str = "cpu",
         canary_seconds: float = 10.0,
         installation: Installation | None = None,
     ) -> None:
-        self.repository, self.log, self.canary_seconds = repository, log, canary_seconds
+        self.repository, self.log, self.config, self.canary_seconds = repository, log, config, canary_seconds
         self._wanted = {"http": 0, "grpc": 0, "metrics": 0, **(ports or {})}
         self._installation = installation
         self._prefix = f"genzoo_{os.getpid()}_{secrets.token_hex(4)}_"
@@ -136,9 +138,12 @@ class TritonServer:
         }
         for name, port in self.ports.items():
             options |= {f"{name}-address": HOST, f"{name}-port": port}
+        if self.config:
+            options["model-config-name"] = self.config
         command = [str(installation.tritonserver), "--disable-auto-complete-config"]
         command += [f"--{name}={value}" for name, value in options.items()]
-        command += [f"--load-model={model.spec.name}" for model in self.repository.models]  # and its members
+        for model in self.repository.models:
+            command += [f"--load-model={name}" for name in (model.spec.name, *([] if self.config else [model.graph]))]
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
                 command,

@@ -1,7 +1,7 @@
 """Keeps the models of a running server alive.
 
 Triton never restarts a Python model's process that died, and goes on calling the model ready. So each public model
-makes a canary image now and then; where that fails, it and its members are unloaded and loaded again.
+makes a canary image now and then; where that fails, it is unloaded and loaded again.
 """
 
 from __future__ import annotations
@@ -49,9 +49,8 @@ class Supervisor(threading.Thread):
     def heal(self, model: ServedModel) -> None:
         """Unload and load: a load alone keeps the broken process."""
         try:
-            for name in (model.spec.name, *model.members):
-                self.endpoint.unload(name)
-            self.endpoint.load(model.spec.name)  # an ensemble loads its members
+            self.endpoint.unload(model.spec.name)
+            self.endpoint.load(model.spec.name)
             self.heals[model.spec.name] += 1
         except EndpointError as error:
             log.error("%s could not be loaded again: %s", model.spec.name, error)

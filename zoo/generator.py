@@ -24,10 +24,11 @@ class Runner(Protocol):
 
 
 class Generator:
-    """`run(seed, class_id, num_steps, guidance_scale) -> image`; arrays of one value an image, (B,).
+    """`run(seed, class_id, num_steps, guidance_scale, sampler) -> image`; arrays of one value an image, (B,).
 
     `seed` uint64; `class_id` int64 (default: seed modulo the number of classes); `num_steps` int32; `guidance_scale`
-    float32; `image` uint8 (B, H, W, C). Images that ask for the same steps and guidance share one execution.
+    float32; `sampler` a name, str or UTF-8; `image` uint8 (B, H, W, C). Images that ask for the same steps, guidance
+    and sampler share one execution.
     """
 
     def __init__(self, spec: GeneratorSpec, runner: Runner) -> None:
@@ -36,15 +37,16 @@ class Generator:
     def run(self, **tensors: np.ndarray) -> Tensors:
         """Raises RequestError for what the generator cannot do."""
         seeds = [int(seed) for seed in tensors["seed"].reshape(-1)]
-        steps, scales = (_column(tensors.get(name), len(seeds)) for name in ("num_steps", "guidance_scale"))
+        names = ("num_steps", "guidance_scale", "sampler")
+        steps, scales, samplers = (_column(tensors.get(name), len(seeds)) for name in names)
         classes = tensors["class_id"].reshape(-1) if tensors.get("class_id") is not None else None
-        groups: dict[tuple[int | None, float], list[int]] = {}
-        for row, (num_steps, scale) in enumerate(zip(steps, scales, strict=True)):
-            groups.setdefault((num_steps, 1.0 if scale is None else scale), []).append(row)
+        groups: dict[tuple[int | None, float, str | None], list[int]] = {}
+        for row, (num_steps, scale, sampler) in enumerate(zip(steps, scales, samplers, strict=True)):
+            groups.setdefault((num_steps, 1.0 if scale is None else scale, sampler), []).append(row)
         images = np.empty((len(seeds), *self.spec.image_shape), np.uint8)
-        for (num_steps, scale), rows in groups.items():
+        for (num_steps, scale, sampler), rows in groups.items():
             picked = None if classes is None else tuple(int(classes[row]) for row in rows)
-            request = SampleRequest(tuple(seeds[row] for row in rows), picked, num_steps, None, scale)
+            request = SampleRequest(tuple(seeds[row] for row in rows), picked, num_steps, sampler, scale)
             images[rows] = self.sample(request)
         return {"image": images}
 
@@ -61,7 +63,10 @@ class Generator:
 
 
 def _column(values: np.ndarray | None, count: int) -> list[Any]:
-    return [None] * count if values is None else values.reshape(-1).tolist()
+    """A value for each image; text as str, though a server hands it over as bytes."""
+    if values is None:
+        return [None] * count
+    return [value.decode() if isinstance(value, bytes) else value for value in values.reshape(-1).tolist()]
 
 
 def seed_range(text: str) -> Sequence[int]:

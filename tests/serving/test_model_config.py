@@ -21,26 +21,24 @@ def parsed(text: str) -> Any:
 
 @pytest.mark.parametrize(
     ("spec", "names"),
-    [(ONE_SHOT, ["seed", "class_id"]), (ITERATIVE, ["seed", "class_id", "num_steps", "guidance_scale"])],
+    [(ONE_SHOT, ["seed", "class_id"]), (ITERATIVE, ["seed", "class_id", "num_steps", "guidance_scale", "sampler"])],
 )
 def test_the_public_model_declares_what_the_generator_takes(spec: GeneratorSpec, names: list[str]) -> None:
-    config = parsed(model_config.ensemble_config(spec, "feeds", "graph"))
+    config = parsed(model_config.public_config(spec, "graph"))
     assert [entry.name for entry in config.input] == names
     assert [entry.optional for entry in config.input] == [False] + [True] * (len(names) - 1)
     assert [list(entry.dims) for entry in config.input] == [[1]] * len(names)
     assert list(config.output[0].dims) == [8, 8, 1]
+    assert config.HasField("dynamic_batching")
     assert GeneratorSpec.from_json(json.loads(config.parameters["spec"].string_value)) == spec
+    assert config.parameters["graph"].string_value == "graph"
 
 
-def test_the_ensemble_joins_its_members() -> None:
-    ensemble = parsed(model_config.ensemble_config(ITERATIVE, "f", "g"))
-    feeds = parsed(model_config.feeds_config("f", ITERATIVE, ITERATIVE.inputs))
-    graph = parsed(model_config.graph_config("g", ITERATIVE.inputs, ITERATIVE.outputs))
-    first, second = ensemble.ensemble_scheduling.step
-    assert set(first.input_map) == {entry.name for entry in feeds.input} == {entry.name for entry in ensemble.input}
-    assert set(first.output_map) == {entry.name for entry in feeds.output}
-    assert set(second.input_map) == {entry.name for entry in graph.input} == set(first.output_map.values())
-    assert list(second.output_map.values()) == [entry.name for entry in ensemble.output]
+def test_the_cpu_variant_differs_only_in_the_file_that_it_runs() -> None:
+    config = parsed(model_config.public_config(ITERATIVE, "graph"))
+    variant = parsed(model_config.public_config(ITERATIVE, "graph", "graph/1/model.onnx"))
+    assert variant.parameters.pop("file").string_value == "graph/1/model.onnx"
+    assert variant == config
 
 
 @pytest.mark.parametrize(("file", "platform"), [("model.onnx", "onnxruntime_onnx"), ("model.plan", "tensorrt_plan")])

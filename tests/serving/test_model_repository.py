@@ -20,14 +20,14 @@ def test_the_layout_is_that_of_production(bundles: dict[str, Bundle], tmp_path: 
     files = {str(path.relative_to(repository.path)) for path in repository.path.rglob("*") if path.is_file()}
     assert files == {
         "toy-gan/config.pbtxt",
-        "toy-gan_feeds/config.pbtxt",
-        "toy-gan_feeds/1/model.py",
+        "toy-gan/configs/cpu.pbtxt",
+        "toy-gan/1/model.py",
         "toy-gan_generator/config.pbtxt",
         "toy-gan_generator/1/model.onnx",
         "toy-gan_generator/1/model.safetensors",
         "toy-ddpm/config.pbtxt",
-        "toy-ddpm_feeds/config.pbtxt",
-        "toy-ddpm_feeds/1/model.py",
+        "toy-ddpm/configs/cpu.pbtxt",
+        "toy-ddpm/1/model.py",
         "toy-ddpm_sampler/config.pbtxt",
         "toy-ddpm_sampler/1/model.onnx",
         "toy-ddpm_sampler/1/model.plan",

@@ -1,0 +1,61 @@
+"""What a generator's public model takes and gives; NumPy only, because Triton's models import it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from zoo.generator import Tensors
+from zoo.graph import BATCH, TensorSpec
+from zoo.request import GeneratorSpec, RequestError, SampleRequest
+
+
+def inputs(spec: GeneratorSpec) -> tuple[TensorSpec, ...]:
+    """One value an image each; all but `seed` may be left out."""
+    tensors = [TensorSpec("seed", "uint64", (BATCH, 1))]
+    if spec.num_classes:
+        tensors.append(TensorSpec("class_id", "int64", (BATCH, 1)))
+    if spec.sampling:
+        tensors.append(TensorSpec("num_steps", "int32", (BATCH, 1)))
+        tensors.append(TensorSpec("guidance_scale", "float32", (BATCH, 1)))
+        tensors.append(TensorSpec("sampler", "str", (BATCH, 1)))
+    return tuple(tensors)
+
+
+def outputs(spec: GeneratorSpec) -> tuple[TensorSpec, ...]:
+    return (TensorSpec("image", "uint8", (BATCH, *spec.image_shape)),)
+
+
+def tensors(request: SampleRequest) -> Tensors:
+    """A request as the public model's inputs, (B,) each; what the request leaves to the generator is left out."""
+    batch = len(request.seeds)
+    found = {"seed": np.array(request.seeds, np.uint64)}
+    if request.class_ids is not None:
+        found["class_id"] = np.array(request.class_ids, np.int64)
+    if request.num_steps is not None:
+        found["num_steps"] = np.full(batch, request.num_steps, np.int32)
+    if request.guidance_scale != 1.0:
+        found["guidance_scale"] = np.full(batch, request.guidance_scale, np.float32)
+    if request.sampler is not None:
+        found["sampler"] = np.full(batch, request.sampler)
+    return found
+
+
+def defaults(spec: GeneratorSpec, given: Tensors) -> Tensors:
+    """`given`, (B,) each, and what it lacks, so that requests that name other inputs can share a batch."""
+    if "seed" not in given:  # Triton lets it pass where other inputs are optional
+        raise RequestError(f"{spec.name} was sent no seed: it needs one, UINT64 [1], for each image")
+    seed = given["seed"]
+    full = {"seed": seed}
+    if spec.num_classes:
+        full["class_id"] = (seed % np.uint64(spec.num_classes)).astype(np.int64)
+    if spec.sampling:
+        full["num_steps"] = np.full(len(seed), spec.sampling.num_steps, np.int32)
+        full["guidance_scale"] = np.ones(len(seed), np.float32)
+        full["sampler"] = np.full(len(seed), spec.sampling.samplers[0], object)
+    return full | given
+
+
+def canary(spec: GeneratorSpec, batch: int = 1) -> Tensors:
+    """The cheapest images there are: one step, or the fewest that the generator was trained for."""
+    steps = min(spec.sampling.steps, default=1) if spec.sampling else None
+    return tensors(SampleRequest((0,) * batch, num_steps=steps))

@@ -1,0 +1,83 @@
+"""The public model of a generator, on Triton's Python backend: `zoo.generator.Generator` before its graph.
+
+The graph is another model of the server (in production, on a native backend), or where the configuration names its
+file, ONNX Runtime in this process, which saves a CPU host the way to a second one.
+
+A batch that Triton made of several requests runs as one. Where one of them asks for what the generator cannot do, they
+run one by one, so that only that one fails.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+from export.runners import OnnxRuntimeRunner
+from serving.interface import canary, defaults
+from zoo.errors import GenzooError
+from zoo.generator import Generator, Runner, Tensors
+from zoo.request import GeneratorSpec
+
+
+class ModelRunner:
+    """Another model of this server, called within it (Triton's business logic scripting)."""
+
+    def __init__(self, name: str) -> None:
+        self.name, self.memory = name, pb_utils.PreferredMemory(pb_utils.TRITONSERVER_MEMORY_CPU, 0)
+
+    def run(self, **tensors: np.ndarray) -> Tensors:
+        response = pb_utils.InferenceRequest(
+            model_name=self.name,
+            requested_output_names=["images"],
+            inputs=[pb_utils.Tensor(name, tensor) for name, tensor in tensors.items()],
+            preferred_memory=self.memory,
+        ).exec()
+        if response.has_error():
+            raise pb_utils.TritonModelException(response.error().message())
+        return {tensor.name(): tensor.as_numpy() for tensor in response.output_tensors()}
+
+
+class TritonPythonModel:
+    """Triton's interface."""
+
+    def initialize(self, args: dict[str, str]) -> None:
+        config = json.loads(args["model_config"])
+        parameters = {key: value["string_value"] for key, value in config["parameters"].items()}
+        self.spec = GeneratorSpec.from_json(json.loads(parameters["spec"]))
+        file = parameters.get("file")
+        runner: Runner = ModelRunner(parameters["graph"])
+        if file:
+            runner = OnnxRuntimeRunner(Path(args["model_repository"]).parent / file)
+        self.generator = Generator(self.spec, runner)
+        for batch in (1, config["max_batch_size"]) if file else ():  # warm-up; the graph's own model has its own
+            self.generator.run(**canary(self.spec, batch))
+
+    def execute(self, requests: list[Any]) -> list[Any]:
+        try:
+            return self._responses([self._tensors(request) for request in requests])
+        except Exception as error:
+            if len(requests) == 1:
+                return [pb_utils.InferenceResponse(error=_triton_error(error))]
+        return [response for request in requests for response in self.execute([request])]
+
+    def _tensors(self, request: Any) -> Tensors:
+        """The inputs of one request, (B,) each, defaults for those left out."""
+        given = {tensor.name(): tensor.as_numpy().reshape(-1) for tensor in request.inputs()}
+        return defaults(self.spec, given)
+
+    def _responses(self, parts: list[Tensors]) -> list[Any]:
+        merged = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        images = self.generator.run(**merged)["image"]
+        bounds = np.cumsum([len(part["seed"]) for part in parts])[:-1]
+        return [pb_utils.InferenceResponse([pb_utils.Tensor("image", part)]) for part in np.split(images, bounds)]
+
+
+def _triton_error(error: Exception) -> Any:
+    bad_request = isinstance(error, GenzooError)
+    return pb_utils.TritonError(
+        str(error), pb_utils.TritonError.INVALID_ARG if bad_request else pb_utils.TritonError.INTERNAL
+    )
