@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from zoo.graph import Graph
+from zoo.graph import BATCH, Graph, TensorSpec
 from zoo.request import GeneratorSpec
 
 
@@ -55,3 +55,14 @@ class Family:
     build: Callable[[Any], Any]
     graphs: Callable[[Any, Checkpoint], tuple[Graph, ...]]
     checkpoints: tuple[Checkpoint, ...]
+
+
+def denoiser_graph(module: Any, spec: GeneratorSpec) -> Graph:
+    """The `denoiser` of a class-conditional network: `F(x, c_noise, class_ids)`."""
+    latent: tuple[int | str, ...] = (BATCH, *spec.latent_shape)
+    inputs = (
+        TensorSpec("x", "float32", latent),
+        TensorSpec("c_noise", "float32", (BATCH,)),
+        TensorSpec("class_ids", "int64", (BATCH,)),
+    )
+    return Graph("denoiser", module, inputs, (TensorSpec("F", "float32", latent),))

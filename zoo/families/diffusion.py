@@ -6,25 +6,14 @@ Song et al. 2023 (consistency distillation).
 
 from __future__ import annotations
 
-from zoo.family import Checkpoint, Family, Recipe
-from zoo.graph import BATCH, Graph, TensorSpec
+from zoo.family import Checkpoint, Family, Recipe, denoiser_graph
+from zoo.graph import Graph
 from zoo.networks.unet import UNet, UNetConfig
 from zoo.request import GeneratorSpec, Sampling
 
 
-def denoiser_graph(module: UNet, checkpoint: Checkpoint) -> Graph:
-    """The `denoiser` of a U-Net: `F(x, c_noise, class_ids)`."""
-    latent: tuple[int | str, ...] = (BATCH, *checkpoint.spec.latent_shape)
-    inputs = (
-        TensorSpec("x", "float32", latent),
-        TensorSpec("c_noise", "float32", (BATCH,)),
-        TensorSpec("class_ids", "int64", (BATCH,)),
-    )
-    return Graph("denoiser", module, inputs, (TensorSpec("F", "float32", latent),))
-
-
 def graphs(module: UNet, checkpoint: Checkpoint) -> tuple[Graph, ...]:
-    return (denoiser_graph(module, checkpoint),)
+    return (denoiser_graph(module, checkpoint.spec),)
 
 
 def _spec(name: str, sampling: Sampling) -> GeneratorSpec:
@@ -68,7 +57,7 @@ CHECKPOINTS = (
         config=UNetConfig(),
         recipe=Recipe(
             "consistency_distillation",
-            images=128_000,
+            images=96_000,
             batch_size=64,
             learning_rate=3e-4,
             ema_images=10_000,

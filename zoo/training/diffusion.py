@@ -86,7 +86,7 @@ class DiffusionObjective:
         loss = (output.float() - target).square().mean()
         optimizer = self.optimizers["model"]
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
         optimizer.step()
         return {"loss": loss.detach()}

@@ -1,0 +1,105 @@
+"""A class-conditional generative adversarial network: noise and a class modulate every convolution of the generator.
+
+Sources: Goodfellow et al. 2014 (GAN); Radford et al. 2016 (DCGAN); Karras et al. 2019 (styles); Mescheder et al.
+2018 (R1).
+
+Shapes: B batch, C channels, H height, W width, L latent width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from zoo.family import Checkpoint, Family, Recipe
+from zoo.graph import Graph
+from zoo.images import to_images
+from zoo.request import GeneratorSpec
+
+
+@dataclass(frozen=True)
+class GANConfig:
+    """`channels[i]` is the width at `4 * 2**i` pixels; `discriminator[i]` that at `16 / 2**i`."""
+
+    image_channels: int = 1
+    channels: tuple[int, ...] = (160, 96, 48, 24)
+    discriminator: tuple[int, ...] = (32, 64, 128)
+    latent: int = 128
+    embedding: int = 64
+    style: int = 128
+    num_classes: int = 10
+    groups: int = 8
+
+
+class StyledConv(nn.Module):
+    """A convolution, normalized within its own image, then scaled and shifted by the style."""
+
+    def __init__(self, conv: nn.Module, width: int, config: GANConfig) -> None:
+        super().__init__()
+        self.conv = conv
+        self.norm = nn.GroupNorm(config.groups, width, affine=False)
+        self.style = nn.Linear(config.style, 2 * width)
+
+    def forward(self, x: Tensor, style: Tensor) -> Tensor:  # (B, C, H, W), (B, style)
+        scale, shift = self.style(style)[:, :, None, None].chunk(2, dim=1)
+        return F.leaky_relu(self.norm(self.conv(x)) * (1.0 + scale) + shift, 0.2)
+
+
+class Generator(nn.Module):
+    """`forward(noise, class_ids)`: (B, 1, L), (B, 1) int64 -> uint8 NHWC [0, 255]."""
+
+    def __init__(self, config: GANConfig) -> None:
+        super().__init__()
+        self.width = config.channels[0]
+        self.class_embedding = nn.Embedding(config.num_classes, config.embedding)
+        self.mapping = nn.Linear(config.latent + config.embedding, config.style)
+        self.expand = nn.Linear(config.latent + config.embedding, 16 * self.width)
+        layers: list[StyledConv] = []
+        for width_in, width in pairwise(config.channels):
+            doubled = nn.ConvTranspose2d(width_in, width, 4, stride=2, padding=1)  # DCGAN's, a quarter of the work
+            layers.append(StyledConv(doubled, width, config))
+        self.layers = nn.ModuleList(layers)
+        self.to_pixels = nn.Conv2d(config.channels[-1], config.image_channels, 3, padding=1)
+
+    def pixels(self, latents: Tensor, class_ids: Tensor) -> Tensor:
+        """(B, L), (B,) -> (B, C, H, W) in [-1, 1]."""
+        z = torch.cat([latents, self.class_embedding(class_ids)], dim=1)
+        style = F.leaky_relu(self.mapping(z), 0.2)
+        h = F.leaky_relu(self.expand(z).reshape(-1, self.width, 4, 4), 0.2)
+        for layer in self.layers:
+            h = layer(h, style)
+        return cast(Tensor, self.to_pixels(h).float().tanh())
+
+    def forward(self, noise: Tensor, class_ids: Tensor) -> Tensor:
+        return cast(Tensor, to_images(self.pixels(noise[:, 0], class_ids[:, 0])))
+
+
+def graphs(module: Generator, checkpoint: Checkpoint) -> tuple[Graph, ...]:
+    return (Graph("generator", module, checkpoint.spec.inputs, checkpoint.spec.outputs),)
+
+
+CHECKPOINTS = (
+    Checkpoint(
+        spec=GeneratorSpec("gan", "gan", (128,), (32, 32, 1), 10),
+        config=GANConfig(),
+        recipe=Recipe(
+            "adversarial",
+            images=240_000,
+            batch_size=64,
+            learning_rate=5e-4,
+            ema_images=10_000,
+            seed=12,
+            options={"r1": 1.0, "r1_interval": 16},
+            minutes=20.0,
+        ),
+        paper="Goodfellow et al. 2014, arXiv:1406.2661",
+        description="A conditional GAN: a styled convolutional generator against a projection discriminator with R1.",
+    ),
+)
+
+FAMILY = Family(build=Generator, graphs=graphs, checkpoints=CHECKPOINTS)

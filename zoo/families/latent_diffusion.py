@@ -1,0 +1,138 @@
+"""Latent diffusion: a first stage that halves the size twice, diffusion on its latents, and a consistency model of it.
+
+Sources: Rombach et al. 2022 (latent diffusion, the KL first stage with an adversarial loss); Luo et al. 2023 (LCM).
+
+Shapes: B batch, C image channels, L latent channels, H height, W width; latents are (B, L, H / 4, W / 4).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from zoo.family import Checkpoint, Family, Recipe, denoiser_graph
+from zoo.graph import BATCH, Graph, TensorSpec
+from zoo.networks.convolutional import PlainResidual, Upsample
+from zoo.networks.unet import UNet, UNetConfig
+from zoo.request import GeneratorSpec, Sampling
+
+
+@dataclass(frozen=True)
+class LatentDiffusionConfig:
+    """`channels` are the first stage's widths at a half and at a quarter of the size."""
+
+    image_channels: int = 1
+    latent_channels: int = 4
+    channels: tuple[int, int] = (32, 64)
+    denoiser: UNetConfig = field(default_factory=lambda: UNetConfig(image_channels=4, patch=1, channels=(64, 128)))
+
+
+class FirstStage(nn.Module):
+    """Pixels to latents of zero mean and unit variance, and back; `forward` is the way back."""
+
+    latent_mean: Tensor
+    latent_scale: Tensor
+
+    def __init__(self, config: LatentDiffusionConfig) -> None:
+        super().__init__()
+        half, quarter = config.channels
+        self.encoder = nn.Sequential(
+            nn.Conv2d(config.image_channels, half, 4, stride=2, padding=1),
+            PlainResidual(half),
+            nn.Conv2d(half, quarter, 4, stride=2, padding=1),
+            PlainResidual(quarter),
+            nn.SiLU(),
+            nn.Conv2d(quarter, 2 * config.latent_channels, 3, padding=1),
+        )
+        self.decoder = nn.Sequential(
+            nn.Conv2d(config.latent_channels, quarter, 3, padding=1),
+            PlainResidual(quarter),
+            nn.SiLU(),
+            Upsample(quarter, half),
+            PlainResidual(half),
+            nn.SiLU(),
+            Upsample(half, half // 2),
+            nn.SiLU(),
+            nn.Conv2d(half // 2, config.image_channels, 3, padding=1),
+        )
+        self.register_buffer("latent_mean", torch.zeros(config.latent_channels, 1, 1))
+        self.register_buffer("latent_scale", torch.ones(config.latent_channels, 1, 1))
+
+    def posterior(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, C, H, W) in [-1, 1] -> mean and log variance of the raw latents, (B, L, H / 4, W / 4) each."""
+        mean, log_variance = self.encoder(pixels).float().chunk(2, dim=1)
+        return mean, log_variance.clamp(-12.0, 4.0)
+
+    def normalize(self, raw: Tensor) -> Tensor:
+        return (raw - self.latent_mean) / self.latent_scale
+
+    def forward(self, latents: Tensor) -> Tensor:
+        raw = latents * self.latent_scale + self.latent_mean
+        return cast(Tensor, self.decoder(raw.to(self.decoder[0].weight.dtype))).float()
+
+
+class LatentDiffusion(nn.Module):
+    def __init__(self, config: LatentDiffusionConfig) -> None:
+        super().__init__()
+        self.first_stage = FirstStage(config)
+        self.denoiser = UNet(config.denoiser)
+
+    @torch.no_grad()
+    def encode(self, pixels: Tensor) -> Tensor:
+        """What is diffused: the normalized means."""
+        return self.first_stage.normalize(self.first_stage.posterior(pixels)[0])
+
+
+def graphs(module: LatentDiffusion, checkpoint: Checkpoint) -> tuple[Graph, ...]:
+    height, width, channels = checkpoint.spec.image_shape
+    latents = TensorSpec("latents", "float32", (BATCH, *checkpoint.spec.latent_shape))
+    pixels = TensorSpec("pixels", "float32", (BATCH, channels, height, width))
+    return (
+        denoiser_graph(module.denoiser, checkpoint.spec),
+        Graph("decoder", module.first_stage, (latents,), (pixels,)),
+    )
+
+
+def _spec(name: str, sampling: Sampling) -> GeneratorSpec:
+    return GeneratorSpec(name, "latent_diffusion", (4, 8, 8), (32, 32, 1), 10, sampling)
+
+
+CHECKPOINTS = (
+    Checkpoint(
+        spec=_spec("ldm", Sampling(num_steps=20, max_guidance_scale=8.0)),
+        config=LatentDiffusionConfig(),
+        recipe=Recipe(
+            "latent_diffusion",
+            images=220_000,
+            learning_rate=1.5e-3,
+            ema_images=20_000,
+            seed=21,
+            options={"class_dropout": 0.1, "first_stage": 0.25, "kl": 1e-3, "adversarial": 0.05},
+            minutes=25.0,
+        ),
+        paper="Rombach et al. 2022, arXiv:2112.10752",
+        description="Diffusion on the 4x8x8 latents of a first stage trained with an adversarial loss.",
+    ),
+    Checkpoint(
+        spec=_spec("lcm", Sampling(samplers=("consistency",), num_steps=4, steps=(1, 2, 3, 4))),
+        config=LatentDiffusionConfig(),
+        recipe=Recipe(
+            "consistency_distillation",
+            images=96_000,
+            batch_size=64,
+            learning_rate=3e-4,
+            ema_images=10_000,
+            seed=22,
+            options={"grid": 20, "guidance_scale": 1.5},
+            minutes=12.0,
+        ),
+        teacher="ldm",
+        paper="Luo et al. 2023, arXiv:2310.04378",
+        description="The latent consistency model of `ldm`, with guidance 1.5 distilled in: one to four steps.",
+    ),
+)
+
+FAMILY = Family(build=LatentDiffusion, graphs=graphs, checkpoints=CHECKPOINTS)

@@ -1,0 +1,60 @@
+"""Discriminators: used in training only, so they are no part of a checkpoint."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from zoo.networks.convolutional import PlainResidual
+
+
+def downsampling_trunk(channels: tuple[int, ...]) -> nn.Sequential:
+    """Halves the size once for each width after the first, which is that of the input; one residual at the end."""
+    layers: list[nn.Module] = []
+    for width_in, width in pairwise(channels):
+        layers += [nn.Conv2d(width_in, width, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
+    return nn.Sequential(*layers, PlainResidual(channels[-1]), nn.LeakyReLU(0.2))
+
+
+def batch_deviation(features: Tensor, group: int = 8) -> Tensor:
+    """One more channel: how much the images of a group differ (Karras et al. 2018, section 3). (B, C, H, W)."""
+    b, _, h, w = features.shape
+    grouped = features.float().reshape(group, b // group, -1)
+    deviation = grouped.var(dim=0, unbiased=False).add(1e-8).sqrt().mean(dim=1)  # (B / group,)
+    plane = deviation.repeat(group)[:, None, None, None].expand(b, 1, h, w)
+    return torch.cat([features, plane.to(features.dtype)], dim=1)
+
+
+class ProjectionDiscriminator(nn.Module):
+    """`forward(pixels, class_ids)` -> logits (B,): w h + e(class) h (Miyato & Koyama 2018). B is a multiple of 8."""
+
+    def __init__(self, image_channels: int, channels: tuple[int, ...], size: int, num_classes: int) -> None:
+        super().__init__()
+        width = channels[-1]
+        self.trunk = downsampling_trunk((image_channels, *channels))
+        self.mix = nn.Conv2d(width + 1, width, 3, padding=1)
+        self.features = nn.Linear(width * (size >> len(channels)) ** 2, width)
+        self.class_embedding = nn.Embedding(num_classes, width)
+        self.logit = nn.Linear(width, 1)
+        nn.init.normal_(self.class_embedding.weight, std=width**-0.5)
+
+    def forward(self, pixels: Tensor, class_ids: Tensor) -> Tensor:
+        h = F.leaky_relu(self.mix(batch_deviation(self.trunk(pixels))), 0.2)
+        h = F.leaky_relu(self.features(h.flatten(1)), 0.2).float()
+        return cast(Tensor, self.logit(h)[:, 0].float() + (h * self.class_embedding(class_ids)).sum(1))
+
+
+class PatchDiscriminator(nn.Module):
+    """`forward(pixels)` -> one logit for each patch, (B, 1, H', W') (Isola et al. 2017)."""
+
+    def __init__(self, image_channels: int, channels: tuple[int, ...]) -> None:
+        super().__init__()
+        self.trunk = downsampling_trunk((image_channels, *channels))
+        self.logits = nn.Conv2d(channels[-1], 1, 3, padding=1)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return cast(Tensor, self.logits(self.trunk(pixels)).float())

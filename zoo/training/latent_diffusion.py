@@ -1,0 +1,95 @@
+"""Latent diffusion in two phases of one run: the first stage with an adversarial loss, then diffusion on its latents.
+
+Rombach et al. 2022, sections 3.1 and 3.2. Options: `first_stage`, the share of the run that the first phase takes;
+`kl` and `adversarial`, the weights of its losses beside the reconstruction's.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from zoo.families.latent_diffusion import FirstStage
+from zoo.family import Checkpoint
+from zoo.networks.discriminator import PatchDiscriminator
+from zoo.training.diffusion import DiffusionObjective, adam
+from zoo.training.loop import autocast
+from zoo.training.variational import kl_to_prior
+
+MOMENTUM = 0.02  # of the latents' running mean and scale
+
+
+class FirstStageObjective:
+    """Absolute error, KL and a hinge loss on patches, the last once a third of the phase has passed."""
+
+    def __init__(self, first_stage: FirstStage, checkpoint: Checkpoint, device: torch.device) -> None:
+        assert checkpoint.recipe is not None
+        self.model, self.device, self.options = first_stage, device, checkpoint.recipe.options
+        self.discriminator = PatchDiscriminator(checkpoint.spec.image_shape[2], (32, 64)).to(device).train()
+        self.optimizers = {
+            "first_stage": adam(first_stage, checkpoint.recipe),
+            "discriminator": torch.optim.Adam(self.discriminator.parameters(), lr=5e-4, betas=(0.0, 0.99)),
+        }
+
+    def step(self, pixels: Tensor, progress: float) -> dict[str, Tensor]:
+        with autocast(self.device):
+            mean, log_variance = self.model.posterior(pixels)
+            raw = mean + (0.5 * log_variance).exp() * torch.randn_like(mean)
+            self._track(mean)
+            decoded = self.model(self.model.normalize(raw))
+            reconstruction = (decoded - pixels).abs().mean()
+            loss = reconstruction + self.options["kl"] * kl_to_prior(mean, log_variance).mean() / mean[0].numel()
+            if progress > 1.0 / 3.0:
+                loss = loss - self.options["adversarial"] * self.discriminator(decoded).mean()
+        self._update("first_stage", loss)
+        if progress > 1.0 / 3.0:
+            self._update("discriminator", self._hinge(pixels, decoded.detach()))
+        return {"reconstruction": reconstruction.detach()}
+
+    @torch.no_grad()
+    def _track(self, mean: Tensor) -> None:
+        """The running moments that make latents standard; a run's first batches count most, so none starts wrong."""
+        self.model.latent_mean.lerp_(mean.mean((0, 2, 3))[:, None, None], MOMENTUM)
+        self.model.latent_scale.lerp_(mean.std((0, 2, 3))[:, None, None], MOMENTUM)
+
+    def _hinge(self, real: Tensor, fake: Tensor) -> Tensor:
+        with autocast(self.device):
+            return F.relu(1.0 - self.discriminator(real)).mean() + F.relu(1.0 + self.discriminator(fake)).mean()
+
+    def _update(self, name: str, loss: Tensor) -> None:
+        for optimizer in self.optimizers.values():  # the generator's loss reaches the discriminator too
+            optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimizers[name].step()
+
+
+class LatentDiffusionObjective:
+    def __init__(self, checkpoint: Checkpoint, device: torch.device) -> None:
+        assert checkpoint.recipe is not None
+        self.share = float(checkpoint.recipe.options["first_stage"])
+        self.diffusion = DiffusionObjective(checkpoint, device)
+        self.model: nn.Module = self.diffusion.model
+        self.first_stage = FirstStageObjective(self.diffusion.model.first_stage, checkpoint, device)
+        self.modules = {"model": self.model, "discriminator": self.first_stage.discriminator}
+        self.optimizers = {**self.diffusion.optimizers, **self.first_stage.optimizers}
+
+    def step(self, pixels: Tensor, class_ids: Tensor, progress: float) -> dict[str, Tensor]:
+        if progress < self.share:
+            return self.first_stage.step(pixels, progress / self.share)
+        return self.diffusion.step(pixels, class_ids, progress)
+
+    @torch.no_grad()
+    def evaluate(self, model: nn.Module, pixels: Tensor, class_ids: Tensor) -> dict[str, float]:
+        """The bound that the first stage sets: its reconstruction of unseen images."""
+        pixels = pixels[:2000]
+        decoded = model.first_stage(model.encode(pixels)).clamp(-1.0, 1.0)  # type: ignore[union-attr, operator]
+        error = (decoded - pixels).square().mean() / 4.0
+        return {
+            "reconstruction_l1": float((decoded - pixels).abs().mean() / 2.0),
+            "reconstruction_psnr_db": float(-10.0 * error.log10()),
+        }
+
+
+def objective(checkpoint: Checkpoint, device: torch.device) -> LatentDiffusionObjective:
+    return LatentDiffusionObjective(checkpoint, device)
