@@ -50,14 +50,14 @@ CHECKPOINTS = (
         description="The diffusion teacher: v-prediction on the cosine schedule, class-conditional with guidance.",
     ),
     _student(4, "ddpm", substeps=6, images=64_000, minutes=20.0),
-    _student(2, "ddpm-pd4", substeps=2, images=96_000, minutes=15.0),
-    _student(1, "ddpm-pd2", substeps=2, images=96_000, minutes=15.0),
+    _student(2, "ddpm-pd4", substeps=2, images=72_000, minutes=15.0),
+    _student(1, "ddpm-pd2", substeps=2, images=72_000, minutes=15.0),
     Checkpoint(
         spec=_spec("ddpm-cd", Sampling(samplers=("consistency",), num_steps=2, steps=(1, 2, 3, 4))),
         config=UNetConfig(),
         recipe=Recipe(
             "consistency_distillation",
-            images=96_000,
+            images=64_000,
             batch_size=64,
             learning_rate=3e-4,
             ema_images=10_000,

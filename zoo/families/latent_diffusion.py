@@ -106,7 +106,7 @@ CHECKPOINTS = (
         config=LatentDiffusionConfig(),
         recipe=Recipe(
             "latent_diffusion",
-            images=220_000,
+            images=160_000,
             learning_rate=1.5e-3,
             ema_images=20_000,
             seed=21,
@@ -121,7 +121,7 @@ CHECKPOINTS = (
         config=LatentDiffusionConfig(),
         recipe=Recipe(
             "consistency_distillation",
-            images=96_000,
+            images=64_000,
             batch_size=64,
             learning_rate=3e-4,
             ema_images=10_000,
