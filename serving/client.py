@@ -1,6 +1,7 @@
 """A model on a Triton server as a runner: the same `run(**tensors) -> tensors` as in-process runtimes.
 
-The only file that imports tritonclient. Tensors travel as bytes over gRPC, never as JSON.
+The only file that imports tritonclient, and of it the protocol alone: its convenience classes copy each tensor and cost
+more than the call. Tensors travel as bytes over gRPC, never as JSON.
 """
 
 from __future__ import annotations
@@ -16,6 +17,16 @@ from zoo.generator import Tensors
 from zoo.request import GeneratorSpec, nearest
 
 TIMEOUT_S = 120.0
+NAMES = {
+    "bool": "BOOL",
+    "uint8": "UINT8",
+    "int32": "INT32",
+    "int64": "INT64",
+    "uint64": "UINT64",
+    "float16": "FP16",
+    "float32": "FP32",
+}
+DTYPES = {triton: np.dtype(name) for name, triton in NAMES.items()}
 
 
 class ServingError(GenzooError):
@@ -30,12 +41,14 @@ class TritonRunner:
 
     def __init__(self, url: str, name: str, *, timeout_s: float = TIMEOUT_S) -> None:
         self.url, self.name, self.timeout_s = url, name, timeout_s
-        self._grpc = _tritonclient()
-        self._client = self._grpc.InferenceServerClient(url)
-        self.config = self._configuration()
-        self._dims = {entry["name"]: entry["dims"] for entry in self.config["input"]}
-        self._required = {entry["name"] for entry in self.config["input"] if not entry.get("optional")}
-        self._outputs = [self._grpc.InferRequestedOutput(entry["name"]) for entry in self.config["output"]]
+        self._grpc, self._messages, service = _protocol()
+        self._channel = self._grpc.insecure_channel(
+            url, options=[("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+        )
+        self._stub = service.GRPCInferenceServiceStub(self._channel)
+        self._config = self._configuration()
+        self._ranks = {entry.name: 1 + len(entry.dims) for entry in self._config.input}
+        self._required = {entry.name for entry in self._config.input if not entry.optional}
 
     def run(self, **tensors: np.ndarray) -> Tensors:
         """Raises ServingError for what the server refuses, and where it does not answer in time."""
@@ -43,81 +56,79 @@ class TritonRunner:
             raise ServingError(
                 f"{self.name} was sent no {' and no '.join(sorted(missing))}: it needs one for each image"
             )
-        inputs = [self._input(name, tensor) for name, tensor in tensors.items()]
-        result = self._call("infer", self.name, inputs, outputs=self._outputs)
-        return {output.name(): result.as_numpy(output.name()) for output in self._outputs}
+        request = self._messages.ModelInferRequest(model_name=self.name)
+        for name, tensor in tensors.items():
+            if tensor.ndim == 1 and self._ranks.get(name) == 2:
+                tensor = tensor[:, None]
+            request.inputs.add(name=name, datatype=_datatype(name, tensor), shape=tensor.shape)
+            request.raw_input_contents.append(_bytes(tensor))
+        answer = self._call("ModelInfer", request)
+        return {
+            output.name: np.frombuffer(content, DTYPES[output.datatype]).reshape(output.shape)
+            for output, content in zip(answer.outputs, answer.raw_output_contents, strict=True)
+        }
 
     @property
     def spec(self) -> GeneratorSpec:
         """What the generator takes and gives. Raises ServingError where the model is not a generator's public one."""
-        parameters = self.config.get("parameters", {})
-        if "spec" not in parameters:
+        if "spec" not in self._config.parameters:
             raise ServingError(f"{self.name} at {self.url} is a part of a generator: ask for the generator by its name")
-        return GeneratorSpec.from_json(json.loads(parameters["spec"]["string_value"]))
+        return GeneratorSpec.from_json(json.loads(self._config.parameters["spec"].string_value))
 
     def close(self) -> None:
-        self._client.close()
+        self._channel.close()
 
-    def _input(self, name: str, tensor: np.ndarray) -> Any:
-        if tensor.ndim == 1 and len(self._dims.get(name, ())) == 1:
-            tensor = tensor[:, None]
-        tensor = tensor.astype(object) if tensor.dtype.kind == "U" else tensor  # text, BYTES to Triton
+    def _configuration(self) -> Any:
         try:
-            entry = self._grpc.InferInput(name, tensor.shape, _triton_dtype(tensor.dtype))
-            return entry.set_data_from_numpy(tensor)
-        except self._grpc.InferenceServerException as error:
-            raise ServingError(f"{name}: {_sentence(error)}") from error
-
-    def _configuration(self) -> dict[str, Any]:
-        try:
-            answer = self._call("get_model_config", self.name, as_json=True)
+            return self._call("ModelConfig", self._messages.ModelConfigRequest(name=self.name)).config
         except ServingError as error:
             raise self._unknown_model(error) from error
-        config: dict[str, Any] = answer["config"]
-        for entry in config["input"]:
-            entry["dims"] = [int(size) for size in entry["dims"]]
-        return config
 
     def _unknown_model(self, error: ServingError) -> ServingError:
         """A better error where the server is there and only the name is not."""
-        index = self._call("get_model_repository_index", as_json=True).get("models", [])
-        names = {entry["name"] for entry in index if entry.get("state") == "READY"}
+        index = self._call("RepositoryIndex", self._messages.RepositoryIndexRequest(ready=True))
+        names = {model.name for model in index.models}
         if self.name in names:
             return error
         return ServingError(f"unknown model {self.name!r} at {self.url}: {nearest(self.name, names)}")
 
-    def _call(self, method: str, *arguments: Any, **options: Any) -> Any:
+    def _call(self, method: str, request: Any) -> Any:
         try:
-            return getattr(self._client, method)(*arguments, client_timeout=self.timeout_s, **options)
-        except self._grpc.InferenceServerException as error:
-            status = str(error.status() or "")
-            if "DEADLINE" in status:
-                text = f"{self.name} at {self.url} did not answer within {self.timeout_s:g} s"
-            elif "UNAVAILABLE" in status and "connect" in str(error.message()):
-                text = f"no Triton server answers at {self.url}: `genzoo serve {self.name}` starts one"
-            else:
-                text = f"{self.name}: {_sentence(error)}"
-            raise ServingError(text) from error
+            return getattr(self._stub, method)(request, timeout=self.timeout_s)
+        except self._grpc.RpcError as error:
+            raise ServingError(self._sentence(error)) from error
+
+    def _sentence(self, error: Any) -> str:
+        code, text = error.code(), error.details() or ""
+        if code == self._grpc.StatusCode.DEADLINE_EXCEEDED:
+            return f"{self.name} at {self.url} did not answer within {self.timeout_s:g} s"
+        if code == self._grpc.StatusCode.UNAVAILABLE and "connect" in text:
+            return f"no Triton server answers at {self.url}: `genzoo serve {self.name}` starts one"
+        text = re.sub(r"\[request id: [^]]*\] *| NOTE: .*", "", text, flags=re.DOTALL)
+        return f"{self.name}: {' '.join(text.split()).rstrip('.')}"
 
 
-def _tritonclient() -> Any:
+def _protocol() -> tuple[Any, Any, Any]:
     try:
-        import tritonclient.grpc
+        import grpc
+        from tritonclient.grpc import service_pb2, service_pb2_grpc
     except ImportError as error:
         raise ServingError("the Triton client is not installed: `pip install genzoo[serving]`") from error
-    return tritonclient.grpc
+    return grpc, service_pb2, service_pb2_grpc
 
 
-def _triton_dtype(dtype: np.dtype[Any]) -> str:
-    from tritonclient.utils import np_to_triton_dtype
+def _datatype(name: str, tensor: np.ndarray) -> str:
+    """Triton's name for a tensor's type; text is BYTES."""
+    if tensor.dtype.kind == "U":
+        return "BYTES"
+    if tensor.dtype.name not in NAMES:
+        raise ServingError(f"{name} is {tensor.dtype}: Triton takes {', '.join(NAMES)} or text")
+    return NAMES[tensor.dtype.name]
 
-    found = np_to_triton_dtype(dtype)
-    if found is None:
-        raise ServingError(f"Triton has no tensors of {dtype}")
-    return str(found)
 
-
-def _sentence(error: Any) -> str:
-    """A server's message without its request id, its notes and its line breaks."""
-    text = re.sub(r"\[request id: [^]]*\] *| NOTE: .*", "", str(error.message()), flags=re.DOTALL)
-    return " ".join(text.split()).rstrip(".")
+def _bytes(tensor: np.ndarray) -> bytes:
+    """Little-endian values in C order; text as UTF-8, each with its length before it."""
+    if tensor.dtype.kind != "U":
+        return tensor.tobytes()
+    texts = [str(text).encode() for text in tensor.reshape(-1)]
+    return b"".join(len(text).to_bytes(4, "little") + text for text in texts)

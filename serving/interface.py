@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from zoo.generator import Tensors
@@ -40,11 +42,18 @@ def tensors(request: SampleRequest) -> Tensors:
     return found
 
 
-def defaults(spec: GeneratorSpec, given: Tensors) -> Tensors:
-    """`given`, (B,) each, and what it lacks, so that requests that name other inputs can share a batch."""
-    if "seed" not in given:  # Triton lets it pass where other inputs are optional
+def merged(spec: GeneratorSpec, parts: Sequence[Tensors]) -> Tensors:
+    """One batch of several requests' inputs, (B,) each: where they name other inputs, defaults fill the gaps."""
+    if any("seed" not in part for part in parts):  # Triton lets it pass where other inputs are optional
         raise RequestError(f"{spec.name} was sent no seed: it needs one, UINT64 [1], for each image")
-    seed = given["seed"]
+    if len(parts) == 1:
+        return parts[0]
+    if any(part.keys() != parts[0].keys() for part in parts):
+        parts = [_defaults(spec, part["seed"]) | part for part in parts]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _defaults(spec: GeneratorSpec, seed: np.ndarray) -> Tensors:
     full = {"seed": seed}
     if spec.num_classes:
         full["class_id"] = (seed % np.uint64(spec.num_classes)).astype(np.int64)
@@ -52,7 +61,7 @@ def defaults(spec: GeneratorSpec, given: Tensors) -> Tensors:
         full["num_steps"] = np.full(len(seed), spec.sampling.num_steps, np.int32)
         full["guidance_scale"] = np.ones(len(seed), np.float32)
         full["sampler"] = np.full(len(seed), spec.sampling.samplers[0], object)
-    return full | given
+    return full
 
 
 def canary(spec: GeneratorSpec, batch: int = 1) -> Tensors:

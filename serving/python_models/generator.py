@@ -17,7 +17,7 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 
 from export.runners import OnnxRuntimeRunner
-from serving.interface import canary, defaults
+from serving.interface import canary, merged
 from zoo.errors import GenzooError
 from zoo.generator import Generator, Runner, Tensors
 from zoo.request import GeneratorSpec
@@ -58,22 +58,21 @@ class TritonPythonModel:
 
     def execute(self, requests: list[Any]) -> list[Any]:
         try:
-            return self._responses([self._tensors(request) for request in requests])
+            return self._responses([_tensors(request) for request in requests])
         except Exception as error:
             if len(requests) == 1:
                 return [pb_utils.InferenceResponse(error=_triton_error(error))]
         return [response for request in requests for response in self.execute([request])]
 
-    def _tensors(self, request: Any) -> Tensors:
-        """The inputs of one request, (B,) each, defaults for those left out."""
-        given = {tensor.name(): tensor.as_numpy().reshape(-1) for tensor in request.inputs()}
-        return defaults(self.spec, given)
-
     def _responses(self, parts: list[Tensors]) -> list[Any]:
-        merged = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-        images = self.generator.run(**merged)["image"]
+        images = self.generator.run(**merged(self.spec, parts))["image"]
         bounds = np.cumsum([len(part["seed"]) for part in parts])[:-1]
         return [pb_utils.InferenceResponse([pb_utils.Tensor("image", part)]) for part in np.split(images, bounds)]
+
+
+def _tensors(request: Any) -> Tensors:
+    """The inputs of one request, (B,) each; those left out are missing."""
+    return {tensor.name(): tensor.as_numpy().reshape(-1) for tensor in request.inputs()}
 
 
 def _triton_error(error: Exception) -> Any:

@@ -26,19 +26,24 @@ def test_what_a_request_leaves_to_the_generator_is_not_sent() -> None:
     assert {name: tensor.dtype.kind for name, tensor in sent.items()} == declared
 
 
-def test_defaults_are_those_of_the_generator_and_what_is_given_stays() -> None:
+def test_requests_that_name_other_inputs_share_a_batch() -> None:
     seed = np.array([7, 23], np.uint64)
-    full = interface.defaults(ITERATIVE, {"seed": seed, "num_steps": np.array([9, 1])})
-    assert {name: column.tolist() for name, column in full.items()} == {
-        "seed": [7, 23],
-        "class_id": [7, 3],
-        "num_steps": [9, 1],
-        "guidance_scale": [1.0, 1.0],
-        "sampler": ["ddim", "ddim"],
+    batch = interface.merged(ITERATIVE, [{"seed": seed, "num_steps": np.array([9, 1])}, {"seed": seed[:1]}])
+    assert {name: column.tolist() for name, column in batch.items()} == {
+        "seed": [7, 23, 7],
+        "class_id": [7, 3, 7],
+        "num_steps": [9, 1, 4],
+        "guidance_scale": [1.0] * 3,
+        "sampler": ["ddim"] * 3,
     }
-    assert interface.defaults(ONE_SHOT, {"seed": seed}).keys() == {"seed", "class_id"}
+
+
+def test_requests_that_name_the_same_inputs_are_only_joined() -> None:
+    seed = np.array([7, 23], np.uint64)
+    assert interface.merged(ITERATIVE, [{"seed": seed}]).keys() == {"seed"}
+    assert interface.merged(ONE_SHOT, [{"seed": seed}, {"seed": seed}])["seed"].tolist() == [7, 23, 7, 23]
     with pytest.raises(RequestError, match="toy-gan was sent no seed"):
-        interface.defaults(ONE_SHOT, {})
+        interface.merged(ONE_SHOT, [{"seed": seed}, {}])
 
 
 @pytest.mark.parametrize(("steps", "cheapest"), [((), 1), ((4, 2), 2)])
