@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -40,7 +41,7 @@ def bench(
             raise RequestError(f"unknown {value!r}: {nearest(value, choices)}")
     loads = [Load(name, queries=64, seconds=0.5) if quick else Load(name) for name in scenarios]
     tell = (lambda _: None) if as_json else typer.echo
-    wanted = sweep.cells(_bundles(names), runtimes, loads, samples, steps or ())
+    wanted = sweep.cells(_bundles(names, tell), runtimes, loads, samples, steps or ())
     found = [*sweep.baselines(samples, records), *sweep.run(wanted, records, again=again, told=tell)]
     if as_json:
         typer.echo(json.dumps(found))
@@ -49,13 +50,33 @@ def bench(
     typer.echo(f"\n{len(found)} records are in {records}; next: genzoo report")
 
 
-def _bundles(names: list[str] | None) -> list[Any]:
-    """Exported and admitted by the gate, in the registry's order."""
-    from export import exporter, gate
+@app.command()
+def demo(
+    samples: Annotated[int, typer.Option(min=50, max=5000, help="Images judged for quality.")] = 1000,
+    records: Records = RECORDS,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The page to write.")] = REPORT,
+    as_json: Json = False,
+) -> None:
+    """Run the main job: every checkpoint through export, gate, Triton and measurement, to one report."""
+    bench(samples=samples, quick=True, records=records, as_json=as_json)
+    report(records, output, as_json)
+    if not as_json:
+        typer.echo(f"\nrecords  {records}\nreport   {output}")
+        typer.echo("next: genzoo sample ddpm-pd4 --seeds 0-39 -o grid.png, or genzoo serve ddpm-pd4 gan")
+
+
+def _trained() -> list[str]:
     from zoo import registry, store
 
-    trained = [c.name for c in registry.checkpoints() if (store.directory(c.name) / "config.json").is_file()]
-    return [gate.require(exporter.export(registry.checkpoint(name))) for name in names or trained]
+    return [c.name for c in registry.checkpoints() if (store.directory(c.name) / "config.json").is_file()]
+
+
+def _bundles(names: list[str] | None, tell: Callable[[str], None] = lambda _: None) -> list[Any]:
+    """Exported and admitted by the gate, in the registry's order."""
+    from export import gate
+    from serving.bundles import prepare
+
+    return [gate.require(prepare(name, tell)) for name in names or _trained()]
 
 
 def _print_table(found: list[Any]) -> None:
@@ -128,11 +149,10 @@ def card(
     """Write the model card, its curves and its grid from the training record and from measured records."""
     from benchmarks import cards
     from benchmarks import records as reading
-    from zoo import registry, store
+    from zoo import registry
 
     found = reading.read(records)
-    trained = [c.name for c in registry.checkpoints() if (store.directory(c.name) / "config.json").is_file()]
-    written = [str(cards.write(registry.checkpoint(name), found)) for name in names or trained]
+    written = [str(cards.write(registry.checkpoint(name), found)) for name in names or _trained()]
     typer.echo(json.dumps(written) if as_json else "\n".join(written))
 
 
