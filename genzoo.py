@@ -49,7 +49,7 @@ def main() -> None:
             raise
         _fail(f"this command needs {error.name}, which is not installed: pip install 'genzoo[{extra}]'")
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS):
             raise
         _fail(f"{error.strerror}: {error.filename or 'while writing'}; nothing half-written was left behind")
     except KeyboardInterrupt:

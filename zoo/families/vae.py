@@ -1,7 +1,7 @@
 """A class-conditional variational autoencoder; its generator is the mean of the decoder.
 
-Sources: Kingma & Welling 2014 (VAE); Sohn et al. 2015 (conditional); Kingma et al. 2016 (discretised logistic); Rybkin et
-al. 2021 (one learned scale of the likelihood instead of a chosen weight of the KL term).
+Sources: Kingma & Welling 2014 (VAE); Sohn et al. 2015 (conditional); Kingma et al. 2016 (discretised logistic); Rybkin
+et al. 2021 (one learned scale of the likelihood instead of a chosen weight of the KL term).
 
 Shapes: B batch, C channels, H height, W width, L latent width.
 """

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 
 class PlainResidual(nn.Module):
-    """x + conv(silu(conv(silu(x)))), without normalization; the second convolution starts at zero (Zhang et al. 2019)."""
+    """x + conv(silu(conv(silu(x)))), without normalization; the last starts at zero (Zhang et al. 2019)."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
