@@ -1,9 +1,9 @@
 """Drift: whether a candidate's images are distributed as the reference's, from pairs made of the same seeds.
 
-The features are fixed and cheap, and belong to the gate alone: pooled pixels, contrast, gradient energy, and 16
-rectified 5x5 convolutions whose kernels come from the counter-based noise. For each feature the mean shift, in standard
-deviations of the reference, and the spread, the logarithm of the ratio of standard deviations, get a paired bootstrap
-interval. The window has two sides: images that look better than the reference are not what was trained.
+The features are fixed and cheap, and belong to the gate alone: pooled pixels, contrast, gradient energy, and the
+magnitudes of 16 5x5 convolutions whose kernels come from the counter-based noise. For each feature the mean shift, in
+standard deviations of the reference, and the spread, the logarithm of the ratio of standard deviations, get a paired
+bootstrap interval. The window has two sides: images that look better than the reference are not what was trained.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def features(images: np.ndarray) -> dict[str, np.ndarray]:
             found[f"brightness {row},{column}"] = patch.mean((1, 2))
     kernels = noise.normal(range(KERNEL_SEED, KERNEL_SEED + KERNELS), (KERNEL_SIZE, KERNEL_SIZE)).astype(np.float64)
     windows = sliding_window_view(pixels, (KERNEL_SIZE, KERNEL_SIZE), axis=(1, 2))[:, ::2, ::2]
-    responses = np.maximum(np.tensordot(windows, kernels, axes=((3, 4), (1, 2))), 0.0).mean((1, 2))  # (N, KERNELS)
+    responses = np.abs(np.tensordot(windows, kernels, axes=((3, 4), (1, 2)))).mean((1, 2))  # (N, KERNELS)
     return found | {f"convolution {index}": responses[:, index] for index in range(KERNELS)}
 
 

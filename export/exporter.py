@@ -28,16 +28,6 @@ def folder(name: str, variant: Variant) -> Path:
     return store.home() / "bundles" / name / variant.name
 
 
-def find(source: str, variant: Variant) -> Bundle:
-    """The bundle in a folder, or of a checkpoint's name, as it was exported. Raises BundleError."""
-    if (Path(source) / MANIFEST).is_file():
-        return Bundle.open(source)
-    registry.checkpoint(source)
-    if not (folder(source, variant) / MANIFEST).is_file():
-        raise BundleError(f"{source} has no bundle {variant.name}; `genzoo export {source}` makes it")
-    return Bundle.open(folder(source, variant))
-
-
 def inputs(checkpoint: Checkpoint, variant: Variant) -> dict[str, Any]:
     """Everything that determines a bundle's bytes."""
     return {
@@ -109,14 +99,14 @@ def resolve(checkpoint: Checkpoint, variant: Variant) -> Variant:
 
 def _export(checkpoint: Checkpoint, variant: Variant) -> Bundle:
     from export.onnx_graph import save, to_onnx
-    from export.precision import OPSETS, lower
+    from export.precision import OPSETS, in_precision, lower
     from export.weights import Weights, write
 
     module = store.load_module(checkpoint)
     family = registry.family(checkpoint.spec.family)
     traced = {graph.name: lower(to_onnx(graph), variant.precision) for graph in family.graphs(module, checkpoint)}
     graphs = compose_all(checkpoint, variant, traced)
-    weights = Weights({name: tensor.numpy() for name, tensor in module.state_dict().items()})
+    weights = Weights(in_precision(module.state_dict(), variant.precision))
     target = folder(checkpoint.name, variant)
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as name:

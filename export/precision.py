@@ -8,7 +8,9 @@ emulation: the same values rounded at the same places, float32 kernels between.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import onnx
@@ -32,6 +34,23 @@ FOLLOWERS = {  # they take the type of what they are given
 ONLY_FIRST = {"Resize", "Gather"}  # of their float inputs only the first is data
 SHAPE_VALUES = 64  # no constant that says a shape has more
 UNSUPPORTED = {Precision.BF16: {"ConvTranspose"}}  # by TensorRT
+
+
+def in_precision(state: Mapping[str, Any], precision: Precision) -> dict[str, np.ndarray]:
+    """A module's weights by name, and by `name.precision` as a lowered graph uses them."""
+    arrays = {name: tensor.numpy() for name, tensor in state.items()}
+    if precision is Precision.FP32:
+        return arrays
+    return arrays | {
+        f"{name}.{precision.value}": _rounded(array, precision)
+        for name, array in arrays.items()
+        if array.dtype.kind == "f"
+    }
+
+
+def _rounded(array: np.ndarray, precision: Precision) -> np.ndarray:
+    with np.errstate(over="ignore"):  # what overflows is for the gate to find
+        return array.astype(helper.tensor_dtype_to_np_dtype(ELEMENT_TYPES[precision]))
 
 
 def lower(graph: OnnxGraph, precision: Precision) -> OnnxGraph:
@@ -90,8 +109,7 @@ class _Lowering:
         return self.casts[name, low]
 
     def _add_initializer(self, name: str, low_name: str, kind: int) -> None:
-        with np.errstate(over="ignore"):  # what overflows is for the gate to find
-            self.graph.tensors[low_name] = self.graph.tensors[name].astype(helper.tensor_dtype_to_np_dtype(kind))
+        self.graph.tensors[low_name] = _rounded(self.graph.tensors[name], self.precision)
         dims = self.graph.tensors[name].shape
         self.graph.proto.initializer.add(name=low_name, data_type=kind, dims=dims)
 

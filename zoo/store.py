@@ -5,8 +5,8 @@
         config.json         what they are: family, architecture, sha256, training record, measured quality
         README.md           the card
 
-$GENZOO_CHECKPOINTS names another folder of such folders. Anything derived (float32 copies, bundles, training states)
-lives below `home()`.
+$GENZOO_CHECKPOINTS names a folder of such folders that comes before the tree and takes what is trained. Anything
+derived (bundles, engines, training states) lives below `home()`.
 """
 
 from __future__ import annotations
@@ -70,7 +70,13 @@ def sha256(path: Path) -> str:
 
 
 def directory(name: str) -> Path:
-    return Path(os.environ.get(TREE_VARIABLE) or TREE) / name
+    """Where a checkpoint lies: below $GENZOO_CHECKPOINTS if it is there, else in the tree."""
+    own = _own_tree() / name
+    return own if (own / "config.json").is_file() else TREE / name
+
+
+def _own_tree() -> Path:
+    return Path(os.environ.get(TREE_VARIABLE) or TREE)
 
 
 def config(name: str) -> dict[str, Any]:
@@ -124,10 +130,10 @@ def load_module(checkpoint: Checkpoint) -> Any:
 
 
 def save(checkpoint: Checkpoint, state: Mapping[str, Any], training: Mapping[str, Any]) -> Path:
-    """Publish trained weights (name -> torch tensor) into the tree, in float16: the folder's path."""
+    """Publish trained weights (name -> torch tensor), in float16: the folder's path."""
     from safetensors.torch import save_file
 
-    folder = directory(checkpoint.name)
+    folder = _own_tree() / checkpoint.name
     tensors = {k: (v.half() if v.is_floating_point() else v).contiguous().cpu() for k, v in state.items()}
     with atomic(folder / "model.safetensors") as temporary:
         save_file(tensors, temporary, metadata={"format": "pt"})

@@ -1,0 +1,134 @@
+"""`genzoo export`, `genzoo gate` and `genzoo build`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from export.engine import Library, Target
+from export.variant import LoopKind, Precision, Variant
+
+if TYPE_CHECKING:
+    from export.bundle import Bundle
+    from export.engine import Engine
+
+app = typer.Typer()
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object for machines.")]
+Loop = Annotated[LoopKind, typer.Option(help="Who walks the sampler's table: an ONNX Loop, nobody, or the host.")]
+Numbers = Annotated[Precision, typer.Option(help="The numbers of products and convolutions.")]
+Steps = Annotated[int | None, typer.Option(help="Rows of an unrolled loop; default: the checkpoint's.")]
+
+
+@app.command("export")
+def export_command(
+    names: Annotated[list[str] | None, typer.Argument(help="Checkpoints; none for all.")] = None,
+    loop: Loop = LoopKind.ONNX,
+    steps: Steps = None,
+    precision: Numbers = Precision.FP32,
+    why: Annotated[bool, typer.Option("--why", help="Only say what has changed since the last export.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write checkpoints as bundles: ONNX graphs around one safetensors file, made again only when an input changed."""
+    from export.exporter import cached, export, resolve
+    from zoo import registry
+
+    for checkpoint in [registry.checkpoint(name) for name in names] if names else registry.checkpoints():
+        variant = resolve(checkpoint, Variant(loop, precision, steps))
+        bundle, changes = cached(checkpoint, variant)
+        state = "up to date" if bundle else ("out of date" if changes else "not exported yet")
+        if not why:
+            bundle = export(checkpoint, variant)
+            state = "up to date" if state == "up to date" else "exported"
+        record: dict[str, Any] = {"name": checkpoint.name, "variant": variant.name, "state": state, "changes": changes}
+        record |= {"path": str(bundle.path), "digest": bundle.digest, "admitted": bundle.admitted} if bundle else {}
+        lines = [f"{checkpoint.name} {variant.name}: {state}{f', {bundle.path}' if bundle else ''}"]
+        _print(record, [*lines, *(f"  {change}" for change in changes)], as_json)
+    _next(f"genzoo gate {' '.join(names or [])}".rstrip(), as_json)
+
+
+@app.command()
+def gate(
+    sources: Annotated[list[str] | None, typer.Argument(help="Bundles' folders or checkpoints' names.")] = None,
+    loop: Loop = LoopKind.ONNX,
+    steps: Steps = None,
+    precision: Numbers = Precision.FP32,
+    again: Annotated[bool, typer.Option("--again", help="Judge also what was judged before.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Admit or refuse bundles: parity with torch, images under the same seeds, constant images, drift."""
+    from export.gate import GateError
+    from export.gate import gate as judge
+
+    refused = []
+    for bundle in _bundles(sources, Variant(loop, precision, steps)):
+        if again or bundle.verdict is None:
+            judge(bundle)
+        verdict = bundle.verdict or {}
+        _print({"name": bundle.name, "path": str(bundle.path), **verdict}, [str(verdict["message"])], as_json)
+        if not verdict["admitted"]:
+            refused.append(bundle.name)
+    if refused:
+        raise GateError(f"refused: {', '.join(refused)}; nothing of these is served, see the messages above")
+    _next(f"genzoo build {' '.join(sources or [])}".rstrip(), as_json)
+
+
+@app.command()
+def build(
+    sources: Annotated[list[str] | None, typer.Argument(help="Bundles' folders or checkpoints' names.")] = None,
+    target: Annotated[
+        list[Target] | None, typer.Option(help="GPU generation; give it several times, or --all-targets.")
+    ] = None,
+    all_targets: Annotated[bool, typer.Option("--all-targets", help="Portable and each generation.")] = False,
+    library: Annotated[Library, typer.Option(help="TensorRT-RTX needs no GPU; TensorRT builds for this one.")] = (
+        Library.RTX
+    ),
+    loop: Loop = LoopKind.ONNX,
+    steps: Steps = None,
+    precision: Numbers = Precision.FP32,
+    as_json: AsJson = False,
+) -> None:
+    """Build engines from bundles, ahead of time and without a GPU."""
+    from export.engine import build as build_engine
+    from export.engine import graphs_to_build
+
+    targets = tuple(Target) if all_targets else tuple(target or (Target.PORTABLE,))
+    for bundle in _bundles(sources, Variant(loop, precision, steps)):
+        for graph in graphs_to_build(bundle):
+            for each in targets:
+                _report_engine(build_engine(bundle, graph, each, library), as_json)
+
+
+def _report_engine(engine: Engine, as_json: bool) -> None:
+    record = engine.record
+    what = f"{record['name']} {record['inputs']['graph']} for {record['inputs']['target']}"
+    line = f"{what}: {record['bytes'] / 1e6:.1f} MB, built in {record['seconds']:.1f} s, {engine.path}"
+    _print({**record, "path": str(engine.path)}, [line], as_json)
+
+
+def _bundles(sources: list[str] | None, variant: Variant) -> Iterable[Bundle]:
+    """The bundles in folders, or of checkpoints by name, exported now if need be; all checkpoints' for none."""
+    from pathlib import Path
+
+    from export.bundle import MANIFEST, Bundle
+    from export.exporter import export
+    from zoo import registry
+
+    for source in sources or [checkpoint.name for checkpoint in registry.checkpoints()]:
+        if "/" in source or (Path(source) / MANIFEST).is_file():
+            yield Bundle.open(source)
+        else:
+            yield export(registry.checkpoint(source), variant)
+
+
+def _print(record: dict[str, Any], lines: list[str], as_json: bool) -> None:
+    for line in [json.dumps(record)] if as_json else lines:
+        typer.echo(line)
+
+
+def _next(command: str, as_json: bool) -> None:
+    if not as_json:
+        typer.echo(f"next: {command}")

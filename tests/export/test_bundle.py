@@ -1,0 +1,112 @@
+"""A bundle is read only if every file is where and what its manifest says."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from export import exporter
+from export.bundle import Bundle, BundleError
+from export.exporter import ExportError, cached, export, resolve
+from export.variant import LoopKind, Variant
+from zoo.family import Checkpoint
+
+
+@pytest.fixture
+def copy(toy_bundles: Mapping[str, Path], tmp_path: Path) -> Path:
+    shutil.copytree(toy_bundles["toy-student"], tmp_path / "copy")
+    return tmp_path / "copy"
+
+
+def edit(folder: Path, file: str) -> None:
+    """Make the manifest name another file for the sampler."""
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["graphs"]["sampler"]["file"] = file
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+@pytest.mark.parametrize("file", ["/etc/hostname", "../sampler.onnx", "a/../sampler.onnx", "deep/sampler.onnx", ".."])
+def test_a_path_outside_the_folder_is_refused(copy: Path, file: str) -> None:
+    edit(copy, file)
+    with pytest.raises(BundleError, match="must lie in the bundle's own folder"):
+        Bundle.open(copy)
+
+
+def test_a_link_is_refused(copy: Path) -> None:
+    (copy / "sampler.onnx").rename(copy / "elsewhere.onnx")
+    (copy / "sampler.onnx").symlink_to("elsewhere.onnx")
+    with pytest.raises(BundleError, match="not a plain file"):
+        Bundle.open(copy)
+
+
+@pytest.mark.parametrize("file", ["sampler.onnx", "model.safetensors"])
+def test_altered_bytes_are_refused(copy: Path, file: str) -> None:
+    data = bytearray((copy / file).read_bytes())
+    data[len(data) // 2] ^= 1
+    (copy / file).write_bytes(data)
+    with pytest.raises(BundleError, match=f"{file} has sha256 .* altered"):
+        Bundle.open(copy)
+
+
+def test_what_is_no_bundle_is_refused_in_one_sentence(tmp_path: Path, copy: Path) -> None:
+    with pytest.raises(BundleError, match="is not a bundle"):
+        Bundle.open(tmp_path)
+    (copy / "manifest.json").write_text('{"format": "genzoo-bundle/1"}')
+    with pytest.raises(BundleError, match="lacks 'graphs'"):
+        Bundle.open(copy)
+    (copy / "manifest.json").write_text('{"format": "genzoo-bundle/99"}')
+    with pytest.raises(BundleError, match="expected 'genzoo-bundle/1'"):
+        Bundle.open(copy)
+
+
+def test_a_verdict_counts_only_for_the_files_that_it_judged(copy: Path) -> None:
+    bundle = Bundle.open(copy)
+    (copy / "gate.json").write_text(json.dumps({"bundle": bundle.digest, "admitted": True}))
+    assert bundle.admitted
+    (copy / "gate.json").write_text(json.dumps({"bundle": "0" * 64, "admitted": True}))
+    assert not bundle.admitted
+
+
+def test_reading_needs_neither_torch_nor_onnx(copy: Path) -> None:
+    code = f"""
+import sys
+sys.modules.update(dict.fromkeys(("torch", "onnx", "onnx_ir", "tensorrt_rtx")))
+from export.bundle import Bundle
+from export.runners import bundle_runner
+from zoo.generator import Generator
+from zoo.request import SampleRequest
+bundle = Bundle.open({str(copy)!r})
+print(Generator(bundle.spec, bundle_runner(bundle)).sample(SampleRequest((1, 2))).shape)
+"""
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "(2, 8, 8, 1)"
+
+
+def test_an_export_is_made_again_only_when_an_input_changed(
+    toy_student: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = export(toy_student)
+    written = (bundle.path / "manifest.json").stat().st_mtime_ns
+    assert (export(toy_student).path / "manifest.json").stat().st_mtime_ns == written
+    inputs = exporter.inputs(toy_student, Variant())
+    changed = {**inputs, "versions": {**inputs["versions"], "torch": "9.9"}, "checkpoint": "f" * 64}
+    monkeypatch.setattr(exporter, "inputs", lambda checkpoint, variant: changed)
+    found, changes = cached(toy_student, Variant())
+    assert found is None
+    assert changes == [
+        f"checkpoint was {inputs['checkpoint'][:12]}, is {'f' * 12}",
+        f"versions.torch was {inputs['versions']['torch']}, is 9.9",
+    ]
+
+
+def test_variants_without_meaning_are_refused(toy_one_shot: Checkpoint, toy_diffusion: Checkpoint) -> None:
+    with pytest.raises(ExportError, match="neither a loop nor steps"):
+        resolve(toy_one_shot, Variant(LoopKind.HOST))
+    with pytest.raises(ExportError, match="give --steps only with --loop unrolled"):
+        resolve(toy_diffusion, Variant(steps=3))
