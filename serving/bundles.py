@@ -11,8 +11,8 @@ from export.bundle import MANIFEST, Bundle
 def prepare(source: str, report: Callable[[str], None] = lambda _: None, *, gate: bool = True) -> Bundle:
     """The bundle of a checkpoint's name, up to date; or the bundle in the folder `source`, as it is.
 
-    `gate` puts a bundle that has no verdict before the gate; whether it was admitted is the repository's question.
-    A folder needs neither torch nor the zoo's families.
+    `gate` puts a bundle that has no verdict before the gate, and raises GateError for one that was refused. A folder
+    needs neither torch nor the zoo's families; the repository asks for its verdict.
     """
     if (Path(source) / MANIFEST).is_file():
         return Bundle.open(source)
@@ -25,9 +25,10 @@ def prepare(source: str, report: Callable[[str], None] = lambda _: None, *, gate
     if bundle is None:
         report(f"exporting {source}")
         bundle = exporter.export(checkpoint)
-    if gate and bundle.verdict is None:
-        from export import gate as gates
+    if not gate:
+        return bundle
+    from export.gate import require
 
+    if bundle.verdict is None:
         report(f"{source} goes before the gate")
-        gates.gate(bundle)
-    return bundle
+    return require(bundle)
