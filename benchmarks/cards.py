@@ -49,6 +49,7 @@ def measured(name: str, weights: str, found: Iterable[Record]) -> tuple[Section,
         if record["identity"]["kind"] != "ratio"
     ]
     sections = sorted(summary.sections(mine), key=lambda section: section.count)
+    sections = [section for section in sections if any(row.metrics for row in section.rows)]
     if not sections:
         raise RecordError(
             f"the weights of {name} ({weights[:12]}) are not on record; `genzoo bench {name}` measures them"

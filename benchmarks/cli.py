@@ -95,8 +95,9 @@ def _print_table(found: list[Any]) -> None:
         for row in section.rows:
             p50 = row.percentile(section.runtime) if section.runtime else None
             rate = row.images_per_second(section.runtime) if section.runtime else None
-            distances = [short(row.metric("fd", net).value) for net in NETS]
-            accuracy = f"{100 * row.metric('accuracy', JUDGE).value:.1f} %"
+            distances = [short(d.value) if (d := row.metric("fd", net)) else "" for net in NETS]
+            right = row.metric("accuracy", JUDGE)
+            accuracy = f"{100 * right.value:.1f} %" if right else ""
             timing = [short(p50.value) if p50 else "", short(rate) if rate else ""]
             table.add_row(row.title, str(row.nfe), *timing, *distances, accuracy)
         typer.echo(f"\n{section.count} images each; latency of one image on {section.runtime or 'no runtime'}")

@@ -14,13 +14,14 @@ from safetensors.torch import save_file
 from torch import nn
 
 from benchmarks import features
+from benchmarks.report import template
 from benchmarks.statistics import moments
 from zoo import store
 from zoo.datasets import fashion_mnist
 from zoo.family import Recipe
 
 
-def publish(name: str, network: nn.Module, recipe: Recipe, record: dict[str, Any]) -> Path:
+def publish(name: str, network: nn.Module, recipe: Recipe, record: dict[str, Any], purpose: str, faults: str) -> Path:
     """Write the folder that `benchmarks.features` reads."""
     folder = features.FOLDER / name
     folder.mkdir(parents=True, exist_ok=True)
@@ -46,6 +47,9 @@ def publish(name: str, network: nn.Module, recipe: Recipe, record: dict[str, Any
     store.write_json(
         folder / "config.json", {**config, "files": files, "recipe": dataclasses.asdict(recipe), "training": record}
     )
+    card: str = template("feature_card.md.j2").render(config=config, purpose=purpose, faults=faults)
+    with store.atomic(folder / "README.md") as temporary:
+        temporary.write_text(card)
     return folder
 
 

@@ -28,6 +28,7 @@ FOLDER = Path(__file__).parent / "feature_nets"
 NETS = ("classifier", "critic")
 JUDGE = "classifier"  # whose logits decide conditional accuracy
 BATCH = 250
+IMAGE_SHAPE = (32, 32, 1)  # what the nets were trained on; other images have no measured quality
 
 
 class FeatureNetError(GenzooError):

@@ -58,18 +58,22 @@ class Plot:
 
 
 def plots(section: Section) -> list[Plot]:
-    """One plot a feature net: p50 of one image against the Fréchet distance. None where nothing was timed."""
+    """One plot a feature net: p50 of one image against the Fréchet distance. None where nothing was timed or judged."""
     runtime = section.runtime
-    return [plot(section, runtime, net) for net in NETS] if runtime else []
+    judged = any(row.metrics for row in section.rows)
+    return [plot(section, runtime, net) for net in NETS] if runtime and judged else []
 
 
 def plot(section: Section, runtime: str, net: str) -> Plot:
-    timed = [(row, p50.value) for row in section.rows if (p50 := row.percentile(runtime))]
-    rows = [row for row, _ in timed]
-    distances = [row.metric("fd", net) for row in rows]
+    measured = [
+        (row, p50.value, distance)
+        for row in section.rows
+        if (p50 := row.percentile(runtime)) and (distance := row.metric("fd", net))
+    ]
+    rows, distances = [row for row, _, _ in measured], [distance for _, _, distance in measured]
     baseline = section.baselines.get("floor")
     floor = max(baseline[f"fd_{_count(section)}_{net}"].value, 1e-3) if baseline else None
-    points = [(latency, estimate.value) for (_, latency), estimate in zip(timed, distances, strict=True)]
+    points = [(latency, distance.value) for _, latency, distance in measured]
     lowest = min([distance for _, distance in points] + ([floor] if floor else []))
     x = _axis([latency for latency, _ in points], LEFT, WIDTH - RIGHT)
     y = _axis([lowest, *(distance for _, distance in points)], HEIGHT - BOTTOM, TOP)

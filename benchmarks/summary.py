@@ -41,8 +41,9 @@ class Row:
         parts += [self.precision] if self.precision != "fp32" else []
         return " ".join(part for part in parts if part)
 
-    def metric(self, kind: str, net: str) -> Estimate:
-        return self.metrics[metric_name(kind, self.count, net)]
+    def metric(self, kind: str, net: str) -> Estimate | None:
+        """None where the feature nets do not know such images."""
+        return self.metrics.get(metric_name(kind, self.count, net))
 
     def percentile(self, runtime: str, name: str = "p50") -> Estimate | None:
         record = self.cells.get((runtime, "single-stream"))
@@ -114,8 +115,8 @@ def _section(cells: list[Record], latest: list[Record]) -> Section:
     return Section(cells[0]["identity"]["machine"], count, ordered, baselines)
 
 
-def estimates(quality: dict[str, Any]) -> dict[str, Estimate]:
-    return {name: Estimate(**value) for name, value in quality["metrics"].items()}
+def estimates(quality: dict[str, Any] | None) -> dict[str, Estimate]:
+    return {name: Estimate(**value) for name, value in quality["metrics"].items()} if quality else {}
 
 
 @dataclass(frozen=True)
@@ -132,7 +133,7 @@ def disagreements(rows: Iterable[Row], kind: str = "fd") -> list[Disagreement]:
         order = {}
         for net in NETS:
             one, other = a.metric(kind, net), b.metric(kind, net)
-            if one.high < other.low or other.high < one.low:
+            if one and other and (one.high < other.low or other.high < one.low):
                 order[net] = a if one.value < other.value else b
         if len(order) == len(NETS) and len({row.title for row in order.values()}) > 1:
             found.append(Disagreement(order))

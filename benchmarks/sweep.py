@@ -129,14 +129,14 @@ def measure(cell: Cell, endpoint: Runner) -> Record:
 
     with environment.guard() as noise:
         timing = latency.measure(ask, cell.load)
-    generator = in_process(cell.bundle)
+    generator, judged = in_process(cell.bundle), cell.spec.image_shape == features.IMAGE_SHAPE
     return records.make(
         "cell",
         cell.identity,
         family=cell.spec.family,
         nfe=nfe(cell.spec, cell.setting.sample_request(range(1))),
         latency=timing_json(timing),
-        quality=samples.judge(generator, cell.setting, cell.count, cell.artifact),
+        quality=samples.judge(generator, cell.setting, cell.count, cell.artifact) if judged else None,
         grid=samples.grid(generator, cell.setting),
         environment=environment.describe(),
         noise=noise,
