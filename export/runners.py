@@ -1,7 +1,7 @@
 """Runners: one call, `run(**tensors) -> tensors`, for torch, ONNX Runtime and TensorRT.
 
-Each takes the tensors that `zoo.request.feeds` makes, batch first. torch, onnxruntime and tensorrt are imported by the
-runner that needs them.
+Each takes the tensors that `zoo.request.feeds` makes, batch first. torch and onnxruntime are imported by the runner
+that needs them, TensorRT by `export.engine`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from export.bundle import Bundle
+from export.engine import Library, deserialize
 from zoo.errors import GenzooError
 from zoo.family import Checkpoint
 from zoo.generator import Runner, Tensors
@@ -114,6 +115,43 @@ def bundle_runner(bundle: Bundle, runner_of: Callable[[Path], Runner] = OnnxRunt
     if bundle.entry != "step":
         return runner_of(bundle.entry_path)
     return HostLoopRunner(runner_of(bundle.graph_path("step")), runner_of(bundle.graph_path("decoder")))
+
+
+class TensorRTRunner:
+    """An engine that was built here, on the GPU; torch holds the device's memory and its stream."""
+
+    def __init__(self, plan: Path, library: Library = Library.RTX) -> None:
+        import torch
+
+        engine = deserialize(plan, library)
+        trt = library.load()
+        self.context = engine.create_execution_context()
+        self.stream: Any = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
+        self.inputs = [name for name in names if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT]
+        self.outputs = {name: np.dtype(trt.nptype(engine.get_tensor_dtype(name))) for name in names}
+        for name in self.inputs:
+            del self.outputs[name]
+
+    def run(self, **tensors: np.ndarray) -> Tensors:
+        """Raises RunnerError where an input is missing, too many, or outside the engine's profile."""
+        import torch
+
+        if set(tensors) != set(self.inputs):
+            raise RunnerError(f"the engine was given {sorted(tensors)}, expected {sorted(self.inputs)}")
+        with torch.cuda.stream(self.stream):
+            buffers = {name: torch.from_numpy(np.ascontiguousarray(value)).cuda() for name, value in tensors.items()}
+            for name, buffer in buffers.items():
+                if not self.context.set_input_shape(name, tuple(buffer.shape)):
+                    raise RunnerError(f"{name} of shape {tuple(buffer.shape)} is outside the engine's profile")
+            for name, dtype in self.outputs.items():
+                shape = tuple(self.context.get_tensor_shape(name))
+                buffers[name] = torch.from_numpy(np.empty(shape, dtype)).cuda()
+            for name, buffer in buffers.items():
+                self.context.set_tensor_address(name, buffer.data_ptr())
+            if not self.context.execute_async_v3(self.stream.cuda_stream):
+                raise RunnerError("the engine could not be executed; is another process using the GPU's memory?")
+            return {name: buffers[name].cpu().numpy() for name in self.outputs}
 
 
 class TorchRunner:
