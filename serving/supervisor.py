@@ -7,6 +7,7 @@ makes a canary image now and then; where that fails, it is unloaded and loaded a
 from __future__ import annotations
 
 import contextlib
+import http.client
 import logging
 import threading
 from collections.abc import Sequence
@@ -28,14 +29,15 @@ class Supervisor(threading.Thread):
 
     def stop(self) -> None:
         self._ended.set()
-        self.join()
+        self.join(timeout=1.0)  # a canary under way may take longer; it fails with the server
 
     def run(self) -> None:
         while not self._ended.wait(self.interval_s):
             for model in self.models:
                 if self._ended.is_set():
                     return
-                with contextlib.suppress(OSError):  # no answer: busy, or gone, which the server's owner notices
+                # No answer: it is busy, or gone, which the server's owner notices.
+                with contextlib.suppress(OSError, http.client.HTTPException):
                     self.check(model)
 
     def check(self, model: ServedModel) -> None:
@@ -43,6 +45,8 @@ class Supervisor(threading.Thread):
         try:
             self.endpoint.canary(model.spec)
         except EndpointError as error:
+            if self._ended.is_set():
+                return
             log.warning("%s failed its canary (%s): loading it again", model.spec.name, error)
             self.heal(model)
 
