@@ -48,6 +48,6 @@ def mode_dropping(images: np.ndarray, class_ids: np.ndarray, strength: float) ->
 DAMAGES: dict[str, tuple[Damage, tuple[float, ...]]] = {
     "blur": (blur, (0.5, 0.8, 1.2, 1.8)),
     "noise": (noise, (0.03, 0.08, 0.16, 0.3)),
-    "tearing": (tearing, (0.03, 0.08, 0.2, 0.5)),
+    "tearing": (tearing, (0.1, 0.2, 0.35, 0.6)),
     "mode dropping": (mode_dropping, (0.1, 0.3, 0.5, 0.7)),
 }
