@@ -20,10 +20,9 @@ EXTRAS = {
     "tritonclient": "serving",
     "PIL": "serving",
     "mlperf_loadgen": "benchmarks",
-    "scipy": "benchmarks",
+    "threadpoolctl": "benchmarks",
     "jinja2": "benchmarks",
-    "matplotlib": "benchmarks",
-    "diffusers": "test",
+    "diffusers": "benchmarks",
 }
 
 app = typer.Typer(
