@@ -11,7 +11,7 @@ from benchmarks.summary import Row, Section
 
 WIDTH, HEIGHT = 480, 420
 LEFT, RIGHT, TOP, BOTTOM = 48, 12, 34, 50
-LETTER, LINE = 7.4, 16.0  # size of a label's letter
+LETTER, LINE = 8.2, 17.0  # size of a label's letter
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def _labels(places: list[tuple[float, float]], texts: list[str]) -> list[tuple[f
         for left, bottom, anchor in options:
             begin = left if anchor == "start" else left - width
             box = (begin, bottom - LINE + 4, begin + width, bottom + 2)
-            inside = box[0] > LEFT and box[2] < WIDTH and box[1] > 0 and box[3] < HEIGHT - BOTTOM
+            inside = box[0] > LEFT and box[2] < WIDTH - 4 and box[1] > 0 and box[3] < HEIGHT - BOTTOM
             if inside and not any(_overlap(box, other) for other in taken):
                 chosen = (round(left, 1), round(bottom, 1), anchor)
                 taken.append(box)

@@ -80,15 +80,24 @@ class Section:
 
 
 def sections(found: Iterable[Record]) -> list[Section]:
-    """The latest records of every cell, the section with the most rows first."""
+    """The latest records of every cell of each generator's latest weights, the section with the most rows first."""
     latest = records.latest(found)
+    weights = {_generator(record): _weights(record) for record in latest if record["identity"]["kind"] == "cell"}
     groups: dict[bytes, list[Record]] = {}
     for record in latest:
-        if record["identity"]["kind"] == "cell":
+        if record["identity"]["kind"] == "cell" and _weights(record) == weights[_generator(record)]:
             key = records.canonical([record["identity"]["machine"], record["identity"]["protocol"]["judged"]])
             groups.setdefault(key, []).append(record)
     made = [_section(group, latest) for group in groups.values()]
     return sorted(made, key=lambda section: -len(section.rows))
+
+
+def _generator(record: Record) -> str:
+    return str(record["identity"]["cell"]["generator"])
+
+
+def _weights(record: Record) -> str:
+    return str(record["identity"]["artifact"]["checkpoint"])
 
 
 def _section(cells: list[Record], latest: list[Record]) -> Section:

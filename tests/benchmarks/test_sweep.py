@@ -19,7 +19,9 @@ from zoo.request import GeneratorSpec, Sampling
 LOAD = Load(queries=64, seconds=0.05, warm_up=1)
 
 
-def made_up(name: str, p50: float, count: int, shift: float, *, runtime: str = "onnxruntime") -> Record:
+def made_up(
+    name: str, p50: float, count: int, shift: float, *, runtime: str = "onnxruntime", weights: str = "0"
+) -> Record:
     """A record as `sweep.measure` seals it, whose distances are the floor's, `shift` times."""
     found = quality.floor(count)
     metrics = {
@@ -29,7 +31,7 @@ def made_up(name: str, p50: float, count: int, shift: float, *, runtime: str = "
     cell = {"generator": name, "num_steps": None, "sampler": None, "guidance_scale": 1.0, "runtime": runtime}
     identity = {
         "cell": {**cell, "precision": "fp32", "loop": None, "scenario": "single-stream"},
-        "artifact": {"checkpoint": "0" * 64},
+        "artifact": {"checkpoint": weights},
         "protocol": {"judged": count, "batch_size": 16},
         "machine": environment.machine(),
     }
@@ -72,6 +74,12 @@ def test_rows_of_equal_numbers_are_compared_and_others_kept_apart() -> None:
     main, other = summary.sections(found)
     assert [row.title for row in main.rows] == ["fast", "good"]
     assert [row.title for row in other.rows] == ["few"]
+
+
+def test_weights_that_were_trained_again_replace_the_old_ones_on_every_runtime() -> None:
+    old = [made_up("a", 1.0, 100, 3.0, runtime=runtime) for runtime in ("triton", "onnxruntime")]
+    [section] = summary.sections([*old, made_up("a", 1.0, 100, 1.0, weights="1")])
+    assert [row.runtimes for row in section.rows] == [["onnxruntime"]]
 
 
 def test_plot_marks_the_front_and_keeps_labels_apart() -> None:
