@@ -41,7 +41,7 @@ def inputs(checkpoint: Checkpoint, variant: Variant) -> dict[str, Any]:
 
 def _code_digests(family: str) -> dict[str, str]:
     root = Path(__file__).parent.parent
-    names = [f"export/{name}.py" for name in ("onnx_graph", "compose", "weights", "precision", "exporter")]
+    names = [f"export/{name}.py" for name in ("onnx_graph", "rewrite", "compose", "weights", "precision", "exporter")]
     names += [f"zoo/{name}.py" for name in ("samplers", "request", "images")]
     paths = [*(root / name for name in names), *sorted((root / "zoo/networks").glob("*.py"))]
     paths.append(Path(inspect.getfile(registry.family(family).graphs)))

@@ -18,6 +18,7 @@ import numpy as np
 import onnx
 import torch
 
+from export.rewrite import rewrite
 from zoo.graph import Graph, TensorSpec
 
 OPSET = 20
@@ -41,7 +42,7 @@ class OnnxGraph:
 
 def to_onnx(graph: Graph) -> OnnxGraph:
     """Trace one graph; its tensors are named as declared."""
-    proto = _trace(graph).model_proto.graph
+    proto = rewrite(_trace(graph).model_proto)
     proto.name = graph.name
     _strip(proto)
     rename(proto, {tensor.name: f"{graph.name}/{tensor.name}" for tensor in proto.initializer})
