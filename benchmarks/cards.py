@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks import summary
 from benchmarks.features import JUDGE, NETS
-from benchmarks.quality import metric_name
+from benchmarks.quality import MEMORISED, MEMORY_CHECKED, metric_name
 from benchmarks.records import Record, RecordError
 from benchmarks.report import short, template
 from benchmarks.statistics import Estimate
@@ -70,6 +70,8 @@ def render(checkpoint: Checkpoint, config: Mapping[str, Any], section: Section, 
         ceiling=section.baselines.get("ceiling"),
         nets=NETS,
         judge=JUDGE,
+        memorised=rows[-1].metrics.get(MEMORISED),
+        memory_checked=MEMORY_CHECKED,
         name=metric_name,
         cell=_cell,
         share=_share,

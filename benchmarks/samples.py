@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import contextlib
+import dataclasses
 import io
 import json
 from collections.abc import Mapping
@@ -15,6 +17,7 @@ from benchmarks import features, quality
 from benchmarks.records import identify
 from benchmarks.workload import Setting
 from zoo import store
+from zoo.datasets import fashion_mnist
 from zoo.generator import Generator
 
 FIRST_SEED = 1_000_000  # those below are for grids and for people
@@ -41,6 +44,13 @@ def judge(generator: Generator, setting: Setting, count: int, made_by: Mapping[s
         return found
     images = draw(generator, setting, count, made_by)
     found = quality.measure(features.look(images), classes(generator, count))
+    if count >= quality.MEMORY_FROM:
+        with contextlib.suppress(
+            fashion_mnist.DatasetError
+        ):  # quality can be measured without the data set, this cannot
+            training, _ = fashion_mnist.load("train")
+            memorised = quality.memorised(images[: quality.MEMORY_CHECKED], training)
+            found["metrics"][quality.MEMORISED] = dataclasses.asdict(memorised)
     store.write_json(path, found)
     return found
 
