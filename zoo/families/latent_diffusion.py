@@ -71,7 +71,7 @@ class FirstStage(nn.Module):
 
     def forward(self, latents: Tensor) -> Tensor:
         raw = latents * self.latent_scale + self.latent_mean
-        return cast(Tensor, self.decoder(raw.to(self.decoder[0].weight.dtype))).float()
+        return cast(Tensor, self.decoder(raw)).float()
 
 
 class LatentDiffusion(nn.Module):
@@ -106,11 +106,11 @@ CHECKPOINTS = (
         config=LatentDiffusionConfig(),
         recipe=Recipe(
             "latent_diffusion",
-            images=160_000,
+            images=260_000,
             learning_rate=1.5e-3,
             ema_images=20_000,
             seed=21,
-            options={"class_dropout": 0.1, "first_stage": 0.25, "kl": 1e-3, "adversarial": 0.05},
+            options={"class_dropout": 0.1, "first_stage": 0.3, "kl": 1e-4, "adversarial": 0.1},
             minutes=25.0,
         ),
         paper="Rombach et al. 2022, arXiv:2112.10752",

@@ -83,7 +83,7 @@ class LatentDiffusionObjective:
     def evaluate(self, model: nn.Module, pixels: Tensor, class_ids: Tensor) -> dict[str, float]:
         """The bound that the first stage sets: its reconstruction of unseen images."""
         pixels = pixels[:2000]
-        decoded = model.first_stage(model.encode(pixels)).clamp(-1.0, 1.0)  # type: ignore[union-attr, operator]
+        decoded = model.first_stage(model.encode(pixels)).clamp(-1.0, 1.0)  # type: ignore[operator]
         error = (decoded - pixels).square().mean() / 4.0
         return {
             "reconstruction_l1": float((decoded - pixels).abs().mean() / 2.0),

@@ -69,7 +69,7 @@ class VariationalObjective:
         kl = kl_to_prior(mean, log_variance).mean()
         optimizer = self.optimizers["model"]
         optimizer.zero_grad(set_to_none=True)
-        ((reconstruction + kl) / pixels[0].numel()).backward()
+        ((reconstruction + kl) / pixels[0].numel()).backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.model.parameters(), 0.5)
         optimizer.step()
         return {"nats": (reconstruction + kl).detach(), "kl": kl.detach()}
