@@ -59,7 +59,7 @@ def demo(
 ) -> None:
     """Run the main job: every checkpoint through export, gate, Triton and measurement, to one report."""
     bench(samples=samples, quick=True, records=records, as_json=as_json)
-    report(records, output, as_json)
+    report(records, output, as_json=as_json)
     if not as_json:
         typer.echo(f"\nrecords  {records}\nreport   {output}")
         typer.echo("next: genzoo sample ddpm-pd4 --seeds 0-39 -o grid.png, or genzoo serve ddpm-pd4 gan")
@@ -108,14 +108,18 @@ def _print_table(found: list[Any]) -> None:
 def report(
     records: Records = RECORDS,
     output: Annotated[Path, typer.Option("--output", "-o", help="The page to write.")] = REPORT,
+    readme: Annotated[Path | None, typer.Option(help="Also write the table and the picture of this README.")] = None,
     as_json: Json = False,
 ) -> None:
     """Make the self-contained HTML report from records."""
+    from benchmarks import overview, summary
     from benchmarks import records as reading
     from benchmarks import report as page
 
     found = reading.read(records)
     page.write(found, output)
+    if readme:
+        overview.write(summary.sections(found)[0], readme)
     typer.echo(json.dumps({"report": str(output), "records": len(found)}) if as_json else f"{output} is ready: open it")
 
 
@@ -129,6 +133,7 @@ def ratios(
     as_json: Json = False,
 ) -> None:
     """Measure the fused graph against a plain PyTorch loop, a diffusers pipeline, and itself behind Triton."""
+    from benchmarks import overview
     from benchmarks import ratios as measuring
     from benchmarks import records as writing
 
@@ -137,7 +142,7 @@ def ratios(
     writing.append(records, record)
     table = measuring.markdown(record)
     if readme:
-        measuring.update_readme(readme, table)
+        overview.replace_marked(readme, "ratios", table)
     typer.echo(json.dumps(record) if as_json else table)
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,14 +17,13 @@ import numpy as np
 from benchmarks import environment, records, sweep
 from benchmarks.records import Record
 from benchmarks.statistics import percentile
-from benchmarks.workload import Setting, WorkloadError
+from benchmarks.workload import Setting
 from export.bundle import Bundle
 from export.runners import OnnxRuntimeRunner
 from zoo import registry, store
 from zoo.generator import Generator, Runner, Tensors
 from zoo.request import SampleRequest, feeds
 
-BEGIN, END = "<!-- ratios:begin -->", "<!-- ratios:end -->"
 STEPS, BATCHES, OVERHEAD_STEPS = (1, 2, 4), (1, 16), 1
 Contender = Callable[[], Any]
 
@@ -208,13 +206,3 @@ def markdown(found: Record) -> str:
             f"{found['triton']['in_process_ms']:.2f} ms in process ({found['triton']['num_steps']} steps, batch 1).",
         ]
     return "\n".join(text)
-
-
-def update_readme(path: Path, table: str) -> None:
-    """Replace what stands between the two marks. Raises WorkloadError where they are missing."""
-    text = path.read_text()
-    if text.count(BEGIN) != 1 or text.count(END) != 1:
-        raise WorkloadError(f"{path} needs one {BEGIN} and one {END}: the table goes between them")
-    head, rest = text.split(BEGIN)
-    with store.atomic(path) as temporary:
-        temporary.write_text(f"{head}{BEGIN}\n{table}\n{END}{rest.split(END)[1]}")

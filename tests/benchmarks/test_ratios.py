@@ -1,12 +1,10 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 
 import pytest
 
 from benchmarks import ratios
-from benchmarks.workload import WorkloadError
 
 
 def test_contenders_take_turns_in_both_orders() -> None:
@@ -24,17 +22,6 @@ def test_a_line_gives_the_ratio_of_the_rounds() -> None:
     assert line["other_ms"] >= 20.0
     assert line["fused_ms"] >= 2.0
     assert line["ratio"]["value"] > 1.0
-
-
-def test_readme_is_changed_between_its_marks_only(tmp_path: Path) -> None:
-    readme = tmp_path / "README.md"
-    readme.write_text(f"# genzoo\n{ratios.BEGIN}\nold\n{ratios.END}\nafter\n")
-    ratios.update_readme(readme, "| new |")
-    assert readme.read_text() == f"# genzoo\n{ratios.BEGIN}\n| new |\n{ratios.END}\nafter\n"
-    readme.write_text("no marks")
-    with pytest.raises(WorkloadError, match="ratios:begin"):
-        ratios.update_readme(readme, "| new |")
-    assert readme.read_text() == "no marks"
 
 
 def test_networks_are_of_the_same_size() -> None:
