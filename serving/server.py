@@ -147,7 +147,8 @@ class TritonServer:
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
                 command,
-                env=_environment(installation, Path(self._folder.name)),
+                env=_environment(installation),
+                cwd=Path(self._folder.name, "python"),  # the stub ignores PYTHONPATH, but looks here first
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -192,13 +193,12 @@ class TritonServer:
         return (fatal or errors or ["the log holds no error"])[-1].rstrip(";. ")
 
 
-def _environment(installation: Installation, folder: Path) -> dict[str, str]:
+def _environment(installation: Installation) -> dict[str, str]:
     inherited = {name: value for name, value in os.environ.items() if name not in ("PYTHONHOME", "VIRTUAL_ENV")}
     libraries = (str(installation.libraries), str(libpython().parent), inherited.get("LD_LIBRARY_PATH"))
     return inherited | {
         "PATH": os.pathsep.join([str(installation.python.parent), inherited.get("PATH", os.defpath)]),
         "LD_LIBRARY_PATH": os.pathsep.join(filter(None, libraries)),
-        "PYTHONPATH": str(folder / "python"),
     }
 
 
