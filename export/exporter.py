@@ -10,8 +10,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from export.bundle import FORMAT, MANIFEST, WEIGHTS, Bundle, BundleError
-from export.variant import LoopKind, Variant
+from export.runners import TorchRunner
+from export.variant import LoopKind, Precision, Variant
 from zoo import registry, store
 from zoo.errors import GenzooError
 from zoo.family import Checkpoint
@@ -41,7 +44,10 @@ def inputs(checkpoint: Checkpoint, variant: Variant) -> dict[str, Any]:
 
 def _code_digests(family: str) -> dict[str, str]:
     root = Path(__file__).parent.parent
-    names = [f"export/{name}.py" for name in ("onnx_graph", "rewrite", "compose", "weights", "precision", "exporter")]
+    names = [
+        f"export/{name}.py"
+        for name in ("onnx_graph", "rewrite", "compose", "weights", "precision", "quantization", "exporter")
+    ]
     names += [f"zoo/{name}.py" for name in ("samplers", "request", "images")]
     paths = [*(root / name for name in names), *sorted((root / "zoo/networks").glob("*.py"))]
     paths.append(Path(inspect.getfile(registry.family(family).graphs)))
@@ -105,6 +111,13 @@ def _export(checkpoint: Checkpoint, variant: Variant) -> Bundle:
     module = store.load_module(checkpoint)
     family = registry.family(checkpoint.spec.family)
     traced = {graph.name: lower(to_onnx(graph), variant.precision) for graph in family.graphs(module, checkpoint)}
+    if variant.precision is Precision.INT8:
+        from export.quantization import calibration_inputs, quantize
+
+        calibration = calibration_inputs(TorchRunner(checkpoint, module))
+        traced = {name: quantize(graph, calibration[name]) for name, graph in traced.items()}
+        if not any(array.dtype == np.int8 for graph in traced.values() for array in graph.tensors.values()):
+            raise ExportError(f"{checkpoint.name} has no convolution that int8 suits; choose fp32, fp16 or bf16")
     graphs = compose_all(checkpoint, variant, traced)
     weights = Weights(in_precision(module.state_dict(), variant.precision))
     target = folder(checkpoint.name, variant)

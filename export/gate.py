@@ -141,7 +141,7 @@ def _label(spec: GeneratorSpec, request: SampleRequest) -> str:
 
 def graph_runner(bundle: Bundle, path: Path) -> Runner:
     """One graph of a bundle on ONNX Runtime, 16 bits emulated."""
-    if Precision(bundle.manifest["precision"]) is Precision.FP32:
+    if Precision(bundle.manifest["precision"]) in (Precision.FP32, Precision.INT8):
         return OnnxRuntimeRunner(path)
     import onnx
 

@@ -39,6 +39,7 @@ LIMITS: dict[Precision, Limits] = {
     Precision.FP32: Limits(tensor=1e-4, lsb=1, differing=0.002, psnr_db=60.0, drift=0.01),
     Precision.FP16: Limits(tensor=1e-2, lsb=255, differing=1.0, psnr_db=45.0, drift=0.05),
     Precision.BF16: Limits(tensor=5e-2, lsb=255, differing=1.0, psnr_db=45.0, drift=0.1),
+    Precision.INT8: Limits(tensor=0.3, lsb=255, differing=1.0, psnr_db=35.0, drift=0.2),
 }
 
 

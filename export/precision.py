@@ -19,12 +19,8 @@ from onnx import TensorProto, helper
 from export.onnx_graph import OPSET, OnnxGraph, as_model, subgraphs
 from export.variant import Precision
 
-ELEMENT_TYPES = {
-    Precision.FP32: TensorProto.FLOAT,
-    Precision.FP16: TensorProto.FLOAT16,
-    Precision.BF16: TensorProto.BFLOAT16,
-}
-OPSETS = {Precision.FP32: OPSET, Precision.FP16: OPSET, Precision.BF16: 22}  # the first with bfloat16 convolutions
+ELEMENT_TYPES = {Precision.FP16: TensorProto.FLOAT16, Precision.BF16: TensorProto.BFLOAT16}
+OPSETS = dict.fromkeys(Precision, OPSET) | {Precision.BF16: 22}  # the first with bfloat16 convolutions
 PRODUCTS = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
 FOLLOWERS = {  # they take the type of what they are given
     "Add", "AveragePool", "Clip", "Concat", "DepthToSpace", "Div", "Expand", "Flatten", "Gather", "Identity",
@@ -39,7 +35,7 @@ UNSUPPORTED = {Precision.BF16: {"ConvTranspose"}}  # by TensorRT
 def in_precision(state: Mapping[str, Any], precision: Precision) -> dict[str, np.ndarray]:
     """A module's weights by name, and by `name.precision` as a lowered graph uses them."""
     arrays = {name: tensor.numpy() for name, tensor in state.items()}
-    if precision is Precision.FP32:
+    if precision not in ELEMENT_TYPES:
         return arrays
     return arrays | {
         f"{name}.{precision.value}": _rounded(array, precision)
@@ -55,7 +51,7 @@ def _rounded(array: np.ndarray, precision: Precision) -> np.ndarray:
 
 def lower(graph: OnnxGraph, precision: Precision) -> OnnxGraph:
     """The graph with its products in `precision`; its edges stay float32."""
-    if precision is Precision.FP32:
+    if precision not in ELEMENT_TYPES:
         return graph
     proto = onnx.GraphProto()
     proto.CopyFrom(graph.proto)

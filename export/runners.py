@@ -23,7 +23,7 @@ from zoo.generator import Runner, Tensors
 from zoo.graph import Graph
 from zoo.samplers import walk
 
-SPLIT_FROM = 8  # images in a batch from which one chunk a core is faster than all cores on one batch
+SPLIT_FROM = 4  # images in a batch from which one chunk a core is faster than all cores on one batch
 
 
 class RunnerError(GenzooError):

@@ -7,11 +7,12 @@ from enum import StrEnum
 
 
 class Precision(StrEnum):
-    """float32 everywhere, or 16 bits where they are safe."""
+    """float32 everywhere, 16 bits where they are safe, or 8 bits in the convolutions."""
 
     FP32 = "fp32"
     FP16 = "fp16"
     BF16 = "bf16"
+    INT8 = "int8"
 
 
 class LoopKind(StrEnum):

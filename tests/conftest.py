@@ -79,13 +79,14 @@ class Denoiser(nn.Module):
         self.first = nn.Conv2d(2, width, 3, padding=1)
         self.norm = nn.GroupNorm(2, width)
         self.mix = nn.Linear(16, 16, bias=False)
+        self.inner = nn.Conv2d(width, width, 3, padding=1)
         self.last = nn.Conv2d(width, 2, 3, padding=1)
 
     def forward(self, x, c_noise, class_ids):
         features = torch.cos(c_noise[:, None] * self.frequencies) + self.classes(class_ids)
         h = self.norm(self.first(x)) + F.silu(self.embed(features))[:, :, None, None]
         h = h + self.mix(h.flatten(2)).reshape_as(h)
-        return self.last(F.silu(h))
+        return self.last(F.silu(self.inner(F.silu(h))))
 
 
 class Network(nn.Module):

@@ -46,8 +46,8 @@ def test_a_portable_engine_is_built_once_and_recorded(toy_bundles: Mapping[str, 
 
 
 @needs_rtx
-@pytest.mark.parametrize("precision", [Precision.FP16, Precision.BF16])
-def test_16_bit_engines_for_a_named_generation(toy_student: Checkpoint, precision: Precision) -> None:
+@pytest.mark.parametrize("precision", [Precision.FP16, Precision.BF16, Precision.INT8])
+def test_engines_of_every_precision_for_a_named_generation(toy_student: Checkpoint, precision: Precision) -> None:
     bundle = export(toy_student, Variant(precision=precision))
     assert build(bundle, bundle.entry, Target.SM89).record["inputs"]["target"] == "sm89"
 
