@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from enum import StrEnum
+from itertools import cycle, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -92,7 +93,7 @@ def sample(
     name: Annotated[str, typer.Argument(help="A checkpoint, or the folder of a bundle.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="grid.png, or arrays in out.npz.")],
     seeds: Annotated[str, typer.Option(help="One image a seed: 7, 0-63 or 1,5,9-12.")] = "0-63",
-    class_ids: Annotated[str, typer.Option(help="One class for all, one for each seed, or `cycle`.")] = "cycle",
+    class_ids: Annotated[str, typer.Option(help="Classes in turn, like 0,1,5; `cycle` is all of them.")] = "cycle",
     steps: Annotated[int | None, typer.Option(help="Steps of the sampler; the checkpoint's own by default.")] = None,
     sampler: Annotated[str | None, typer.Option(help="ddim, ddpm, heun, dpmpp_2m, ...")] = None,
     guidance_scale: Annotated[float, typer.Option(help="Classifier-free guidance; 1 is none.")] = 1.0,
@@ -138,7 +139,7 @@ def _classes(text: str, seeds: Sequence[int], num_classes: int) -> tuple[int, ..
         raise RequestError(f"class ids {text!r}: write numbers like 0,1,5, or cycle") from error
     if len(given) not in (1, len(seeds)):
         raise RequestError(f"{len(given)} class ids for {len(seeds)} seeds: give one for each, one for all, or cycle")
-    return given * len(seeds) if len(given) == 1 else given
+    return tuple(islice(cycle(given), len(seeds))) if len(given) < len(seeds) else given
 
 
 def _sample(spec: GeneratorSpec, endpoint: Runner, request: SampleRequest) -> Any:

@@ -59,7 +59,7 @@ def test_the_grid_holds_every_image_in_reading_order() -> None:
     ("arguments", "error", "sentence"),
     [
         (("-o", "x.jpg"), OutputError, "end it in .png"),
-        (("--class-ids", "0,1"), RequestError, "2 class ids for 64 seeds"),
+        (("--class-ids", ",".join("0" * 65)), RequestError, "65 class ids for 64 seeds"),
         (("--class-ids", "0,x"), RequestError, "write numbers like"),
         (("--class-ids", "10"), RequestError, "class 10 is outside 0 to 9"),
         (("--seeds", "9-1"), RequestError, "write one seed, a range or a list"),
