@@ -128,7 +128,7 @@ def sample(
 
 
 def _classes(text: str, seeds: Sequence[int], num_classes: int) -> tuple[int, ...] | None:
-    """One class for each seed; None for an unconditional generator. Raises RequestError."""
+    """Classes for the seeds in turn; None for an unconditional generator. Raises RequestError."""
     from zoo.request import RequestError
 
     if text == "cycle":
@@ -137,9 +137,9 @@ def _classes(text: str, seeds: Sequence[int], num_classes: int) -> tuple[int, ..
         given = tuple(int(part) for part in text.split(","))
     except ValueError as error:
         raise RequestError(f"class ids {text!r}: write numbers like 0,1,5, or cycle") from error
-    if len(given) not in (1, len(seeds)):
-        raise RequestError(f"{len(given)} class ids for {len(seeds)} seeds: give one for each, one for all, or cycle")
-    return tuple(islice(cycle(given), len(seeds))) if len(given) < len(seeds) else given
+    if len(given) > len(seeds):
+        raise RequestError(f"{len(given)} class ids for {len(seeds)} seeds: give at most one for each, or cycle")
+    return tuple(islice(cycle(given), len(seeds)))
 
 
 def _sample(spec: GeneratorSpec, endpoint: Runner, request: SampleRequest) -> Any:
