@@ -36,6 +36,7 @@ class Checkpoint:
     paper: str = ""
     teacher: str | None = None  # the checkpoint from which it was distilled, or whose first stage it uses
     description: str = ""
+    faults: tuple[str, ...] = ()  # what the eye sees and no metric says; a sentence each, for the card
 
     @property
     def name(self) -> str:

@@ -81,3 +81,14 @@ def test_every_epoch_is_a_permutation() -> None:
     for epoch in range(3):
         assert sorted(picked[epoch * 96 : (epoch + 1) * 96]) == list(range(96))
     assert list(picked[:96]) != list(picked[96:192])
+
+
+class Scored(Interrupted):
+    def evaluate(self, model: nn.Module, pixels: Tensor, class_ids: Tensor) -> dict[str, float]:
+        return {"images": float(len(pixels)), "bias": float(model.bias)}  # type: ignore[arg-type]
+
+
+def test_what_an_objective_says_of_unseen_images_is_recorded() -> None:
+    state, record = run(Scored())
+    assert record["held_out"] == {"images": 100.0, "bias": pytest.approx(float(state["bias"]), abs=1e-4)}
+    assert "held_out" not in run(Interrupted())[1]

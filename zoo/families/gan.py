@@ -99,6 +99,7 @@ CHECKPOINTS = (
         ),
         paper="Goodfellow et al. 2014, arXiv:1406.2661",
         description="A conditional GAN: a styled convolutional generator against a projection discriminator with R1.",
+        faults=("Some shirts, bags and sandals are torn or speckled.",),
     ),
 )
 

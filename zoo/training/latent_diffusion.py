@@ -36,7 +36,7 @@ class FirstStageObjective:
         with autocast(self.device):
             mean, log_variance = self.model.posterior(pixels)
             raw = mean + (0.5 * log_variance).exp() * torch.randn_like(mean)
-            self._track(mean)
+            self.track(mean)
             decoded = self.model(self.model.normalize(raw))
             reconstruction = (decoded - pixels).abs().mean()
             loss = reconstruction + self.options["kl"] * kl_to_prior(mean, log_variance).mean() / mean[0].numel()
@@ -48,8 +48,8 @@ class FirstStageObjective:
         return {"reconstruction": reconstruction.detach()}
 
     @torch.no_grad()
-    def _track(self, mean: Tensor) -> None:
-        """The running moments that make latents standard; a run's first batches count most, so none starts wrong."""
+    def track(self, mean: Tensor) -> None:
+        """Move the running moments that make latents standard towards those of one batch of posterior means."""
         self.model.latent_mean.lerp_(mean.mean((0, 2, 3))[:, None, None], MOMENTUM)
         self.model.latent_scale.lerp_(mean.std((0, 2, 3))[:, None, None], MOMENTUM)
 

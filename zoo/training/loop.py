@@ -119,7 +119,12 @@ def fit(
             run.save()
             print(f"interrupted after {run.seen} of {images} images; the same command goes on from there")
             raise
-    published = publish(run.average.state_dict(), run.record(where))
+    record = run.record(where)
+    if isinstance(objective, Evaluated):
+        data, labels = fashion_mnist.load("test", source)
+        unseen = torch.from_numpy(to_pixels(data)).to(where), torch.from_numpy(labels).to(where)
+        record["held_out"] = {key: round(value, 4) for key, value in objective.evaluate(run.average, *unseen).items()}
+    published = publish(run.average.state_dict(), record)
     run.path.unlink(missing_ok=True)
     return published
 
