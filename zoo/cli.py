@@ -49,14 +49,13 @@ def list_checkpoints(as_json: Json = False) -> None:
     from rich.table import Table
 
     table = Table(box=None, header_style="bold")
-    columns = ("name", "family", "default_steps", "nfe", "parameters", "bytes", "digest", "teacher")
-    for column in columns:
-        table.add_column(
-            column, justify="right" if column in ("default_steps", "nfe", "parameters", "bytes") else "left"
-        )
+    columns = {"name": "name", "family": "family", "steps": "default_steps", "NFE": "nfe", "bytes": "bytes"}
+    columns |= {"digest": "digest", "teacher": "teacher"}
+    for title in columns:
+        table.add_column(title, justify="right" if title in ("steps", "NFE", "bytes") else "left", no_wrap=True)
     for row in rows:
-        cells = [row[column] for column in columns]
-        cells[6] = cells[6] and cells[6][:12]
+        cells = [row[key] for key in columns.values()]
+        cells[5] = cells[5] and cells[5][:12]
         table.add_row(*("-" if cell is None else f"{cell:,}" if isinstance(cell, int) else cell for cell in cells))
     Console().print(table)
     typer.echo("\nnext: genzoo sample ddpm-pd4 --seeds 0-39 -o grid.png")
