@@ -41,13 +41,13 @@ def write(checkpoint: Checkpoint, found: Iterable[Record]) -> Path:
 
 def measured(name: str, weights: str, found: Iterable[Record]) -> tuple[Section, list[Row]]:
     """The section with the most judged images, and its rows of these weights. Raises RecordError."""
-    mine = [
-        record
-        for record in found
-        if record["identity"]["kind"] == "baseline"
-        or (record["identity"]["cell"]["generator"] == name and record["identity"]["artifact"]["checkpoint"] == weights)
-        if record["identity"]["kind"] != "ratio"
-    ]
+
+    def concerns(identity: Mapping[str, Any]) -> bool:
+        if identity["kind"] != "cell":
+            return bool(identity["kind"] == "baseline")
+        return bool(identity["cell"]["generator"] == name and identity["artifact"]["checkpoint"] == weights)
+
+    mine = [record for record in found if concerns(record["identity"])]
     sections = sorted(summary.sections(mine), key=lambda section: section.count)
     sections = [section for section in sections if any(row.metrics for row in section.rows)]
     if not sections:
