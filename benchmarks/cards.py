@@ -89,16 +89,17 @@ def _share(estimate: Estimate) -> str:
 
 
 def curves_svg(curves: list[dict[str, float]]) -> str:
-    """The losses over the images seen, each from its least to its greatest value."""
-    names = [name for name in curves[0] if name != "images"]
+    """The losses over the images seen, each from its least to its greatest value, in the phase that has it."""
+    names = [name for name in dict.fromkeys(name for point in curves for name in point) if name != "images"]
     last = curves[-1]["images"]
     lines = []
     for index, name in enumerate(names):
-        values = [point[name] for point in curves]
+        having = [point for point in curves if name in point]
+        values = [point[name] for point in having]
         low, high = min(values), max(values)
         span = (high - low) or 1.0
         points = " ".join(
-            f"{40 + 580 * point['images'] / last:.1f},{190 - 150 * (point[name] - low) / span:.1f}" for point in curves
+            f"{40 + 580 * point['images'] / last:.1f},{190 - 150 * (point[name] - low) / span:.1f}" for point in having
         )
         text = f"{name}: {low:.4g} to {high:.4g}"
         lines.append({"points": points, "text": text, "hue": 215 + 75 * index, "y": 20 + 16 * index})
