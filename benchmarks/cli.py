@@ -62,7 +62,7 @@ def demo(
     report(records, output, as_json=as_json)
     if not as_json:
         typer.echo(f"\nrecords  {records}\nreport   {output}")
-        typer.echo("next: genzoo sample ddpm-pd4 --seeds 0-39 -o grid.png, or genzoo serve ddpm-pd4 gan")
+        typer.echo("next: . .venv/bin/activate, then genzoo sample ddpm-pd4 -o grid.png or genzoo serve ddpm-pd4 gan")
 
 
 def _trained() -> list[str]:
