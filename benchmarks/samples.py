@@ -16,6 +16,7 @@ import numpy as np
 from benchmarks import features, quality
 from benchmarks.records import identify
 from benchmarks.workload import Setting
+from serving.images import grid as sheet
 from zoo import store
 from zoo.datasets import fashion_mnist
 from zoo.generator import Generator
@@ -76,12 +77,6 @@ def png(images: np.ndarray, columns: int) -> bytes:
     """uint8 (N, H, W, C) with C 1 or 3 as one picture, row by row."""
     from PIL import Image
 
-    count, height, width, channels = images.shape
-    rows = -(-count // columns)
-    canvas = np.zeros((rows * columns, height, width, channels), np.uint8)
-    canvas[:count] = images
-    sheet = canvas.reshape(rows, columns, height, width, channels).swapaxes(1, 2)
-    sheet = sheet.reshape(rows * height, columns * width, channels)
     buffer = io.BytesIO()
-    Image.fromarray(sheet[..., 0] if channels == 1 else sheet).save(buffer, "PNG", optimize=True)
+    Image.fromarray(sheet(images, columns, gap=0)).save(buffer, "PNG", optimize=True)
     return buffer.getvalue()

@@ -36,13 +36,13 @@ def write(path: Path, images: np.ndarray, seeds: np.ndarray, class_ids: np.ndarr
             Image.fromarray(grid(images)).save(temporary, format="PNG", optimize=True)
 
 
-def grid(images: np.ndarray, columns: int | None = None) -> np.ndarray:
+def grid(images: np.ndarray, columns: int | None = None, gap: int = GAP) -> np.ndarray:
     """One picture of all images in reading order, white where none is: uint8 (H', W') or (H', W', 3)."""
     count, height, width, channels = images.shape
     columns = columns or int(np.ceil(np.sqrt(count)))
     rows = -(-count // columns)
-    canvas = np.full((rows * (height + GAP) - GAP, columns * (width + GAP) - GAP, channels), 255, np.uint8)
+    canvas = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap, channels), 255, np.uint8)
     for index, image in enumerate(images):
-        top, left = (index // columns) * (height + GAP), (index % columns) * (width + GAP)
+        top, left = (index // columns) * (height + gap), (index % columns) * (width + gap)
         canvas[top : top + height, left : left + width] = image
     return canvas[..., 0] if channels == 1 else canvas
