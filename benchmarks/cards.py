@@ -14,7 +14,7 @@ from benchmarks.records import Record, RecordError
 from benchmarks.report import short, template
 from benchmarks.statistics import Estimate
 from benchmarks.summary import Row, Section
-from zoo import store
+from zoo import files, store
 from zoo.family import Checkpoint
 
 CURVE_WIDTH, CURVE_HEIGHT = 640, 220
@@ -28,13 +28,13 @@ def write(checkpoint: Checkpoint, found: Iterable[Record]) -> Path:
     config, folder = store.config(checkpoint.name), store.directory(checkpoint.name)
     section, rows = measured(checkpoint.name, config["weights"]["sha256"], found)
     shown = rows[-1]
-    with store.atomic(folder / "grid.png") as temporary:
+    with files.atomic(folder / "grid.png") as temporary:
         temporary.write_bytes(base64.b64decode(shown.grid))
     curves = config["training"].get("curves", [])
     if curves:
-        with store.atomic(folder / "curves.svg") as temporary:
+        with files.atomic(folder / "curves.svg") as temporary:
             temporary.write_text(curves_svg(curves))
-    with store.atomic(folder / "README.md") as temporary:
+    with files.atomic(folder / "README.md") as temporary:
         temporary.write_text(render(checkpoint, config, section, rows))
     return folder / "README.md"
 

@@ -16,7 +16,7 @@ from torch import nn
 from benchmarks import features
 from benchmarks.report import template
 from benchmarks.statistics import moments
-from zoo import store
+from zoo import files
 from zoo.datasets import fashion_mnist
 from zoo.family import Recipe
 
@@ -34,9 +34,11 @@ def publish(name: str, network: nn.Module, recipe: Recipe, record: dict[str, Any
     if test.predicted is not None:
         tensors["test_predicted"] = test.predicted.astype(np.uint8)
         record = {**record, "test_accuracy": float((test.predicted == class_ids).mean())}
-    with store.atomic(folder / "reference.safetensors") as temporary:
+    with files.atomic(folder / "reference.safetensors") as temporary:
         save_numpy(tensors, temporary)
-    files = {file: store.sha256(folder / file) for file in ("model.onnx", "model.safetensors", "reference.safetensors")}
+    digests = {
+        file: files.sha256(folder / file) for file in ("model.onnx", "model.safetensors", "reference.safetensors")
+    }
     parameters = sum(parameter.numel() for parameter in network.parameters())
     config: dict[str, Any] = {
         "name": name,
@@ -44,11 +46,11 @@ def publish(name: str, network: nn.Module, recipe: Recipe, record: dict[str, Any
         "parameters": parameters,
         "dataset": fashion_mnist.NAME,
     }
-    store.write_json(
-        folder / "config.json", {**config, "files": files, "recipe": dataclasses.asdict(recipe), "training": record}
+    files.write_json(
+        folder / "config.json", {**config, "files": digests, "recipe": dataclasses.asdict(recipe), "training": record}
     )
     card: str = template("feature_card.md.j2").render(config=config, purpose=purpose, faults=faults)
-    with store.atomic(folder / "README.md") as temporary:
+    with files.atomic(folder / "README.md") as temporary:
         temporary.write_text(card)
     return folder
 
@@ -78,10 +80,10 @@ def export(network: nn.Module, folder: Path) -> None:
         for key, value in network.state_dict().items()
         if key in {t.name for t in model.graph.initializer}
     }
-    with store.atomic(folder / "model.safetensors") as temporary:
+    with files.atomic(folder / "model.safetensors") as temporary:
         save_file(halves, temporary, metadata={"format": "pt"})
     _point_into(model, folder / "model.safetensors")
-    with store.atomic(folder / "model.onnx") as temporary:
+    with files.atomic(folder / "model.onnx") as temporary:
         onnx.save(model, temporary)
 
 

@@ -21,7 +21,7 @@ import numpy as np
 from safetensors.numpy import load_file
 
 from benchmarks.statistics import Moments
-from zoo import store
+from zoo import files
 from zoo.errors import GenzooError
 
 FOLDER = Path(__file__).parent / "feature_nets"
@@ -58,7 +58,7 @@ def config(name: str) -> dict[str, Any]:
     folder = FOLDER / name
     try:
         found: dict[str, Any] = json.loads((folder / "config.json").read_text())
-        seen = {file: store.sha256(folder / file) for file in found["files"]}
+        seen = {file: files.sha256(folder / file) for file in found["files"]}
     except (OSError, ValueError) as error:
         raise FeatureNetError(
             f"feature net {name}: {folder} is not readable ({error}); `genzoo train-features {name}` makes it"

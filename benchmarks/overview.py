@@ -13,7 +13,7 @@ from benchmarks.report import short, template
 from benchmarks.statistics import Estimate
 from benchmarks.summary import Row, Section
 from benchmarks.workload import WorkloadError
-from zoo import store
+from zoo import files
 
 SIDE = 32  # pixels of a picture in a record's grid
 PICTURE = Path("docs/overview.svg")
@@ -26,7 +26,7 @@ def replace_marked(path: Path, name: str, text: str) -> None:
     if page.count(begin) != 1 or page.count(end) != 1:
         raise WorkloadError(f"{path} needs one {begin} and one {end}: the text goes between them")
     head, rest = page.split(begin)
-    with store.atomic(path) as temporary:
+    with files.atomic(path) as temporary:
         temporary.write_text(f"{head}{begin}\n{text}\n{end}{rest.split(end)[1]}")
 
 
@@ -97,5 +97,5 @@ def write(section: Section, readme: Path) -> None:
     replace_marked(readme, "table", table(section))
     target = readme.parent / PICTURE
     target.parent.mkdir(exist_ok=True)
-    with store.atomic(target) as temporary:
+    with files.atomic(target) as temporary:
         temporary.write_text(picture(section))

@@ -11,7 +11,7 @@ from benchmarks.features import JUDGE, NETS
 from benchmarks.quality import metric_name
 from benchmarks.records import Record, RecordError
 from benchmarks.summary import Section
-from zoo import store
+from zoo import files
 
 DEFAULT = Path("results/report.html")
 
@@ -50,7 +50,7 @@ def render(found: Iterable[Record]) -> str:
 
 def write(found: Iterable[Record], path: Path) -> Path:
     page = render(found)
-    with store.atomic(path) as temporary:
+    with files.atomic(path) as temporary:
         temporary.write_text(page)
     return path
 

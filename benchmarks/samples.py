@@ -17,7 +17,7 @@ from benchmarks import features, quality
 from benchmarks.records import identify
 from benchmarks.workload import Setting
 from serving.images import grid as sheet
-from zoo import store
+from zoo import files, store
 from zoo.datasets import fashion_mnist
 from zoo.generator import Generator
 
@@ -31,7 +31,7 @@ def draw(generator: Generator, setting: Setting, count: int, made_by: Mapping[st
     if path.is_file():
         return np.asarray(np.load(path, allow_pickle=False))
     images = generator.sample(setting.sample_request(range(FIRST_SEED, FIRST_SEED + count)))
-    with store.atomic(path) as temporary, temporary.open("wb") as file:
+    with files.atomic(path) as temporary, temporary.open("wb") as file:
         np.save(file, images)
     return images
 
@@ -52,7 +52,7 @@ def judge(generator: Generator, setting: Setting, count: int, made_by: Mapping[s
             training, _ = fashion_mnist.load("train")
             memorised = quality.memorised(images[: quality.MEMORY_CHECKED], training)
             found["metrics"][quality.MEMORISED] = dataclasses.asdict(memorised)
-    store.write_json(path, found)
+    files.write_json(path, found)
     return found
 
 

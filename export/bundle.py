@@ -17,7 +17,7 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from zoo import store
+from zoo import files
 from zoo.errors import GenzooError
 from zoo.graph import TensorSpec
 from zoo.request import GeneratorSpec
@@ -64,7 +64,7 @@ class Bundle:
         file = self.path / name
         if file.is_symlink() or not file.is_file():
             raise BundleError(f"{file} is missing or not a plain file; export the bundle again")
-        found = store.sha256(file)
+        found = files.sha256(file)
         if found != digest:
             raise BundleError(
                 f"{file} has sha256 {found[:12]}, expected {str(digest)[:12]}: it was altered, export the bundle again"
@@ -103,7 +103,7 @@ class Bundle:
     @cached_property
     def digest(self) -> str:
         """The manifest's sha256, which names every other file's: the identity of the bundle."""
-        return store.sha256(self.path / MANIFEST)
+        return files.sha256(self.path / MANIFEST)
 
     @property
     def verdict(self) -> dict[str, Any] | None:

@@ -19,7 +19,7 @@ from typing import Any
 
 from export.bundle import Bundle
 from export.profiles import AXES, profile
-from zoo import store
+from zoo import files, store
 from zoo.errors import GenzooError
 
 WORKSPACE_BYTES = 2 << 30
@@ -107,10 +107,10 @@ def build(bundle: Bundle, graph: str, target: Target = Target.PORTABLE, library:
         return found
     began = time.perf_counter()
     plan = _Build(library, target).plan(bundle, graph)
-    with store.atomic(path) as temporary:
+    with files.atomic(path) as temporary:
         temporary.write_bytes(plan)
     record = {
-        "sha256": store.sha256(path),
+        "sha256": files.sha256(path),
         "bytes": len(plan),
         "file": path.name,
         "name": bundle.name,
@@ -118,7 +118,7 @@ def build(bundle: Bundle, graph: str, target: Target = Target.PORTABLE, library:
         "seconds": round(time.perf_counter() - began, 3),
         "built_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
-    store.write_json(engines() / "built" / f"{record['sha256']}.json", record)
+    files.write_json(engines() / "built" / f"{record['sha256']}.json", record)
     return Engine(path, record)
 
 
@@ -127,7 +127,7 @@ def recorded(path: Path) -> Engine | None:
     if not path.is_file():
         return None
     try:
-        record = json.loads((engines() / "built" / f"{store.sha256(path)}.json").read_text())
+        record = json.loads((engines() / "built" / f"{files.sha256(path)}.json").read_text())
     except (OSError, ValueError):
         return None
     return Engine(path, record)

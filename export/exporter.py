@@ -15,7 +15,7 @@ import numpy as np
 from export.bundle import FORMAT, MANIFEST, WEIGHTS, Bundle, BundleError
 from export.runners import TorchRunner
 from export.variant import LoopKind, Precision, Variant
-from zoo import registry, store
+from zoo import files, registry, store
 from zoo.errors import GenzooError
 from zoo.family import Checkpoint
 from zoo.graph import TensorSpec
@@ -51,7 +51,7 @@ def _code_digests(family: str) -> dict[str, str]:
     names += [f"zoo/{name}.py" for name in ("samplers", "request", "images")]
     paths = [*(root / name for name in names), *sorted((root / "zoo/networks").glob("*.py"))]
     paths.append(Path(inspect.getfile(registry.family(family).graphs)))
-    return {path.stem: store.sha256(path)[:16] for path in paths}
+    return {path.stem: files.sha256(path)[:16] for path in paths}
 
 
 def why(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[str]:
@@ -127,7 +127,7 @@ def _export(checkpoint: Checkpoint, variant: Variant) -> Bundle:
         making.mkdir()
         for key, proto in write(graphs, weights, making / WEIGHTS).items():
             save(proto, making / f"{key}.onnx", OPSETS[variant.precision])
-        store.write_json(making / MANIFEST, _manifest(checkpoint, variant, graphs, making))
+        files.write_json(making / MANIFEST, _manifest(checkpoint, variant, graphs, making))
         if target.exists():
             target.rename(Path(name) / "old")
         making.rename(target)
@@ -167,13 +167,13 @@ def _manifest(checkpoint: Checkpoint, variant: Variant, graphs: Mapping[str, Any
         "graphs": {
             name: {
                 "file": f"{name}.onnx",
-                "sha256": store.sha256(folder / f"{name}.onnx"),
+                "sha256": files.sha256(folder / f"{name}.onnx"),
                 "inputs": [_entry(tensor) for tensor in graph.inputs],
                 "outputs": [_entry(tensor) for tensor in graph.outputs],
             }
             for name, graph in graphs.items()
         },
-        "weights": {"file": WEIGHTS, "sha256": store.sha256(folder / WEIGHTS)},
+        "weights": {"file": WEIGHTS, "sha256": files.sha256(folder / WEIGHTS)},
         "versions": recorded["versions"],
         "inputs": recorded,
     }

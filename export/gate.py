@@ -23,7 +23,7 @@ from export.drift import drift
 from export.parity import LIMITS, Parity, constant_images, image_error
 from export.runners import OnnxRuntimeRunner, TorchRunner, bundle_runner
 from export.variant import Precision
-from zoo import registry, store
+from zoo import files, registry
 from zoo.errors import GenzooError
 from zoo.generator import Generator, Runner
 from zoo.request import GeneratorSpec, SampleRequest, feeds, table
@@ -59,7 +59,7 @@ def gate(bundle: Bundle, reference: TorchRunner | None = None) -> Verdict:
     numbers["seconds"] = round(time.perf_counter() - began, 2)
     message = f"{bundle.name} {bundle.manifest['precision']} was " + (f"refused: {fault}" if fault else "admitted")
     record = {"bundle": bundle.digest, "admitted": fault is None, "message": message, **numbers}
-    store.write_json(bundle.path / GATE, record)
+    files.write_json(bundle.path / GATE, record)
     return Verdict(fault is None, message, numbers)
 
 

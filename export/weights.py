@@ -18,7 +18,7 @@ import onnx
 from safetensors.numpy import save_file
 
 from export.onnx_graph import OnnxGraph, subgraphs
-from zoo import store
+from zoo import files
 
 INLINE_BYTES = 1024  # constants of fewer bytes stay in the graph's file, unless they are weights
 
@@ -49,7 +49,7 @@ class Weights:
     def save(self, path: Path) -> dict[str, int]:
         """Write the tensors in use; the offset in the file of each."""
         used = {name: np.ascontiguousarray(self._tensors[name]) for name in sorted(self._used)}
-        with store.atomic(path) as temporary:
+        with files.atomic(path) as temporary:
             save_file(used, temporary, metadata={"format": "pt"})
         with path.open("rb") as file:
             (length,) = struct.unpack("<Q", file.read(8))

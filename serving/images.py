@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from zoo import store
+from zoo import files
 from zoo.errors import GenzooError
 
 GAP = 2  # pixels between the images of a grid
@@ -26,7 +26,7 @@ def check_path(path: Path) -> None:
 
 def write(path: Path, images: np.ndarray, seeds: np.ndarray, class_ids: np.ndarray) -> None:
     """`images` uint8 (N, H, W, C), with the seed and the class of each."""
-    with store.atomic(path) as temporary:
+    with files.atomic(path) as temporary:
         if path.suffix == ".npz":
             with temporary.open("wb") as file:
                 np.savez_compressed(file, images=images, seeds=seeds, class_ids=class_ids)

@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from zoo import store
+from zoo import files, store
 from zoo.errors import GenzooError
 
 PYTRITON = "nvidia-pytriton==0.7.0"  # tritonserver 2.51, the 24.10 release
@@ -75,7 +75,7 @@ def install(root: Path | None = None, report: Callable[[str], None] = lambda _: 
         report(f"installing the embedded Triton server into {installation.root} (55 MB to fetch, once)")
         _environment(installation)
         _server(installation)
-        store.write_json(marker, wanted)
+        files.write_json(marker, wanted)
     return installation
 
 

@@ -12,12 +12,9 @@ derived (bundles, engines, training states) lives below `home()`.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import os
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +22,7 @@ import numpy as np
 
 from zoo.errors import GenzooError
 from zoo.family import Checkpoint
+from zoo.files import atomic, sha256, write_json
 
 TREE = Path(__file__).parent / "checkpoints"
 TREE_VARIABLE = "GENZOO_CHECKPOINTS"
@@ -40,33 +38,6 @@ def home() -> Path:
     """Where genzoo keeps what it derives: $GENZOO_HOME, or a folder in the user's cache."""
     default = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "genzoo"
     return Path(os.environ.get(HOME_VARIABLE) or default)
-
-
-@contextmanager
-def atomic(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path` that takes its name once the block ends well, and is removed otherwise."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(descriptor)
-    temporary = Path(name)
-    try:
-        yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_json(path: Path, data: Any) -> None:
-    with atomic(path) as temporary:
-        temporary.write_text(json.dumps(data, indent=2) + "\n")
-
-
-def sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def directory(name: str) -> Path:

@@ -18,7 +18,7 @@ from export.exporter import export
 from export.gate import GateError, gate, require
 from export.onnx_graph import subgraphs
 from export.variant import LoopKind, Precision, Variant
-from zoo import store
+from zoo import files
 from zoo.family import Checkpoint
 
 
@@ -64,7 +64,7 @@ def damaged(source: Path, folder: Path, files: tuple[str, ...], damage: Damage) 
         for graph in subgraphs(model.graph):
             damage(graph)
         path.write_bytes(model.SerializeToString())
-        manifest["graphs"][name]["sha256"] = store.sha256(path)
+        manifest["graphs"][name]["sha256"] = files.sha256(path)
     (folder / "manifest.json").write_text(json.dumps(manifest))
     return Bundle.open(folder)
 
@@ -138,7 +138,7 @@ def test_an_overflow_of_float16_is_refused(toy_diffusion: Checkpoint, tmp_path: 
         weights[name] = weights[name] * np.float16(1e5)
     save_file(weights, tmp_path / "overflow/model.safetensors", metadata={"format": "pt"})
     manifest = json.loads((tmp_path / "overflow/manifest.json").read_text())
-    manifest["weights"]["sha256"] = store.sha256(tmp_path / "overflow/model.safetensors")
+    manifest["weights"]["sha256"] = files.sha256(tmp_path / "overflow/model.safetensors")
     (tmp_path / "overflow/manifest.json").write_text(json.dumps(manifest))
     message = gate(Bundle.open(tmp_path / "overflow")).message
     assert "refused: denoiser is wrong at row 0" in message

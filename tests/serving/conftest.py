@@ -15,7 +15,7 @@ from safetensors.numpy import save_file
 from export.bundle import FORMAT, GATE, MANIFEST, WEIGHTS, Bundle
 from serving import model_repository
 from serving.server import TritonServer
-from zoo import store
+from zoo import files
 from zoo.graph import TensorSpec
 from zoo.request import GeneratorSpec, Sampling
 from zoo.samplers import COLUMNS
@@ -96,17 +96,17 @@ def make_bundle(folder: Path, spec: GeneratorSpec, *, admitted: bool | None = Tr
         side: [{"name": s.name, "dtype": s.dtype, "shape": s.shape} for s in getattr(spec, side)]
         for side in ("inputs", "outputs")
     }
-    file = {"file": f"{entry}.onnx", "sha256": store.sha256(folder / f"{entry}.onnx")}
+    file = {"file": f"{entry}.onnx", "sha256": files.sha256(folder / f"{entry}.onnx")}
     manifest = {
         "format": FORMAT,
         "spec": spec.to_json(),
         "entry": entry,
         "graphs": {entry: file | tensors},
-        "weights": {"file": WEIGHTS, "sha256": store.sha256(folder / WEIGHTS)},
+        "weights": {"file": WEIGHTS, "sha256": files.sha256(folder / WEIGHTS)},
     }
     (folder / MANIFEST).write_text(json.dumps(manifest))
     if admitted is not None:
-        verdict = {"admitted": admitted, "bundle": store.sha256(folder / MANIFEST)}
+        verdict = {"admitted": admitted, "bundle": files.sha256(folder / MANIFEST)}
         (folder / GATE).write_text(json.dumps(verdict))
     return Bundle.open(folder)
 

@@ -10,15 +10,15 @@ from export.bundle import Bundle
 from serving import model_repository
 from serving.model_repository import RepositoryError
 from tests.serving.conftest import ITERATIVE, ONE_SHOT, make_bundle
-from zoo import store
+from zoo import files
 
 
 def test_the_layout_is_that_of_production(bundles: dict[str, Bundle], tmp_path: Path) -> None:
     plan = tmp_path / "engine"
     plan.write_bytes(b"an engine")
     repository = model_repository.write(bundles.values(), tmp_path / "models", plans={"toy-ddpm": plan})
-    files = {str(path.relative_to(repository.path)) for path in repository.path.rglob("*") if path.is_file()}
-    assert files == {
+    found = {str(path.relative_to(repository.path)) for path in repository.path.rglob("*") if path.is_file()}
+    assert found == {
         "toy-gan/config.pbtxt",
         "toy-gan/configs/cpu.pbtxt",
         "toy-gan/1/model.py",
@@ -36,7 +36,7 @@ def test_the_layout_is_that_of_production(bundles: dict[str, Bundle], tmp_path: 
     assert 'platform: "tensorrt_plan"' in (repository.path / "toy-ddpm_sampler/config.pbtxt").read_text()
     weights = repository.path / "toy-ddpm_sampler/1/model.safetensors"
     assert weights.stat().st_nlink == 1, "ONNX Runtime refuses external data with several hard links"
-    assert store.sha256(weights) == bundles["toy-ddpm"].manifest["weights"]["sha256"]
+    assert files.sha256(weights) == bundles["toy-ddpm"].manifest["weights"]["sha256"]
     assert not [path for path in repository.path.rglob("*") if path.is_symlink()]
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from zoo import store
+from zoo import files, store
 
 
 def test_atomic_leaves_the_old_file_and_no_new_one_when_the_block_fails(tmp_path: Path) -> None:
@@ -16,7 +16,7 @@ def test_atomic_leaves_the_old_file_and_no_new_one_when_the_block_fails(tmp_path
     target.write_text("old")
 
     def write() -> None:
-        with store.atomic(target) as temporary:
+        with files.atomic(target) as temporary:
             temporary.write_text("half")
             raise OSError(errno.ENOSPC, "no space left")
 

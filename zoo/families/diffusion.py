@@ -29,7 +29,7 @@ def _student(steps: int, teacher: str, substeps: int, images: int, minutes: floa
             "progressive_distillation",
             images=images,
             batch_size=64,
-            learning_rate=3e-4,
+            learning_rate=5e-4,
             ema_images=10_000,
             seed=steps,
             options={"steps": steps, "substeps": substeps},
@@ -53,7 +53,7 @@ CHECKPOINTS = (
         description="The diffusion teacher: v-prediction on the cosine schedule, class-conditional with guidance.",
         faults=("Some bags, sandals and printed shirts are torn or speckled: the network is small and saw ten epochs",),
     ),
-    _student(4, "ddpm", substeps=6, images=64_000, minutes=20.0),
+    _student(4, "ddpm", substeps=6, images=256_000, minutes=45.0),
     _student(2, "ddpm-pd4", substeps=2, images=72_000, minutes=15.0),
     _student(1, "ddpm-pd2", substeps=2, images=72_000, minutes=15.0),
     Checkpoint(

@@ -23,7 +23,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from zoo import store
+from zoo import files, store
 from zoo.datasets import fashion_mnist
 from zoo.family import Checkpoint, Recipe
 from zoo.images import to_pixels
@@ -192,7 +192,7 @@ class _Run:
 
     def save(self) -> None:
         extra = {"seen": self.seen, "seconds": self.seconds, "images": self.images, "curves": self.curves}
-        with store.atomic(self.path) as temporary:
+        with files.atomic(self.path) as temporary:
             save_file(self._tensors(), temporary, metadata={"run": json.dumps(extra)})
         self.saved_at = time.monotonic()
 
