@@ -49,9 +49,9 @@ class QualityError(GenzooError):
     """A sample that cannot be judged."""
 
 
-def measure(views: Views, class_ids: np.ndarray) -> dict[str, Any]:
-    """A record's `quality`, plain JSON, of N images: what the nets see in them, and the classes asked for (N,)."""
-    count = len(class_ids)
+def measure(views: Views, class_ids: np.ndarray | None) -> dict[str, Any]:
+    """A record's `quality`, plain JSON, of what the nets see in N images, and the classes asked for, (N,), if any."""
+    count = len(views[JUDGE].features)
     if not 2 * NEIGHBOURS < count <= HELD_OUT:
         raise QualityError(f"quality of {count} images: give {2 * NEIGHBOURS + 1} to {HELD_OUT}")
     with threadpool_limits(1, "blas"):  # small matrices: threads cost more than they gain, far more on a busy machine
@@ -60,8 +60,8 @@ def measure(views: Views, class_ids: np.ndarray) -> dict[str, Any]:
     return {"count": count, "metrics": found, "references": references, "judge": JUDGE}
 
 
-def _metrics(views: Views, class_ids: np.ndarray) -> Iterator[tuple[str, Estimate]]:
-    count = len(class_ids)
+def _metrics(views: Views, class_ids: np.ndarray | None) -> Iterator[tuple[str, Estimate]]:
+    count = len(views[JUDGE].features)
     for net in NETS:
         seen, reference = views[net].features, features.reference(net)
         real, real_radii, similarity = _held_out(net)
@@ -71,6 +71,8 @@ def _metrics(views: Views, class_ids: np.ndarray) -> Iterator[tuple[str, Estimat
         yield metric_name("precision", count, net), statistics.share(precise)
         covered = statistics.within_manifold(real, seen, statistics.radii(seen, NEIGHBOURS))
         yield metric_name("recall", count, net), statistics.share(covered)
+    if class_ids is None:
+        return
     predicted = views[JUDGE].predicted
     assert predicted is not None
     yield metric_name("accuracy", count, JUDGE), statistics.share(predicted == class_ids)

@@ -44,7 +44,9 @@ def judge(generator: Generator, setting: Setting, count: int, made_by: Mapping[s
         found: dict[str, Any] = json.loads(path.read_text())
         return found
     images = draw(generator, setting, count, made_by)
-    found = quality.measure(features.look(images), classes(generator, count))
+    found = quality.measure(
+        features.look(images), generator.spec.classes_in_turn(range(FIRST_SEED, FIRST_SEED + count))
+    )
     if count >= quality.MEMORY_FROM:
         with contextlib.suppress(
             fashion_mnist.DatasetError
@@ -54,11 +56,6 @@ def judge(generator: Generator, setting: Setting, count: int, made_by: Mapping[s
             found["metrics"][quality.MEMORISED] = dataclasses.asdict(memorised)
     files.write_json(path, found)
     return found
-
-
-def classes(generator: Generator, count: int) -> np.ndarray:
-    """The classes that `draw` asks for: (N,) int64."""
-    return np.arange(FIRST_SEED, FIRST_SEED + count) % generator.spec.num_classes
 
 
 def _path(kind: str, setting: Setting, count: int, made_by: Mapping[str, Any]) -> Path:

@@ -47,8 +47,8 @@ class Setting:
                 f"sampler {self.sampler!r}: {spec.name} is served with {spec.sampling.samplers[0]!r} only"
             )
         found: Tensors = {"seed": np.array(seeds, np.uint64)[:, None]}
-        if spec.num_classes:
-            found["class_id"] = np.array(seeds, np.int64)[:, None] % spec.num_classes
+        if (classes := spec.classes_in_turn(seeds)) is not None:
+            found["class_id"] = classes[:, None]
         if spec.sampling:
             steps = self.num_steps or spec.sampling.num_steps
             found["num_steps"] = np.full((len(seeds), 1), steps, np.int32)

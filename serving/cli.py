@@ -113,7 +113,7 @@ def sample(
         raise RequestError(f"--url is for --runtime triton, not {runtime.value}")
     numbers = tuple(seed_range(seeds))
     with _endpoint(name, runtime, url) as (spec, endpoint):
-        classes = _classes(class_ids, numbers, spec.num_classes)
+        classes = _classes(class_ids, numbers, spec)
         request = SampleRequest(numbers, classes, steps, sampler, guidance_scale)
         start = time.perf_counter()
         made = _sample(spec, endpoint, request)
@@ -127,12 +127,13 @@ def sample(
         typer.echo(f"{output}: {len(made)} images in {seconds:.2f} s; next: genzoo bench {name}")
 
 
-def _classes(text: str, seeds: Sequence[int], num_classes: int) -> tuple[int, ...] | None:
+def _classes(text: str, seeds: Sequence[int], spec: GeneratorSpec) -> tuple[int, ...] | None:
     """Classes for the seeds in turn; None for an unconditional generator. Raises RequestError."""
     from zoo.request import RequestError
 
     if text == "cycle":
-        return tuple(seed % num_classes for seed in seeds) if num_classes else None
+        in_turn = spec.classes_in_turn(seeds)
+        return None if in_turn is None else tuple(in_turn.tolist())
     try:
         given = tuple(int(part) for part in text.split(","))
     except ValueError as error:

@@ -55,8 +55,8 @@ def merged(spec: GeneratorSpec, parts: Sequence[Tensors]) -> Tensors:
 
 def _defaults(spec: GeneratorSpec, seed: np.ndarray) -> Tensors:
     full = {"seed": seed}
-    if spec.num_classes:
-        full["class_id"] = (seed % np.uint64(spec.num_classes)).astype(np.int64)
+    if (classes := spec.classes_in_turn(seed)) is not None:
+        full["class_id"] = classes
     if spec.sampling:
         full["num_steps"] = np.full(len(seed), spec.sampling.num_steps, np.int32)
         full["guidance_scale"] = np.ones(len(seed), np.float32)

@@ -60,6 +60,7 @@ def test_sample_writes_the_archive_that_was_promised(tmp_path: Path) -> None:
     [
         (("sample", "ddpm-pd5", "--seeds", "0"), "did you mean"),
         (("sample", "vae", "--seeds", "0", "--class-ids", "12"), "class 12 is outside 0 to 9"),
+        (("sample", "vae", "--seeds", "18446744073709551616"), "outside 0 to 2**64 - 1"),
         (("sample", "vae", "--seeds", "x"), "write one seed, a range or a list"),
         (("sample", "vae", "--seeds", "0", "--steps", "4"), "in one call"),
         (("sample", "ddpm-pd4", "--seeds", "0", "--steps", "3"), "trained for 4 steps, not 3"),

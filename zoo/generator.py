@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from zoo.request import GeneratorSpec, RequestError, SampleRequest, feeds
+from zoo.request import GeneratorSpec, RequestError, SampleRequest, check_seeds, feeds
 
 Tensors = dict[str, np.ndarray]
 
@@ -76,5 +76,6 @@ def seed_range(text: str) -> Sequence[int]:
         first, _, last = part.strip().partition("-")
         if not first.isdigit() or (last and not last.isdigit()) or (last and int(last) < int(first)):
             raise RequestError(f"seeds {text!r}: write one seed, a range or a list, like 7, 0-63 or 1,5,9-12")
+        check_seeds((int(first), int(last or first)))
         seeds.extend(range(int(first), int(last or first) + 1))
     return seeds

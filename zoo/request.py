@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,6 +70,12 @@ class GeneratorSpec:
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
 
+    def classes_in_turn(self, seeds: Sequence[int] | np.ndarray) -> np.ndarray | None:
+        """The class of each seed where nobody chose one, (B,) int64; None for an unconditional generator."""
+        if not self.num_classes:
+            return None
+        return (np.asarray(seeds, np.uint64) % np.uint64(self.num_classes)).astype(np.int64)
+
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
         """The inputs of the graph that makes images from one request, batch first."""
@@ -127,6 +133,13 @@ def table(spec: GeneratorSpec, num_steps: int | None = None, sampler: str | None
     return samplers.sampler_table(samplers.SAMPLERS[sampler], sigmas, PARAMETERIZATIONS[spec.sampling.parameterization])
 
 
+def check_seeds(seeds: Iterable[int]) -> None:
+    """Raises RequestError for a seed that is no key of the noise."""
+    for seed in seeds:
+        if not 0 <= seed <= noise.MAX_SEED:
+            raise RequestError(f"seed {seed} is outside 0 to 2**64 - 1")
+
+
 def nfe(spec: GeneratorSpec, request: SampleRequest) -> int:
     """Network calls for one image of `request`: a table's rows, twice that under guidance."""
     rows = table(spec, request.num_steps, request.sampler)
@@ -137,6 +150,7 @@ def feeds(spec: GeneratorSpec, request: SampleRequest) -> dict[str, np.ndarray]:
     """The tensors that `spec.inputs` declares, for one batch. Raises RequestError."""
     rows = table(spec, request.num_steps, request.sampler)
     batch = len(request.seeds)
+    check_seeds(request.seeds)
     draws = len(rows) if rows is not None and samplers.is_stochastic(rows) else 1
     tensors = {"noise": noise.normal(request.seeds, (draws, *spec.latent_shape))}
     if spec.num_classes:
@@ -151,9 +165,10 @@ def feeds(spec: GeneratorSpec, request: SampleRequest) -> dict[str, np.ndarray]:
 def _conditions(spec: GeneratorSpec, request: SampleRequest) -> dict[str, np.ndarray]:
     """Classes, and the weights by which a guided estimate combines them (Ho & Salimans 2022, equation 6)."""
     batch = len(request.seeds)
-    class_ids = request.class_ids
+    class_ids: Sequence[int] | np.ndarray | None = request.class_ids
     if class_ids is None:
-        class_ids = tuple(int(seed) % spec.num_classes for seed in request.seeds)
+        class_ids = spec.classes_in_turn(request.seeds)
+        assert class_ids is not None
     if len(class_ids) != batch:
         raise RequestError(f"{len(class_ids)} class ids for {batch} seeds: give one for each")
     for class_id in class_ids:

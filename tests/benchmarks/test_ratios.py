@@ -11,7 +11,8 @@ def test_contenders_take_turns_in_both_orders() -> None:
     calls: list[str] = []
     contenders = {name: (lambda name=name: calls.append(name)) for name in "ab"}
     times = ratios.interleaved(contenders, rounds=3)
-    assert "".join(calls) == "aabb" + "ab" + "ba" + "ab"
+    a, b = "a" * (ratios.SETTLE + ratios.BURST), "b" * (ratios.SETTLE + ratios.BURST)
+    assert "".join(calls) == b + a + a + b + b + a + a + b
     assert {name: len(values) for name, values in times.items()} == {"a": 3, "b": 3}
 
 
