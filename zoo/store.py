@@ -16,13 +16,16 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from zoo.errors import GenzooError
 from zoo.family import Checkpoint
 from zoo.files import atomic, sha256, write_json
+
+if TYPE_CHECKING:
+    from zoo.blobs import BlobStore
 
 TREE = Path(__file__).parent / "checkpoints"
 TREE_VARIABLE = "GENZOO_CHECKPOINTS"
@@ -38,6 +41,13 @@ def home() -> Path:
     """Where genzoo keeps what it derives: $GENZOO_HOME, or a folder in the user's cache."""
     default = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "genzoo"
     return Path(os.environ.get(HOME_VARIABLE) or default)
+
+
+def blob_store() -> BlobStore:
+    """What was pulled, pushed or imported on this host."""
+    from zoo.blobs import BlobStore
+
+    return BlobStore(home())
 
 
 def directory(name: str) -> Path:
