@@ -24,6 +24,14 @@ class SourceError(Exception):
         self.filled, self.retry_after, self.gone = filled, retry_after, gone
 
 
+class NoRangesError(SourceError):
+    """The mirror sends this file only as a whole: read it in order, from one thread."""
+
+
+class ChangedError(SourceError):
+    """The mirror's file is another one than at the last read, and no digests of chunks tell what is still right."""
+
+
 class Source(Protocol):
     """One mirror's copy of an artifact's files. Threads call `read` at the same time."""
 
