@@ -61,7 +61,7 @@ def _plans(name: str, target: str) -> Iterator[tuple[str, Path]]:
     for path in sorted((engines() / "built").glob(f"*{RECORD}")):
         record = json.loads(path.read_text())
         plan = engines() / name / str(record["file"])
-        if record["name"] == name and record["inputs"]["target"] == target and plan.is_file():
-            if files.sha256(plan) == record["sha256"]:  # an older plan's record outlives it
-                yield plan.name, plan
-                yield plan.name + RECORD, path
+        wanted = record["name"] == name and record["inputs"]["target"] == target and plan.is_file()
+        if wanted and files.sha256(plan) == record["sha256"]:  # an older plan's record outlives it
+            yield plan.name, plan
+            yield plan.name + RECORD, path
