@@ -56,14 +56,20 @@ class Family:
     build: Callable[[Any], Any]
     graphs: Callable[[Any, Checkpoint], tuple[Graph, ...]]
     checkpoints: tuple[Checkpoint, ...]
+    config: type[Any] | None = None  # the dataclass of its configs, for a family whose checkpoints are all imported
+
+    @property
+    def config_type(self) -> type[Any]:
+        return self.config or type(self.checkpoints[0].config)
 
 
 def denoiser_graph(module: Any, spec: GeneratorSpec) -> Graph:
-    """The `denoiser` of a class-conditional network: `F(x, c_noise, class_ids)`."""
+    """The `denoiser` of a network: `F(x, c_noise)`, or `F(x, c_noise, class_ids)` where it knows classes."""
     latent: tuple[int | str, ...] = (BATCH, *spec.latent_shape)
-    inputs = (
+    inputs: tuple[TensorSpec, ...] = (
         TensorSpec("x", "float32", latent),
         TensorSpec("c_noise", "float32", (BATCH,)),
-        TensorSpec("class_ids", "int64", (BATCH,)),
     )
+    if spec.num_classes:
+        inputs += (TensorSpec("class_ids", "int64", (BATCH,)),)
     return Graph("denoiser", module, inputs, (TensorSpec("F", "float32", latent),))

@@ -45,4 +45,9 @@ def x0_prediction(sigma: np.ndarray) -> Preconditioning:
     return Preconditioning(1.0 / np.sqrt(1.0 + sigma**2), np.zeros_like(sigma), np.ones_like(sigma), cosine_time(sigma))
 
 
+def timed(parameterization: Parameterization, time: Callable[[np.ndarray], np.ndarray]) -> Parameterization:
+    """The same dialect for a network with a clock of its own: sigma -> c_noise."""
+    return lambda sigma: parameterization(sigma)._replace(c_noise=time(sigma))
+
+
 PARAMETERIZATIONS: dict[str, Parameterization] = {"v": v_prediction, "eps": eps_prediction, "x0": x0_prediction}

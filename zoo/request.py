@@ -17,7 +17,7 @@ import numpy as np
 from zoo import noise, samplers, schedules
 from zoo.errors import GenzooError
 from zoo.graph import BATCH, TensorSpec
-from zoo.parameterization import PARAMETERIZATIONS
+from zoo.parameterization import PARAMETERIZATIONS, timed
 
 MAX_STEPS = 1000
 
@@ -36,6 +36,24 @@ class Sampling:
     num_steps: int = 50
     steps: tuple[int, ...] = ()  # the only numbers of steps it was trained for; empty: any
     max_guidance_scale: float = 1.0  # 1: classifier-free guidance was not trained
+    timesteps: schedules.Timesteps | None = None  # its levels, in place of `schedule`, where it knows no others
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Sampling:
+        tuples = {name: tuple(data[name]) for name in ("samplers", "steps")}
+        timesteps = data.get("timesteps") and schedules.Timesteps(**data["timesteps"])
+        return cls(**{**data, **tuples, "timesteps": timesteps})
+
+    def table(self, num_steps: int, sampler: str) -> np.ndarray:
+        """A sampler's table, float64 (NFE, columns)."""
+        dialect, rows = PARAMETERIZATIONS[self.parameterization], samplers.SAMPLERS[sampler]
+        if self.timesteps is None:
+            return samplers.sampler_table(rows, schedules.SCHEDULES[self.schedule](num_steps), dialect)
+        sigmas = self.timesteps.grid(num_steps)
+        # As diffusers begins: the noise is the first variance-preserving state, alpha x.
+        return samplers.sampler_table(
+            rows, sigmas, timed(dialect, self.timesteps.time), start=float(np.hypot(1.0, sigmas[0]))
+        )
 
 
 @dataclass(frozen=True)
@@ -52,11 +70,7 @@ class GeneratorSpec:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> GeneratorSpec:
         """The inverse of `dataclasses.asdict` after a trip through JSON."""
-        sampling = data["sampling"]
-        if sampling is not None:
-            sampling = Sampling(
-                **{**sampling, "samplers": tuple(sampling["samplers"]), "steps": tuple(sampling["steps"])}
-            )
+        sampling = data["sampling"] and Sampling.from_json(data["sampling"])
         height, width, channels = data["image_shape"]
         return cls(
             name=data["name"],
@@ -68,7 +82,10 @@ class GeneratorSpec:
         )
 
     def to_json(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
+        found = dataclasses.asdict(self)
+        if self.sampling and self.sampling.timesteps is None:
+            del found["sampling"]["timesteps"]
+        return found
 
     def classes_in_turn(self, seeds: Sequence[int] | np.ndarray) -> np.ndarray | None:
         """The class of each seed where nobody chose one, (B,) int64; None for an unconditional generator."""
@@ -124,13 +141,13 @@ def table(spec: GeneratorSpec, num_steps: int | None = None, sampler: str | None
     sampler = spec.sampling.samplers[0] if sampler is None else sampler
     if sampler not in spec.sampling.samplers:
         raise RequestError(f"{spec.name} has no sampler {sampler!r}: {nearest(sampler, spec.sampling.samplers)}")
-    if not 1 <= num_steps <= MAX_STEPS:
-        raise RequestError(f"num_steps {num_steps} is outside 1 to {MAX_STEPS}")
+    most = spec.sampling.timesteps.count if spec.sampling.timesteps else MAX_STEPS
+    if not 1 <= num_steps <= min(most, MAX_STEPS):
+        raise RequestError(f"num_steps {num_steps} is outside 1 to {min(most, MAX_STEPS)}")
     if spec.sampling.steps and num_steps not in spec.sampling.steps:
         allowed = ", ".join(map(str, spec.sampling.steps))
         raise RequestError(f"{spec.name} was trained for {allowed} steps, not {num_steps}")
-    sigmas = schedules.SCHEDULES[spec.sampling.schedule](num_steps)
-    return samplers.sampler_table(samplers.SAMPLERS[sampler], sigmas, PARAMETERIZATIONS[spec.sampling.parameterization])
+    return spec.sampling.table(num_steps, sampler)
 
 
 def check_seeds(seeds: Iterable[int]) -> None:

@@ -85,8 +85,13 @@ SAMPLERS: dict[str, Sampler] = {
 }
 
 
-def sampler_table(sampler: Sampler, sigmas: np.ndarray, parameterization: Parameterization) -> np.ndarray:
-    """The table of one sampler on one schedule: float64 (NFE, len(COLUMNS)), for unit initial noise."""
+def sampler_table(
+    sampler: Sampler, sigmas: np.ndarray, parameterization: Parameterization, start: float | None = None
+) -> np.ndarray:
+    """The table of one sampler on one schedule: float64 (NFE, len(COLUMNS)), for unit initial noise.
+
+    `start` is the scale of the first x; None takes the first sigma.
+    """
     rows = sampler(np.asarray(sigmas, np.float64))
     levels = parameterization(np.array([row["sigma"] for row in rows]))
     table = np.zeros((len(rows), len(COLUMNS)))
@@ -95,7 +100,7 @@ def sampler_table(sampler: Sampler, sigmas: np.ndarray, parameterization: Parame
             table[:, column] = getattr(levels, name)
         else:
             table[:, column] = [row.get(name, 0.0) for row in rows]
-    table[0, X_COLUMNS] *= sigmas[0]
+    table[0, X_COLUMNS] *= sigmas[0] if start is None else start
     return table
 
 

@@ -7,6 +7,7 @@ variance-preserving model with `alpha x0 + sigma_vp n` has `sigma = sigma_vp / a
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -39,3 +40,62 @@ def karras(num_steps: int, rho: float = 7.0) -> np.ndarray:
 
 
 SCHEDULES: dict[str, Schedule] = {"cosine": cosine, "karras": karras}
+
+
+def linear_betas(start: float, end: float, count: int) -> np.ndarray:
+    """Ho et al. 2020, section 4."""
+    return np.linspace(start, end, count)
+
+
+def scaled_linear_betas(start: float, end: float, count: int) -> np.ndarray:
+    """Linear in the root (Rombach et al. 2022, released code)."""
+    return np.linspace(start**0.5, end**0.5, count) ** 2
+
+
+def squared_cosine_betas(start: float, end: float, count: int) -> np.ndarray:
+    """Nichol & Dhariwal 2021, equation 17, each beta at most 0.999; its ends are its own."""
+    bars = np.cos((np.arange(count + 1) / count + 0.008) / 1.008 * np.pi / 2.0) ** 2
+    return np.minimum(1.0 - bars[1:] / bars[:-1], 0.999)
+
+
+BETAS: dict[str, Callable[[float, float, int], np.ndarray]] = {
+    "linear": linear_betas,
+    "scaled_linear": scaled_linear_betas,
+    "squaredcos_cap_v2": squared_cosine_betas,
+}
+SPACINGS = ("leading", "trailing", "linspace")
+
+
+@dataclass(frozen=True)
+class Timesteps:
+    """Noise levels of a network that was trained on whole timesteps, and on nothing between them."""
+
+    betas: str = "linear"  # of BETAS
+    beta_start: float = 1e-4
+    beta_end: float = 0.02
+    count: int = 1000
+    spacing: str = "leading"  # which timesteps make a short grid: Lin et al. 2024, arXiv:2305.08891, table 2
+    offset: int = 0  # added to the timesteps of a leading grid
+
+    def sigmas(self) -> np.ndarray:
+        """sigma of each timestep, (count,), increasing."""
+        bars = np.cumprod(1.0 - BETAS[self.betas](self.beta_start, self.beta_end, self.count))
+        return np.asarray(np.sqrt((1.0 - bars) / bars))
+
+    def steps(self, num_steps: int) -> np.ndarray:
+        """The timesteps of a grid, decreasing; at most `num_steps`, which is at most `count`."""
+        if self.spacing == "leading":
+            found = np.arange(num_steps) * (self.count // num_steps) + self.offset
+        elif self.spacing == "trailing":
+            found = np.round(np.arange(self.count, 0, -self.count / num_steps)) - 1
+        else:
+            found = np.round(np.linspace(0, self.count - 1, num_steps))
+        return np.unique(np.clip(found, 0, self.count - 1).astype(int))[::-1]
+
+    def grid(self, num_steps: int) -> np.ndarray:
+        """The sigmas to walk, the last 0."""
+        return np.append(self.sigmas()[self.steps(num_steps)], 0.0)
+
+    def time(self, sigma: np.ndarray) -> np.ndarray:
+        """The timestep of each sigma, between two of them for a sigma between theirs."""
+        return np.interp(np.log(sigma), np.log(self.sigmas()), np.arange(self.count))

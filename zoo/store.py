@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 TREE = Path(__file__).parent / "checkpoints"
 TREE_VARIABLE = "GENZOO_CHECKPOINTS"
 HOME_VARIABLE = "GENZOO_HOME"
-MAX_HEADER_BYTES = 1 << 20
 
 
 class StoreError(GenzooError):
@@ -118,21 +118,26 @@ def save(checkpoint: Checkpoint, state: Mapping[str, Any], training: Mapping[str
     tensors = {k: (v.half() if v.is_floating_point() else v).contiguous().cpu() for k, v in state.items()}
     with atomic(folder / "model.safetensors") as temporary:
         save_file(tensors, temporary, metadata={"format": "pt"})
-    weights = folder / "model.safetensors"
-    record = {
+    write_json(folder / "config.json", record(checkpoint, folder / "model.safetensors", tensors, "float16", training))
+    return folder
+
+
+def record(
+    checkpoint: Checkpoint, weights: Path, tensors: Mapping[str, Any], dtype: str, training: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The `config.json` of a checkpoint; `tensors` have a `shape` each, `dtype` is the weights' on disk."""
+    return {
         **checkpoint.spec.to_json(),
         "architecture": dataclasses.asdict(checkpoint.config),
-        "parameters": sum(tensor.numel() for tensor in tensors.values()),
+        "parameters": sum(math.prod(tensor.shape) for tensor in tensors.values()),
         "dataset": checkpoint.dataset,
         "licence": checkpoint.licence,
         "paper": checkpoint.paper,
         "teacher": checkpoint.teacher and {"name": checkpoint.teacher, "sha256": _digest(checkpoint.teacher)},
-        "weights": {"sha256": sha256(weights), "bytes": weights.stat().st_size, "dtype": "float16"},
+        "weights": {"sha256": sha256(weights), "bytes": weights.stat().st_size, "dtype": dtype},
         "recipe": dataclasses.asdict(checkpoint.recipe) if checkpoint.recipe else None,
         "training": dict(training),
     }
-    write_json(folder / "config.json", record)
-    return folder
 
 
 def _digest(name: str) -> str:
