@@ -2,8 +2,8 @@
 
 TensorRT-RTX builds ahead of time for named GPU generations, on hosts without a GPU; TensorRT builds for the GPU at
 hand. Both are strongly typed: precision lives in the graph. An engine is native code, so it is loaded only where the
-local store recorded that it was built here; its bytes are not reproducible, so it is looked up by what it was built
-from.
+local store recorded that it was built here, or that a verified signature admitted it; its bytes are not reproducible,
+so it is looked up by what it was built from.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 
 from export.bundle import Bundle
 from export.profiles import AXES, profile
-from zoo import files, store
+from zoo import derived, files
 from zoo.errors import GenzooError
 
 WORKSPACE_BYTES = 2 << 30
@@ -71,13 +71,9 @@ class Engine:
         return str(self.record["sha256"])
 
 
-def engines() -> Path:
-    return store.home() / "engines"
-
-
 def plan_path(bundle: Bundle, graph: str, target: Target, library: Library) -> Path:
     variant = f"{bundle.manifest['precision']}-{bundle.manifest['loop'] or 'once'}{bundle.manifest['steps'] or ''}"
-    return engines() / bundle.name / f"{graph}-{variant}-{target.value}.{library.value}.plan"
+    return derived.engines() / bundle.name / f"{graph}-{variant}-{target.value}.{library.value}.plan"
 
 
 def inputs(bundle: Bundle, graph: str, target: Target, library: Library) -> dict[str, Any]:
@@ -118,26 +114,30 @@ def build(bundle: Bundle, graph: str, target: Target = Target.PORTABLE, library:
         "seconds": round(time.perf_counter() - began, 3),
         "built_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
-    files.write_json(engines() / "built" / f"{record['sha256']}.json", record)
+    files.write_json(derived.built(str(record["sha256"])), record)
     return Engine(path, record)
 
 
 def recorded(path: Path) -> Engine | None:
-    """The engine in a file if its bytes were built here, wherever they lie now; None otherwise."""
+    """The engine in a file if its bytes were built here, or pulled with a verified signature, wherever they lie now.
+
+    None for any other. The record of a pulled one says who vouches for it: `admitted_by`.
+    """
     if not path.is_file():
         return None
     try:
-        record = json.loads((engines() / "built" / f"{files.sha256(path)}.json").read_text())
+        record = json.loads(derived.built(files.sha256(path)).read_text())
     except (OSError, ValueError):
         return None
     return Engine(path, record)
 
 
 def deserialize(path: Path, library: Library = Library.RTX) -> Any:
-    """The loaded engine (`ICudaEngine`) of a plan that was built here. Raises EngineError."""
+    """The loaded engine (`ICudaEngine`) of a plan that was built or admitted here. Raises EngineError."""
     if recorded(path) is None:
         raise EngineError(
-            f"{path} was not built here: an engine is native code, so only recorded ones are loaded; `genzoo build` it"
+            f"{path} was neither built here nor pulled with a verified signature: an engine is native code, so only "
+            "recorded ones are loaded; `genzoo build` it"
         )
     trt = library.load()
     logger = _logger(trt, [])

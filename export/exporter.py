@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.metadata
 import inspect
 import json
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ import numpy as np
 from export.bundle import FORMAT, MANIFEST, WEIGHTS, Bundle, BundleError
 from export.runners import TorchRunner
 from export.variant import LoopKind, Precision, Variant
-from zoo import files, registry, store
+from zoo import derived, files, registry, store
 from zoo.errors import GenzooError
 from zoo.family import Checkpoint
 from zoo.graph import TensorSpec
@@ -28,7 +27,7 @@ class ExportError(GenzooError):
 
 
 def folder(name: str, variant: Variant) -> Path:
-    return store.home() / "bundles" / name / variant.name
+    return derived.bundles() / name / variant.name
 
 
 def inputs(checkpoint: Checkpoint, variant: Variant) -> dict[str, Any]:
@@ -121,16 +120,10 @@ def _export(checkpoint: Checkpoint, variant: Variant) -> Bundle:
     graphs = compose_all(checkpoint, variant, traced)
     weights = Weights(in_precision(module.state_dict(), variant.precision))
     target = folder(checkpoint.name, variant)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as name:
-        making = Path(name) / target.name
-        making.mkdir()
+    with derived.new_folder(target) as making:
         for key, proto in write(graphs, weights, making / WEIGHTS).items():
             save(proto, making / f"{key}.onnx", OPSETS[variant.precision])
         files.write_json(making / MANIFEST, _manifest(checkpoint, variant, graphs, making))
-        if target.exists():
-            target.rename(Path(name) / "old")
-        making.rename(target)
     return Bundle.open(target)
 
 

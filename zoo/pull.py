@@ -1,0 +1,178 @@
+"""`pull`: an artifact from mirrors into the store, and its name only once every byte and every promise was checked.
+
+The order is the point: manifest, signature, licence and version are settled first, then bytes move, then their content
+is looked at, then the name is set. Whatever ends a pull before that leaves the old artifact as it was, and what had
+arrived where the same command finds it again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from zoo import signing, transfer, untrusted
+from zoo.artifact import File, Kind, Manifest, identifier
+from zoo.blobs import BlobStore, Ref
+from zoo.offers import Offer, Policy, PullError, best
+from zoo.remotes import Remote
+
+Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Pulled:
+    """What is here now, and what it took."""
+
+    ref: Ref
+    manifest: Manifest
+    folder: Path
+    fetched: int = 0  # bytes that came from a mirror
+    reused: int = 0  # bytes that were here
+    seconds: float = 0.0
+    warnings: tuple[str, ...] = ()
+
+
+def pull(
+    name: str,
+    remotes: Sequence[Remote],
+    store: BlobStore,
+    policy: Policy,
+    *,
+    kind: Kind = Kind.CHECKPOINT,
+    variant: str = "",
+    begin: Callable[[Manifest], Progress] = lambda _: lambda _: None,
+) -> Pulled:
+    """Bring an artifact here and give it its name; `begin` is told what is coming, and returns what counts its bytes.
+
+    Raises PullError, TransferError, StoreError, or OSError for a fault on this side.
+    """
+    started = time.perf_counter()
+    full = identifier(name, kind, variant)
+    offer, warnings = best(full, kind, remotes, policy)
+    manifest = offer.manifest
+    before = store.ref(full)
+    _check_history(before, offer, policy)
+    accepted = _check_licence(before, manifest, policy)
+    with ExitStack() as stack:
+        stack.enter_context(store.lease([manifest.digest, *(file.sha256 for file in manifest.files)]))
+        distinct = {file.sha256: file for file in manifest.files}
+        reused = sum(file.bytes for digest, file in distinct.items() if store.has(digest))
+        sources = []
+        for remote in offer.remotes:
+            sources.append(remote.source(manifest))
+            stack.callback(sources[-1].close)
+        transfer.fetch(manifest, sources, store, begin(manifest))
+        store.add_bytes(manifest.to_bytes())
+        folder = store.view(manifest)
+        _check_content(manifest, folder)
+        ref = _ref(full, offer, before, accepted, store)
+        store.set_ref(ref, allow_rollback=policy.allow_rollback)
+    fetched = sum(file.bytes for file in distinct.values()) - reused
+    return Pulled(ref, manifest, folder, fetched, reused, time.perf_counter() - started, tuple(warnings))
+
+
+def held(name: str, store: BlobStore, policy: Policy, *, kind: Kind = Kind.CHECKPOINT, variant: str = "") -> Pulled:
+    """What is here under a name, every byte of it verified again, without a remote. Raises PullError, StoreError."""
+    started = time.perf_counter()
+    full = identifier(name, kind, variant)
+    ref = store.ref(full)
+    if ref is None:
+        raise PullError(f"{full} is not in the store: pull it once without --offline")
+    manifest = store.manifest(ref)
+    if policy.version not in (None, manifest.version):
+        raise PullError(f"version {manifest.version} of {full} is here, not {policy.version}: pull without --offline")
+    signer = ref.signer
+    if ref.signature and policy.trust:
+        signer = signing.verify(store.path(ref.signature).read_bytes(), manifest.to_bytes(), policy.trust)
+    if not signer and policy.require_signature:
+        raise PullError(f"{full} is here without a verified signature: pull it again with --key")
+    folder = store.view(manifest)
+    for file in manifest.files:
+        _check_blob(full, file, store)
+    _check_content(manifest, folder)
+    found = Pulled(replace(ref, signer=signer), manifest, folder, reused=manifest.size)
+    return replace(found, seconds=time.perf_counter() - started)
+
+
+def _check_blob(name: str, file: File, store: BlobStore) -> None:
+    from zoo import files
+
+    path = store.path(file.sha256)
+    if not path.is_file() or files.sha256(path) != file.sha256:
+        raise PullError(f"{name}: {file.path} is missing or damaged ({path}); run `genzoo verify`, then pull it again")
+
+
+def _check_history(before: Ref | None, offer: Offer, policy: Policy) -> None:
+    """Raises PullError where what is offered is older, other or less vouched for than what is here."""
+    manifest = offer.manifest
+    if before is None or before.manifest == manifest.digest or policy.allow_rollback:
+        return
+    name = manifest.name
+    hint = "add --allow-rollback if that is what you want"
+    if manifest.version < before.version:
+        raise PullError(f"version {before.version} of {name} is here, and {manifest.version} is older; {hint}")
+    if manifest.version == before.version:
+        raise PullError(
+            f"version {manifest.version} of {name} was {before.manifest[:12]} when it was pulled and is now "
+            f"{manifest.digest[:12]}: a published version never changes, so ask its publisher; {hint}"
+        )
+    if before.signer and not offer.signer:
+        raise PullError(
+            f"version {before.version} of {name} was signed by {before.signer}, and version {manifest.version} has no "
+            f"verified signature; {hint}"
+        )
+
+
+def _check_licence(before: Ref | None, manifest: Manifest, policy: Policy) -> str:
+    """The restricted licence that was accepted, now or before; empty for any other. Raises PullError."""
+    if not manifest.restricted:
+        return ""
+    if manifest.licence in (policy.accepted, before.accepted if before else None):
+        return manifest.licence
+    raise PullError(
+        f"{manifest.name} is under the restricted licence {manifest.licence!r}: read it, then add "
+        f"--accept-licence {manifest.licence!r}"
+    )
+
+
+def _check_content(manifest: Manifest, folder: Path) -> None:
+    """Look at what will be loaded. Raises UntrustedError, PullError."""
+    from zoo.untrusted_onnx import check_onnx
+
+    for file in manifest.files:
+        path = folder / file.path
+        if path.suffix == ".safetensors":
+            untrusted.check_safetensors(path)
+        elif path.suffix == ".onnx":
+            check_onnx(path)
+        elif manifest.kind is not Kind.ENGINE:
+            untrusted.refuse_pickle(path)
+    paths = {file.path: file for file in manifest.files}
+    if manifest.kind is not Kind.CHECKPOINT:
+        return
+    if not {"config.json", "model.safetensors"} <= set(paths):
+        raise PullError(f"{manifest.name} has no config.json or no model.safetensors: it is no checkpoint of genzoo's")
+    weights = untrusted.read_json(folder / "config.json").get("weights")
+    recorded = weights.get("sha256") if isinstance(weights, dict) else None
+    if recorded != paths["model.safetensors"].sha256:
+        raise PullError(f"config.json of {manifest.name} records other weights than it came with; do not use it")
+
+
+def _ref(name: str, offer: Offer, before: Ref | None, accepted: str, store: BlobStore) -> Ref:
+    """What was verified of this very manifest earlier stays known, though a mirror or a key is missing today."""
+    digest = offer.manifest.digest
+    same = before if before and before.manifest == digest else None
+    signature = store.add_bytes(offer.signature) if offer.signature is not None else ""
+    return Ref(
+        name=name,
+        manifest=digest,
+        version=offer.manifest.version,
+        source=offer.remotes[0].url,
+        signature=same.signature if same and same.signer and not offer.signer else signature,
+        signer=offer.signer or (same.signer if same else ""),
+        accepted=accepted,
+        pulled_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    )
