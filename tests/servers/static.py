@@ -1,7 +1,7 @@
 """A web server of one folder, as nginx with its dav module is one: GET and HEAD with ranges, PUT and COPY.
 
-    with StaticServer(folder) as server:
-        server.url, server.received, server.requests
+with StaticServer(folder) as server:
+    server.url, server.received, server.requests
 """
 
 from __future__ import annotations
@@ -28,6 +28,15 @@ class Handler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
     wbufsize = 1 << 16
     server: Any
+
+    def route(self) -> None:
+        """Answer any request."""
+        raise NotImplementedError
+
+    def do_GET(self) -> None:
+        self.route()
+
+    do_HEAD = do_POST = do_PUT = do_COPY = do_GET  # noqa: N815 (the base class names them)
 
     def log_message(self, format: str, *args: object) -> None:
         """Silent: pytest prints what matters."""
@@ -96,7 +105,10 @@ class Handler(BaseHTTPRequestHandler):
 class StaticHandler(Handler):
     """The methods of one folder."""
 
-    def do_GET(self) -> None:
+    def route(self) -> None:
+        {"PUT": self.put, "COPY": self.copy}.get(self.command, self.get)()
+
+    def get(self) -> None:
         path = self.place(self.path)
         if path is None or not path.is_file():
             self.answer(HTTPStatus.NOT_FOUND)
@@ -104,9 +116,7 @@ class StaticHandler(Handler):
             stat = path.stat()
             self.answer_file(path, f'"{stat.st_mtime_ns:x}-{stat.st_size:x}"')
 
-    do_HEAD = do_GET
-
-    def do_PUT(self) -> None:
+    def put(self) -> None:
         data, path = self.body(), self.place(self.path)
         if self.server.read_only:
             self.answer(HTTPStatus.METHOD_NOT_ALLOWED, Allow="GET, HEAD")
@@ -119,7 +129,7 @@ class StaticHandler(Handler):
                 temporary.write(data)
             self.take(Path(temporary.name), path)
 
-    def do_COPY(self) -> None:
+    def copy(self) -> None:
         self.body()
         source = self.place(self.path)
         target = self.place(urlsplit(self.headers.get("Destination", "")).path)

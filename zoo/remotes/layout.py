@@ -12,7 +12,7 @@ from zoo.artifact import ArtifactError, Manifest, identifier
 from zoo.remotes import Published, RemoteError
 
 LATEST = "latest"
-MAX_SIGNATURE_BYTES = 4 << 20
+MAX_SIGNATURE_BYTES = 32 << 20
 MAX_LATEST_BYTES = 64
 
 _VERSION = re.compile(r"v([1-9][0-9]{0,17})")
