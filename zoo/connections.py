@@ -112,7 +112,7 @@ class Connections:
                 if not reused or isinstance(error, TimeoutError):
                     raise
                 reused = False
-                if hasattr(body, "seek"):
+                if body is not None and not isinstance(body, bytes):
                     body.seek(0)
 
     def _send(
@@ -181,7 +181,7 @@ def receive(response: http.client.HTTPResponse, into: memoryview, patience: Pati
             return
         else:
             rest = RECEIVE_BYTES if response.length is None else min(RECEIVE_BYTES, response.length)
-            count = response.fp.readinto1(into[position : position + rest])  # type: ignore[attr-defined]
+            count = response.fp.readinto1(into[position : position + rest])
             if response.length is not None:
                 response.length -= count
         if count == 0:

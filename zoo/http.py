@@ -1,6 +1,6 @@
 """A client for HTTP(S) that trusts no server: ranges into the caller's own buffer, bounded documents, pushes.
 
-    SourceError              zoo.transfer
+    SourceError              zoo.sources
         HttpError            an answer that is not what was asked for, or none; `status` is 0 where none came
 
 Credentials are given once and go to the origin they were given for, never to where a redirect leads.
@@ -22,7 +22,7 @@ from typing import IO
 from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
 
 from zoo.connections import PATIENCE, ClosedError, Connections, Patience, origin_of, public, receive, split
-from zoo.transfer import SourceError
+from zoo.sources import SourceError
 
 MAX_REDIRECTS = 5
 MAX_RETRY_AFTER_S = 120.0

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from zoo.artifact import File
 from zoo.connections import public
 from zoo.http import DENIED, GONE, Client, HttpError, Opened, content_range
-from zoo.transfer import ChangedError, NoRangesError, SourceError
+from zoo.sources import ChangedError, NoRangesError, SourceError
 
 AddressOf = Callable[[File], str]
 Renew = Callable[[], Mapping[str, str]]
@@ -61,17 +61,14 @@ class HttpSource:
         elif offset == 0 and len(into) == file.bytes:
             self._body(self._whole(file, self._open(file, {})), file, into)
         elif self._ranges_work:
-            self._range(file, offset, into)
+            self._take(self._part(file, offset, len(into)), file, offset, into)
         else:
             with self._first:
                 opened = self._part(file, offset, len(into))
             self._take(opened, file, offset, into)
 
-    def _range(self, file: File, offset: int, into: memoryview) -> None:
-        self._take(self._part(file, offset, len(into)), file, offset, into)
-
     def _part(self, file: File, offset: int, length: int) -> Opened:
-        """The head of the answer to a range. Raises NoRangesError where it is the whole file from another place."""
+        """The head of the answer to a range. Raises NoRangesError where it is the whole file."""
         if file.path in self._in_order:
             raise NoRangesError(f"{self.label} sends {file.path} as a whole only")
         opened = self._open(file, {"range": f"bytes={offset}-{offset + length - 1}"})
@@ -79,15 +76,11 @@ class HttpSource:
             self._ranges_work = True
         elif opened.status == 200:
             self._in_order.add(file.path)
-            if offset:
-                self.client.abandon(opened)
-                raise NoRangesError(f"{self.label} sends {file.path} as a whole only")
+            self._stream(file, opened)  # for this thread, which is now to read in order
+            raise NoRangesError(f"{self.label} sends {file.path} as a whole only")
         return opened
 
     def _take(self, opened: Opened, file: File, offset: int, into: memoryview) -> None:
-        if opened.status == 200:
-            self._continue(self._stream(file, opened), file, offset, into)
-            return
         found = content_range(opened.header("content-range"))
         last = offset + len(into) - 1
         if opened.status != 206 or found is None or found[:2] != (offset, last) or found[2] not in (None, file.bytes):
@@ -122,8 +115,8 @@ class HttpSource:
         if length is not None and length != file.bytes:
             self.client.abandon(opened)
             raise HttpError(f"{file.path}: expected {file.bytes} bytes, the server announced {length}")
-        self._local.stream = _Stream(file.path, opened, 0)
-        return self._local.stream
+        stream = self._local.stream = _Stream(file.path, opened, 0)
+        return stream
 
     def _continue(self, stream: _Stream, file: File, offset: int, into: memoryview) -> None:
         """Go on with a whole file: skip what lies before `offset`, then fill."""

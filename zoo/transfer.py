@@ -1,48 +1,214 @@
-"""Files from mirrors into the store: chunks in parallel, each verified as it arrives, from whichever mirror works."""
+"""Files from mirrors into the store: chunks in parallel, each verified as it arrives, from whichever mirror works.
+
+A few workers share the missing chunks of the files that are open. Each has one buffer, which bytes are received into,
+hashed in and stored from, so memory does not depend on what is fetched. What one mirror leaves unfinished another one
+finishes, inside a chunk too; a chunk that turns out wrong is asked for again elsewhere.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Protocol
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import suppress
 
 from zoo.artifact import File, Manifest
+from zoo.blobs import BlobStore, BusyError, ChunkError
 from zoo.errors import GenzooError
-from zoo.blobs import BlobStore
+from zoo.jobs import Board, Job, Progress, StoppedError
+from zoo.mirrors import POLICY, Mirror, Mirrors, Policy
+from zoo.sources import ChangedError, NoRangesError, Source, SourceError, TransferError, TransferInterrupt
 
-Progress = Callable[[int], None]  # called with the number of bytes that became verified (negative: lost again)
-
-
-class TransferError(GenzooError):
-    """A file could not be had whole from any mirror; the message says what each of them did wrong."""
-
-
-class SourceError(Exception):
-    """One read failed. `filled` bytes had arrived; `retry_after` is in seconds; `gone`: asking again is useless."""
-
-    def __init__(self, message: str, *, filled: int = 0, retry_after: float | None = None, gone: bool = False) -> None:
-        super().__init__(message)
-        self.filled, self.retry_after, self.gone = filled, retry_after, gone
-
-
-class NoRangesError(SourceError):
-    """The mirror sends this file only as a whole: read it in order, from one thread."""
+__all__ = [
+    "ChangedError",
+    "NoRangesError",
+    "Progress",
+    "Source",
+    "SourceError",
+    "TransferError",
+    "TransferInterrupt",
+    "fetch",
+]
 
 
-class ChangedError(SourceError):
-    """The mirror's file is another one than at the last read, and no digests of chunks tell what is still right."""
+def fetch(
+    manifest: Manifest,
+    sources: Sequence[Source],
+    store: BlobStore,
+    progress: Progress = lambda _: None,
+    policy: Policy = POLICY,
+) -> None:
+    """Bring every file of an artifact into the store. Raises TransferError, or OSError for a fault on this side.
+
+    `progress` hears of every byte of the artifact, also of those that were here. Ctrl-C closes the sources, keeps what
+    is verified, and leaves as TransferInterrupt.
+    """
+    files = {file.sha256: file for file in manifest.files}
+    with store.lease(files):
+        missing = [file for file in files.values() if not store.has(file.sha256)]
+        _require_space(missing, store)
+        if here := manifest.size - sum(file.bytes for file in missing):
+            progress(here)
+        if missing:
+            _Transfer(manifest.name, missing, sources, store, progress, policy).run()
 
 
-class Source(Protocol):
-    """One mirror's copy of an artifact's files. Threads call `read` at the same time."""
-
-    label: str  # for messages and progress: never with a credential in it
-
-    def read(self, file: File, offset: int, into: memoryview) -> None:
-        """Fill `into` with the file's bytes from `offset` on. Raises SourceError."""
-
-    def close(self) -> None: ...
+class _Peeked(Exception):  # noqa: N818 (never an error)
+    """Leaves a partial file as it is."""
 
 
-def fetch(manifest: Manifest, sources: Sequence[Source], store: BlobStore, progress: Progress = lambda _: None) -> None:
-    """Bring every file of an artifact into the store. Raises TransferError, or OSError for a fault on this side."""
-    raise NotImplementedError
+def _require_space(files: Sequence[File], store: BlobStore) -> None:
+    """Raises TransferError where the disk cannot hold what is missing, less what earlier attempts left."""
+    free, needed = store.free_bytes(), sum(file.bytes for file in files)
+    for file in files if needed > free else ():
+        with suppress(_Peeked, BusyError), store.receive(file, wait_s=0) as partial:
+            if partial is not None:
+                needed -= sum(file.chunk_range(index)[1] for index in partial.done)
+            raise _Peeked
+    if needed > free:
+        raise TransferError(
+            f"{needed:,} bytes are still to be fetched and the disk has {free:,} free: "
+            "make room (genzoo gc removes what is not used), then run the same command again"
+        )
+
+
+class _Transfer:
+    """The workers of one call of `fetch`."""
+
+    def __init__(
+        self,
+        name: str,
+        files: Sequence[File],
+        sources: Sequence[Source],
+        store: BlobStore,
+        progress: Progress,
+        policy: Policy,
+    ) -> None:
+        self.name, self.store, self.sources, self.policy = name, store, sources, policy
+        self.board = Board(name, files, Mirrors(sources, policy), progress)
+        self.buffer_bytes = max(min(file.bytes, file.chunk_bytes) for file in files)
+        chunks = sum(max(1, file.chunk_count) for file in files)
+        able = max(1, policy.buffer_bytes // max(1, self.buffer_bytes))
+        self.threads = [
+            threading.Thread(target=self._work, name="genzoo-transfer", daemon=True)
+            for _ in range(min(policy.connections, chunks, able))
+        ]
+
+    def run(self) -> None:
+        try:
+            for thread in self.threads:
+                thread.start()
+            for thread in self.threads:
+                self._wait_for(thread)
+        except KeyboardInterrupt:
+            kept = f"stopped; what was fetched and verified of {self.name} is kept, the same command goes on from there"
+            self.board.stop(TransferInterrupt(kept))
+            self._cut_short()
+        finally:
+            self._leave()
+        if self.board.error is not None:
+            raise self.board.error
+
+    def _wait_for(self, thread: threading.Thread) -> None:
+        """Until it ended. After a failure elsewhere its read is cut short where it goes on for long."""
+        failed_at = None
+        while thread.is_alive():
+            thread.join(0.2)
+            if self.board.error is not None:
+                failed_at = failed_at or time.monotonic()
+                if time.monotonic() - failed_at > self.policy.leave_s:
+                    self._cut_short()
+                    return
+
+    def _cut_short(self) -> None:
+        for source in self.sources:
+            source.close()
+        for thread in self.threads:
+            if thread.ident is not None:
+                thread.join(self.policy.leave_s)
+
+    def _leave(self) -> None:
+        """Close what is open, its verified chunks kept."""
+        for job in self.board.jobs:
+            reason = StoppedError()
+            with suppress(OSError, GenzooError, StoppedError):
+                job.context.__exit__(StoppedError, reason, None)
+        self.board.jobs.clear()
+
+    def _work(self) -> None:
+        buffer = memoryview(bytearray(self.buffer_bytes))
+        try:
+            while (task := self.board.next()) is not None:
+                if isinstance(task, File):
+                    self._open(task)
+                else:
+                    self._bring(*task, buffer)
+        except StoppedError:
+            pass
+        except BaseException as error:
+            self.board.stop(error)
+
+    def _open(self, file: File) -> None:
+        context = self.store.receive(file, wait_s=0)
+        try:
+            partial = context.__enter__()
+        except BusyError:
+            self.board.busy(file, self.policy.busy_s)
+            return
+        if partial is None:
+            context.__exit__(None, None, None)
+            self.board.present(file)
+            return
+        job = self.board.opened(file, context, partial)
+        if len(partial.done) == file.chunk_count:
+            self._publish(job)
+
+    def _publish(self, job: Job) -> None:
+        """Let the store give a file its name; one that is wrong as a whole is fetched again."""
+        self.board.closing(job)
+        try:
+            job.context.__exit__(None, None, None)
+        except ChunkError:
+            self.board.closed(job, wrong=True)
+        else:
+            self.board.closed(job)
+
+    def _bring(self, job: Job, index: int, buffer: memoryview) -> None:
+        """Fetch a chunk from as many mirrors as it takes and store it, or hand it back."""
+        into, alone = buffer[: job.file.chunk_range(index)[1]], False
+        while True:
+            turn = job.turn
+            givers = self._fill(job, index, into, alone)
+            if not givers:
+                return
+            try:
+                job.partial.write(index, into)
+            except ChunkError:
+                if len(givers) == 1:
+                    self.board.lied(givers.pop(), job, index)
+                alone = True  # which of several mirrors lied is found out by asking each for the whole chunk
+                continue
+            complete = self.board.stored(job, index, givers, turn)
+            if complete:
+                self._publish(job)
+            if complete is not None:
+                return
+
+    def _fill(self, job: Job, index: int, into: memoryview, alone: bool) -> set[Mirror]:
+        """The chunk's bytes into `into`; the mirrors that gave them, none where the chunk was handed back."""
+        start, filled, givers = job.file.chunk_range(index)[0], 0, set[Mirror]()
+        while (mirror := self.board.choose(job, index)) is not None:
+            began = time.monotonic()
+            try:
+                mirror.source.read(job.file, start + filled, into[filled:])
+            except SourceError as error:
+                self.board.failed(job, mirror, error, began)
+                if alone or isinstance(error, ChangedError):
+                    filled, givers = 0, set()
+                elif error.filled:
+                    filled = min(filled + error.filled, len(into))
+                    givers.add(mirror)
+            else:
+                self.board.worked(mirror, len(into) - filled, time.monotonic() - began)
+                return givers | {mirror}
+        return set()
