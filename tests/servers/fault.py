@@ -2,7 +2,7 @@
 
     python -m tests.servers.fault FOLDER --port 8080 --faults cut,flip --rate 0.3 --seed 1
 
-It serves whole files and ranges over connections that it keeps, and asks its plan whether and how to go wrong each time.
+It serves files and ranges over connections that it keeps, and asks its plan each time whether and how to go wrong.
 It listens on 127.0.0.1 and, at the same port, on 127.0.0.2, which is another host to any client.
 """
 
