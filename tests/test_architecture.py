@@ -23,7 +23,7 @@ OWNERS = {
     "tensorrt": {"export/engine.py", "export/runners.py"},
     "tensorrt_rtx": {"export/engine.py", "export/runners.py"},
     "mlperf_loadgen": {"benchmarks/latency.py"},
-    "diffusers": {"benchmarks/ratios.py"},
+    "diffusers": {"benchmarks/ratios.py", "zoo/families/diffusers_unet.py"},
 }
 SERVING_ONLY = """
 import sys, importlib, pkgutil

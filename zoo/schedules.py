@@ -55,7 +55,7 @@ def scaled_linear_betas(start: float, end: float, count: int) -> np.ndarray:
 def squared_cosine_betas(start: float, end: float, count: int) -> np.ndarray:
     """Nichol & Dhariwal 2021, equation 17, each beta at most 0.999; its ends are its own."""
     bars = np.cos((np.arange(count + 1) / count + 0.008) / 1.008 * np.pi / 2.0) ** 2
-    return np.minimum(1.0 - bars[1:] / bars[:-1], 0.999)
+    return np.asarray(np.minimum(1.0 - bars[1:] / bars[:-1], 0.999))
 
 
 BETAS: dict[str, Callable[[float, float, int], np.ndarray]] = {
@@ -98,4 +98,4 @@ class Timesteps:
 
     def time(self, sigma: np.ndarray) -> np.ndarray:
         """The timestep of each sigma, between two of them for a sigma between theirs."""
-        return np.interp(np.log(sigma), np.log(self.sigmas()), np.arange(self.count))
+        return np.asarray(np.interp(np.log(sigma), np.log(self.sigmas()), np.arange(self.count)))
