@@ -64,10 +64,11 @@ def plain_file(path: Path) -> Iterator[tuple[BinaryIO, int]]:
         descriptor = os.open(path, flags)
     except (OSError, ValueError) as error:
         raise UntrustedError(f"{path} is not a plain file that can be read; a link must be replaced by it") from error
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)
+        raise UntrustedError(f"{path} is not a plain file: it is a folder or a device")
     with os.fdopen(descriptor, "rb") as stream:
-        status = os.fstat(stream.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise UntrustedError(f"{path} is not a plain file: it is a folder or a device")
         yield stream, status.st_size
 
 
