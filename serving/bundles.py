@@ -20,7 +20,13 @@ def prepare(source: str, report: Callable[[str], None] = lambda _: None, *, gate
     from export.variant import Variant
     from zoo import registry
 
-    checkpoint = registry.checkpoint(source)
+    try:
+        checkpoint = registry.checkpoint(source)
+    except (registry.UnknownNameError, ModuleNotFoundError):
+        placed = exporter.folder(source, Variant())  # a pulled bundle whose checkpoint, or torch, is not here
+        if (placed / MANIFEST).is_file():
+            return Bundle.open(placed)
+        raise
     bundle, _ = exporter.cached(checkpoint, Variant())
     if bundle is None:
         report(f"exporting {source}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 import typer
@@ -33,15 +34,34 @@ def summary(checkpoint: Any) -> dict[str, Any]:
         "digest": config["weights"].get("sha256"),
         "licence": checkpoint.licence,
         "teacher": checkpoint.teacher,
+        **_origin(checkpoint.name),
     }
+
+
+def _origin(name: str) -> dict[str, Any]:
+    """What is known of a checkpoint that was pulled or imported; nothing of the tree's."""
+    from zoo import store
+
+    ref = store.pulled(name)
+    return {"version": ref.version, "source": ref.source, "signer": ref.signer or None} if ref else {}
+
+
+def _all() -> Iterator[Any]:
+    """The tables' checkpoints and those that were pulled or imported; one that cannot be read is named and left out."""
+    from zoo import registry
+    from zoo.errors import GenzooError
+
+    for name in dict.fromkeys([*(checkpoint.name for checkpoint in registry.checkpoints()), *registry.stored()]):
+        try:
+            yield registry.checkpoint(name)
+        except GenzooError as error:
+            typer.echo(f"left out: {error}", err=True)
 
 
 @app.command("list")
 def list_checkpoints(as_json: Json = False) -> None:
-    """List the checkpoints of the zoo."""
-    from zoo import registry
-
-    rows = [summary(checkpoint) for checkpoint in registry.checkpoints()]
+    """List the checkpoints of the zoo, and those that were pulled or imported."""
+    rows = [summary(checkpoint) for checkpoint in _all()]
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
         return
@@ -51,10 +71,12 @@ def list_checkpoints(as_json: Json = False) -> None:
     table = Table(box=None, header_style="bold")
     columns = {"name": "name", "family": "family", "steps": "default_steps", "NFE": "nfe", "bytes": "bytes"}
     columns |= {"digest": "digest", "teacher": "teacher"}
+    if any("source" in row for row in rows):
+        columns |= {"from": "source"}
     for title in columns:
         table.add_column(title, justify="right" if title in ("steps", "NFE", "bytes") else "left", no_wrap=True)
     for row in rows:
-        cells = [row[key] for key in columns.values()]
+        cells = [row.get(key) for key in columns.values()]
         cells[5] = cells[5] and cells[5][:12]
         table.add_row(*("-" if cell is None else f"{cell:,}" if isinstance(cell, int) else cell for cell in cells))
     Console().print(table)
@@ -69,7 +91,12 @@ def show(name: str, as_json: Json = False) -> None:
     checkpoint = registry.checkpoint(name)
     record = {**store.config(name), "description": checkpoint.description}
     store.verified_weights(name)
-    record["training"] = {key: value for key, value in record["training"].items() if key != "curves"}
+    record["training"] = {key: value for key, value in (record.get("training") or {}).items() if key != "curves"}
+    if ref := store.pulled(name):
+        manifest = store.blob_store().manifest(ref)
+        record |= {"licence": manifest.licence, "version": ref.version, "manifest": ref.manifest, "source": ref.source}
+        record |= {"signer": ref.signer or None, "signature": ref.signature or None, "accepted": ref.accepted or None}
+        record |= {"pulled_at": ref.pulled_at, "provenance": dict(manifest.provenance)}
     if as_json:
         typer.echo(json.dumps(record, indent=2))
         return

@@ -6,25 +6,23 @@
 
 All below `zoo.store.home()`. `push` and `pull` meet here, so neither knows ONNX or TensorRT, and `export`, which makes
 and uses those files, knows neither remotes nor blobs. A plan is native code: `export` loads it only where
-engines/built/<sha256>.json records it, and `place` writes that record only for what a verified signature admitted.
+engines/built/<sha256>.json records it, and `placing` writes that record only for what a verified signature admitted.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-from zoo import files, store, untrusted
-from zoo.artifact import MANIFEST, SIGNATURE, ArtifactError, File, Kind, Manifest, identifier
+from zoo import contents, files, store
+from zoo.artifact import MANIFEST, SIGNATURE, ArtifactError, Kind, Manifest, identifier
+from zoo.contents import RECORD, PathOf
 
-RECORD = ".json"  # after a plan's name
-BUNDLE_MANIFEST, VERDICT = "manifest.json", "gate.json"
+VERDICT = "gate.json"  # of the gate, on a bundle
 
 
 def bundles() -> Path:
@@ -73,50 +71,42 @@ def _plans(name: str, target: str) -> Iterator[tuple[str, Path]]:
             yield plan.name + RECORD, path
 
 
-def place(manifest: Manifest, view: Path, signer: str) -> Path:
-    """Put a pulled artifact where its users look for it: that folder. Raises ArtifactError, UntrustedError.
+@contextmanager
+def placing(manifest: Manifest, path_of: PathOf, signer: str) -> Iterator[Path | None]:
+    """Check a pulled artifact's content, run the block, which gives it its name, and put it where its users look.
 
-    `signer` is who was verified to have signed it; a stranger's engine is not placed, nor a stranger's verdict.
+    That folder is the value; None for a checkpoint, which is read where the store lays it out. `signer` is who was
+    verified to have signed: a stranger's engine is refused, and a stranger's verdict left out, so that the gate judges
+    here. Raises ArtifactError, ContentError, UntrustedError.
     """
     if manifest.kind is Kind.CHECKPOINT:
-        return view
+        contents.check_checkpoint(manifest, path_of)
+        yield None
+        return
     name, _, variant = manifest.name.split(".")
     if manifest.kind is Kind.BUNDLE:
-        return _place_bundle(manifest, view, bundles() / name / variant, signer)
+        with new_folder(bundles() / name / variant) as folder:
+            for file in manifest.files:
+                _copy(path_of(file), folder / file.path)
+            contents.check_bundle(manifest, folder, name)
+            if not signer:
+                (folder / VERDICT).unlink(missing_ok=True)
+            yield bundles() / name / variant
+        return
     if not signer:
-        raise ArtifactError(f"{manifest.name} is native code without a verified signature: it stays where it is")
-    for file in manifest.files:
-        if not file.path.endswith(RECORD):
-            _place_plan(manifest, file, view, signer)
-    return engines() / name
+        raise ArtifactError(f"{manifest.name} is native code without a verified signature; its publisher must sign it")
+    plans = contents.plans(manifest, path_of)
+    yield engines() / name
+    for file, record in plans.items():
+        with files.atomic(engines() / name / file.path) as temporary:
+            shutil.copyfile(path_of(file), temporary)
+        files.write_json(built(file.sha256), {**record, "admitted_by": signer, "artifact": manifest.digest})
 
 
-def _place_bundle(manifest: Manifest, view: Path, target: Path, signer: str) -> Path:
-    inner = untrusted.read_json(view / BUNDLE_MANIFEST)
-    spec = inner.get("spec")
-    if not isinstance(spec, dict) or spec.get("name") != target.parent.name:
-        raise ArtifactError(f"{manifest.name} holds no bundle of {target.parent.name}; ask its publisher")
-    with new_folder(target) as folder:
-        for file in manifest.files:
-            if file.path != VERDICT or signer:
-                (folder / file.path).parent.mkdir(parents=True, exist_ok=True)
-                link_or_copy(view / file.path, folder / file.path)
-    return target
-
-
-def _place_plan(manifest: Manifest, file: File, view: Path, signer: str) -> None:
-    """A plan, and then the record that lets export load it."""
-    name, _, target = manifest.name.split(".")
-    record: dict[str, Any] = untrusted.read_json(view / (file.path + RECORD))
-    inputs = record.get("inputs")
-    said = (record.get("name"), record.get("file"), record.get("sha256"), record.get("bytes"))
-    if said != (name, file.path, file.sha256, file.bytes) or not isinstance(inputs, dict):
-        raise ArtifactError(f"{manifest.name}: the record of {file.path} describes something else; ask its publisher")
-    if inputs.get("target") != target or "/" in file.path:
-        raise ArtifactError(f"{manifest.name}: {file.path} is not an engine for {target}; ask its publisher")
-    with files.atomic(engines() / name / file.path) as temporary:
-        shutil.copyfile(view / file.path, temporary)
-    files.write_json(built(file.sha256), {**record, "admitted_by": signer, "artifact": manifest.digest})
+def _copy(source: Path, target: Path) -> None:
+    """A file of its own: ONNX Runtime refuses weights that have a second name."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, target)
 
 
 @contextmanager
@@ -130,11 +120,3 @@ def new_folder(target: Path) -> Iterator[Path]:
         if target.exists():
             target.rename(Path(name) / "old")
         making.rename(target)
-
-
-def link_or_copy(source: Path, target: Path) -> None:
-    """A second name for a file that nobody writes to, or a copy where the file system has no links."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)

@@ -13,8 +13,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from zoo import signing, transfer, untrusted
-from zoo.artifact import File, Kind, Manifest, identifier
+from zoo import derived, files, signing, transfer
+from zoo.artifact import Kind, Manifest, identifier
 from zoo.blobs import BlobStore, Ref
 from zoo.offers import Offer, Policy, PullError, best
 from zoo.remotes import Remote
@@ -28,7 +28,7 @@ class Pulled:
 
     ref: Ref
     manifest: Manifest
-    folder: Path
+    path: Path  # where its users look for it
     fetched: int = 0  # bytes that came from a mirror
     reused: int = 0  # bytes that were here
     seconds: float = 0.0
@@ -66,12 +66,13 @@ def pull(
             stack.callback(sources[-1].close)
         transfer.fetch(manifest, sources, store, begin(manifest))
         store.add_bytes(manifest.to_bytes())
-        folder = store.view(manifest)
-        _check_content(manifest, folder)
         ref = _ref(full, offer, before, accepted, store)
-        store.set_ref(ref, allow_rollback=policy.allow_rollback)
+        again = before is not None and before.manifest == manifest.digest
+        with derived.placing(manifest, lambda file: store.path(file.sha256), ref.signer) as place:
+            store.set_ref(ref, allow_rollback=policy.allow_rollback or again)
+        path = place or store.view(manifest)
     fetched = sum(file.bytes for file in distinct.values()) - reused
-    return Pulled(ref, manifest, folder, fetched, reused, time.perf_counter() - started, tuple(warnings))
+    return Pulled(ref, manifest, path, fetched, reused, time.perf_counter() - started, tuple(warnings))
 
 
 def held(name: str, store: BlobStore, policy: Policy, *, kind: Kind = Kind.CHECKPOINT, variant: str = "") -> Pulled:
@@ -89,20 +90,13 @@ def held(name: str, store: BlobStore, policy: Policy, *, kind: Kind = Kind.CHECK
         signer = signing.verify(store.path(ref.signature).read_bytes(), manifest.to_bytes(), policy.trust)
     if not signer and policy.require_signature:
         raise PullError(f"{full} is here without a verified signature: pull it again with --key")
-    folder = store.view(manifest)
     for file in manifest.files:
-        _check_blob(full, file, store)
-    _check_content(manifest, folder)
-    found = Pulled(replace(ref, signer=signer), manifest, folder, reused=manifest.size)
+        path = store.path(file.sha256)
+        if files.sha256(path) != file.sha256:
+            raise PullError(f"{full}: {file.path} is damaged; `genzoo verify` drops it, then pull {full} again")
+    with derived.placing(manifest, lambda file: store.path(file.sha256), signer) as place:
+        found = Pulled(replace(ref, signer=signer), manifest, place or store.view(manifest), reused=manifest.size)
     return replace(found, seconds=time.perf_counter() - started)
-
-
-def _check_blob(name: str, file: File, store: BlobStore) -> None:
-    from zoo import files
-
-    path = store.path(file.sha256)
-    if not path.is_file() or files.sha256(path) != file.sha256:
-        raise PullError(f"{name}: {file.path} is missing or damaged ({path}); run `genzoo verify`, then pull it again")
 
 
 def _check_history(before: Ref | None, offer: Offer, policy: Policy) -> None:
@@ -136,29 +130,6 @@ def _check_licence(before: Ref | None, manifest: Manifest, policy: Policy) -> st
         f"{manifest.name} is under the restricted licence {manifest.licence!r}: read it, then add "
         f"--accept-licence {manifest.licence!r}"
     )
-
-
-def _check_content(manifest: Manifest, folder: Path) -> None:
-    """Look at what will be loaded. Raises UntrustedError, PullError."""
-    from zoo.untrusted_onnx import check_onnx
-
-    for file in manifest.files:
-        path = folder / file.path
-        if path.suffix == ".safetensors":
-            untrusted.check_safetensors(path)
-        elif path.suffix == ".onnx":
-            check_onnx(path)
-        elif manifest.kind is not Kind.ENGINE:
-            untrusted.refuse_pickle(path)
-    paths = {file.path: file for file in manifest.files}
-    if manifest.kind is not Kind.CHECKPOINT:
-        return
-    if not {"config.json", "model.safetensors"} <= set(paths):
-        raise PullError(f"{manifest.name} has no config.json or no model.safetensors: it is no checkpoint of genzoo's")
-    weights = untrusted.read_json(folder / "config.json").get("weights")
-    recorded = weights.get("sha256") if isinstance(weights, dict) else None
-    if recorded != paths["model.safetensors"].sha256:
-        raise PullError(f"config.json of {manifest.name} records other weights than it came with; do not use it")
 
 
 def _ref(name: str, offer: Offer, before: Ref | None, accepted: str, store: BlobStore) -> Ref:

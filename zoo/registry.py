@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, replace
+from typing import Any
 
+from zoo import store
 from zoo.errors import GenzooError
-from zoo.family import Checkpoint, Family
-from zoo.request import nearest
+from zoo.family import Checkpoint, Family, Recipe
+from zoo.plain import PlainError, check_sizes, rebuild
+from zoo.request import GeneratorSpec, nearest, table
 
-FAMILIES = ("diffusion", "gan", "latent_diffusion", "normalizing_flow", "vae")
+FAMILIES = ("diffusers_unet", "diffusion", "gan", "latent_diffusion", "normalizing_flow", "vae")
+SPEC = tuple(field.name for field in fields(GeneratorSpec))
+MAX_ARCHITECTURE = 1 << 16  # of any number in an architecture from outside
+MAX_VALUES = 1 << 26  # of an image or its latents
 
 
 class UnknownNameError(GenzooError, LookupError):
@@ -36,8 +44,58 @@ def checkpoints() -> Iterator[Checkpoint]:
 
 
 def checkpoint(name: str) -> Checkpoint:
-    """The checkpoint of that name. Raises UnknownNameError."""
+    """The checkpoint of that name: pulled, imported, or a table's. Raises UnknownNameError, StoreError."""
     table = {entry.name: entry for entry in checkpoints()}
+    if store.pulled(name):
+        found = described(name, store.config(name))
+        known = table.get(name)
+        return replace(found, description=known.description, faults=known.faults) if known else found
     if name not in table:
-        raise UnknownNameError(f"unknown checkpoint {name!r}: {nearest(name, table)}")
+        raise UnknownNameError(f"unknown checkpoint {name!r}: {nearest(name, {*table, *stored()})}")
     return table[name]
+
+
+def stored() -> Iterator[str]:
+    """The names of the checkpoints that were pulled or imported."""
+    for ref in store.blob_store().refs():
+        if store.CHECKPOINT_NAME.fullmatch(ref.name) and store.pulled(ref.name):
+            yield ref.name
+
+
+def described(name: str, config: Mapping[str, Any]) -> Checkpoint:
+    """The checkpoint that a `config.json` describes, under the name that it has here. Raises StoreError."""
+    try:
+        kind = family(config["family"])
+        spec = rebuild(GeneratorSpec, {**{key: config[key] for key in SPEC if key in config}, "name": name}, "spec")
+        check_sizes({**spec.to_json(), "architecture": config["architecture"]}, MAX_ARCHITECTURE, "config")
+        _check_spec(spec)
+        teacher, recipe = config.get("teacher"), config.get("recipe")
+        return Checkpoint(
+            spec=spec,
+            config=rebuild(kind.config_type, config["architecture"], "architecture"),
+            recipe=rebuild(Recipe, recipe, "recipe") if recipe else None,
+            dataset=str(config.get("dataset", "")),
+            licence=str(config.get("licence", "")),
+            paper=str(config.get("paper", "")),
+            teacher=str(teacher["name"]) if teacher else None,
+            description=str(config.get("description", "")),
+        )
+    except (GenzooError, KeyError, TypeError, ValueError) as error:
+        what = f"lacks {error}" if isinstance(error, KeyError) else str(error)
+        raise store.StoreError(f"{name}: its config.json cannot be used, {what}") from error
+
+
+def _check_spec(spec: GeneratorSpec) -> None:
+    """Raises PlainError for what no generator takes or gives."""
+    for shape in (spec.latent_shape, spec.image_shape):
+        if not shape or min(shape) < 1 or math.prod(shape) > MAX_VALUES:
+            raise PlainError(f"the shape {shape} is outside 1 to {MAX_VALUES} values")
+    if not 0 <= spec.num_classes <= MAX_ARCHITECTURE:
+        raise PlainError(f"{spec.num_classes} classes are outside 0 to {MAX_ARCHITECTURE}")
+    try:
+        if spec.sampling:
+            for sampler in spec.sampling.samplers:
+                table(spec, sampler=sampler)
+            table(spec)
+    except (LookupError, ValueError) as error:
+        raise PlainError(f"its sampling is unknown here ({error}); a newer genzoo may know it") from error

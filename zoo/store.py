@@ -5,7 +5,8 @@
         config.json         what they are: family, architecture, sha256, training record, measured quality
         README.md           the card
 
-$GENZOO_CHECKPOINTS names a folder of such folders that comes before the tree and takes what is trained. Anything
+$GENZOO_CHECKPOINTS names a folder of such folders that comes before all else and takes what is trained. Then comes what
+was pulled or imported: a ref in the blob store, its artifact laid out as such a folder. The tree comes last. Anything
 derived (bundles, engines, training states) lives below `home()`.
 """
 
@@ -15,6 +16,7 @@ import dataclasses
 import json
 import math
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,11 +28,12 @@ from zoo.family import Checkpoint
 from zoo.files import atomic, sha256, write_json
 
 if TYPE_CHECKING:
-    from zoo.blobs import BlobStore
+    from zoo.blobs import BlobStore, Ref
 
 TREE = Path(__file__).parent / "checkpoints"
 TREE_VARIABLE = "GENZOO_CHECKPOINTS"
 HOME_VARIABLE = "GENZOO_HOME"
+CHECKPOINT_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,95}")
 
 
 class StoreError(GenzooError):
@@ -50,8 +53,20 @@ def blob_store() -> BlobStore:
     return BlobStore(home())
 
 
+def pulled(name: str) -> Ref | None:
+    """The ref of a checkpoint that was pulled or imported and is what `directory` finds; None for any other."""
+    own = os.environ.get(TREE_VARIABLE)
+    if not CHECKPOINT_NAME.fullmatch(name) or (own and (Path(own) / name / "config.json").is_file()):
+        return None
+    return blob_store().ref(name)
+
+
 def directory(name: str) -> Path:
-    """Where a checkpoint lies: below $GENZOO_CHECKPOINTS if it is there, else in the tree."""
+    """Where a checkpoint lies: below $GENZOO_CHECKPOINTS, in the blob store, or in the tree. Raises StoreError."""
+    if ref := pulled(name):
+        blobs = blob_store()
+        view = blobs.root / "views" / ref.manifest  # whole, if it is there
+        return view if (view / "config.json").is_file() else blobs.view(blobs.manifest(ref))
     own = _own_tree() / name
     return own if (own / "config.json").is_file() else TREE / name
 
@@ -65,9 +80,17 @@ def config(name: str) -> dict[str, Any]:
     path = directory(name) / "config.json"
     try:
         found: dict[str, Any] = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise StoreError(f"{name}: {path} could not be read ({error}); `genzoo train {name}` makes it") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise StoreError(f"{name}: {path} could not be read ({error}); {_remedy(name)}") from error
     return found
+
+
+def _remedy(name: str) -> str:
+    """What brings a checkpoint's files back."""
+    if pulled(name):
+        return f"`genzoo verify` drops what is damaged, and `genzoo pull {name}` fetches it again"
+    restore = "restore it from the repository or " if (TREE / name).is_dir() else ""
+    return f"{restore}`genzoo train {name}` makes it"
 
 
 def verified_weights(name: str) -> Path:
@@ -75,17 +98,17 @@ def verified_weights(name: str) -> Path:
     expected = config(name)["weights"]
     path = directory(name) / "model.safetensors"
     if not path.is_file() or path.is_symlink():
-        raise StoreError(f"{name}: {path} is missing or not a plain file; restore it or `genzoo train {name}`")
+        raise StoreError(f"{name}: {path} is missing or not a plain file; {_remedy(name)}")
     if path.stat().st_size != expected["bytes"]:
         raise StoreError(
             f"{name}: {path} has {path.stat().st_size} bytes, expected {expected['bytes']}; it is truncated or "
-            "altered, restore it from the repository"
+            f"altered, {_remedy(name)}"
         )
     digest = sha256(path)
     if digest != expected["sha256"]:
         raise StoreError(
-            f"{name}: {path} has sha256 {digest[:12]}, expected {expected['sha256'][:12]}; it was altered, restore "
-            "it from the repository"
+            f"{name}: {path} has sha256 {digest[:12]}, expected {expected['sha256'][:12]}; it was altered, "
+            f"{_remedy(name)}"
         )
     return path
 
@@ -104,10 +127,30 @@ def load_module(checkpoint: Checkpoint) -> Any:
 
     from zoo import registry
 
-    module = registry.family(checkpoint.spec.family).build(checkpoint.config)
     state = {key: torch.from_numpy(value) for key, value in load_tensors(checkpoint.name).items()}
+    build = registry.family(checkpoint.spec.family).build
+    _check_shapes(checkpoint, build, {key: tuple(value.shape) for key, value in state.items()})
+    module = build(checkpoint.config)
     module.load_state_dict(state, strict=True)
     return module.eval().requires_grad_(False)
+
+
+def _check_shapes(checkpoint: Checkpoint, build: Any, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Raises StoreError where the architecture is not the weights', before memory is taken for what it claims."""
+    import torch
+
+    try:
+        with torch.device("meta"):
+            wanted = {key: tuple(value.shape) for key, value in build(checkpoint.config).state_dict().items()}
+    except (RuntimeError, ValueError, TypeError, ArithmeticError, LookupError) as error:
+        raise StoreError(f"{checkpoint.name}: its architecture cannot be built ({error})") from error
+    differing = sorted(key for key in {*wanted, *shapes} if wanted.get(key) != shapes.get(key))
+    if differing:
+        key = differing[0]
+        raise StoreError(
+            f"{checkpoint.name}: its config.json describes {key} as {wanted.get(key, 'not there')}, its weights hold "
+            f"{shapes.get(key, 'none')} ({len(differing)} such tensors); config and weights are not of one checkpoint"
+        )
 
 
 def save(checkpoint: Checkpoint, state: Mapping[str, Any], training: Mapping[str, Any]) -> Path:
