@@ -18,82 +18,238 @@ small files fast: the file system joins their commits):
                 partial.write(index, data)                   # ChunkError: not what was promised; nothing was stored
 
 Leaving `receive` well publishes; leaving it by an exception keeps every verified chunk for the next attempt. A thread
-that waits for one blob while it holds another could wait for ever: `receive(file, wait_s=0)` raises Busy instead, so
-that it can do something else first. A file without chunk digests that turns out wrong as a whole raises ChunkError with
-`index` None on leaving, and all of it is gone.
+that waits for one blob while it holds another could wait for ever: `receive(file, wait_s=0)` raises BusyError instead,
+so that it can do something else first. A file that turns out wrong as a whole raises ChunkError with `index` None on
+leaving, and all of it is gone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+import hashlib
+import os
+import re
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from math import inf
 from pathlib import Path
-from typing import Any, Protocol
 
-from zoo.artifact import File, Manifest
+from zoo import garbage, verification, views
+from zoo.artifact import MAX_MANIFEST_BYTES, ArtifactError, File, Manifest
+from zoo.journal import write_all
+from zoo.locks import BusyError, Held, acquire, hold_lease, pauses
+from zoo.owner import STALE_S, Owner
+from zoo.partial import SUFFIX, ChunkError, Partial, clear, open_partial, publish
+from zoo.refs import Ref, Refs, RollbackError
 from zoo.store import StoreError
 
+__all__ = ["BlobStore", "BusyError", "ChunkError", "Partial", "Ref", "RollbackError"]
 
-@dataclass(frozen=True)
-class Ref:
-    """What a name stands for here."""
-
-    name: str
-    manifest: str  # the sha256 of the manifest, which is a blob like any other
-    version: int
-    source: str = ""  # the address it came from
-    signature: str = ""  # the sha256 of its signature's blob
-    signer: str = ""  # who signed, as verified when it was pulled
-    accepted: str = ""  # the restricted licence that its user accepted
-    pulled_at: str = ""
-
-
-class Partial(Protocol):
-    """A blob on its way, owned by this process alone. Threads call `write` at the same time."""
-
-    file: File
-    done: frozenset[int]  # the chunks that were verified and are on disk, some perhaps from a killed process
-
-    def write(self, index: int, data: memoryview) -> None:
-        """Verify a chunk, store it, and note it in the journal. Raises ChunkError if the digest differs, OSError."""
-
-
-class ChunkError(StoreError):
-    """Bytes that are not what the manifest promises. `index` is the chunk, None for the file as a whole."""
-
-    def __init__(self, message: str, index: int | None) -> None:
-        super().__init__(message)
-        self.index = index
-
-
-class Busy(StoreError):
-    """Another process or thread has the blob on its way, for longer than was to be waited."""
-
-
-class RollbackError(StoreError):
-    """A name would go back to an older version, or a version would change its content."""
+COPY_BYTES = 1 << 20
+TOUCH_S = 60.0  # how exactly the last use of a blob is known
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 class BlobStore:
     """The store at `root`. Methods raise StoreError, or OSError (ENOSPC, EROFS, ...) and leave nothing half-written."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, root: Path, stale_s: float = STALE_S) -> None:
+        self.root, self.stale_s = root, stale_s
+        self._refs = Refs(root)
+        self._holders: dict[str, int] = {}  # blob -> the thread that receives it
 
-    def has(self, sha256: str) -> bool: ...
-    def path(self, sha256: str) -> Path: ...
-    def add(self, path: Path) -> str: ...
-    def add_bytes(self, data: bytes) -> str: ...
-    def receive(self, file: File, wait_s: float = inf) -> AbstractContextManager[Partial | None]: ...
-    def free_bytes(self) -> int: ...
-    def ref(self, name: str) -> Ref | None: ...
-    def refs(self) -> Iterator[Ref]: ...
-    def set_ref(self, ref: Ref, allow_rollback: bool = False) -> None: ...
-    def remove_ref(self, name: str) -> None: ...
-    def manifest(self, ref: Ref) -> Manifest: ...
-    def view(self, manifest: Manifest) -> Path: ...
-    def lease(self, digests: Iterable[str]) -> AbstractContextManager[None]: ...
-    def collect(self, max_bytes: int | None = None, max_age_s: float | None = None, dry_run: bool = False) -> Any: ...
-    def verify(self) -> Any: ...
+    def has(self, sha256: str) -> bool:
+        """Whether a blob is here; asking counts as using it."""
+        path = self._path(sha256)
+        try:
+            state = path.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return garbage.rescue(self.root, path)
+        with suppress(OSError):  # a cache that is read-only does not know what is used
+            if time.time() - state.st_mtime > TOUCH_S:
+                os.utime(path)
+        return True
+
+    def path(self, sha256: str) -> Path:
+        """Where a blob lies, complete and read-only. Raises StoreError."""
+        if not self.has(sha256):
+            raise StoreError(f"the blob {sha256[:12]} is not in {self.root}; pull what it belongs to again")
+        return self._path(sha256)
+
+    def add(self, path: Path) -> str:
+        """Copy a file into the store: its sha256."""
+        with self._private() as (descriptor, temporary), path.open("rb") as source:
+            hasher, size = hashlib.sha256(), 0
+            while piece := source.read(COPY_BYTES):
+                hasher.update(piece)
+                write_all(descriptor, memoryview(piece), size)
+                size += len(piece)
+            return self._publish(descriptor, temporary, hasher.hexdigest())
+
+    def add_bytes(self, data: bytes) -> str:
+        """Put a few bytes, such as a manifest, into the store: their sha256."""
+        sha256 = hashlib.sha256(data).hexdigest()
+        if not self.has(sha256):
+            with self._private() as (descriptor, temporary):
+                write_all(descriptor, memoryview(data), 0)
+                self._publish(descriptor, temporary, sha256)
+        return sha256
+
+    @contextmanager
+    def receive(self, file: File, wait_s: float = inf) -> Iterator[Partial | None]:
+        """A partial to fill with a file's chunks; None if the blob is here, perhaps from another process meanwhile.
+
+        Leaving well publishes it, leaving by an exception keeps what was verified. Raises BusyError, ChunkError.
+        """
+        held = self._own(file, wait_s)
+        if held is None:
+            yield None
+            return
+        try:
+            partial = open_partial(self._partials(), file)
+            try:
+                yield partial
+                partial.publish(self._path(file.sha256))
+            finally:
+                partial.release()
+            if file.chunk_count > 1:
+                clear(self._partials(), file.sha256)
+        finally:
+            self._holders.pop(file.sha256, None)
+            held.release()
+
+    def free_bytes(self) -> int:
+        """How many more bytes the file system of the store takes from this user."""
+        folder = next(folder for folder in (self.root, *self.root.absolute().parents) if folder.is_dir())
+        state = os.statvfs(folder)
+        return state.f_bavail * state.f_frsize
+
+    def ref(self, name: str) -> Ref | None:
+        """What a name stands for; None where it is not here. Raises StoreError for a damaged record."""
+        return self._refs.get(name)
+
+    def refs(self) -> Iterator[Ref]:
+        """Every ref, by name. Raises StoreError for a damaged one."""
+        return self._refs.all()
+
+    def names(self) -> list[str]:
+        """What is named here, damaged records too."""
+        return self._refs.names()
+
+    def set_ref(self, ref: Ref, allow_rollback: bool = False) -> None:
+        """Have a name stand for a manifest. Raises RollbackError for an older version than was ever here."""
+        self._refs.set(ref, allow_rollback)
+
+    def remove_ref(self, name: str) -> None:
+        """Forget a name; its blobs stay until the next `collect`, how new it was stays known."""
+        self._refs.remove(name)
+
+    def manifest(self, ref: Ref) -> Manifest:
+        """The manifest that a ref names, its digest checked. Raises StoreError."""
+        data = self._read(ref.manifest, f"the manifest of {ref.name}")
+        try:
+            return Manifest.from_bytes(data)
+        except ArtifactError as error:
+            raise StoreError(f"{error}; `genzoo pull {ref.name}` fetches it again") from error
+
+    def view(self, manifest: Manifest) -> Path:
+        """An artifact as a folder of its files. Raises StoreError where a blob is missing or altered."""
+        folder = self.root / "views" / manifest.digest
+        expected = self.entries(manifest)
+        self.has(manifest.digest)
+        if not views.matches(folder, expected):
+            with self.lease(file.sha256 for file in manifest.files):
+                blobs = {file.path: self.path(file.sha256) for file in manifest.files}
+                views.build(folder, expected, blobs, manifest.kind)
+        with suppress(OSError):
+            os.utime(folder)
+        return folder
+
+    def entries(self, manifest: Manifest) -> dict[str, views.Entry]:
+        """What the folder of an artifact holds: its files, its manifest, and the signature where a ref knows it."""
+        return views.entries(manifest, self._signature(manifest))
+
+    @contextmanager
+    def lease(self, digests: Iterable[str]) -> Iterator[None]:
+        """Keep blobs, here or still on their way, from being collected during the block."""
+        wanted = [sha256 for sha256 in digests if self._path(sha256)]
+        with hold_lease(self.root / "leases", wanted, self.stale_s):
+            yield
+
+    def collect(
+        self,
+        max_bytes: int | None = None,
+        max_age_s: float | None = None,
+        dry_run: bool = False,
+        grace_s: float = garbage.GRACE_S,
+    ) -> garbage.Collection:
+        """Remove what no ref reaches, then the refs used longest ago; never what is leased. Raises BusyError."""
+        return garbage.collect(self, garbage.Limits(max_bytes, max_age_s, grace_s), dry_run)
+
+    def verify(
+        self, names: Iterable[str] | None = None, progress: Callable[[int], None] = lambda _: None
+    ) -> verification.Verification:
+        """Read every blob (of some names) again, set damaged ones aside and say which."""
+        return verification.verify(self, names, progress)
+
+    def _own(self, file: File, wait_s: float) -> Held | None:
+        """The lock on a blob that is not here; None as soon as it is. Raises BusyError."""
+        lock = self.root / "locks" / f"{file.sha256}.lock"
+        for _ in pauses(wait_s):
+            if self.has(file.sha256):
+                return None
+            if held := acquire(lock, self.stale_s):
+                if not self.has(file.sha256):
+                    self._holders[file.sha256] = threading.get_ident()
+                    return held
+                held.release()
+            elif self._holders.get(file.sha256) == threading.get_ident():
+                raise BusyError(f"{file.path} is being fetched by this very thread: leave that `receive` first")
+        raise BusyError(f"{file.path} is being fetched by another process, as {lock} says; wait for it")
+
+    def _path(self, sha256: str) -> Path:
+        if not _DIGEST.fullmatch(sha256):
+            raise StoreError(f"{sha256!r} is no sha256, so no blob has that name")
+        return self.root / "blobs" / sha256[:2] / sha256
+
+    def _partials(self) -> Path:
+        folder = self.root / "partial"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    @contextmanager
+    def _private(self) -> Iterator[tuple[int, Path]]:
+        """A temporary file, gone at the end unless it took another name."""
+        path = self._partials() / f"{'0' * 64}.{Owner.new()}{SUFFIX}"
+        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+        try:
+            yield descriptor, path
+        finally:
+            os.close(descriptor)
+            path.unlink(missing_ok=True)
+
+    def _publish(self, descriptor: int, temporary: Path, sha256: str) -> str:
+        if not self.has(sha256):
+            os.fchmod(descriptor, 0o444)
+            os.fsync(descriptor)
+            publish(temporary, self._path(sha256))
+        return sha256
+
+    def _read(self, sha256: str, what: str) -> bytes:
+        """A small blob's bytes, verified."""
+        path = self._path(sha256)
+        if not path.is_file() and not garbage.rescue(self.root, path):
+            raise StoreError(f"{path}, {what}, is missing; pull it again")
+        with path.open("rb") as file:
+            data = file.read(MAX_MANIFEST_BYTES + 1)
+        if hashlib.sha256(data).hexdigest() != sha256:
+            raise StoreError(f"{path}, {what}, was altered; `genzoo verify` sets it aside")
+        return data
+
+    def _signature(self, manifest: Manifest) -> bytes | None:
+        """The signature over a manifest, where a ref knows it."""
+        ref = self.ref(manifest.name)
+        if ref is None or ref.manifest != manifest.digest or not ref.signature:
+            return None
+        return self._read(ref.signature, f"the signature of {ref.name}")

@@ -1,0 +1,152 @@
+"""Every byte of the store read again. What is damaged is set aside, so that a pull fetches it again."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from zoo import views
+from zoo.garbage import blob_paths, reached
+from zoo.refs import Ref
+from zoo.store import StoreError
+
+if TYPE_CHECKING:
+    from zoo.blobs import BlobStore
+
+READ_BYTES = 256 << 10
+Progress = Callable[[int], None]  # called with the number of bytes that were read
+
+
+@dataclass(frozen=True)
+class Damage:
+    """A blob or a view that is not what it should be."""
+
+    path: str
+    expected: str  # its sha256
+    seen: str  # "" where it is missing
+    names: tuple[str, ...]  # the refs that need it
+    moved_to: str = ""
+
+    @property
+    def sentence(self) -> str:
+        found = f"was altered, it has sha256 {self.seen[:12]}" if self.seen else "is missing"
+        cure = " && ".join(f"genzoo pull {name}" for name in self.names)
+        return f"{self.path} {found}, expected {self.expected[:12]}; " + (
+            f"`{cure}` fetches it again" if cure else "nothing needs it"
+        )
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What was read, and what was wrong with it."""
+
+    blobs: int
+    bytes: int
+    damaged: tuple[Damage, ...] = ()
+    faults: tuple[str, ...] = ()  # refs that cannot be read, one sentence each
+
+
+def verify(store: BlobStore, names: Iterable[str] | None, progress: Progress) -> Verification:
+    """Hash every blob that the named refs need; without names, every blob there is. Raises StoreError, no such ref."""
+    refs, faults = _refs(store, names)
+    needed: dict[str, list[str]] = {path.name: [] for path in blob_paths(store.root)} if names is None else {}
+    for ref in refs:
+        for digest in {ref.manifest, ref.signature} - {""}:
+            needed.setdefault(digest, []).append(ref.name)
+        try:
+            for digest in reached(store, ref):
+                if ref.name not in needed.setdefault(digest, []):
+                    needed[digest].append(ref.name)
+        except StoreError as error:
+            faults.append(str(error))
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        checks = pool.map(lambda digest: _check_blob(store, digest, tuple(needed[digest]), progress), sorted(needed))
+        results = list(checks)
+        results += pool.map(lambda ref: _check_view(store, ref, progress), refs)
+    damaged = tuple(damage for _, damage in results if damage)
+    return Verification(len(needed), sum(size for size, _ in results), damaged, tuple(faults))
+
+
+def _refs(store: BlobStore, names: Iterable[str] | None) -> tuple[list[Ref], list[str]]:
+    """The refs to read, and a sentence for each that is damaged itself."""
+    found, faults = [], []
+    for name in store.names() if names is None else names:
+        try:
+            ref = store.ref(name)
+        except StoreError as error:
+            faults.append(str(error))
+            continue
+        if ref is None:
+            raise StoreError(f"{name} is not in {store.root}; `genzoo pull {name}` fetches it")
+        found.append(ref)
+    return found, faults
+
+
+def _check_blob(store: BlobStore, digest: str, names: tuple[str, ...], progress: Progress) -> tuple[int, Damage | None]:
+    path = store.root / "blobs" / digest[:2] / digest
+    try:
+        with path.open("rb") as file:
+            size, seen = _hash(file.fileno(), progress)
+            inode = os.fstat(file.fileno()).st_ino
+    except FileNotFoundError:
+        return 0, Damage(str(path), digest, "", names)
+    if seen == digest:
+        return size, None
+    return size, Damage(str(path), digest, seen, names, _quarantine(store.root, path, inode))
+
+
+def _quarantine(root: Path, path: Path, inode: int) -> str:
+    """Set a damaged blob aside; "" where the store is read-only, or a whole one took its place."""
+    target = root / "quarantine" / f"{path.name}.{secrets.token_hex(4)}"
+    try:
+        if path.stat().st_ino != inode:
+            return ""
+        target.parent.mkdir(exist_ok=True)
+        path.rename(target)
+    except OSError:
+        return ""
+    return str(target)
+
+
+def _check_view(store: BlobStore, ref: Ref, progress: Progress) -> tuple[int, Damage | None]:
+    """Hash what a view has for itself; files that are its blobs under another name were hashed already."""
+    folder = store.root / "views" / ref.manifest
+    if not folder.is_dir():
+        return 0, None
+    total = 0
+    try:
+        expected = store.entries(store.manifest(ref))
+    except StoreError:
+        return 0, None  # its manifest is reported already
+    for name, entry in expected.items():
+        path = folder / name
+        try:
+            if path.lstat().st_nlink > 1:
+                continue
+            with path.open("rb") as file:
+                size, seen = _hash(file.fileno(), progress)
+        except OSError:
+            seen, size = "", 0
+        total += size
+        if seen != entry.sha256:
+            with suppress(OSError):
+                views.discard(folder)  # made again from the blobs when it is wanted
+            return total, Damage(str(path), entry.sha256, seen, (ref.name,))
+    return total, None
+
+
+def _hash(descriptor: int, progress: Progress) -> tuple[int, str]:
+    hasher, size, buffer = hashlib.sha256(), 0, bytearray(READ_BYTES)
+    view = memoryview(buffer)
+    while count := os.readv(descriptor, [view]):
+        hasher.update(view[:count])
+        size += count
+        progress(count)
+    return size, hasher.hexdigest()
