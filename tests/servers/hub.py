@@ -82,13 +82,14 @@ class HubHandler(Handler):
         ("POST", rf"/api/models/{REPOSITORY}/preupload/(?P<revision>[^/]+)", "preupload"),
         ("POST", rf"/api/models/{REPOSITORY}/commit/(?P<revision>[^/]+)", "commit"),
         ("POST", rf"/api/models/{REPOSITORY}/tag/(?P<revision>[^/]+)", "tag"),
+        ("DELETE", rf"/api/models/{REPOSITORY}/tag/(?P<revision>[^/]+)", "untag"),
         ("POST", rf"/{REPOSITORY}\.git/info/lfs/objects/batch", "lfs_batch"),
         ("PUT", r"/lfs/(?P<sha256>[0-9a-f]{64})", "lfs_put"),
         ("POST", r"/lfs/verify", "lfs_verify"),
         ("GET", r"/cdn/(?P<sha256>[0-9a-f]{64})", "cdn"),
         ("GET", rf"/{REPOSITORY}/resolve/(?P<revision>[^/]+)/(?P<path>.+)", "resolve"),
     )
-    WRITES = ("create", "preupload", "commit", "tag", "lfs_batch")
+    WRITES = ("create", "preupload", "commit", "tag", "untag", "lfs_batch")
 
     def route(self) -> None:
         self.data = self.body()
@@ -275,6 +276,10 @@ class HubHandler(Handler):
             else:
                 repository.tags[tag] = commit[0]
                 self.reply({})
+
+    def untag(self, repo: str, revision: str) -> None:
+        self.server.repositories[repo].tags.pop(revision)
+        self.reply({})
 
     def resolve(self, repo: str, revision: str, path: str) -> None:
         if commit := self.found(repo, revision):

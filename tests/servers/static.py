@@ -36,7 +36,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.route()
 
-    do_HEAD = do_POST = do_PUT = do_COPY = do_GET  # noqa: N815 (the base class names them)
+    do_HEAD = do_POST = do_PUT = do_DELETE = do_COPY = do_GET  # noqa: N815 (the base class names them)
 
     def log_message(self, format: str, *args: object) -> None:
         """Silent: pytest prints what matters."""

@@ -53,13 +53,14 @@ def place(kind: str, folder: Path, patch: pytest.MonkeyPatch) -> Iterator[Place]
     if kind == "directory":
         yield Place(kind, str(root), lambda: _occupied(root), lambda manifest: _in_layout(root, manifest))
     elif kind == "http":
-        root.mkdir()
+        root.mkdir(parents=True)
         with StaticServer(root) as server:
             yield Place(kind, f"{server.url}", lambda: server.received, lambda manifest: _in_layout(root, manifest))
     elif kind == "hf":
         with Hub(root) as hub:
             patch.setenv("HF_ENDPOINT", hub.url)
             patch.setenv("HF_TOKEN", "hf_token")
+            patch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
             patch.setenv("HF_HOME", str(folder / "hf"))
             yield Place(kind, "hf://zoo", lambda: hub.received, lambda manifest: hub.blob(manifest.digest))
     else:

@@ -16,6 +16,9 @@ from zoo.errors import GenzooError
 from zoo.remotes import RemoteError, open_remote
 from zoo.remotes.layout import VersionTakenError
 
+# huggingface_hub uploads LFS objects with an argument that its HTTP client calls deprecated
+pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
+
 CHANGED = CONTENTS | {"config.json": b'{"family": "toy", "changed": true}'}
 
 

@@ -8,6 +8,7 @@ somebody else made are read too (zoo/remotes/foreign.py).
 from __future__ import annotations
 
 import os
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -45,6 +46,7 @@ class HubRemote:
         self._endpoint = (os.environ.get("HF_ENDPOINT") or constants.ENDPOINT).rstrip("/")
         self._api = HfApi(endpoint=self._endpoint)
         self._client = self._connect()
+        weakref.finalize(self, self._client.close)
         self._commits: dict[str, tuple[str, str]] = {}  # manifest -> repository and commit that were found
 
     def find(self, name: str, version: int | None = None) -> Published:
@@ -76,51 +78,59 @@ class HubRemote:
             self._api.create_repo(repository, exist_ok=True)
             there = self._info(manifest.name, manifest.version)
             found = self._published(manifest.name, there.sha) if there else None
+            head = self._api.model_info(repository)
+            newest = self._settle(repository, manifest.name, str(head.sha))
             if already_there(self.url, manifest, found) and (signature is None or (found and found.signature)):
-                if there and there.sha not in self._tags(repository).values():
-                    self._api.create_tag(repository, tag=tag, revision=there.sha)
-            else:
-                self._commit(repository, manifest, signature, path_of, tagged=found is not None)
+                return f"{self._endpoint}/{repository}"
+            if newest > manifest.version:
+                raise RemoteError(
+                    f"{repository} is at version {newest} already; on the Hub only the newest can be pushed"
+                )
+            self._commit(repository, head, manifest, signature, path_of)
+            if found is not None:
+                self._api.delete_tag(repository, tag=tag)
+            self._settle(repository, manifest.name, "main")
         return f"{self._endpoint}/{repository}"
 
     def _commit(
         self,
         repository: str,
+        head: Any,
         manifest: Manifest,
         signature: bytes | None,
         path_of: Callable[[File], Path],
-        tagged: bool,
     ) -> None:
-        """One commit that makes the repository this artifact, on top of the newest that was looked at, and its tag."""
+        """One commit that makes the repository this artifact, on top of the newest that was looked at."""
         from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
-        head = self._api.model_info(repository)
         held = {sibling.rfilename for sibling in head.siblings or ()}
         if MANIFEST not in held and held - OURS:
             raise RemoteError(f"{repository} holds files that genzoo did not write; push to another owner or prefix")
-        self._tag_newest(repository, manifest.name, str(head.sha))
-        wanted: dict[str, Any] = {file.path: path_of(file) for file in manifest.files}
-        wanted[MANIFEST] = manifest.to_bytes()
+        operations: list[Any] = []
+        for file in manifest.files:
+            operations.append(CommitOperationAdd(file.path, path_of(file)))
+            if operations[-1].upload_info.sha256.hex() != file.sha256:
+                raise RemoteError(f"{path_of(file)} is not what its manifest says: it changed meanwhile, push again")
+        operations.append(CommitOperationAdd(MANIFEST, manifest.to_bytes()))
         if signature is not None:
-            wanted[SIGNATURE] = signature
-        operations: list[Any] = [CommitOperationAdd(path, source) for path, source in wanted.items()]
-        operations += [CommitOperationDelete(path) for path in sorted(held - wanted.keys() - {".gitattributes"})]
+            operations.append(CommitOperationAdd(SIGNATURE, signature))
+        kept = {operation.path_in_repo for operation in operations} | {".gitattributes"}
+        operations += [CommitOperationDelete(path) for path in sorted(held - kept)]
         message = f"{manifest.name} {manifest.version}"
-        commit = self._api.create_commit(repository, operations, commit_message=message, parent_commit=head.sha)
-        if tagged:
-            self._api.delete_tag(repository, tag=f"v{manifest.version}")
-        self._api.create_tag(repository, tag=f"v{manifest.version}", revision=commit.oid)
+        self._api.create_commit(repository, operations, commit_message=message, parent_commit=head.sha)
 
-    def _tag_newest(self, repository: str, name: str, head: str) -> None:
-        """Give the newest commit the tag that an interrupted push could not."""
-        found = self._published(name, head)
-        if found is not None:
-            tag = f"v{Manifest.from_bytes(found.manifest).version}"
-            if tag not in self._tags(repository):
-                self._api.create_tag(repository, tag=tag, revision=head)
+    def _settle(self, repository: str, name: str, revision: str) -> int:
+        """The version that a commit holds, 0 for none; it gets the tag that an interrupted push could not give it."""
+        found = self._published(name, revision)
+        if found is None:
+            return 0
+        version = Manifest.from_bytes(found.manifest).version
+        if f"v{version}" not in self._tags(repository):
+            self._api.create_tag(repository, tag=f"v{version}", revision=revision)
+        return version
 
-    def _tags(self, repository: str) -> dict[str, str]:
-        return {tag.name: tag.target_commit for tag in self._api.list_repo_refs(repository).tags}
+    def _tags(self, repository: str) -> set[str]:
+        return {tag.name for tag in self._api.list_repo_refs(repository).tags}
 
     def _info(self, name: str, version: int | None) -> Any:
         """What the Hub says of a version, else of the newest (whose tag may be missing yet); None for no repository."""
@@ -189,6 +199,10 @@ class HubRemote:
                 raise RemoteError(f"{repository} changed meanwhile: another push was quicker, push again") from error
             cure = "; log in with `hf auth login` or set $HF_TOKEN" if status in (401, 403) else ""
             raise RemoteError(f"{repository} cannot {what}: the Hub answered {status}{cure}") from error
+        except RuntimeError as error:  # an upload failed; the cause says how
+            raise RemoteError(f"{repository} cannot {what}: {error} {type(error.__cause__).__name__}") from error
+        except ConnectionError as error:  # of hf_xet
+            raise RemoteError(f"{repository} cannot {what} by Xet: without it, set HF_HUB_DISABLE_XET=1") from error
         except Exception as error:
             if type(error).__module__.partition(".")[0] not in ("httpx", "httpx2", "httpcore", "httpcore2"):
                 raise

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import netrc
 import os
+import weakref
 from base64 import b64encode
 from collections.abc import Callable
 from pathlib import Path
@@ -50,6 +51,7 @@ class HttpRemote:
         self.url = public(url).rstrip("/")
         self._given = url
         self._client = self._connect()
+        weakref.finalize(self, self._client.close)
 
     def find(self, name: str, version: int | None = None) -> Published:
         if version is None:

@@ -12,6 +12,7 @@ import ipaddress
 import json
 import os
 import re
+import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,6 +61,7 @@ class Registry:
         self._root = f"{'http' if is_loopback(host) else 'https'}://{host}"
         self.base = f"{self._root}/v2/{repository}"
         self.client = Client(self._root)
+        weakref.finalize(self, self.client.close)
         self._actions = "pull"
         self._challenge = ""
 
