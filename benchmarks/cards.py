@@ -13,6 +13,7 @@ from benchmarks.quality import MEMORISED, MEMORY_CHECKED, metric_name
 from benchmarks.records import Record, RecordError
 from benchmarks.report import short, template
 from benchmarks.statistics import Estimate
+from benchmarks.studies import markdown
 from benchmarks.summary import Row, Section
 from zoo import files, store
 from zoo.family import Checkpoint
@@ -25,9 +26,9 @@ def write(checkpoint: Checkpoint, found: Iterable[Record]) -> Path:
 
     Raises RecordError where the weights of the tree were not measured, StoreError where there are none.
     """
-    config, folder = store.config(checkpoint.name), store.directory(checkpoint.name)
+    config, folder, found = store.config(checkpoint.name), store.directory(checkpoint.name), list(found)
     section, rows = measured(checkpoint.name, config["weights"]["sha256"], found)
-    shown = rows[-1]
+    shown, answered = rows[-1], concerning(checkpoint.name, config["weights"]["sha256"], found)
     with files.atomic(folder / "grid.png") as temporary:
         temporary.write_bytes(base64.b64decode(shown.grid))
     curves = config["training"].get("curves", [])
@@ -35,7 +36,7 @@ def write(checkpoint: Checkpoint, found: Iterable[Record]) -> Path:
         with files.atomic(folder / "curves.svg") as temporary:
             temporary.write_text(curves_svg(curves))
     with files.atomic(folder / "README.md") as temporary:
-        temporary.write_text(render(checkpoint, config, section, rows))
+        temporary.write_text(render(checkpoint, config, section, rows, answered))
     return folder / "README.md"
 
 
@@ -57,7 +58,19 @@ def measured(name: str, weights: str, found: Iterable[Record]) -> tuple[Section,
     return sections[-1], sections[-1].rows
 
 
-def render(checkpoint: Checkpoint, config: Mapping[str, Any], section: Section, rows: list[Row]) -> str:
+def concerning(name: str, weights: str, found: Iterable[Record]) -> list[Record]:
+    """The newest record of each study that looked at these weights."""
+    mine = (
+        record
+        for record in found
+        if record["identity"]["kind"] == "study" and record["identity"]["checkpoints"].get(name) == weights
+    )
+    return list({record["identity"]["study"]: record for record in mine}.values())
+
+
+def render(
+    checkpoint: Checkpoint, config: Mapping[str, Any], section: Section, rows: list[Row], answered: list[Record]
+) -> str:
     page: str = template("card.md.j2").render(
         checkpoint=checkpoint,
         config=config,
@@ -65,6 +78,7 @@ def render(checkpoint: Checkpoint, config: Mapping[str, Any], section: Section, 
         recipe=config["recipe"],
         section=section,
         rows=rows,
+        studies=[(record["question"], record["identity"]["study"], markdown(record)) for record in answered],
         best=rows[-1],
         floor=section.baselines.get("floor"),
         ceiling=section.baselines.get("ceiling"),

@@ -147,6 +147,28 @@ def ratios(
 
 
 @app.command()
+def study(
+    names: Annotated[list[str] | None, typer.Argument(help="Studies; all by default.")] = None,
+    again: Annotated[bool, typer.Option(help="Measure also what is on record.")] = False,
+    records: Records = RECORDS,
+    as_json: Json = False,
+) -> None:
+    """Answer questions that quality and latency leave open: solvers, guidance, and what a method claims."""
+    from benchmarks import records as writing
+    from benchmarks import studies
+
+    for name in names or studies.STUDIES:
+        known = {} if again else writing.on_record(records)
+        record = known.get(writing.identify({"format": writing.FORMAT, "kind": "study", **studies.identity(name)}))
+        if record is None:
+            record = studies.run(name)
+            writing.append(records, record)
+        typer.echo(json.dumps(record) if as_json else f"{record['question']}\n\n{studies.markdown(record)}\n")
+    if not as_json:
+        typer.echo("next: genzoo card, which writes these into the cards")
+
+
+@app.command()
 def card(
     names: Annotated[list[str] | None, typer.Argument(help="Checkpoints; all that are trained by default.")] = None,
     records: Records = RECORDS,

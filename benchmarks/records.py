@@ -36,7 +36,7 @@ def identify(identity: Mapping[str, Any]) -> str:
 
 
 def make(kind: str, identity: Mapping[str, Any], **content: Any) -> Record:
-    """A sealed record; `kind` is "cell", "baseline" or "ratio"."""
+    """A sealed record; `kind` is "cell", "baseline", "ratio" or "study"."""
     identity = {"format": FORMAT, "kind": kind, **identity}
     when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     record = {"id": identify(identity), "identity": identity, "time": when, **content}

@@ -1,0 +1,56 @@
+"""Which solver at which number of network calls: the teacher under every sampler that it takes, at equal NFE."""
+
+from __future__ import annotations
+
+from benchmarks import samples
+from benchmarks.features import NETS
+from benchmarks.quality import metric_name
+from benchmarks.studies import Cell, Findings, Study
+from benchmarks.sweep import in_process
+from benchmarks.workload import Setting
+from export.gate import require
+from serving.bundles import prepare
+from zoo.request import nfe
+
+CHECKPOINT, IMAGES, CALLS = "ddpm", 2000, (5, 10, 20, 50)
+REFERENCE_STEPS = 1000  # Ho et al. 2020
+
+
+def run() -> Findings:
+    bundle = require(prepare(CHECKPOINT))
+    generator, sampling = in_process(bundle), bundle.spec.sampling
+    assert sampling is not None
+    settings = [Setting(_steps(sampler, calls), sampler) for calls in CALLS for sampler in sampling.samplers]
+    settings.append(Setting(REFERENCE_STEPS, "ddpm"))
+    rows: list[tuple[Cell, ...]] = []
+    artifact = {"bundle": bundle.digest}
+    for setting in settings:
+        metrics = samples.judge(generator, setting, IMAGES, artifact)["metrics"]
+        distances = [metrics[metric_name("fd", IMAGES, net)] for net in NETS]
+        calls = nfe(bundle.spec, setting.sample_request(range(1)))
+        cells = [f"{d['value']:.2f} ({d['low']:.2f} to {d['high']:.2f})" for d in distances]
+        rows.append((setting.sampler, setting.num_steps, calls, *cells))
+    columns = ("sampler", "steps", "NFE", *(metric_name("fd", IMAGES, net) for net in NETS))
+    return Findings(columns, tuple(rows), _answer(rows))
+
+
+def _steps(sampler: str, calls: int) -> int:
+    """Heun spends two calls on every step but the last."""
+    return (calls + 1) // 2 if sampler == "heun" else calls
+
+
+def _answer(rows: list[tuple[Cell, ...]]) -> str:
+    said = []
+    for calls in CALLS:
+        group = [row for row in rows if row[2] in (calls, calls - 1)]
+        best = [min(group, key=lambda row, c=column: float(str(row[c]).split()[0]))[0] for column in (3, 4)]  # type: ignore[misc]
+        said.append(f"{calls}: {best[0]}" + (f" ({NETS[0]}) and {best[1]} ({NETS[1]})" if best[0] != best[1] else ""))
+    return f"The least Fréchet distance by network calls is that of {'; '.join(said)}."
+
+
+STUDY = Study(
+    "Which solver is best at how many network calls, and what does the 1000-step ancestral sampler give?",
+    (CHECKPOINT,),
+    run,
+    {"images": IMAGES, "calls": CALLS, "reference_steps": REFERENCE_STEPS},
+)
