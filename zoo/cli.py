@@ -71,15 +71,17 @@ def list_checkpoints(as_json: Json = False) -> None:
     table = Table(box=None, header_style="bold")
     columns = {"name": "name", "family": "family", "steps": "default_steps", "NFE": "nfe", "bytes": "bytes"}
     columns |= {"digest": "digest", "teacher": "teacher"}
-    if any("source" in row for row in rows):
-        columns |= {"from": "source"}
     for title in columns:
         table.add_column(title, justify="right" if title in ("steps", "NFE", "bytes") else "left", no_wrap=True)
     for row in rows:
-        cells = [row.get(key) for key in columns.values()]
+        cells = [row[key] for key in columns.values()]
         cells[5] = cells[5] and cells[5][:12]
         table.add_row(*("-" if cell is None else f"{cell:,}" if isinstance(cell, int) else cell for cell in cells))
     Console().print(table)
+    for row in rows:
+        if "source" in row:
+            signed = f"signed by {row['signer']}" if row["signer"] else "no verified signature"
+            typer.echo(f"{row['name']}: version {row['version']} from {row['source'] or 'this host'}, {signed}")
     typer.echo("\nnext: genzoo sample ddpm-pd4 --seeds 0-39 -o grid.png")
 
 
@@ -89,7 +91,7 @@ def show(name: str, as_json: Json = False) -> None:
     from zoo import registry, store
 
     checkpoint = registry.checkpoint(name)
-    record = {**store.config(name), "description": checkpoint.description}
+    record = {**store.config(name), "name": name, "description": checkpoint.description}
     store.verified_weights(name)
     record["training"] = {key: value for key, value in (record.get("training") or {}).items() if key != "curves"}
     if ref := store.pulled(name):

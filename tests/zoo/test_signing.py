@@ -259,6 +259,7 @@ def test_a_root_that_ended_is_not_trusted_though_a_current_one_lies_beside_it(fo
                 verify(signature, manifest.to_bytes(), Trust((), (roots,)))
 
 
+@pytest.mark.filterwarnings("ignore:The 'warn' method is deprecated")  # of the library's logger
 def test_a_certificate_that_may_not_sign_is_refused(folder: Path, tmp_path: Path) -> None:
     root = Authority.root(tmp_path, "acme")
     key, certificate = root.issue(tmp_path, "bob", signs=False)
