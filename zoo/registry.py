@@ -24,6 +24,10 @@ class UnknownNameError(GenzooError, LookupError):
     """A name that the registry does not hold; the message gives the nearest ones."""
 
 
+class UnsupportedError(GenzooError):
+    """A checkpoint that is stored whole and verified, and that nothing here can sample; the message says why."""
+
+
 def family(name: str) -> Family:
     """The family in `zoo/families/<name>.py`. Raises UnknownNameError."""
     if name not in FAMILIES:
@@ -64,6 +68,8 @@ def stored() -> Iterator[str]:
 
 def described(name: str, config: Mapping[str, Any]) -> Checkpoint:
     """The checkpoint that a `config.json` describes, under the name that it has here. Raises StoreError."""
+    if config.get("unsupported"):  # an import that is kept, not sampled: zoo.importing
+        raise UnsupportedError(f"{name} is in the store, but {config['unsupported']}")
     try:
         kind = family(config["family"])
         spec = rebuild(GeneratorSpec, {**{key: config[key] for key in SPEC if key in config}, "name": name}, "spec")
