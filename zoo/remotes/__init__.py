@@ -19,6 +19,10 @@ class RemoteError(GenzooError):
     """A remote does not have what was asked for, or does not answer; the message names it and says what to do."""
 
 
+class NotFoundError(RemoteError):
+    """The remote answers, and has no such artifact or version."""
+
+
 @dataclass(frozen=True)
 class Published:
     """What a remote says about an artifact: its manifest's bytes, as they were published, and the signature over it."""
@@ -33,7 +37,7 @@ class Remote(Protocol):
     url: str
 
     def find(self, name: str, version: int | None = None) -> Published:
-        """The newest version of an artifact, or the given one. Raises RemoteError."""
+        """The newest version of an artifact, or the given one. Raises NotFoundError, RemoteError."""
 
     def source(self, manifest: Manifest) -> Source:
         """Where the bytes of that artifact's files can be read. Raises RemoteError."""

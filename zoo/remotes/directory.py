@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 
 from zoo.artifact import MANIFEST, MAX_MANIFEST_BYTES, SIGNATURE, ArtifactError, File, Manifest, identifier
 from zoo.files import atomic, sha256, sync_folder
-from zoo.remotes import Published, RemoteError
+from zoo.remotes import NotFoundError, Published, RemoteError
 from zoo.remotes.layout import (
     LATEST,
     MAX_SIGNATURE_BYTES,
@@ -52,7 +52,7 @@ class DirectoryRemote:
         found = self._published(name, version) if version else None
         if found is None:
             what = f"version {version} of {name}" if version else f"artifact {name!r}"
-            raise RemoteError(f"{self.url} has no {what}; it holds {self._described()}")
+            raise NotFoundError(f"{self.url} has no {what}; it holds {self._described()}")
         return found
 
     def source(self, manifest: Manifest) -> Source:

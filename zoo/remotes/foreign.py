@@ -19,8 +19,8 @@ from zoo.artifact import MANIFEST, SIGNATURE, File, Kind, Manifest, identifier
 from zoo.files import fault_of_name
 from zoo.http import HttpError
 from zoo.remotes import RemoteError
+from zoo.untrusted import CONVERT, PICKLE_SUFFIXES
 
-PICKLES = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"}
 MAX_FILES = 20_000
 MAX_SMALL_BYTES, MAX_SMALL_TOTAL = 16 << 20, 256 << 20
 READERS = 8
@@ -52,7 +52,7 @@ def manifest_of(origin: Origin, listed: Iterable[Any], read: Read) -> Manifest:
                 f"{origin.url} has too many files: at most {MAX_FILES}, {MAX_SMALL_TOTAL} bytes outside LFS"
             )
         if fault := _fault(entry.path):
-            skipped.append(f"{entry.path} {fault}"[:200])
+            skipped.append(f"{entry.path[:200]} {fault}")
         else:
             taken.append(entry)
             small += 0 if entry.lfs else entry.size
@@ -76,8 +76,8 @@ def manifest_of(origin: Origin, listed: Iterable[Any], read: Read) -> Manifest:
 def _fault(path: str) -> str | None:
     if path in (MANIFEST, SIGNATURE) or PurePosixPath(path).name.startswith(".git"):
         return "belongs to its repository"
-    if PurePosixPath(path).suffix.lower() in PICKLES:
-        return "is a pickle, which can run any program: use its safetensors, or convert it on a machine of its own"
+    if path.lower().endswith(PICKLE_SUFFIXES):
+        return f"is left out: {CONVERT}"
     return fault_of_name(path)
 
 

@@ -19,7 +19,7 @@ from zoo.artifact import MANIFEST, MAX_MANIFEST_BYTES, SIGNATURE, File, Manifest
 from zoo.connections import public
 from zoo.http import GONE, Client, HttpError
 from zoo.http_source import HttpSource
-from zoo.remotes import Published, RemoteError
+from zoo.remotes import NotFoundError, Published, RemoteError
 from zoo.remotes.foreign import Origin, manifest_of
 from zoo.remotes.layout import MAX_SIGNATURE_BYTES, already_there
 from zoo.transfer import Source
@@ -52,7 +52,7 @@ class HubRemote:
     def find(self, name: str, version: int | None = None) -> Published:
         info = self._info(name, version)
         if info is None:
-            raise RemoteError(f"{self.url} has no {_what(name, version)}: there is none at {public(self._endpoint)}")
+            raise NotFoundError(f"{self.url} has no {_what(name, version)}: there is none at {public(self._endpoint)}")
         found = self._published(name, info.sha)
         if found is None:
             if version is not None:
@@ -60,7 +60,7 @@ class HubRemote:
             found = self._foreign(name, info)
         manifest = Manifest.from_bytes(found.manifest)
         if version not in (None, manifest.version):
-            raise RemoteError(f"{self.url} has no {_what(name, version)}; the newest is {manifest.version}")
+            raise NotFoundError(f"{self.url} has no {_what(name, version)}; the newest is {manifest.version}")
         self._commits[manifest.digest] = (self._stem + name, info.sha)
         return found
 

@@ -19,7 +19,7 @@ from zoo.connections import public, split
 from zoo.files import sha256
 from zoo.http import GONE, Client, HttpError
 from zoo.http_source import HttpSource
-from zoo.remotes import Published, RemoteError
+from zoo.remotes import NotFoundError, Published, RemoteError
 from zoo.remotes.layout import (
     MAX_LATEST_BYTES,
     MAX_SIGNATURE_BYTES,
@@ -57,13 +57,13 @@ class HttpRemote:
         if version is None:
             text = self._document(latest_file(name), MAX_LATEST_BYTES)
             if text is None:
-                raise RemoteError(
+                raise NotFoundError(
                     f"{self.url} has no artifact {name!r}: there is no {self._address(latest_file(name))}"
                 )
             version = version_of_text(text, self._address(latest_file(name)))
         found = self._published(name, version)
         if found is None:
-            raise RemoteError(f"{self.url} has no version {version} of {name}")
+            raise NotFoundError(f"{self.url} has no version {version} of {name}")
         return found
 
     def source(self, manifest: Manifest) -> Source:

@@ -14,7 +14,7 @@ from typing import Any
 
 from zoo.artifact import MANIFEST, MAX_MANIFEST_BYTES, File, Manifest, identifier
 from zoo.http_source import HttpSource
-from zoo.remotes import Published, RemoteError
+from zoo.remotes import NotFoundError, Published, RemoteError
 from zoo.remotes.layout import LATEST, MAX_SIGNATURE_BYTES, already_there, version_of_folder
 from zoo.remotes.oci_registry import IMAGE_MANIFEST, Document, Registry, digest_of
 from zoo.transfer import Source
@@ -54,7 +54,7 @@ class OciRemote:
         registry = self._repository(name)
         document = registry.manifest(f"v{version}" if version else LATEST)
         if document is None:
-            raise RemoteError(
+            raise NotFoundError(
                 f"{self.url} has no {f'version {version} of {name}' if version else f'artifact {name!r}'}"
             )
         return self._published(registry, document)
