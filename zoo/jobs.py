@@ -33,8 +33,9 @@ class Job:
     in_hand: set[int] = field(default_factory=set)
     only: Mirror | None = None  # where mixing mirrors went wrong before
     reader: int | None = None  # the thread that reads in order, where no mirror sends ranges
-    turn: int = 0  # how often it began anew
+    spoiled: bool = False  # what is here belongs to a version that the mirror has no more
     givers: set[Mirror] = field(default_factory=set)
+    counted: int = 0  # bytes that progress heard of
 
 
 class StoppedError(Exception):
@@ -68,12 +69,13 @@ class Board:
                     if (index := self._claim(job, me)) is not None:
                         return job, index
                 now = time.monotonic()
-                if self._files or (self._busy and self._busy[0][0] <= now):
+                reading = any(job.reader == me and job.pending for job in self.jobs)  # its stream is open
+                if not reading and (self._files or (self._busy and self._busy[0][0] <= now)):
                     self._moving += 1
                     return self._files.popleft() if self._files else self._busy.popleft()[1]
                 if not (self.jobs or self._busy or self._moving):
                     return None
-                self._changed.wait(self._busy[0][0] - now if self._busy else None)
+                self._changed.wait(max(0.01, self._busy[0][0] - now) if self._busy else None)
         return None
 
     def _claim(self, job: Job, me: int) -> int | None:
@@ -97,7 +99,8 @@ class Board:
             if self._wrong[file.sha256] and (able := self.mirrors.can(file)):
                 job.only = able[self._wrong[file.sha256] % len(able)]
             self.jobs.append(job)
-            self._moved(file.bytes - sum(file.chunk_range(index)[1] for index in pending))
+            job.counted = file.bytes - sum(file.chunk_range(index)[1] for index in pending)
+            self._moved(job.counted)
         return job
 
     def present(self, file: File) -> None:
@@ -111,10 +114,14 @@ class Board:
             self._busy.append((time.monotonic() + seconds, file))
             self._moved()
 
-    def closing(self, job: Job) -> None:
+    def closing(self, job: Job) -> bool:
+        """Take a file that nobody has a chunk of in hand off the board: whether it is the caller who closes it."""
         with self._changed:
+            if job not in self.jobs or job.in_hand or job.pending:
+                return False
             self.jobs.remove(job)
             self._moving += 1
+            return True
 
     def closed(self, job: Job, *, wrong: bool = False) -> None:
         """It is in the store; or it was wrong as a whole, is gone, and is fetched again. Raises TransferError."""
@@ -122,12 +129,12 @@ class Board:
         with self._changed:
             if wrong:
                 self._wrong[file.sha256] += 1
-                if len(job.givers) == 1:
+                if len(job.givers) == 1 and not job.spoiled:
                     next(iter(job.givers)).lied(file)
                 if self._wrong[file.sha256] > self.mirrors.policy.bad_chunks * len(self.mirrors.all):
                     self._fail(file)
                 self._files.append(file)
-            self._moved(-file.bytes if wrong else 0)
+            self._moved(-job.counted if wrong else 0)
 
     def _moved(self, count: int = 0) -> None:
         self._moving -= 1
@@ -142,6 +149,9 @@ class Board:
         me = threading.get_ident()
         with self._changed:
             while self.error is None:
+                if job.spoiled:
+                    job.in_hand.remove(index)
+                    return None
                 able = self.mirrors.can(job.file, index)
                 if not able:
                     self._fail(job.file)
@@ -172,7 +182,8 @@ class Board:
                 job.reader = job.reader or threading.get_ident()
             elif isinstance(error, ChangedError):
                 mirror.lied(job.file)
-                self._begin_anew(job)
+                job.spoiled = True
+                job.pending.clear()
             elif self.error is None:
                 mirror.failed(error, job.file, began)
             self._changed.notify_all()
@@ -181,25 +192,16 @@ class Board:
         with self._changed:
             mirror.lied(job.file, index)
 
-    def stored(self, job: Job, index: int, givers: set[Mirror], turn: int) -> bool | None:
-        """A chunk is in the store: whether the file is complete; None where it began anew meanwhile."""
+    def stored(self, job: Job, index: int, givers: set[Mirror]) -> bool:
+        """A chunk is in the store: whether the file is complete."""
         with self._changed:
-            if turn != job.turn:
-                return None
             job.in_hand.remove(index)
             job.givers |= givers
-            self.progress(job.file.chunk_range(index)[1])
+            count = job.file.chunk_range(index)[1]
+            job.counted += count
+            self.progress(count)
             self._changed.notify_all()
             return not job.pending and not job.in_hand
-
-    def _begin_anew(self, job: Job) -> None:
-        """All chunks once more. Those in hand are fetched again by whoever has them, who sees the turn."""
-        file, rest = job.file, {*job.pending, *job.in_hand}
-        again = [index for index in range(file.chunk_count) if index not in rest]
-        job.pending = sorted([*job.pending, *again])
-        job.turn += 1
-        job.givers.clear()
-        self.progress(-sum(file.chunk_range(index)[1] for index in again))
 
     def _fail(self, file: File) -> None:
         raise TransferError(

@@ -125,6 +125,10 @@ class Partial:
         os.fsync(self._descriptor)
         publish(self.path, target)
 
+    def discard(self) -> None:
+        """Keep nothing on leaving: the file changed at its source, and without digests no chunk can be told from it."""
+        self._worthless = True
+
     def release(self) -> None:
         """Let go: what was verified is free for the next owner. Once it is published there is nothing to let go."""
         self._settle()

@@ -164,22 +164,26 @@ class _Transfer:
             self._publish(job)
 
     def _publish(self, job: Job) -> None:
-        """Let the store give a file its name; one that is wrong as a whole is fetched again."""
-        self.board.closing(job)
+        """Let the store give a complete file its name; one that is wrong as a whole is fetched again."""
+        if not self.board.closing(job):
+            return
+        wrong = job.spoiled
+        if wrong:
+            job.partial.discard()
         try:
-            job.context.__exit__(None, None, None)
+            job.context.__exit__(*((StoppedError, StoppedError(), None) if wrong else (None, None, None)))
         except ChunkError:
-            self.board.closed(job, wrong=True)
-        else:
-            self.board.closed(job)
+            wrong = True
+        self.board.closed(job, wrong=wrong)
 
     def _bring(self, job: Job, index: int, buffer: memoryview) -> None:
         """Fetch a chunk from as many mirrors as it takes and store it, or hand it back."""
         into, alone = buffer[: job.file.chunk_range(index)[1]], False
         while True:
-            turn = job.turn
             givers = self._fill(job, index, into, alone)
             if not givers:
+                if job.spoiled:
+                    self._publish(job)
                 return
             try:
                 job.partial.write(index, into)
@@ -188,11 +192,9 @@ class _Transfer:
                     self.board.lied(givers.pop(), job, index)
                 alone = True  # which of several mirrors lied is found out by asking each for the whole chunk
                 continue
-            complete = self.board.stored(job, index, givers, turn)
-            if complete:
+            if self.board.stored(job, index, givers):
                 self._publish(job)
-            if complete is not None:
-                return
+            return
 
     def _fill(self, job: Job, index: int, into: memoryview, alone: bool) -> set[Mirror]:
         """The chunk's bytes into `into`; the mirrors that gave them, none where the chunk was handed back."""
