@@ -302,14 +302,14 @@ class HubHandler(Handler):
 
 
 class Hub(Server):
-    """A hub whose objects lie in `root`. `cdn` is the origin that serves large files, its own unless given."""
+    """A hub whose objects lie in `root`. `cdn` is the origin that serves large files: another than the hub's."""
 
     handler = HubHandler
 
     def __init__(self, root: Path, *, cdn: str = "", port: int = 0) -> None:
         super().__init__(port)
         self.root = root
-        self.cdn = cdn or self.url
+        self.cdn = cdn or f"http://localhost:{self.server_address[1]}"
         self.repositories: dict[str, Repository] = {}
         self.lock = threading.RLock()  # type: ignore[assignment]
         root.mkdir(parents=True, exist_ok=True)

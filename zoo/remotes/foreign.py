@@ -51,6 +51,8 @@ def manifest_of(origin: Origin, listed: Iterable[Any], read: Read) -> Manifest:
             raise RemoteError(
                 f"{origin.url} has too many files: at most {MAX_FILES}, {MAX_SMALL_TOTAL} bytes outside LFS"
             )
+        if entry.path in (MANIFEST, SIGNATURE) or PurePosixPath(entry.path).name.startswith(".git"):
+            continue
         if fault := _fault(entry.path):
             skipped.append(f"{entry.path[:200]} {fault}")
         else:
@@ -74,8 +76,6 @@ def manifest_of(origin: Origin, listed: Iterable[Any], read: Read) -> Manifest:
 
 
 def _fault(path: str) -> str | None:
-    if path in (MANIFEST, SIGNATURE) or PurePosixPath(path).name.startswith(".git"):
-        return "belongs to its repository"
     if path.lower().endswith(PICKLE_SUFFIXES):
         return f"is left out: {CONVERT}"
     return fault_of_name(path)

@@ -29,6 +29,8 @@ FILEPATH = "org.cncf.model.filepath"
 BUNDLE = "application/vnd.dev.sigstore.bundle.v0.3+json"
 EMPTY = "application/vnd.oci.empty.v1+json"
 
+MAX_REFERRERS = 16  # that are looked at
+
 MEDIA_TYPES = {".json": WEIGHT_CONFIG, ".md": DOC, ".txt": DOC, ".png": DOC, ".svg": DOC}
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 FORMATS = {".safetensors": "safetensors", ".onnx": "onnx", ".plan": "tensorrt"}
@@ -139,15 +141,22 @@ class OciRemote:
         raise RemoteError(f"{where} was not made by genzoo: its manifest has no layer {MANIFEST}")
 
     def _signature(self, registry: Registry, document: Document) -> bytes | None:
-        """The newest sigstore bundle that refers to a manifest."""
-        found = [entry for entry in registry.referrers(document.digest) if entry.get("artifactType") == BUNDLE]
-        if not found:
-            return None
-        signed = registry.manifest(_digest(found[-1]))
-        layers = signed.parsed().get("layers") if signed else None
-        if not isinstance(layers, list) or len(layers) != 1 or not isinstance(layers[0], dict):
-            raise RemoteError(f"{self._host}/{registry.repository} lists a signature that is not there")
-        return registry.blob(_digest(layers[0]), MAX_SIGNATURE_BYTES)
+        """The newest sigstore bundle that refers to a manifest; old clients mirror a list without its types."""
+        listed = [entry for entry in registry.referrers(document.digest) if entry.get("artifactType") in (None, BUNDLE)]
+        for entry in listed[: -MAX_REFERRERS - 1 : -1]:
+            signed = registry.manifest(_digest(entry))
+            found = signed.parsed() if signed else {}
+            subject, layers = found.get("subject"), found.get("layers")
+            if (
+                not isinstance(subject, dict)
+                or subject.get("digest") != document.digest
+                or not isinstance(layers, list)
+            ):
+                continue
+            for layer in layers[:1]:
+                if isinstance(layer, dict) and layer.get("mediaType") == BUNDLE:
+                    return registry.blob(_digest(layer), MAX_SIGNATURE_BYTES)
+        return None
 
     def _repository(self, name: str, fresh: bool = False) -> Registry:
         if fresh or name not in self._repositories:
