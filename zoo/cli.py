@@ -90,9 +90,13 @@ def show(name: str, as_json: Json = False) -> None:
     """Show one checkpoint: its card's facts, its inputs, its training."""
     from zoo import registry, store
 
-    checkpoint = registry.checkpoint(name)
-    record = {**store.config(name), "name": name, "description": checkpoint.description}
-    store.verified_weights(name)
+    kept = store.pulled(name) and store.config(name).get("unsupported")
+    record = {**store.config(name), "name": name}
+    last = f"next: genzoo verify {name}"
+    if not kept:
+        record["description"] = registry.checkpoint(name).description
+        store.verified_weights(name)
+        last = f"the weights match their digest; next: genzoo export {name}"
     record["training"] = {key: value for key, value in (record.get("training") or {}).items() if key != "curves"}
     if ref := store.pulled(name):
         manifest = store.blob_store().manifest(ref)
@@ -104,7 +108,7 @@ def show(name: str, as_json: Json = False) -> None:
         return
     for key, value in record.items():
         typer.echo(f"{key:15} {json.dumps(value) if isinstance(value, dict | list) else value}")
-    typer.echo(f"\nthe weights match their digest; next: genzoo export {name}")
+    typer.echo(f"\n{last}")
 
 
 @app.command()
