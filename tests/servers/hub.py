@@ -4,7 +4,7 @@
         hub.url             for HF_ENDPOINT
 
 Repositories are real: a commit is a tree of git blobs and LFS objects, with the digests that git and LFS give them.
-Large files are answered with a redirect, as the Hub does. Writing needs a token, any but "" and `bad`.
+Large files are answered with a redirect, as the Hub does. Writing needs a token, any without `bad` in it.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ class HubHandler(Handler):
         self.refuse(HTTPStatus.NOT_FOUND, f"no {method} {target.path} here")
 
     def may_write(self) -> bool:
-        return self.headers.get("Authorization", "") not in ("", "Bearer bad")
+        return self.headers.get("Authorization", "bad").find("bad") < 0
 
     def reply(self, data: Any, status: int = HTTPStatus.OK, **headers: str) -> None:
         self.answer(status, json.dumps(data).encode(), Content_Type="application/json", **headers)

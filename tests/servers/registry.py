@@ -30,10 +30,6 @@ http:
   addr: 127.0.0.1:{port}
 {auth}
 """
-HTPASSWD = """\
-auth:
-  htpasswd: {{realm: zoo, path: {path}}}
-"""
 
 
 def tools() -> Path:
@@ -67,10 +63,10 @@ def free_port() -> int:
 
 
 class Registry:
-    """A registry that ends with the block; `htpasswd` (lines of user:bcrypt) makes it ask for a password."""
+    """A registry that ends with the block; `auth` is that section of its configuration."""
 
-    def __init__(self, folder: Path, htpasswd: str = "") -> None:
-        self.folder, self.htpasswd = folder, htpasswd
+    def __init__(self, folder: Path, auth: str = "") -> None:
+        self.folder, self.auth = folder, auth
         self.host = ""
 
     @property
@@ -87,11 +83,8 @@ class Registry:
 
     def _start(self, program: str, port: int) -> bool:
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.host, config, auth = f"127.0.0.1:{port}", self.folder / "config.yml", ""
-        if self.htpasswd:
-            (self.folder / "htpasswd").write_text(self.htpasswd)
-            auth = HTPASSWD.format(path=self.folder / "htpasswd")
-        config.write_text(CONFIG.format(root=self.folder / "data", port=port, auth=auth))
+        self.host, config = f"127.0.0.1:{port}", self.folder / "config.yml"
+        config.write_text(CONFIG.format(root=self.folder / "data", port=port, auth=self.auth))
         with (self.folder / "registry.log").open("ab") as log:
             self.process = subprocess.Popen(
                 [program, "serve", str(config)],

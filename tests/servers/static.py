@@ -106,6 +106,10 @@ class StaticHandler(Handler):
     """The methods of one folder."""
 
     def route(self) -> None:
+        if self.server.token and self.headers.get("Authorization") != self.server.token:
+            self.body()
+            self.answer(HTTPStatus.UNAUTHORIZED, WWW_Authenticate='Basic realm="zoo"')
+            return
         {"PUT": self.put, "COPY": self.copy}.get(self.command, self.get)()
 
     def get(self) -> None:
@@ -120,8 +124,6 @@ class StaticHandler(Handler):
         data, path = self.body(), self.place(self.path)
         if self.server.read_only:
             self.answer(HTTPStatus.METHOD_NOT_ALLOWED, Allow="GET, HEAD")
-        elif self.server.token and self.headers.get("Authorization") != self.server.token:
-            self.answer(HTTPStatus.UNAUTHORIZED, WWW_Authenticate='Basic realm="zoo"')
         elif path is None:
             self.answer(HTTPStatus.FORBIDDEN)
         else:
@@ -197,7 +199,7 @@ class Server(ThreadingHTTPServer):
 
 
 class StaticServer(Server):
-    """`root` served; PUT needs `token` in Authorization where one is set."""
+    """`root` served; where `token` is set, requests need it as their Authorization."""
 
     handler = StaticHandler
 
