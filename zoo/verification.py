@@ -128,7 +128,7 @@ def _check_view(store: BlobStore, ref: Ref, progress: Progress) -> tuple[int, Da
     for name, entry in expected.items():
         path = folder / name
         try:
-            if path.lstat().st_nlink > 1:
+            if _is_blob(store, path, entry.sha256):
                 continue
             with path.open("rb") as file:
                 size, seen = _hash(file.fileno(), progress)
@@ -140,6 +140,13 @@ def _check_view(store: BlobStore, ref: Ref, progress: Progress) -> tuple[int, Da
                 views.discard(folder)  # made again from the blobs when it is wanted
             return total, Damage(str(path), entry.sha256, seen, (ref.name,))
     return total, None
+
+
+def _is_blob(store: BlobStore, path: Path, digest: str) -> bool:
+    """Whether a view's file is the blob under another name, not one that was set aside or replaced since."""
+    with suppress(FileNotFoundError):
+        return os.path.samestat(path.lstat(), (store.root / "blobs" / digest[:2] / digest).lstat())
+    return False
 
 
 def _hash(descriptor: int, progress: Progress) -> tuple[int, str]:
