@@ -17,7 +17,8 @@ from zoo import derived, files, signing, transfer
 from zoo.artifact import Kind, Manifest, identifier
 from zoo.blobs import BlobStore, Ref
 from zoo.offers import Offer, Policy, PullError, best
-from zoo.remotes import Remote
+from zoo.remotes import Remote, RemoteError
+from zoo.sources import Source
 
 Progress = Callable[[int], None]
 
@@ -60,10 +61,8 @@ def pull(
         stack.enter_context(store.lease([manifest.digest, *(file.sha256 for file in manifest.files)]))
         distinct = {file.sha256: file for file in manifest.files}
         reused = sum(file.bytes for digest, file in distinct.items() if store.has(digest))
-        sources = []
-        for remote in offer.remotes:
-            sources.append(remote.source(manifest))
-            stack.callback(sources[-1].close)
+        sources, faults = _sources(offer, stack)
+        warnings += faults
         transfer.fetch(manifest, sources, store, begin(manifest))
         store.add_bytes(manifest.to_bytes())
         ref = _ref(full, offer, before, accepted, store)
@@ -97,6 +96,21 @@ def held(name: str, store: BlobStore, policy: Policy, *, kind: Kind = Kind.CHECK
     with derived.placing(manifest, lambda file: store.path(file.sha256), signer) as place:
         found = Pulled(replace(ref, signer=signer), manifest, place or store.view(manifest), reused=manifest.size)
     return replace(found, seconds=time.perf_counter() - started)
+
+
+def _sources(offer: Offer, stack: ExitStack) -> tuple[list[Source], list[str]]:
+    """The mirrors' copies, closed with the stack, and what was wrong with others. Raises PullError without any."""
+    found, faults = [], []
+    for remote in offer.remotes:
+        try:
+            found.append(remote.source(offer.manifest))
+        except RemoteError as error:
+            faults.append(str(error))
+        else:
+            stack.callback(found[-1].close)
+    if not found:
+        raise PullError("; ".join(faults))
+    return found, faults
 
 
 def _check_history(before: Ref | None, offer: Offer, policy: Policy) -> None:
