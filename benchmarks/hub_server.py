@@ -1,6 +1,6 @@
 """A read-only server of one folder in the Hugging Face Hub's layout, quick enough not to be what a benchmark measures.
 
-    python -m benchmarks.hub_server FOLDER        # prints its URL; FOLDER is the repository genzoo/pulls
+    python -m benchmarks.hub_server FOLDER [BYTES_PER_S]     # prints its URL; FOLDER is the repository genzoo/pulls
 
 Kept connections, ranges, sendfile, and as little Python between a request and its answer as there can be.
 """
@@ -13,18 +13,20 @@ import re
 import socket
 import sys
 import threading
+import time
 from pathlib import Path
 
 REPOSITORY, COMMIT = "genzoo/pulls", "0" * 40
 _REQUEST = re.compile(rb"(GET|HEAD) ([^ ]+) HTTP/1\.1\r\n")
 _RANGE = re.compile(rb"\r\n[Rr]ange: bytes=(\d+)-(\d*)\r\n")
-MAX_HEAD_BYTES = 1 << 16
+MAX_HEAD_BYTES, PACED_BYTES = 1 << 16, 1 << 18
 
 
 class HubServer:
     """Serves `folder`; descriptors of small files are opened per request, as a web server does."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, bytes_per_s: int = 0) -> None:
+        self.bytes_per_s, self._line, self._free_at = bytes_per_s, threading.Lock(), 0.0
         self.sizes = {path.name: path.stat().st_size for path in folder.iterdir() if path.is_file()}
         self.folder = folder
         self.listener = socket.create_server(("127.0.0.1", 0), backlog=256)
@@ -79,7 +81,18 @@ class HubServer:
         to.sendall(f"HTTP/1.1 {status}\r\n{about}\r\n\r\n".encode(), socket.MSG_MORE if wanted and length else 0)
         if wanted and length:
             with (self.folder / name).open("rb", buffering=0) as file:
-                to.sendfile(file, first, length)
+                piece = PACED_BYTES if self.bytes_per_s else length
+                for start in range(first, last + 1, piece):
+                    to.sendfile(file, start, min(piece, last + 1 - start))
+                    self._pace(piece)
+
+    def _pace(self, count: int) -> None:
+        """Wait until a link of `bytes_per_s`, which all connections share, has carried so much more."""
+        if self.bytes_per_s:
+            with self._line:
+                self._free_at = max(self._free_at, time.monotonic()) + count / self.bytes_per_s
+                until = self._free_at
+            time.sleep(max(0.0, until - time.monotonic()))
 
     def _document(self, to: socket.socket, target: str) -> None:
         about = {"id": REPOSITORY, "modelId": REPOSITORY, "sha": COMMIT, "private": False, "gated": False}
@@ -92,6 +105,6 @@ class HubServer:
 
 
 if __name__ == "__main__":
-    server = HubServer(Path(sys.argv[1]))
+    server = HubServer(Path(sys.argv[1]), int("".join(sys.argv[2:]) or 0))
     print(server.url, flush=True)
     server.serve()
