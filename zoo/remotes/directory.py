@@ -7,6 +7,7 @@ import os
 import shutil
 import stat
 import tempfile
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -26,6 +27,7 @@ from zoo.remotes.layout import (
 from zoo.transfer import Source, SourceError
 
 COPY_BYTES = 1 << 20
+STALE_S = 24 * 3600
 
 
 def open_remote(url: str) -> DirectoryRemote:
@@ -75,6 +77,7 @@ class DirectoryRemote:
         """Build the version in a private folder beside its place, make it durable, and give it its name."""
         held = self._held(manifest.name)
         folder.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(folder.parent)
         private = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
         try:
             for file in manifest.files:
@@ -221,6 +224,14 @@ def _copy(path: Path, target: Path, file: File) -> None:
             sink.write(piece)
     if digest.hexdigest() != file.sha256:
         raise RemoteError(f"{path} is not what its manifest says ({file.path}): it changed meanwhile, push again")
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what killed pushes left long ago."""
+    for path in folder.glob(".v*.*"):
+        with suppress(OSError):
+            if time.time() - path.stat().st_mtime > STALE_S and path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def _make_durable(folder: Path) -> None:

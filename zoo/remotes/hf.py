@@ -8,6 +8,7 @@ somebody else made are read too (zoo/remotes/foreign.py).
 from __future__ import annotations
 
 import os
+import sys
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -117,7 +118,8 @@ class HubRemote:
         kept = {operation.path_in_repo for operation in operations} | {".gitattributes"}
         operations += [CommitOperationDelete(path) for path in sorted(held - kept)]
         message = f"{manifest.name} {manifest.version}"
-        self._api.create_commit(repository, operations, commit_message=message, parent_commit=head.sha)
+        with _quietly():
+            self._api.create_commit(repository, operations, commit_message=message, parent_commit=head.sha)
 
     def _settle(self, repository: str, name: str, revision: str) -> int:
         """The version that a commit holds, 0 for none; it gets the tag that an interrupted push could not give it."""
@@ -207,6 +209,21 @@ class HubRemote:
             if type(error).__module__.partition(".")[0] not in ("httpx", "httpx2", "httpcore", "httpcore2"):
                 raise
             raise RemoteError(f"{public(self._endpoint)} does not answer ({type(error).__name__})") from error
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """The library's progress bars where somebody watches, nothing elsewhere."""
+    from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+
+    if sys.stderr.isatty() or are_progress_bars_disabled():
+        yield
+        return
+    disable_progress_bars()
+    try:
+        yield
+    finally:
+        enable_progress_bars()
 
 
 def _what(name: str, version: int | None) -> str:

@@ -102,7 +102,7 @@ class Registry:
         size = body.stat().st_size if isinstance(body, Path) else len(body)
         if isinstance(body, Path) and f"sha256:{sha256(body)}" != digest:
             raise RemoteError(f"{body} is not what its manifest says: it changed meanwhile, push again")
-        location = self._location(self._write("POST", f"{self.base}/blobs/uploads/"))
+        location = self._begin()
         if isinstance(body, Path) and size > UPLOAD_BYTES:
             location, body = self._send_pieces(location, body, size), b""
         end = "&" if urlsplit(location).query else "?"
@@ -161,8 +161,11 @@ class Registry:
         except HttpError as error:
             raise self._refused(error) from error
 
+    def _begin(self) -> str:
+        return self._location(self._write("POST", f"{self.base}/blobs/uploads/"))
+
     def _send_pieces(self, location: str, path: Path, size: int) -> str:
-        """A large blob by PATCH; after a fault the registry says how far it came. The location to finish at."""
+        """A large blob by PATCH, going on after a fault from where the registry is. The location to finish at."""
         sent, faults = 0, 0
         with path.open("rb") as file:
             while sent < size:
@@ -175,16 +178,20 @@ class Registry:
                     location, sent = self._location(reply), sent + len(piece)
                 except HttpError as error:
                     faults += 1
-                    if faults > UPLOAD_ATTEMPTS or (400 <= error.status < 500 and error.status != 416):
+                    if faults > UPLOAD_ATTEMPTS or error.status in (401, 403, 413):
                         raise self._refused(error) from error
                     location, sent = self._resumed(location)
         return location
 
     def _resumed(self, location: str) -> tuple[str, int]:
+        """Where an upload goes on, and at which byte; one that the registry has lost begins again.
+
+        Debian's docker-registry loses every upload that was cut within a piece: its location holds the old offset.
+        """
         try:
             reply = self._authorized(lambda: self.client.get(location))
-        except HttpError as error:
-            raise self._refused(error) from error
+        except HttpError:
+            return self._begin(), 0
         end = reply.headers.get("range", "0-0").rpartition("-")[2]
         return self._location(reply), int(end) + 1 if end.isdecimal() and end != "0" else 0
 
