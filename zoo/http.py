@@ -229,8 +229,8 @@ def _userinfo(url: str) -> dict[str, str]:
 
 def _target(opened: Opened) -> str:
     """Where a redirect leads. Raises HttpError where nobody should follow."""
-    found = urljoin(opened.url, opened.header("location"))
     try:
+        found = urljoin(opened.url, opened.header("location"))
         parts = split(found)
         origin_of(found)
     except ValueError as error:
