@@ -47,7 +47,7 @@ def _code_digests(family: str) -> dict[str, str]:
         f"export/{name}.py"
         for name in ("onnx_graph", "rewrite", "compose", "weights", "precision", "quantization", "exporter")
     ]
-    names += [f"zoo/{name}.py" for name in ("samplers", "request", "images")]
+    names += [f"zoo/{name}.py" for name in ("samplers", "request", "images", "onnx_edges")]
     paths = [*(root / name for name in names), *sorted((root / "zoo/networks").glob("*.py"))]
     paths.append(Path(inspect.getfile(registry.family(family).graphs)))
     return {path.stem: files.sha256(path)[:16] for path in paths}

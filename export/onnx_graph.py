@@ -19,7 +19,7 @@ import onnx
 import torch
 
 from export.rewrite import rewrite
-from zoo.graph import Graph, TensorSpec
+from zoo.graph import Graph, OnnxSource, TensorSpec
 
 OPSET = 20
 IR_VERSION = 10
@@ -41,8 +41,9 @@ class OnnxGraph:
 
 
 def to_onnx(graph: Graph) -> OnnxGraph:
-    """Trace one graph; its tensors are named as declared."""
-    proto = rewrite(_trace(graph).model_proto)
+    """One graph, traced unless it is ONNX already; its tensors are named as declared."""
+    ready = isinstance(graph.module, OnnxSource)
+    proto = graph.module.onnx_model().graph if ready else rewrite(_trace(graph).model_proto)
     proto.name = graph.name
     _strip(proto)
     rename(proto, {tensor.name: f"{graph.name}/{tensor.name}" for tensor in proto.initializer})

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -33,6 +33,14 @@ class TensorSpec:
     @property
     def dynamic_axes(self) -> dict[int, str]:
         return {index: axis for index, axis in enumerate(self.shape) if isinstance(axis, str)}
+
+
+@runtime_checkable
+class OnnxSource(Protocol):
+    """A module that is an ONNX model already, and need not be traced."""
+
+    def onnx_model(self) -> Any:
+        """An `onnx.ModelProto` with its weights inside, and with the edges of the graph that holds the module."""
 
 
 @dataclass(frozen=True)

@@ -30,15 +30,12 @@ def check_onnx(path: Path) -> Any:
     """The model in a file, an `onnx.ModelProto` without its external data. Raises UntrustedError."""
     import onnx
 
-    _check_size(path, onnx.ModelProto.DESCRIPTOR)
+    _check_size(path)
     try:
         model = onnx.load(path, load_external_data=False)
     except Exception as error:  # protobuf's and onnx's errors have no common root
         raise UntrustedError(f"{path} is not an ONNX model ({_first_line(error)})") from error
-    _check_header(model, path)
-    _check_operators(model, path)
-    for tensor in tensors(model):
-        _check_tensor(tensor, path)
+    check_model(model, path)
     try:
         onnx.checker.check_model(str(path))
     except Exception as error:
@@ -46,15 +43,38 @@ def check_onnx(path: Path) -> Any:
     return model
 
 
-def _check_size(path: Path, descriptor: Any) -> None:
+def check_model(model: Any, path: Path, empty: str | None = None) -> None:
+    """What onnx's checker does not ask of a model in memory. Raises UntrustedError.
+
+    Tensors whose names begin with `empty`, if that is given, have no values yet; none may then lie outside.
+    """
+    _check_header(model, path)
+    _check_operators(model, path)
+    for tensor in tensors(model):
+        if empty and (tensor.external_data or tensor.data_location):
+            raise UntrustedError(f"{path}: the tensor {str(tensor.name)[:80]!r} lies outside, where nothing is read")
+        if empty and tensor.name.startswith(empty):
+            _bytes_of(tensor, f"{path}: the tensor {str(tensor.name)[:80]!r}")
+        else:
+            _check_tensor(tensor, path)
+
+
+def check_bytes(data: bytes | mmap.mmap, path: Path) -> None:
+    """What a model in the wire format would cost, before it is parsed. Raises UntrustedError."""
+    import onnx
+
+    try:
+        wire_format.walk(data, onnx.ModelProto.DESCRIPTOR)
+    except wire_format.WireFormatError as error:
+        raise UntrustedError(f"{path} is not an ONNX model: {error}") from error
+
+
+def _check_size(path: Path) -> None:
     with plain_file(path) as (stream, size):
         if not 0 < size <= MAX_PROTO_BYTES:
             raise UntrustedError(f"{path} has {size} bytes, an ONNX model has from 1 to {MAX_PROTO_BYTES}")
         with mmap.mmap(stream.fileno(), size, access=mmap.ACCESS_READ) as data:
-            try:
-                wire_format.walk(data, descriptor)
-            except wire_format.WireFormatError as error:
-                raise UntrustedError(f"{path} is not an ONNX model: {error}") from error
+            check_bytes(data, path)
 
 
 def _check_header(model: Any, path: Path) -> None:

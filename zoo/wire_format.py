@@ -19,7 +19,7 @@ class WireFormatError(Exception):
     """Bytes that are no message of this type, or one that would cost too much; the message is a clause."""
 
 
-def walk(data: mmap.mmap, descriptor: Any) -> None:
+def walk(data: bytes | mmap.mmap, descriptor: Any) -> None:
     """Raise WireFormatError unless `data` is a message of a protobuf descriptor's type, within the bounds above."""
     _Walk(data).message(descriptor, 0, len(data), 0)
 
@@ -27,7 +27,7 @@ def walk(data: mmap.mmap, descriptor: Any) -> None:
 class _Walk:
     """The wire format of a message, field by field, without building anything (protobuf.dev, Encoding)."""
 
-    def __init__(self, data: mmap.mmap) -> None:
+    def __init__(self, data: bytes | mmap.mmap) -> None:
         self.data, self.fields, self.packed = data, 0, 0
 
     def message(self, descriptor: Any, at: int, end: int, depth: int) -> None:

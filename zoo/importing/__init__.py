@@ -39,7 +39,7 @@ def import_path(
 
 def draft(path: Path, architecture: str | None, scratch: Path) -> Draft:
     """What a path holds, checked. Raises ImportingError and UntrustedError."""
-    from zoo.importing import checkpoint_folder, diffusers_folder, safetensors_file
+    from zoo.importing import checkpoint_folder, diffusers_folder, onnx_model, safetensors_file
 
     if path.is_symlink():
         raise untrusted.UntrustedError(f"{path} is a link: name what it points to")
@@ -56,4 +56,6 @@ def draft(path: Path, architecture: str | None, scratch: Path) -> Draft:
         head = stream.read(16)
     if untrusted.is_safetensors(head) or path.suffix.lower() == ".safetensors":
         return safetensors_file.draft(path, architecture, scratch)
-    raise ImportingError(f"{path} is neither a safetensors file nor an ONNX model, nor a folder of diffusers")
+    if path.suffix.lower() == ".onnx":
+        return onnx_model.draft(path, scratch)
+    raise ImportingError(f"{path} is no safetensors file, no .onnx model and no folder: those are taken")

@@ -1,0 +1,124 @@
+"""Imported one-shot generators: an ONNX model that makes images from noise, and perhaps from a class, in one call.
+
+The reference is ONNX Runtime on the model as it came; what is exported is the same model in the house's opset, with the
+house's edges around it, so the gate judges that conversion. Its weights are the checkpoint's; the rest of it, which is
+small, is part of the config.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from zoo.family import Checkpoint, Family
+from zoo.graph import Graph
+from zoo.images import to_images
+
+OPSET = 20  # of export
+WEIGHT = "weight/"  # before the name of each tensor that lies in the checkpoint's file
+TORCH = {1: torch.float32, 10: torch.float16}  # onnx.TensorProto's FLOAT and FLOAT16
+RANGES = ("uint8", "symmetric", "unit")  # NHWC [0, 255]; NCHW [-1, 1]; NCHW [0, 1]
+
+
+@dataclass(frozen=True)
+class OnnxConfig:
+    """`model` holds the ModelProto without its weights, in base64; `inputs` are its names of noise and class."""
+
+    model: Mapping[str, Any] = field(default_factory=dict)
+    inputs: tuple[str, ...] = ("noise",)
+    squeezed: bool = True  # its noise is (B, ...) rather than (B, 1, ...)
+    class_axes: int = 1  # (B,) or (B, 1)
+    output: str = "images"
+    range: str = "uint8"
+
+    def __post_init__(self) -> None:
+        if self.range not in RANGES or not 1 <= len(self.inputs) <= 2 or self.class_axes not in (1, 2):
+            raise ValueError(f"range {self.range!r} with {len(self.inputs)} inputs is no generator's")
+
+
+def parse(config: OnnxConfig) -> Any:
+    """The ModelProto without its weights. Raises UntrustedError, ValueError."""
+    import onnx
+
+    from zoo.untrusted_onnx import check_bytes, check_model
+
+    try:
+        data = base64.b64decode(str(config.model["onnx"]), validate=True)
+    except (KeyError, binascii.Error) as error:
+        raise ValueError("its ONNX model is missing or no base64") from error
+    label = Path("config.json")
+    check_bytes(data, label)
+    model = onnx.ModelProto.FromString(data)
+    check_model(model, label, empty=WEIGHT)
+    return model
+
+
+class OnnxGenerator(nn.Module):
+    """`forward(noise, class_ids)`: (B, 1, ...), (B, 1) int64 -> uint8 NHWC, by ONNX Runtime on the original."""
+
+    def __init__(self, config: OnnxConfig) -> None:
+        super().__init__()
+        self.config, self.skeleton = config, parse(config)
+        for tensor in self.skeleton.graph.initializer:
+            if tensor.name.startswith(WEIGHT):
+                self.register_buffer(tensor.name, torch.empty(tuple(tensor.dims)))
+
+    def complete(self) -> Any:
+        """The model as it came, with its weights."""
+        import onnx
+
+        model = onnx.ModelProto()
+        model.CopyFrom(self.skeleton)
+        buffers = dict(self.named_buffers())
+        for tensor in model.graph.initializer:
+            if tensor.name in buffers:
+                values = buffers[tensor.name].detach().cpu().to(TORCH[tensor.data_type])
+                tensor.raw_data = values.contiguous().numpy().tobytes()
+        return model
+
+    @cached_property
+    def session(self) -> Any:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        options.intra_op_num_threads = torch.get_num_threads()
+        return onnxruntime.InferenceSession(
+            self.complete().SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+
+    def raw(self, noise: Tensor, class_ids: Tensor | None = None) -> Tensor:
+        """What the model itself gives."""
+        given = {self.config.inputs[0]: noise[:, 0] if self.config.squeezed else noise}
+        if class_ids is not None:
+            given[self.config.inputs[1]] = class_ids[:, 0] if self.config.class_axes == 1 else class_ids
+        feeds = {name: tensor.contiguous().numpy() for name, tensor in given.items()}
+        return torch.from_numpy(self.session.run([self.config.output], feeds)[0])
+
+    def forward(self, noise: Tensor, class_ids: Tensor | None = None) -> Tensor:
+        output = self.raw(noise, class_ids)
+        if self.config.range == "uint8":
+            return output
+        images: Tensor = to_images(output if self.config.range == "symmetric" else output * 2.0 - 1.0)
+        return images
+
+    def onnx_model(self) -> Any:
+        """The model in the house's opset, functions inlined, between the inputs and the output of `GeneratorSpec`."""
+        from zoo.onnx_edges import between_edges
+
+        return between_edges(self.complete(), self.config, OPSET)
+
+
+def graphs(module: OnnxGenerator, checkpoint: Checkpoint) -> tuple[Graph, ...]:
+    return (Graph("generator", module, checkpoint.spec.inputs, checkpoint.spec.outputs),)
+
+
+FAMILY = Family(build=OnnxGenerator, graphs=graphs, checkpoints=(), config=OnnxConfig)
