@@ -19,6 +19,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from zoo import store
+
+# Where tools lie that are not installed: decided once, for tests change where genzoo's home is.
+TOOLS = Path(os.environ.get("GENZOO_TOOLS") or store.home() / "tools")
 FETCH = Path(__file__).with_name("fetch_tools.sh")
 CONFIG = """\
 version: 0.1
@@ -32,28 +36,21 @@ http:
 """
 
 
-def tools() -> Path:
-    """Where tools lie that are not installed: beside what genzoo derives."""
-    from zoo import store
-
-    return Path(os.environ.get("GENZOO_TOOLS") or store.home() / "tools")
-
-
 def tool(name: str) -> str | None:
     """The path of a program that the host or `fetch_tools.sh` provides, fetched if need be; None where it cannot be."""
     if not (found := _find(name)):
-        subprocess.run(["sh", str(FETCH), str(tools())], check=False, stdout=subprocess.DEVNULL)
+        subprocess.run(["sh", str(FETCH), str(TOOLS)], check=False, stdout=subprocess.DEVNULL)
         found = _find(name)
     return found
 
 
 def environment() -> dict[str, str]:
     """The environment in which an unpacked program finds its libraries."""
-    return {**os.environ, "LD_LIBRARY_PATH": f"{tools() / 'lib'}:{os.environ.get('LD_LIBRARY_PATH', '')}".rstrip(":")}
+    return {**os.environ, "LD_LIBRARY_PATH": f"{TOOLS / 'lib'}:{os.environ.get('LD_LIBRARY_PATH', '')}".rstrip(":")}
 
 
 def _find(name: str) -> str | None:
-    return shutil.which(name) or shutil.which(name, path=str(tools() / "bin"))
+    return shutil.which(name) or shutil.which(name, path=str(TOOLS / "bin"))
 
 
 def free_port() -> int:

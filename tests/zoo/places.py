@@ -98,7 +98,8 @@ class Made:
 
 
 def make(folder: Path, version: int = 1, contents: Mapping[str, bytes] = CONTENTS, name: str = "toy") -> Made:
-    folder = folder / f"{name}-{version}-{hashlib.sha256(repr(sorted(contents.items())).encode()).hexdigest()[:8]}"
+    digests = [hashlib.sha256(path.encode() + data).digest() for path, data in sorted(contents.items())]
+    folder = folder / f"{name}-{version}-{hashlib.sha256(b''.join(digests)).hexdigest()[:8]}"
     for path, data in contents.items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_bytes(data)

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers.hub import Hub, git_oid
+from tests.servers.hub import Hub
 from tests.servers.registry import free_port
+from tests.servers.repositories import git_oid
 from tests.zoo.places import CARD, KINDS, Place, make, place, read
 from zoo.artifact import Kind, Manifest
 from zoo.errors import GenzooError
