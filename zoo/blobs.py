@@ -40,7 +40,7 @@ from zoo.artifact import MAX_MANIFEST_BYTES, ArtifactError, File, Manifest
 from zoo.journal import write_all
 from zoo.locks import BusyError, Held, acquire, hold_lease, pauses
 from zoo.owner import STALE_S, Owner
-from zoo.partial import SUFFIX, ChunkError, Partial, clear, open_partial, publish
+from zoo.partial import SUFFIX, ChunkError, Partial, clear, leftovers, open_partial, publish
 from zoo.refs import Ref, Refs, RollbackError
 from zoo.store import StoreError
 
@@ -125,6 +125,11 @@ class BlobStore:
         state = os.statvfs(folder)
         return state.f_bavail * state.f_frsize
 
+    def allocated_bytes(self, file: File) -> int:
+        """How many of a file's bytes the disk holds room for already, from interrupted downloads."""
+        claimable = (path for path, free in leftovers(self.root / "partial", file.sha256) if free)
+        return min(file.bytes, max((path.stat().st_blocks * 512 for path in claimable), default=0))
+
     def ref(self, name: str) -> Ref | None:
         """What a name stands for; None where it is not here. Raises StoreError for a damaged record."""
         return self._refs.get(name)
@@ -195,7 +200,7 @@ class BlobStore:
 
     def _own(self, file: File, wait_s: float) -> Held | None:
         """The lock on a blob that is not here; None as soon as it is. Raises BusyError."""
-        lock = self.root / "locks" / f"{file.sha256}.lock"
+        lock = Path(f"{self.root}/locks/{file.sha256}.lock")
         for _ in pauses(wait_s):
             if self.has(file.sha256):
                 return None
@@ -211,11 +216,12 @@ class BlobStore:
     def _path(self, sha256: str) -> Path:
         if not _DIGEST.fullmatch(sha256):
             raise StoreError(f"{sha256!r} is no sha256, so no blob has that name")
-        return self.root / "blobs" / sha256[:2] / sha256
+        return Path(f"{self.root}/blobs/{sha256[:2]}/{sha256}")
 
     def _partials(self) -> Path:
         folder = self.root / "partial"
-        folder.mkdir(parents=True, exist_ok=True)
+        if not folder.is_dir():
+            folder.mkdir(parents=True, exist_ok=True)
         return folder
 
     @contextmanager

@@ -56,7 +56,7 @@ class Collection:
 def rescue(root: Path, path: Path) -> bool:
     """Take a blob back that a collection is about to remove; whether it is there."""
     try:
-        os.rename(root / TRASH / path.name, path)
+        os.rename(f"{root}/{TRASH}/{path.name}", path)
     except OSError:
         return path.is_file()
     with suppress(OSError):

@@ -47,9 +47,8 @@ class Held:
 def acquire(path: Path, stale_s: float = STALE_S) -> Held | None:
     """The lock at `path`, taken over where its owner is gone; None while another has it. Raises OSError."""
     owner = Owner.new()
-    path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o644)
+        descriptor = _create(path)
     except FileExistsError:
         return _take_over(path, owner, stale_s)
     try:
@@ -60,6 +59,15 @@ def acquire(path: Path, stale_s: float = STALE_S) -> Held | None:
         raise
     heart.add(descriptor, stale_s)
     return Held(path, owner, descriptor)
+
+
+def _create(path: Path) -> int:
+    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
+    try:
+        return os.open(path, flags, 0o644)
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return os.open(path, flags, 0o644)
 
 
 def _take_over(path: Path, owner: Owner, stale_s: float) -> Held | None:
@@ -129,8 +137,7 @@ def hold_lease(folder: Path, digests: Iterable[str], stale_s: float = STALE_S) -
     owner = Owner.new()
     path = folder / f"{owner}.lease"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o644)
+        descriptor = _create(path)
     except OSError as error:
         if error.errno not in UNWRITABLE:
             raise

@@ -30,7 +30,8 @@ class Owner:
 
     @classmethod
     def new(cls) -> Owner:
-        return cls(_world(), os.getpid(), _started(os.getpid()), secrets.token_hex(4))
+        pid = os.getpid()
+        return cls(_world(), pid, _own_start(pid), secrets.token_hex(4))
 
     @classmethod
     def parse(cls, text: str) -> Owner | None:
@@ -80,6 +81,11 @@ def _started(pid: int) -> str:
     except OSError:
         return ""
     return "zombie" if fields[0] in "ZX" else fields[19]
+
+
+@cache
+def _own_start(pid: int) -> str:
+    return _started(pid)
 
 
 class Heart:

@@ -84,7 +84,8 @@ class Partial:
 
     def _store(self, index: int, data: memoryview, start: int, digest: str) -> None:
         write_all(self._descriptor, data, start)
-        begin_write_back(self._descriptor, start, data.nbytes)
+        if self._journal:  # a small file's fsync is near anyway
+            begin_write_back(self._descriptor, start, data.nbytes)
         with self._state:
             if self._journal:
                 self._journal.append(index, digest)
@@ -195,16 +196,24 @@ class Partial:
 
 def publish(path: Path, target: Path) -> None:
     """The last step: a complete, durable file takes its name."""
-    if not target.parent.is_dir():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        sync_folder(target.parent.parent)
-    os.rename(path, target)
+    try:
+        os.rename(path, target)
+    except FileNotFoundError:
+        _make_folders(target.parent.parent)
+        os.rename(path, target)
     sync_folder(target.parent)
+
+
+def _make_folders(blobs: Path) -> None:
+    """All folders of blobs at once: one wait for the disk, not one for each."""
+    for first in range(256):
+        (blobs / f"{first:02x}").mkdir(parents=True, exist_ok=True)
+    sync_folder(blobs)
 
 
 def open_partial(folder: Path, file: File) -> Partial:
     """A partial of this process's own, with all that others left. Raises OSError: ENOSPC before the first byte."""
-    path = folder / f"{file.sha256}.{Owner.new()}{SUFFIX}"
+    path = Path(f"{folder}/{file.sha256}.{Owner.new()}{SUFFIX}")
     others = [other for other, _ in leftovers(folder, file.sha256)] if file.chunk_count > 1 else []
     create = 0 if any(_claim(other, path) for other in others) else os.O_CREAT | os.O_EXCL
     partial = Partial(path, os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | create, 0o600), file)

@@ -37,10 +37,18 @@ class Damage:
     @property
     def sentence(self) -> str:
         found = f"was altered, it has sha256 {self.seen[:12]}" if self.seen else "is missing"
-        cure = " && ".join(f"genzoo pull {name}" for name in self.names)
+        cure = " && ".join(map(pull_command, self.names))
         return f"{self.path} {found}, expected {self.expected[:12]}; " + (
             f"`{cure}` fetches it again" if cure else "nothing needs it"
         )
+
+
+def pull_command(identifier: str) -> str:
+    """What fetches an artifact: `genzoo pull ddpm-pd4 --bundle --variant fp32` for `ddpm-pd4.bundle.fp32`."""
+    name, _, rest = identifier.partition(".")
+    kind, _, variant = rest.partition(".")
+    options = {"bundle": f" --bundle --variant {variant}", "engine": f" --engine {variant}"}
+    return f"genzoo pull {name}{options.get(kind, '')}"
 
 
 @dataclass(frozen=True)
