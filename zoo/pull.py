@@ -7,6 +7,7 @@ arrived where the same command finds it again.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -14,11 +15,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from zoo import derived, files, signing, transfer
-from zoo.artifact import Kind, Manifest, identifier
+from zoo.artifact import File, Kind, Manifest, identifier
 from zoo.blobs import BlobStore, Ref
 from zoo.offers import Offer, Policy, PullError, best
 from zoo.remotes import Remote, RemoteError
-from zoo.sources import Source
+from zoo.sources import Source, SourceError
 
 Progress = Callable[[int], None]
 
@@ -31,7 +32,7 @@ class Pulled:
     manifest: Manifest
     path: Path  # where its users look for it
     fetched: int = 0  # bytes that came from a mirror
-    reused: int = 0  # bytes that were here
+    reused: int = 0  # bytes that were here, also from a pull that did not end
     seconds: float = 0.0
     warnings: tuple[str, ...] = ()
 
@@ -59,8 +60,6 @@ def pull(
     accepted = _check_licence(before, manifest, policy)
     with ExitStack() as stack:
         stack.enter_context(store.lease([manifest.digest, *(file.sha256 for file in manifest.files)]))
-        distinct = {file.sha256: file for file in manifest.files}
-        reused = sum(file.bytes for digest, file in distinct.items() if store.has(digest))
         sources, faults = _sources(offer, stack)
         warnings += faults
         transfer.fetch(manifest, sources, store, begin(manifest))
@@ -70,7 +69,8 @@ def pull(
         with derived.placing(manifest, lambda file: store.path(file.sha256), ref.signer) as place:
             store.set_ref(ref, allow_rollback=policy.allow_rollback or again)
         path = place or store.view(manifest)
-    fetched = sum(file.bytes for file in distinct.values()) - reused
+    fetched = sum(source.bytes for source in sources)
+    reused = max(0, sum({file.sha256: file.bytes for file in manifest.files}.values()) - fetched)
     return Pulled(ref, manifest, path, fetched, reused, time.perf_counter() - started, tuple(warnings))
 
 
@@ -98,12 +98,35 @@ def held(name: str, store: BlobStore, policy: Policy, *, kind: Kind = Kind.CHECK
     return replace(found, seconds=time.perf_counter() - started)
 
 
-def _sources(offer: Offer, stack: ExitStack) -> tuple[list[Source], list[str]]:
+class _Counted:
+    """A source that knows how much came from it."""
+
+    def __init__(self, source: Source) -> None:
+        self.source, self.label, self.bytes = source, source.label, 0
+        self._lock = threading.Lock()
+
+    def read(self, file: File, offset: int, into: memoryview) -> None:
+        count = len(into)
+        try:
+            self.source.read(file, offset, into)
+        except SourceError as error:
+            count = error.filled
+            raise
+        finally:
+            with self._lock:
+                self.bytes += count
+
+    def close(self) -> None:
+        self.source.close()
+
+
+def _sources(offer: Offer, stack: ExitStack) -> tuple[list[_Counted], list[str]]:
     """The mirrors' copies, closed with the stack, and what was wrong with others. Raises PullError without any."""
-    found, faults = [], []
+    found: list[_Counted] = []
+    faults = []
     for remote in offer.remotes:
         try:
-            found.append(remote.source(offer.manifest))
+            found.append(_Counted(remote.source(offer.manifest)))
         except RemoteError as error:
             faults.append(str(error))
         else:
