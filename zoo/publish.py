@@ -2,6 +2,10 @@
 
 What `pull` would refuse is not pushed: damaged weights, a bundle that the gate did not admit, files that are not what
 they claim. What the remote's newest version holds already is not pushed again.
+
+The same files have the same manifest on every remote, so that remotes are mirrors of each other: what was pulled is
+pushed on as it came, with its signature, and what was pushed before as it was (published/<name>.json below
+`zoo.store.home()` remembers it).
 """
 
 from __future__ import annotations
@@ -55,34 +59,62 @@ def push(
     Raises PublishError, StoreError, ArtifactError, SigningError, RemoteError.
     """
     manifest, paths = described(name, kind, variant, restricted)
+    signature: bytes | None = None
+    known, original = _known(manifest)
     newest, signed = _newest(remote, manifest.name)
-    if newest is not None:
-        manifest = replace(manifest, restricted=manifest.restricted or newest.restricted, version=newest.version + 1)
-        if _same(manifest, newest):
-            if signed or key is None:
-                return Pushed(newest, remote.url, signed, new=False)
-            manifest = newest
+    before = max((newest, known), key=lambda each: each.version if each else 0)
+    if before is not None:
+        manifest = replace(manifest, restricted=manifest.restricted or before.restricted, version=before.version + 1)
+        if _same(manifest, before):
+            manifest, signature = before, original if before == known else None
+    if newest == manifest and (signed or (key is None and signature is None)):
+        return Pushed(newest, remote.url, signed, new=False)
 
     def path_of(file: File) -> Path:
         begin(file)
         return paths[file.path]
 
-    return _send(manifest, remote, key, path_of, attempts=1 if manifest is newest else ATTEMPTS)
+    pushed = _send(manifest, remote, signature, key, path_of)
+    files.write_json(_record(manifest.name), {"manifest": pushed.manifest.to_bytes().decode()})
+    return pushed
 
 
-def _send(manifest: Manifest, remote: Remote, key: signing.SigningKey | None, path_of: PathOf, attempts: int) -> Pushed:
-    """Push under the first number that nobody else took."""
-    while True:
-        signature = signing.sign(manifest, key) if key else None
+def _send(
+    manifest: Manifest,
+    remote: Remote,
+    signature: bytes | None,
+    key: signing.SigningKey | None,
+    path_of: PathOf,
+) -> Pushed:
+    """Push under the first number that nobody else took; a key's own signature comes before one that was pulled."""
+    for attempt in range(ATTEMPTS):
+        signature = signing.sign(manifest, key) if key else signature
         try:
             address = remote.push(manifest, signature, path_of)
         except VersionTakenError:
-            attempts -= 1
-            if attempts <= 0:
+            if attempt == ATTEMPTS - 1:
                 raise
-            manifest = replace(manifest, version=manifest.version + 1)
+            manifest, signature = replace(manifest, version=manifest.version + 1), None
         else:
-            return Pushed(manifest, address, key is not None, new=True)
+            return Pushed(manifest, address, signature is not None, new=True)
+    raise AssertionError
+
+
+def _record(name: str) -> Path:
+    return store.home() / "published" / f"{name}.json"
+
+
+def _known(manifest: Manifest) -> tuple[Manifest | None, bytes | None]:
+    """The newest manifest of these files that was pulled or pushed here, and the signature that came with it."""
+    blobs = store.blob_store()
+    found: list[tuple[Manifest, bytes | None]] = []
+    if (ref := blobs.ref(manifest.name)) is not None:
+        signature = blobs.path(ref.signature).read_bytes() if ref.signature and blobs.has(ref.signature) else None
+        found.append((blobs.manifest(ref), signature))
+    if (path := _record(manifest.name)).is_file():
+        found.append((Manifest.from_bytes(str(_json(path).get("manifest")).encode()), None))
+    found = [each for each in found if _digests(each[0]) == _digests(manifest)]
+    return max(found, key=lambda each: each[0].version, default=(None, None))
 
 
 def described(name: str, kind: Kind, variant: str, restricted: bool) -> tuple[Manifest, dict[str, Path]]:

@@ -176,3 +176,37 @@ def test_a_signature_is_made_and_can_be_added_later(checkpoint: Path, tmp_path: 
     assert found.signature is not None
     assert signing.verify(found.signature, found.manifest, signing.Trust((public,)))
     assert "has it already" in run("toy-student", root, "--sign-key", str(key)).stdout
+
+
+def test_remotes_that_were_pushed_the_same_files_are_mirrors(checkpoint: Path, tmp_path: Path) -> None:
+    """One manifest everywhere, also when the clock, the code or the number of pushes differ."""
+    first, second, third = (tmp_path / name for name in ("first", "second", "third"))
+    run("toy-student", str(first))
+    (checkpoint / "README.md").write_text("changed")
+    run("toy-student", str(first))
+    run("toy-student", str(second))
+    assert published(second, "toy-student") == published(first, "toy-student")
+    assert published(second, "toy-student").version == 2
+    shutil.rmtree(tmp_path / "home")
+    run("toy-student", str(third))
+    (checkpoint / "README.md").write_text("changed again")
+    assert "version 2" in run("toy-student", str(third)).stdout
+    assert "version 3" in run("toy-student", str(first)).stdout
+
+
+def test_what_was_pulled_is_pushed_on_as_it_came(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from zoo.offers import Policy
+    from zoo.pull import pull
+
+    first, mirror = tmp_path / "first", tmp_path / "mirror"
+    publish.push("toy-student", open_remote(str(first)))
+    (first / "toy-student" / "v1" / "model.sig").write_bytes(b"a signature that only its readers judge")
+    shutil.rmtree(checkpoint)
+    monkeypatch.setenv(store.HOME_VARIABLE, str(tmp_path / "another home"))
+    pull("toy-student", [open_remote(str(first))], store.blob_store(), Policy())
+    assert publish.push("toy-student", open_remote(str(mirror))).signed
+    assert open_remote(str(mirror)).find("toy-student") == open_remote(str(first)).find("toy-student")
+    both = [open_remote(str(first)), open_remote(str(mirror))]
+    assert pull("toy-student", both, store.blob_store(), Policy()).fetched == 0
