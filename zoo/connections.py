@@ -160,6 +160,7 @@ class Connections:
                 if (plain := connection.sock) is not None:
                     with contextlib.suppress(OSError):
                         plain.shutdown(socket.SHUT_RDWR)
+                    plain.close()  # for good only once the thread that reads an answer from it lets go
                     plain.close()  # at once where nobody reads from it, else with the body that is being read
             self._open.clear()
 

@@ -42,7 +42,7 @@ class HttpSource:
         self.client = client
         self._renew = renew
         self._ends: dict[str, str] = {}  # where a file's redirects ended
-        self._etags: dict[str, str] = {}
+        self._etags: dict[str, list[str]] = {}  # of the versions of a file, the newest last
         self._in_order: set[str] = set()  # files that the server sends whole only
         self._ranges_work = False
         self._first = threading.Lock()
@@ -76,8 +76,8 @@ class HttpSource:
             self._ranges_work = True
         elif opened.status == 200:
             self._in_order.add(file.path)
-            self._stream(file, opened)  # for this thread, which is now to read in order
-            raise NoRangesError(f"{self.label} sends {file.path} as a whole only")
+            self._stream(file, opened)
+            raise NoRangesError(f"{self.label} sends {file.path} as a whole only", open=True)
         return opened
 
     def _take(self, opened: Opened, file: File, offset: int, into: memoryview) -> None:
@@ -167,9 +167,10 @@ class HttpSource:
         if file.chunks:
             return
         now = opened.header("etag") or opened.header("last-modified")
-        before = self._etags.setdefault(file.path, now)
-        if before != now:
-            self._etags[file.path] = now
+        versions = self._etags.setdefault(file.path, [now])
+        if versions[-1] != now:
+            if now not in versions:  # else it is a late answer, of the version before
+                versions.append(now)
             self.client.abandon(opened)
             raise ChangedError(f"{public(opened.url)} changed while it was read")
 

@@ -65,11 +65,11 @@ class Board:
         me = threading.get_ident()
         with self._changed:
             while self.error is None:
-                for job in sorted(self.jobs, key=lambda job: job.reader != me):
+                reading = [job for job in self.jobs if job.reader == me and job.pending]  # this worker's stream is open
+                for job in reading or self.jobs:
                     if (index := self._claim(job, me)) is not None:
                         return job, index
                 now = time.monotonic()
-                reading = any(job.reader == me and job.pending for job in self.jobs)  # its stream is open
                 if not reading and (self._files or (self._busy and self._busy[0][0] <= now)):
                     self._moving += 1
                     return self._files.popleft() if self._files else self._busy.popleft()[1]
@@ -179,9 +179,11 @@ class Board:
             mirror.busy -= 1
             if isinstance(error, NoRangesError):
                 mirror.in_order.add(job.file.path)
-                job.reader = job.reader or threading.get_ident()
+                if error.open:
+                    job.reader = threading.get_ident()
             elif isinstance(error, ChangedError):
-                mirror.lied(job.file)
+                if not job.spoiled:
+                    mirror.lied(job.file)
                 job.spoiled = True
                 job.pending.clear()
             elif self.error is None:

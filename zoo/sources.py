@@ -25,7 +25,11 @@ class SourceError(Exception):
 
 
 class NoRangesError(SourceError):
-    """The mirror sends this file only as a whole: read it in order, from the thread that was told so first."""
+    """The mirror sends this file only as a whole: read it in order, from the thread whose answer is `open` already."""
+
+    def __init__(self, message: str, *, open: bool = False) -> None:
+        super().__init__(message)
+        self.open = open
 
 
 class ChangedError(SourceError):

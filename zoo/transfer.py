@@ -61,7 +61,7 @@ def _require_space(files: Sequence[File], store: BlobStore) -> None:
     """Raises TransferError where the disk cannot hold what is missing, less what earlier attempts left."""
     free, needed = store.free_bytes(), sum(file.bytes for file in files)
     for file in files if needed > free else ():
-        with suppress(_Peeked, BusyError), store.receive(file, wait_s=0) as partial:
+        with suppress(_Peeked, BusyError, OSError), store.receive(file, wait_s=0) as partial:
             if partial is not None:
                 needed -= sum(file.chunk_range(index)[1] for index in partial.done)
             raise _Peeked

@@ -112,15 +112,22 @@ class FaultServer:
     token: str = ""  # the Authorization header that plain paths want
     ranges: bool = True
     stall_s: float = 30.0
+    trickle_s: float = 0.0005
+    trickle_bytes: int = 7
+    retry_after: str = ""  # instead of what a fault draws
+    accepts: bool = False  # whether bodies may be PUT and POSTed
     port: int = 0
+    connections: int = 0
     requests: int = 0
     sent: int = 0  # body bytes of files
     faults: Counter[str] = field(default_factory=Counter)
     log: deque[Seen] = field(default_factory=lambda: deque(maxlen=20_000))
     sent_by_path: Counter[str] = field(default_factory=Counter)
+    received: dict[str, bytes] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._lock, self._stopped, self._signature, self._version = threading.Lock(), threading.Event(), 1, 0
+        self._lock, self._planning, self._stopped = threading.Lock(), threading.Lock(), threading.Event()
+        self._signature, self._version = 1, 0
         self._open: set[socket.socket] = set()
         self._listeners: list[socket.socket] = []
 
@@ -168,13 +175,18 @@ class FaultServer:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         with self._lock:
             self._open.add(connection)
+            self.connections += 1
         try:
             with connection, connection.makefile("rb") as stream:
                 while not self._stopped.is_set() and (line := stream.readline(65537)):
                     method, target, _ = line.decode("latin-1").split(" ", 2)
                     pairs = (h.decode("latin-1").partition(":") for h in iter(stream.readline, b"\r\n") if h)
                     headers = {name.strip().lower(): value.strip() for name, _, value in pairs}
-                    stream.read(int(headers.get("content-length", 0)))
+                    body = stream.read(int(headers.get("content-length", 0)))
+                    if self.accepts and method in ("PUT", "POST"):
+                        self.received[target] = body
+                        _plain(connection, 201, "Created")
+                        continue
                     if not self._answer(connection, self._note(method, host, target, headers)):
                         break
         except (OSError, ValueError):
@@ -193,9 +205,10 @@ class FaultServer:
 
     def _answer(self, to: socket.socket, seen: Seen) -> bool:
         """Answer one request; whether the connection may be kept."""
-        with self._lock:
+        with self._planning:
             fault = self.plan(seen)
-            if fault is not None:
+        if fault is not None:
+            with self._lock:
                 self.faults[fault.kind.value] += 1
         name = seen.path.lstrip("/")
         if self.token and seen.host == HOSTS[0] and seen.headers.get("authorization") != self.token:
@@ -240,7 +253,7 @@ class FaultServer:
     ) -> bool:
         first, last = span
         end = place if kind in (Kind.CUT, Kind.RESET, Kind.STALL) else last + 1
-        for start, piece in whole.pieces(first, end, 7 if kind is Kind.TRICKLE and end - first < 200 else PIECE):
+        for start, piece in whole.pieces(first, end, self.trickle_bytes if kind is Kind.TRICKLE else PIECE):
             if kind is Kind.FLIP and start <= place < start + len(piece):
                 piece = piece[: place - start] + bytes([piece[place - start] ^ 64]) + piece[place - start + 1 :]
             if kind is Kind.CHUNKED:
@@ -251,7 +264,7 @@ class FaultServer:
                 self.sent += len(piece)
                 self.sent_by_path[path] += len(piece)
             if kind is Kind.TRICKLE:
-                self._stopped.wait(0.0005)
+                self._stopped.wait(self.trickle_s)
         if kind is Kind.CHUNKED:
             to.sendall(b"0\r\n\r\n")
         elif kind is Kind.EXTRA:
@@ -270,7 +283,7 @@ class FaultServer:
 
     def _busy(self, to: socket.socket, _: Seen, fault: Fault) -> bool:
         after = str(fault.value % 2) if fault.value % 3 else formatdate(time() + fault.value % 2, usegmt=True)
-        return _plain(to, (429, 503)[fault.value % 2], "Busy", {"Retry-After": after})
+        return _plain(to, (429, 503)[fault.value % 2], "Busy", {"Retry-After": self.retry_after or after})
 
     def _redirect(self, to: socket.socket, seen: Seen, _: Fault) -> bool:
         query = f"?{seen.query}" if seen.query else ""

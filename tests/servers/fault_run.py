@@ -81,15 +81,15 @@ class Case:
 
 def draw(seed: int) -> Case:
     source = random.Random(seed)
-    chunk_bytes = source.choice((256, 512, 1024, 4096))
+    chunk_bytes = source.choice((256, 512, 1024))
     contents = {}
     for number in range(source.randint(1, 5)):
-        most = source.choice((1, 24, 160)) * chunk_bytes
+        most = source.choice((2, 160, 320)) * chunk_bytes
         size = source.choice((0, 1, chunk_bytes, source.randint(1, most), source.randint(1, most)))
         contents[f"{number}.bin"] = source.randbytes(size)
     files = tuple(entry(name, data, chunk_bytes, source.random() < 0.85) for name, data in contents.items())
     manifest = Manifest("case", artifact.Kind.CHECKPOINT, 1, "none", files)
-    rates = tuple(source.choice((0.0, 0.1, 0.3, 0.4)) for _ in range(source.randint(1, 3)))
+    rates = tuple(source.choice((0.0, 0.2, 0.4, 0.5)) for _ in range(source.randint(1, 3)))
     return Case(seed, contents, manifest, rates, source.choice((0, 0, 0, source.randint(1, 40))))
 
 

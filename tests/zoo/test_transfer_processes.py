@@ -1,0 +1,163 @@
+"""Transfers in processes of their own: killed at any moment, 64 at once, in memory that does not grow, and Ctrl-C."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.servers.fault import FaultServer, Seen
+from tests.servers.fault_run import entry
+from zoo.artifact import Kind, Manifest
+from zoo.blobs import BlobStore
+
+ROOT = Path(__file__).parents[2]
+CHUNK = 64 << 10
+CLIENT = """
+import json, resource, sys
+from pathlib import Path
+from zoo.artifact import Manifest
+from zoo.blobs import BlobStore
+from zoo.http import Client
+from zoo.http_source import HttpSource
+from zoo.transfer import TransferInterrupt, fetch
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+manifest, url, folder = sys.argv[1:4]
+manifest, verified, idle = Manifest.from_bytes(Path(manifest).read_bytes()), [], peak()
+print("ready", flush=True)
+source = HttpSource(url, lambda file: f"{url}/{file.path}", Client(url))
+try:
+    fetch(manifest, [source], BlobStore(Path(folder)), verified.append)
+except TransferInterrupt as stop:
+    print(json.dumps({"stopped": str(stop), "verified": sum(verified)}), flush=True)
+    sys.exit(130)
+print(json.dumps({"verified": sum(verified), "bytes_above_idle": peak() - idle}), flush=True)
+"""
+
+
+def publish(contents: dict[str, bytes], path: Path, chunk_bytes: int = CHUNK) -> Manifest:
+    files = tuple(entry(name, data, chunk_bytes) for name, data in contents.items())
+    manifest = Manifest("case", Kind.CHECKPOINT, 1, "none", files)
+    path.write_bytes(manifest.to_bytes())
+    return manifest
+
+
+def start(manifest: Path, url: str, store: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", CLIENT, str(manifest), url, str(store)]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+
+
+def finish(process: subprocess.Popen[str]) -> dict[str, object]:
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0
+    found: dict[str, object] = json.loads(output.splitlines()[-1])
+    return found
+
+
+def test_a_pull_that_is_killed_again_and_again_fetches_nothing_twice(tmp_path: Path) -> None:
+    """Killed whenever so many more bytes were sent: what the server sent again is what was in flight, no more."""
+    chance, data = random.Random(5), random.Random(4).randbytes(320 * CHUNK + 5)
+    manifest, store, kills, in_flight = publish({"a": data}, tmp_path / "m"), BlobStore(tmp_path / "store"), 0, 0
+    with FaultServer({"a": data}, lambda _: time.sleep(0.002)) as server:
+        for _ in range(5):
+            process = start(tmp_path / "m", server.url, store.root)
+            until = server.sent + chance.randint(1, 50) * CHUNK
+            while server.sent < until and process.poll() is None:
+                time.sleep(0.001)
+            running = process.poll() is None
+            process.send_signal(signal.SIGKILL)
+            process.communicate()
+            kills += running
+            in_flight += running * 8 * CHUNK  # a chunk a worker may be lost with it
+            assert not store.has(manifest.files[0].sha256)
+        finish(start(tmp_path / "m", server.url, store.root))
+        assert kills == 5
+        assert server.sent <= len(data) + in_flight
+    assert store.path(manifest.files[0].sha256).read_bytes() == data
+
+
+def test_verified_bytes_survive_a_kill(tmp_path: Path) -> None:
+    """At least 99 % of the bytes that were verified are not asked for again."""
+    data = random.Random(4).randbytes(1200 * 4096)
+    manifest, store = publish({"a": data}, tmp_path / "m", 4096), BlobStore(tmp_path / "store")
+    kept = 0
+
+    def plan(seen: Seen) -> None:
+        if seen.number >= 1100:  # all answers before were read: each worker asks only once it stored what it had
+            time.sleep(60)
+
+    with FaultServer({"a": data}, plan) as server:
+        process = start(tmp_path / "m", server.url, store.root)
+        while server.requests < 1108 and process.poll() is None:
+            time.sleep(0.001)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        answered = server.sent
+    with FaultServer({"a": data}) as server:
+        assert finish(start(tmp_path / "m", server.url, store.root))["verified"] == len(data)
+        kept = len(data) - server.sent
+    assert kept >= 0.99 * answered
+    assert store.path(manifest.files[0].sha256).read_bytes() == data
+
+
+def test_64_processes_that_pull_one_blob_download_it_once(tmp_path: Path) -> None:
+    contents = {"a": random.Random(6).randbytes(40 * CHUNK), "b": b"small"}
+    manifest, store = publish(contents, tmp_path / "m"), BlobStore(tmp_path / "store")
+    with FaultServer(contents) as server:
+        processes = [start(tmp_path / "m", server.url, store.root) for _ in range(64)]
+        for process in processes:
+            assert finish(process)["verified"] == manifest.size
+        assert server.sent == manifest.size
+    for file in manifest.files:
+        assert store.path(file.sha256).read_bytes() == contents[file.path]
+
+
+def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
+    above = {}
+    for megabytes in (40, 200):
+        path = tmp_path / "data"
+        with path.open("wb") as file:
+            for _ in range(megabytes):
+                file.write(os.urandom(1 << 20))
+        data = path.read_bytes()
+        publish({"a": data}, tmp_path / "m", 4 << 20)
+        del data
+        with FaultServer({"a": path}) as server:
+            above[megabytes] = finish(start(tmp_path / "m", server.url, tmp_path / f"s{megabytes}"))["bytes_above_idle"]
+    assert above[200] < 64 << 20  # type: ignore[operator]
+    assert above[200] < above[40] + (8 << 20)  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("quiet", [False, True])
+def test_ctrl_c_ends_at_once_and_the_same_command_goes_on(quiet: bool, tmp_path: Path) -> None:
+    """Also while every worker waits for a server that says nothing."""
+    data = random.Random(7).randbytes(200 * CHUNK)
+
+    def plan(seen: Seen) -> None:
+        time.sleep(60 if quiet and seen.number > 20 else 0.005)
+
+    manifest, store = publish({"a": data}, tmp_path / "m"), BlobStore(tmp_path / "store")
+    with FaultServer({"a": data}, plan) as server:
+        process = start(tmp_path / "m", server.url, store.root)
+        while server.requests < 28:
+            time.sleep(0.001)
+        process.send_signal(signal.SIGINT)
+        output, _ = process.communicate(timeout=30)  # the plan alone would hold it for a minute
+        assert process.returncode == 130
+        told = json.loads(output.splitlines()[-1])
+        assert "the same command goes on" in told["stopped"]
+        assert told["verified"] >= 10 * CHUNK
+    with FaultServer({"a": data}) as server:
+        finish(start(tmp_path / "m", server.url, store.root))
+        assert server.sent <= len(data) - told["verified"]
+    assert store.path(manifest.files[0].sha256).read_bytes() == data
