@@ -6,12 +6,12 @@ PIP := .venv/bin/pip --disable-pip-version-check --quiet
 export GENZOO_HOME ?= $(CURDIR)/.genzoo
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: demo test check data clean
+.PHONY: demo test check data tools clean
 
 demo: .venv/demo.stamp
 	genzoo demo
 
-test: .venv/test.stamp data check
+test: .venv/test.stamp data tools check
 	python -m pytest -q
 
 check: .venv/test.stamp
@@ -22,16 +22,19 @@ check: .venv/test.stamp
 data:
 	@sh zoo/datasets/fetch_fashion_mnist.sh "$(GENZOO_HOME)/data/fashion-mnist"
 
+tools:
+	@sh tests/servers/fetch_tools.sh "$(GENZOO_HOME)/tools"
+
 .venv/demo.stamp: pyproject.toml constraints.txt serving/install.py
 	@echo "setting up .venv and .triton (once; a few minutes)"
 	test -x .venv/bin/python || $(PYTHON) -m venv .venv
 	$(PIP) install --constraint constraints.txt torch
-	$(PIP) install --constraint constraints.txt --editable '.[cpu,export,engines,serving,benchmarks]'
+	$(PIP) install --constraint constraints.txt --editable '.[cpu,export,engines,serving,benchmarks,signing,hub]'
 	genzoo install-server
 	@touch $@
 
 .venv/test.stamp: .venv/demo.stamp
-	$(PIP) install --constraint constraints.txt --editable '.[cpu,export,engines,serving,benchmarks,test]'
+	$(PIP) install --constraint constraints.txt --editable '.[cpu,export,engines,serving,benchmarks,signing,hub,test]'
 	@touch $@
 
 clean:

@@ -1,4 +1,4 @@
-"""The command line `genzoo`: one small Typer app per package, joined; errors become one sentence."""
+"""The command line `genzoo`: small Typer apps, joined; errors become one sentence."""
 
 from __future__ import annotations
 
@@ -10,7 +10,17 @@ import typer
 
 from zoo.errors import GenzooError
 
-PACKAGES = ("zoo", "export", "serving", "benchmarks")
+APPS = (
+    "zoo.cli",
+    "zoo.commands.pull",
+    "zoo.commands.push",
+    "zoo.commands.importing",
+    "zoo.commands.maintenance",
+    "export.cli",
+    "serving.cli",
+    "benchmarks.cli",
+    "benchmarks.pulls",
+)
 EXTRAS = {
     "torch": "export",
     "onnx": "export",
@@ -23,6 +33,8 @@ EXTRAS = {
     "threadpoolctl": "benchmarks",
     "jinja2": "benchmarks",
     "diffusers": "benchmarks",
+    "model_signing": "signing",
+    "huggingface_hub": "hub",
 }
 
 app = typer.Typer(
@@ -32,8 +44,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for package in PACKAGES:
-    app.registered_commands += importlib.import_module(f"{package}.cli").app.registered_commands
+for module in APPS:
+    app.registered_commands += importlib.import_module(module).app.registered_commands
 
 
 def main() -> None:
