@@ -188,9 +188,10 @@ class BlobStore:
         max_age_s: float | None = None,
         dry_run: bool = False,
         grace_s: float = garbage.GRACE_S,
+        wait_s: float = 30.0,
     ) -> garbage.Collection:
         """Remove what no ref reaches, then the refs used longest ago; never what is leased. Raises BusyError."""
-        return garbage.collect(self, garbage.Limits(max_bytes, max_age_s, grace_s), dry_run)
+        return garbage.collect(self, garbage.Limits(max_bytes, max_age_s, grace_s), dry_run, wait_s)
 
     def verify(
         self, names: Iterable[str] | None = None, progress: Callable[[int], None] = lambda _: None

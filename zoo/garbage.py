@@ -64,11 +64,11 @@ def rescue(root: Path, path: Path) -> bool:
     return True
 
 
-def collect(store: BlobStore, limits: Limits, dry_run: bool = False) -> Collection:
+def collect(store: BlobStore, limits: Limits, dry_run: bool = False, wait_s: float = 30.0) -> Collection:
     """Remove what may go. Raises BusyError, StoreError for a ref that cannot be read (nothing is removed then)."""
     if not store.root.is_dir():
         return Collection(dry_run=dry_run)
-    with locked(store.root / "locks" / "gc.lock", "is collecting garbage", stale_s=store.stale_s):
+    with locked(store.root / "locks" / "gc.lock", "is collecting garbage", wait_s, store.stale_s):
         _restore_trash(store.root)
         begun = time.time()
         plan = _plan(store, limits, begun)

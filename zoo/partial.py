@@ -27,6 +27,7 @@ from zoo.store import StoreError
 
 SUFFIX, FREE = ".part", "free"
 CATCH_UP_CHUNKS = 4
+FEW_FOLDERS = 8
 _NOTHING = memoryview(b"")
 
 
@@ -199,15 +200,18 @@ def publish(path: Path, target: Path) -> None:
     try:
         os.rename(path, target)
     except FileNotFoundError:
-        _make_folders(target.parent.parent)
+        _make_folders(target.parent)
         os.rename(path, target)
     sync_folder(target.parent)
 
 
-def _make_folders(blobs: Path) -> None:
-    """All folders of blobs at once: one wait for the disk, not one for each."""
-    for first in range(256):
-        (blobs / f"{first:02x}").mkdir(parents=True, exist_ok=True)
+def _make_folders(folder: Path) -> None:
+    """The folder of a blob; in a store that fills, all of them at once: one wait for the disk, not one for each."""
+    blobs = folder.parent
+    folder.mkdir(parents=True, exist_ok=True)
+    if len(os.listdir(blobs)) > FEW_FOLDERS:
+        for first in range(256):
+            (blobs / f"{first:02x}").mkdir(exist_ok=True)
     sync_folder(blobs)
 
 
