@@ -132,7 +132,8 @@ def _report(name: str, pulled: Pulled, as_json: bool) -> None:
             "digest": ref.manifest,
         }
         record |= {"licence": manifest.licence, "restricted": manifest.restricted, "signer": ref.signer or None}
-        record |= {"signature": trust.split(",")[0].split(" by")[0], "source": ref.source, "path": str(pulled.path)}
+        state = "verified" if ref.signer else "unverified" if ref.signature else "none"
+        record |= {"signature": state, "source": ref.source, "path": str(pulled.path)}
         record |= {"bytes": manifest.size, "fetched": pulled.fetched, "reused": pulled.reused}
         typer.echo(json.dumps({**record, "seconds": round(pulled.seconds, 3), "warnings": list(pulled.warnings)}))
         return
