@@ -34,6 +34,7 @@ EXTRAS = {
     "jinja2": "benchmarks",
     "diffusers": "benchmarks",
     "model_signing": "signing",
+    "cryptography": "signing",
     "huggingface_hub": "hub",
 }
 
