@@ -176,7 +176,7 @@ def _stale_partials(store: BlobStore, begun: float) -> Iterator[tuple[Path, int]
         with suppress(FileNotFoundError):
             state = path.stat()
             sha256 = path.name[:64]
-            needless = claimable and (sha256 == PRIVATE or store.has(sha256))
+            needless = claimable and (sha256 == PRIVATE or (store.root / "blobs" / sha256[:2] / sha256).is_file())
             if needless or begun - state.st_mtime > PARTIAL_S:
                 yield path, state.st_blocks * 512
 

@@ -53,6 +53,7 @@ def acquire(path: Path, stale_s: float = STALE_S) -> Held | None:
         return _take_over(path, owner, stale_s)
     try:
         os.write(descriptor, str(owner).encode())
+        os.close(os.dup(descriptor))  # has a network's file system show it to others
     except OSError:
         os.close(descriptor)
         path.unlink(missing_ok=True)

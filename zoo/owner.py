@@ -16,6 +16,7 @@ from functools import cache
 from pathlib import Path
 
 STALE_S = 60.0
+NAMELESS_S = 2.0  # between making a file and saying whose it is
 UNWRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
@@ -130,8 +131,10 @@ os.register_at_fork(after_in_child=heart.forget)
 
 
 def abandoned(path: Path, owner: Owner | None, stale_s: float = STALE_S) -> bool:
-    """Whether what `owner` holds at `path` may be taken. Raises OSError."""
-    if owner and owner.certainly_dead:
+    """Whether what `owner` holds at `path` may be taken; None: its maker has not said yet who it is. Raises OSError."""
+    if owner is None:
+        stale_s = min(stale_s, NAMELESS_S)
+    elif owner.certainly_dead:
         return True
     try:
         return _now(path.parent) - path.stat().st_mtime > stale_s

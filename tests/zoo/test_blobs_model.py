@@ -1,0 +1,196 @@
+"""Any order of receiving, breaking off, naming, collecting, damaging and verifying: what must hold, held by a model."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from zoo.artifact import File, Kind, Manifest
+from zoo.blobs import BlobStore, ChunkError, Ref, RollbackError
+
+CHUNK = 64
+CONTENTS = [random.Random(seed).randbytes(size) for seed, size in enumerate((0, 1, 63, 64, 65, 200, 640))]
+contents = st.integers(0, len(CONTENTS) - 1)
+
+
+def entry(index: int, digests: bool = True) -> File:
+    data = CONTENTS[index]
+    chunks = [hashlib.sha256(data[at : at + CHUNK]).hexdigest() for at in range(0, len(data), CHUNK)]
+    return File(f"file{index}", len(data), hashlib.sha256(data).hexdigest(), tuple(chunks) if digests else (), CHUNK)
+
+
+def artifact(name: str, version: int, members: frozenset[int]) -> Manifest:
+    return Manifest(name, Kind.CHECKPOINT, version, "MIT", tuple(entry(index) for index in sorted(members)))
+
+
+class StoreMachine(RuleBasedStateMachine):
+    """`refs`, `newest`: what was recorded; `damaged`: blobs whose bytes were altered behind the store's back."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = tempfile.TemporaryDirectory()
+        self.store = BlobStore(Path(self.folder.name))
+        self.refs: dict[str, Manifest] = {}
+        self.newest: dict[str, tuple[int, str]] = {}
+        self.verified: dict[int, set[int]] = {}  # chunks that were acknowledged, of blobs that are not here
+        self.damaged: set[str] = set()
+
+    def teardown(self) -> None:
+        self.folder.cleanup()
+
+    @rule(index=contents, digests=st.booleans(), upto=st.integers(0, 10), seed=st.integers(0, 99))
+    def receive(self, index: int, digests: bool, upto: int, seed: int) -> None:
+        file, data = entry(index, digests), CONTENTS[index]
+        was_here = self.store.has(file.sha256)
+        with suppress(ZeroDivisionError), self.store.receive(file) as partial:
+            assert (partial is None) == was_here
+            if partial is None:
+                return
+            if file.chunk_count > 1:
+                assert partial.done == self.verified.get(index, set())
+            missing = sorted(set(range(file.chunk_count)) - partial.done)
+            random.Random(seed).shuffle(missing)
+            for chunk in missing[:upto]:
+                start, length = file.chunk_range(chunk)
+                partial.write(chunk, data[start : start + length])
+                self.verified.setdefault(index, set()).add(chunk)
+            if upto < len(missing):
+                raise ZeroDivisionError
+        if self.store.has(file.sha256):
+            self.verified.pop(index, None)
+
+    @rule(index=contents, chunk=st.integers(0, 9), flip=st.integers(0, 63))
+    def receive_a_flipped_bit(self, index: int, chunk: int, flip: int) -> None:
+        file = entry(index)
+        if chunk >= file.chunk_count:
+            return
+        start, length = file.chunk_range(chunk)
+        data = bytearray(CONTENTS[index][start : start + length])
+        data[flip % length] ^= 1 << flip % 8
+        with suppress(ChunkError), self.store.receive(file) as partial:
+            if partial is not None:
+                partial.write(chunk, data)
+                raise AssertionError("a flipped bit was taken")
+
+    @rule(index=contents)
+    def add(self, index: int) -> None:
+        self.store.add_bytes(CONTENTS[index])
+
+    @rule(name=st.sampled_from(("a", "b")), version=st.integers(1, 3), members=st.frozensets(contents, max_size=3))
+    def name(self, name: str, version: int, members: frozenset[int]) -> None:
+        manifest = artifact(name, version, members)
+        for index in members:
+            self.store.add_bytes(CONTENTS[index])
+        ref = Ref(name, self.store.add_bytes(manifest.to_bytes()), version)
+        newest = self.newest.get(name, (0, ""))
+        try:
+            self.store.set_ref(ref)
+        except RollbackError:
+            assert newest > (version, "") and newest != (version, manifest.digest)  # noqa: PT018
+        else:
+            assert version > newest[0] or newest == (version, manifest.digest)
+            self.newest[name] = (version, manifest.digest)
+            self.refs[name] = manifest
+
+    @rule(name=st.sampled_from(("a", "b")))
+    def forget(self, name: str) -> None:
+        self.store.remove_ref(name)
+        self.refs.pop(name, None)
+
+    @rule()
+    def collect(self) -> None:
+        if self._needed() & self._broken_manifests():
+            return
+        self._forget_needless_partials()
+        self.store.collect(grace_s=-1)
+        present = {path.name for path in (self.store.root / "blobs").glob("*/*")}
+        assert present <= self._needed()
+        self.damaged &= present
+
+    @rule(name=st.sampled_from(("a", "b")), leased=st.booleans())
+    def evict(self, name: str, leased: bool) -> None:
+        manifest = self.refs.get(name)
+        if manifest is None or self._broken_manifests():
+            return
+        self._forget_needless_partials()
+        if leased:
+            with self.store.lease([manifest.digest]):
+                self.store.collect(max_bytes=0, grace_s=-1)
+            assert self.store.ref(name) is not None
+        else:
+            self.store.collect(max_bytes=0, grace_s=-1)
+        self.refs = {ref.name: self.refs[ref.name] for ref in self.store.refs()}
+        assert all(self.store.has(digest) for digest in self._needed() - self.damaged)
+        self.damaged &= {path.name for path in (self.store.root / "blobs").glob("*/*")}
+
+    @rule(index=contents)
+    def damage(self, index: int) -> None:
+        digest = entry(index).sha256
+        path = self.store.root / "blobs" / digest[:2] / digest
+        if CONTENTS[index] and path.exists() and digest not in self.damaged:
+            path.unlink()  # a view may share the inode
+            path.write_bytes(bytes([CONTENTS[index][0] ^ 1]) + CONTENTS[index][1:])
+            self.damaged.add(digest)
+
+    @precondition(lambda self: self.damaged)
+    @rule()
+    def verify(self) -> None:
+        found = self.store.verify()
+        assert {damage.expected for damage in found.damaged if damage.seen} == self.damaged
+        for index, content in enumerate(CONTENTS):
+            if entry(index).sha256 in self.damaged:
+                assert not self.store.has(entry(index).sha256)
+                self.store.add_bytes(content)
+        self.damaged.clear()
+
+    @rule(name=st.sampled_from(("a", "b")))
+    def view(self, name: str) -> None:
+        manifest = self.refs.get(name)
+        if manifest is None or {file.sha256 for file in manifest.files} & self.damaged:
+            return
+        folder = self.store.view(manifest)
+        for file in manifest.files:
+            assert hashlib.sha256((folder / file.path).read_bytes()).hexdigest() == file.sha256
+
+    @invariant()
+    def every_blob_is_what_its_name_says(self) -> None:
+        for path in (self.store.root / "blobs").glob("*/*"):
+            whole = hashlib.sha256(path.read_bytes()).hexdigest() == path.name
+            assert whole != (path.name in self.damaged)
+
+    @invariant()
+    def every_name_reaches_its_blobs(self) -> None:
+        assert {ref.name: self.store.manifest(ref) for ref in self.store.refs()} == self.refs
+        for digest in self._needed():
+            assert self.store.path(digest).is_file()
+
+    def _forget_needless_partials(self) -> None:
+        """A collection removes what was left of a blob that came by another way."""
+        self.verified = {index: done for index, done in self.verified.items() if not self._present(index)}
+
+    def _present(self, index: int) -> bool:
+        digest = entry(index).sha256
+        return (self.store.root / "blobs" / digest[:2] / digest).exists()
+
+    def _needed(self) -> set[str]:
+        return {digest for m in self.refs.values() for digest in (m.digest, *(file.sha256 for file in m.files))}
+
+    def _broken_manifests(self) -> set[str]:
+        return {manifest.digest for manifest in self.refs.values()} & self.damaged
+
+
+StoreMachine.TestCase.settings = settings(
+    max_examples=int(os.environ.get("GENZOO_EXAMPLES", "60")),
+    stateful_step_count=25,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
+TestStore = StoreMachine.TestCase
