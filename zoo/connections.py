@@ -8,42 +8,28 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import re
+import select
 import socket
 import ssl
 import threading
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import IO
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 from urllib.request import getproxies, proxy_bypass
 
+from zoo.answers import PATIENCE, Answer, Patience
+
 Body = bytes | IO[bytes] | None
 PORTS = {"http": 80, "https": 443}
-SEND_BYTES = 1 << 20
-RECEIVE_BYTES = 1 << 20  # of one call: the stall clock looks at least this often
-CHUNKED_BYTES = 1 << 16
-
-
-class StalledError(OSError):
-    """Bytes stopped coming, or came slower than anybody would wait for."""
+REPEATABLE = ("GET", "HEAD", "PUT", "DELETE", "OPTIONS")
+_FORBIDDEN = re.compile(r"[\x00-\x20\x7f-\U0010ffff]")
 
 
 class ClosedError(OSError):
     """This side gave up its connections, as on Ctrl-C."""
-
-
-@dataclass(frozen=True)
-class Patience:
-    """How long a server may take."""
-
-    connect_s: float = 10.0
-    stall_s: float = 20.0  # without one byte
-    window_s: float = 30.0
-    min_bytes_per_s: float = 1024.0  # over every window
-
-
-PATIENCE = Patience()
 
 
 @dataclass(frozen=True)
@@ -53,17 +39,36 @@ class Origin:
     port: int
 
 
-def split(url: str) -> SplitResult:
-    """The parts of an HTTP address. Raises ValueError for anything else."""
+@dataclass(frozen=True)
+class Address:
+    """An address in the parts that a request needs."""
+
+    origin: Origin
+    authority: str  # without user and password
+    target: str
+
+
+@lru_cache(maxsize=4096)
+def address(url: str) -> Address:
+    """Raises ValueError for what is no HTTP address, or has characters that no request line may have."""
     parts = urlsplit(url)
     if parts.scheme not in PORTS or not parts.hostname:
         raise ValueError(f"{public(url)!r} is no http:// or https:// address")
-    return parts
+    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    authority = parts.netloc.rpartition("@")[2]
+    if _FORBIDDEN.search(target) or _FORBIDDEN.search(authority):
+        raise ValueError(f"{public(url)!r} has characters that no address has")
+    return Address(Origin(parts.scheme, parts.hostname, parts.port or PORTS[parts.scheme]), authority, target)
+
+
+def split(url: str) -> SplitResult:
+    """The parts of an HTTP address. Raises ValueError for anything else."""
+    address(url)
+    return urlsplit(url)
 
 
 def origin_of(url: str) -> Origin:
-    parts = split(url)
-    return Origin(parts.scheme, parts.hostname or "", parts.port or PORTS[parts.scheme])
+    return address(url).origin
 
 
 def public(url: str) -> str:
@@ -81,123 +86,118 @@ class Connections:
 
     def __init__(self, patience: Patience = PATIENCE, context: ssl.SSLContext | None = None) -> None:
         self.patience = patience
+        self.closed = False
         self._context = context
         self._local = threading.local()
         self._lock = threading.Lock()
-        self._open: set[http.client.HTTPConnection] = set()
-        self.closed = False
+        self._open: set[socket.socket] = set()
 
-    def exchange(
-        self, method: str, url: str, headers: Mapping[str, str], body: Body = None
-    ) -> http.client.HTTPResponse:
+    def exchange(self, method: str, url: str, headers: Mapping[str, str], body: Body = None) -> Answer:
         """Send a request and read the head of its answer; one on a kept connection that had died is sent again."""
-        origin, parts = origin_of(url), split(url)
-        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        kept: dict[Origin, http.client.HTTPConnection] = self._local.__dict__.setdefault("kept", {})
-        connection = kept.get(origin)
-        reused = connection is not None and connection.sock is not None
-        if connection is None:
-            connection, absolute = self._connection(origin)
-            connection.genzoo_absolute = absolute  # type: ignore[attr-defined]
-            kept[origin] = connection
-        if connection.genzoo_absolute:  # type: ignore[attr-defined]
-            target = urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path or "/", parts.query, ""))
+        where = address(url)
+        sock = self._kept().pop(where.origin, None)
+        if sock is not None and method not in REPEATABLE and select.select([sock], [], [], 0)[0]:
+            self._discard(sock)  # whoever said something without being asked is about to close
+            sock = None
         while True:
+            fresh = sock is None
             try:
-                return self._send(connection, method, target, headers, body)
+                if self.closed:
+                    raise ClosedError("the transfer was stopped")
+                sock = sock or self._connect(where.origin)
+                return self._send(sock, method, where, headers, body)
             except (OSError, http.client.HTTPException) as error:
-                connection.close()
+                if sock is not None:
+                    self._discard(sock)
                 if self.closed:
                     raise ClosedError("the transfer was stopped") from error
-                if not reused or isinstance(error, TimeoutError):
+                if fresh or isinstance(error, TimeoutError) or method not in REPEATABLE:
                     raise
-                reused = False
+                sock = None
                 if body is not None and not isinstance(body, bytes):
                     body.seek(0)
 
-    def _send(
-        self, connection: http.client.HTTPConnection, method: str, target: str, headers: Mapping[str, str], body: Body
-    ) -> http.client.HTTPResponse:
-        if self.closed:
-            raise ClosedError("the transfer was stopped")
-        if connection.sock is None:
-            connection.timeout = self.patience.connect_s
-            connection.connect()
-            sock: socket.socket = connection.sock  # type: ignore[assignment]
-            sock.settimeout(self.patience.stall_s)
-        connection.request(method, target, body, dict(headers))
-        return connection.getresponse()
+    def _send(self, sock: socket.socket, method: str, where: Address, headers: Mapping[str, str], body: Body) -> Answer:
+        absolute = where.origin.scheme == "http" and _proxy(where.origin) is not None
+        target = f"http://{where.authority}{where.target}" if absolute else where.target
+        lines = [f"{method} {target} HTTP/1.1", f"Host: {where.authority}"]
+        for name, value in headers.items():
+            if "\r" in value or "\n" in value or _FORBIDDEN.search(name):
+                raise http.client.HTTPException("a header that no request may have")
+            lines.append(f"{name}: {value}")
+        head = "\r\n".join([*lines, "", ""]).encode("latin-1")
+        sock.sendall(head + body if isinstance(body, bytes) else head)
+        if body is not None and not isinstance(body, bytes):
+            sock.sendfile(body)
+        answer = Answer(sock, method=method)
+        try:
+            answer.begin(self.patience)
+        except BaseException:
+            answer.close()
+            raise
+        answer.sock = sock
+        return answer
 
-    def _connection(self, origin: Origin) -> tuple[http.client.HTTPConnection, bool]:
-        """A connection, directly or through the environment's proxy, and whether requests name the whole address."""
-        host, port, proxy = origin.host, origin.port, _proxy(origin)
-        if proxy:
-            host, port = proxy
+    def _connect(self, origin: Origin) -> socket.socket:
+        """A connection, directly or through the environment's proxy."""
+        proxy = _proxy(origin)
+        host, port = proxy or (origin.host, origin.port)
         connection: http.client.HTTPConnection
         if origin.scheme == "https":
             if self._context is None:
                 self._context = ssl.create_default_context()  # honours $SSL_CERT_FILE
-            connection = http.client.HTTPSConnection(host, port, context=self._context, blocksize=SEND_BYTES)
+            connection = http.client.HTTPSConnection(host, port, context=self._context, timeout=self.patience.connect_s)
             if proxy:
                 connection.set_tunnel(origin.host, origin.port)
         else:
-            connection = http.client.HTTPConnection(host, port, blocksize=SEND_BYTES)
+            connection = http.client.HTTPConnection(host, port, timeout=self.patience.connect_s)
+        connection.connect()
+        sock: socket.socket = connection.sock
+        sock.settimeout(self.patience.stall_s)
         with self._lock:
-            self._open.add(connection)
-        return connection, bool(proxy) and origin.scheme == "http"
+            self._open.add(sock)
+        return sock
 
-    def drop(self, url: str) -> None:
-        """Close this thread's connection: its answer was not read to the end."""
-        connection = self._local.__dict__.get("kept", {}).get(origin_of(url))
-        if connection is not None:
-            connection.close()
+    def _kept(self) -> dict[Origin, socket.socket]:
+        kept: dict[Origin, socket.socket] = self._local.__dict__.setdefault("kept", {})
+        return kept
+
+    def keep(self, answer: Answer, url: str) -> None:
+        """An answer was read to the end: its connection is this thread's for the next request."""
+        sock: socket.socket = answer.sock
+        answer.close()
+        if answer.will_close or self.closed:
+            self._discard(sock)
+        elif (before := self._kept().get(origin_of(url))) is not sock:
+            self._kept()[origin_of(url)] = sock
+            if before is not None:
+                self._discard(before)
+
+    def drop(self, answer: Answer) -> None:
+        """An answer was not read to the end: its connection is of no more use."""
+        answer.close()
+        self._discard(answer.sock)
+
+    def _discard(self, sock: socket.socket) -> None:
+        sock.close()
+        with self._lock:
+            self._open.discard(sock)
 
     def close(self) -> None:
         """Close all, of every thread; what waits for bytes is woken."""
         self.closed = True
         with self._lock:
-            for connection in self._open:
-                if (plain := connection.sock) is not None:
-                    with contextlib.suppress(OSError):
-                        plain.shutdown(socket.SHUT_RDWR)
-                    plain.close()  # for good only once the thread that reads an answer from it lets go
-                    plain.close()  # at once where nobody reads from it, else with the body that is being read
+            for sock in self._open:
+                with contextlib.suppress(OSError):
+                    sock.shutdown(socket.SHUT_RDWR)
+                sock.close()  # for good only once the thread that reads an answer from it lets go
             self._open.clear()
 
 
+@lru_cache(maxsize=64)
 def _proxy(origin: Origin) -> tuple[str, int] | None:
     found = getproxies().get(origin.scheme)
     if not found or proxy_bypass(origin.host):
         return None
     parts = urlsplit(found if "://" in found else f"http://{found}")
     return (parts.hostname, parts.port or 80) if parts.hostname else None
-
-
-def receive(response: http.client.HTTPResponse, into: memoryview, patience: Patience, filled: list[int]) -> None:
-    """Read body bytes straight into `into` until it is full or the body ends; `filled[0]` counts them as they come."""
-    position, window, seen = 0, time.monotonic(), 0
-    while position < len(into):
-        if response.chunked:
-            count = _chunked(response, into[position : position + CHUNKED_BYTES])
-        elif response.fp is None or response.length == 0:
-            return
-        else:
-            rest = RECEIVE_BYTES if response.length is None else min(RECEIVE_BYTES, response.length)
-            count = response.fp.readinto1(into[position : position + rest])
-            if response.length is not None:
-                response.length -= count
-        if count == 0:
-            return
-        position += count
-        filled[0] = position
-        if (now := time.monotonic()) - window >= patience.window_s:
-            if position - seen < patience.min_bytes_per_s * (now - window):
-                raise StalledError(f"only {position - seen} bytes came in {now - window:.0f} s")
-            window, seen = now, position
-
-
-def _chunked(response: http.client.HTTPResponse, into: memoryview) -> int:
-    try:
-        return response.readinto(into)
-    except http.client.IncompleteRead:
-        return 0

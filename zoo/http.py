@@ -19,18 +19,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
-from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
+from urllib.parse import quote, unquote, urljoin, urlsplit, urlunsplit
 
-from zoo.connections import PATIENCE, ClosedError, Connections, Patience, origin_of, public, receive, split
+from zoo.answers import PATIENCE, Answer, Patience, receive
+from zoo.connections import ClosedError, Connections, origin_of, public, split
 from zoo.sources import SourceError
 
 MAX_REDIRECTS = 5
 MAX_RETRY_AFTER_S = 120.0
-MAX_DOCUMENT_BYTES = 32 << 20
+MAX_DOCUMENT_BYTES, SMALL_BYTES = 32 << 20, 4096
 ATTEMPTS = 5  # of a small request without side effects
 REDIRECTS, BUSY, GONE, DENIED = (301, 302, 303, 307, 308), (429, 503), (404, 410), (401, 403)
 USER_AGENT = "genzoo"
 _NEUTRAL = {"accept", "accept-encoding", "if-range", "range", "user-agent"}  # these alone follow a redirect elsewhere
+_RESERVED = "%/:?#[]@!$&'()*+,;=~"  # what an address may hold as it is (RFC 3986)
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(?:(\d{1,18})|\*)")
 
 
@@ -66,7 +68,7 @@ class Reply:
 class Opened:
     """An answer whose body was not read yet."""
 
-    response: http.client.HTTPResponse
+    response: Answer
     url: str
 
     @property
@@ -74,7 +76,7 @@ class Opened:
         return self.response.status
 
     def header(self, name: str) -> str:
-        return self.response.getheader(name, "") or ""
+        return str(self.response.getheader(name, ""))
 
 
 class Client:
@@ -136,8 +138,7 @@ class Client:
         opened = self.begin(method, url, headers, body)
         try:
             data = b"" if method == "HEAD" else self._document(opened, limit)
-            names = {name.lower(): value for name, value in opened.response.getheaders()}
-            return Reply(opened.status, names, data, opened.url)
+            return Reply(opened.status, opened.response.headers, data, opened.url)
         finally:
             self.finish(opened)
 
@@ -158,7 +159,7 @@ class Client:
         filled = [0]
         try:
             receive(opened.response, into, self.patience, filled)
-        except (OSError, http.client.HTTPException, ValueError) as error:
+        except (OSError, http.client.HTTPException, ValueError) as error:  # ValueError: closed by another thread
             raise HttpError(f"{public(opened.url)}: {_words(error, self.patience)}", filled=filled[0]) from error
         return filled[0]
 
@@ -187,11 +188,11 @@ class Client:
             own = self.headers if origin_of(url) == self.home else {}
             return Opened(self._connections.exchange(method, url, {**headers, **own}, body), url)
         except (OSError, http.client.HTTPException, ValueError) as error:
-            gone = isinstance(error, (ClosedError, ssl.SSLCertVerificationError, http.client.InvalidURL))
+            gone = isinstance(error, (ClosedError, ssl.SSLCertVerificationError, ValueError))
             raise HttpError(f"{public(url)}: {_words(error, self.patience)}", gone=gone) from error
 
     def _refusal(self, opened: Opened) -> HttpError:
-        names = {name.lower(): value for name, value in opened.response.getheaders()}
+        names: Mapping[str, str] = opened.response.headers
         self.finish(opened)
         wait = _retry_after(opened.header("retry-after")) if opened.status in BUSY else None
         message = f"{public(opened.url)} answered {opened.status} {opened.response.reason[:60]}".rstrip()
@@ -200,19 +201,19 @@ class Client:
     def finish(self, opened: Opened) -> None:
         """Done with an answer: the connection is kept where its body was read to the end, or little is left of it."""
         response = opened.response
-        try:
-            if response.length and response.length <= 4096 and not response.chunked:
+        if response.length and response.length <= SMALL_BYTES:
+            try:
                 response.read()
-        except (OSError, http.client.HTTPException):
-            response.length = 1
-        if response.length != 0 or response.chunked:
-            self._connections.drop(opened.url)
-        response.close()
+            except (OSError, http.client.HTTPException):
+                response.length = 1
+        if response.length == 0:
+            self._connections.keep(response, opened.url)
+        else:
+            self._connections.drop(response)
 
     def abandon(self, opened: Opened) -> None:
         """Done with an answer whose body nobody wants."""
-        self._connections.drop(opened.url)
-        opened.response.close()
+        self._connections.drop(opened.response)
 
     def close(self) -> None:
         """Close every connection, of every thread; reads under way end with HttpError."""
@@ -230,7 +231,7 @@ def _userinfo(url: str) -> dict[str, str]:
 def _target(opened: Opened) -> str:
     """Where a redirect leads. Raises HttpError where nobody should follow."""
     try:
-        found = urljoin(opened.url, opened.header("location"))
+        found = quote(urljoin(opened.url, opened.header("location")), safe=_RESERVED)
         parts = split(found)
         origin_of(found)
     except ValueError as error:
@@ -261,10 +262,8 @@ def _words(error: Exception, patience: Patience) -> str:
     """What went wrong below HTTP, in words that hold no credential."""
     if isinstance(error, TimeoutError):
         return f"no byte came for {patience.stall_s:g} s"
-    if isinstance(error, http.client.InvalidURL):
-        return "the address has characters that no address has"
     if isinstance(error, http.client.HTTPException):
         return f"the answer is not HTTP ({type(error).__name__})"
     if isinstance(error, OSError):
         return (error.strerror or str(error) or type(error).__name__)[:120]
-    return f"the answer cannot be read ({type(error).__name__})"
+    return str(error)[:200]  # of an address, shown without its secrets

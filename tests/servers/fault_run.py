@@ -20,7 +20,7 @@ import signal
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,9 +30,9 @@ import typer
 
 from tests.servers.fault import FaultServer, Kind, seeded
 from zoo import artifact, journal
+from zoo.answers import Patience
 from zoo.artifact import File, Manifest
 from zoo.blobs import BlobStore
-from zoo.connections import Patience
 from zoo.http import Client
 from zoo.http_source import HttpSource
 from zoo.mirrors import Policy
@@ -99,9 +99,9 @@ def entry(name: str, data: bytes, chunk_bytes: int, with_chunks: bool = True) ->
     return File(name, len(data), hashlib.sha256(data).hexdigest(), chunks, chunk_bytes)
 
 
-def sources(servers: list[FaultServer]) -> list[HttpSource]:
+def sources(servers: Sequence[FaultServer], patience: Patience = HASTY) -> list[HttpSource]:
     def source(server: FaultServer) -> HttpSource:
-        return HttpSource(server.url, lambda file: f"{server.url}/{file.path}", Client(server.url, patience=HASTY))
+        return HttpSource(server.url, lambda file: f"{server.url}/{file.path}", Client(server.url, patience=patience))
 
     return [source(server) for server in servers]
 
