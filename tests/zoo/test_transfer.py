@@ -73,7 +73,7 @@ def test_a_mirror_that_only_fails_is_given_up_and_named(kind: Kind, tmp_path: Pa
         with pytest.raises(
             TransferError, match=rf"^a of case cannot be had: {server.url}: .*verified is kept"
         ) as caught:
-            pull([server], tmp_path)
+            pull([server], tmp_path, patience=HASTY if kind in SLOW else PATIENCE)
         assert "\n" not in str(caught.value)
         assert server.requests < 60
     with FaultServer({"a": DATA}) as server:
