@@ -54,8 +54,8 @@ CHECKPOINTS = (
         faults=("Some bags, sandals and printed shirts are torn or speckled: the network is small and saw ten epochs",),
     ),
     _student(4, "ddpm", substeps=6, images=480_000, minutes=60.0),
-    _student(2, "ddpm-pd4", substeps=2, images=160_000, minutes=20.0),
-    _student(1, "ddpm-pd2", substeps=2, images=160_000, minutes=20.0),
+    _student(2, "ddpm-pd4", substeps=2, images=112_000, minutes=15.0),
+    _student(1, "ddpm-pd2", substeps=2, images=112_000, minutes=15.0),
     Checkpoint(
         spec=_spec("ddpm-cd", Sampling(samplers=("consistency",), num_steps=2, steps=(1, 2, 3, 4))),
         config=UNetConfig(),
