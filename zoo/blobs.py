@@ -37,12 +37,12 @@ from pathlib import Path
 
 from zoo import garbage, verification, views
 from zoo.artifact import MAX_MANIFEST_BYTES, ArtifactError, File, Manifest
+from zoo.errors import StoreError
 from zoo.journal import write_all
 from zoo.locks import BusyError, Held, acquire, hold_lease, pauses
 from zoo.owner import STALE_S, Owner
 from zoo.partial import SUFFIX, ChunkError, Partial, clear, leftovers, open_partial, publish
 from zoo.refs import Ref, Refs, RollbackError
-from zoo.store import StoreError
 
 __all__ = ["BlobStore", "BusyError", "ChunkError", "Partial", "Ref", "RollbackError"]
 
@@ -146,9 +146,9 @@ class BlobStore:
         """Have a name stand for a manifest. Raises RollbackError for an older version than was ever here."""
         self._refs.set(ref, allow_rollback)
 
-    def remove_ref(self, name: str) -> None:
-        """Forget a name; its blobs stay until the next `collect`, how new it was stays known."""
-        self._refs.remove(name)
+    def remove_ref(self, name: str, only: Ref | None = None) -> bool:
+        """Forget a name (if it is `only` this); its blobs stay until the next `collect`, how new it was stays known."""
+        return self._refs.remove(name, only)
 
     def manifest(self, ref: Ref) -> Manifest:
         """The manifest that a ref names, its digest checked. Raises StoreError."""

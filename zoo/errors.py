@@ -12,3 +12,7 @@ from __future__ import annotations
 
 class GenzooError(Exception):
     """Something that the person at the keyboard can act on."""
+
+
+class StoreError(GenzooError):
+    """A checkpoint or a blob is missing, truncated or altered; the message says which file, and what to do."""

@@ -17,8 +17,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from zoo.errors import StoreError
 from zoo.owner import STALE_S, UNWRITABLE, Owner, abandoned, heart
-from zoo.store import StoreError
 
 MAX_RECORD_BYTES = 256
 

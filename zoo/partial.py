@@ -20,10 +20,10 @@ from typing import Any
 
 from zoo.artifact import File
 from zoo.disk import allocate, begin_write_back
+from zoo.errors import StoreError
 from zoo.files import sync_folder
 from zoo.journal import Journal, feed, write_all
 from zoo.owner import Owner
-from zoo.store import StoreError
 
 SUFFIX, FREE = ".part", "free"
 CATCH_UP_CHUNKS = 4

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from zoo.artifact import identifier
+from zoo.errors import StoreError
 from zoo.files import write_json
 from zoo.locks import locked
-from zoo.store import StoreError
 
 MAX_REF_BYTES = 1 << 20
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -69,9 +69,13 @@ class Refs:
                 write_json(self._newest_path(ref.name), asdict(ref))
             write_json(self.path(ref.name), asdict(ref))
 
-    def remove(self, name: str) -> None:
-        """Forget a name; how new it was stays known."""
-        self.path(name).unlink(missing_ok=True)
+    def remove(self, name: str, only: Ref | None = None) -> bool:
+        """Forget a name, where it still is what it is thought to be; how new it was stays known."""
+        with locked(self.root / "locks" / f"ref-{identifier(name)}", f"is recording {name}"):
+            if only and self.get(name) != only:
+                return False
+            self.path(name).unlink(missing_ok=True)
+            return True
 
     def _newest_path(self, name: str) -> Path:
         return self.root / "versions" / f"{identifier(name)}.json"

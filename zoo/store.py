@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from zoo.errors import GenzooError
+from zoo.errors import StoreError as StoreError
 from zoo.family import Checkpoint
 from zoo.files import atomic, sha256, write_json
 
@@ -34,10 +34,6 @@ TREE = Path(__file__).parent / "checkpoints"
 TREE_VARIABLE = "GENZOO_CHECKPOINTS"
 HOME_VARIABLE = "GENZOO_HOME"
 CHECKPOINT_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,95}")
-
-
-class StoreError(GenzooError):
-    """A checkpoint is missing, truncated or altered; the message says which file, and what to do."""
 
 
 def home() -> Path:

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zoo import views
+from zoo.errors import StoreError
 from zoo.garbage import blob_paths, reached
 from zoo.refs import Ref
-from zoo.store import StoreError
 
 if TYPE_CHECKING:
     from zoo.blobs import BlobStore

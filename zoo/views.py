@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from zoo.artifact import MANIFEST, SIGNATURE, Kind, Manifest
+from zoo.errors import StoreError
 from zoo.files import fault_of_name, sync_folder
-from zoo.store import StoreError
 
 COPY_BYTES = 1 << 20
 

@@ -115,7 +115,8 @@ def _tree_names() -> list[str]:
 
 def _check_tree(name: str) -> str | None:
     """Why a checkpoint of the tree cannot be used; None where it is whole."""
-    from zoo.store import StoreError, verified_weights
+    from zoo.errors import StoreError
+    from zoo.store import verified_weights
 
     try:
         verified_weights(name)
