@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 TRASH, PRIVATE = "trash", "0" * 64
 GRACE_S = 3600.0  # a blob so young may belong to a ref that is about to be recorded
-PARTIAL_S = 7 * 86400.0  # how long an interrupted download may be resumed
+PARTIAL_S = 7 * 86400.0  # how long an interrupted download may be resumed, and a damaged blob looked at
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def collect(store: BlobStore, limits: Limits, dry_run: bool = False, wait_s: flo
             plan = _carry_out(store, plan, begun)
             _sweep(store.root, begun - limits.grace_s, store.stale_s)
         return Collection(
-            refs=tuple(plan.refs),
+            refs=tuple(ref.name for ref in plan.refs),
             blobs=tuple(plan.blobs),
             views=tuple(plan.views),
             partials=tuple(path.name for path in plan.partials),
@@ -91,7 +91,7 @@ def collect(store: BlobStore, limits: Limits, dry_run: bool = False, wait_s: flo
 class _Plan:
     """What is to go, with the bytes that each gives back."""
 
-    refs: list[str] = field(default_factory=list)
+    refs: list[Ref] = field(default_factory=list)
     blobs: dict[str, int] = field(default_factory=dict)
     views: dict[str, int] = field(default_factory=dict)
     partials: dict[Path, int] = field(default_factory=dict)
@@ -124,7 +124,7 @@ def _plan(store: BlobStore, limits: Limits, begun: float) -> _Plan:
             continue
         count.subtract(reach[ref])
         kept -= cost(digest for digest in reach[ref] if not count[digest])
-        plan.refs.append(ref.name)
+        plan.refs.append(ref)
     evicted = {digest for digest, references in count.items() if not references}
     gone = (evicted | (orphans - young)) - in_use
     plan.blobs = {digest: sizes[digest] for digest in sorted(gone & blobs.keys())}
@@ -185,8 +185,7 @@ def _carry_out(store: BlobStore, plan: _Plan, begun: float) -> _Plan:
     """Refs first, so that none names what is gone; then what nobody asked for meanwhile."""
     trash = store.root / TRASH
     trash.mkdir(exist_ok=True)
-    for name in plan.refs:
-        store.remove_ref(name)
+    plan.refs = [ref for ref in plan.refs if store.remove_ref(ref.name, only=ref)]
     for digest in plan.blobs:
         with suppress(FileNotFoundError):
             os.rename(store.root / "blobs" / digest[:2] / digest, trash / digest)
@@ -234,10 +233,16 @@ def _sweep(root: Path, before: float, stale_s: float) -> None:
             held.release()
     for folder in ("locks", "refs", "versions", "views"):
         for path in (root / folder).glob(".*"):
-            with suppress(FileNotFoundError):
-                if path.lstat().st_mtime >= before:
-                    continue
-                if path.is_dir() and not path.is_symlink():
-                    shutil.rmtree(path, ignore_errors=True)
-                else:
-                    path.unlink()
+            _remove_old(path, before)
+    for path in (root / "quarantine").glob("*"):
+        _remove_old(path, time.time() - PARTIAL_S)
+
+
+def _remove_old(path: Path, before: float) -> None:
+    with suppress(FileNotFoundError):
+        if path.lstat().st_mtime >= before:
+            return
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink()

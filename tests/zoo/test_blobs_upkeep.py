@@ -273,3 +273,24 @@ def test_sizes_and_ages() -> None:
             parse_size(text)
         with pytest.raises(QuantityError, match="is no age"):
             parse_age(text)
+
+
+def test_a_name_that_was_recorded_anew_meanwhile_is_not_forgotten(store: BlobStore, tmp_path: Path) -> None:
+    publish(store, tmp_path, version=1)
+    planned = store.ref("toy")
+    publish(store, tmp_path, version=2)
+    assert not store.remove_ref("toy", only=planned)
+    now = store.ref("toy")
+    assert now is not None
+    assert now.version == 2
+    assert store.remove_ref("toy", only=now)
+
+
+def test_what_was_set_aside_goes_after_a_week(store: BlobStore, tmp_path: Path) -> None:
+    alter(store, publish(store, tmp_path).files[0].sha256)
+    (damage,) = store.verify().damaged
+    store.collect()
+    assert Path(damage.moved_to).exists()
+    age(store, 8 * DAY)
+    store.collect()
+    assert not Path(damage.moved_to).exists()
