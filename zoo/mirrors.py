@@ -20,7 +20,7 @@ class Policy:
     """How a transfer behaves; the command line leaves it as it is."""
 
     connections: int = 8
-    buffer_bytes: int = 40 << 20  # of all workers together
+    buffer_bytes: int = 24 << 20  # of all workers together
     failures: int = 6  # in a row, and a mirror is dropped
     bad_chunks: int = 3  # of the same chunk from the same mirror, or of the same file where it has no digests of chunks
     backoff_s: float = 0.2
