@@ -30,7 +30,7 @@ def check_onnx(path: Path) -> Any:
     """The model in a file, an `onnx.ModelProto` without its external data. Raises UntrustedError."""
     import onnx
 
-    _check_size(path)
+    check_cost(path)
     try:
         model = onnx.load(path, load_external_data=False)
     except Exception as error:  # protobuf's and onnx's errors have no common root
@@ -69,7 +69,8 @@ def check_bytes(data: bytes | mmap.mmap, path: Path) -> None:
         raise UntrustedError(f"{path} is not an ONNX model: {error}") from error
 
 
-def _check_size(path: Path) -> None:
+def check_cost(path: Path) -> None:
+    """What the model in a file would cost, before it is parsed. Raises UntrustedError."""
     with plain_file(path) as (stream, size):
         if not 0 < size <= MAX_PROTO_BYTES:
             raise UntrustedError(f"{path} has {size} bytes, an ONNX model has from 1 to {MAX_PROTO_BYTES}")

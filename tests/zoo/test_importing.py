@@ -18,7 +18,7 @@ import genzoo
 from zoo import registry, store
 from zoo.artifact import ArtifactError
 from zoo.errors import GenzooError
-from zoo.importing import ImportingError, import_path
+from zoo.importing import ImportingError, import_from
 from zoo.importing.draft import name_for
 from zoo.request import SampleRequest, feeds
 from zoo.untrusted import UntrustedError
@@ -90,7 +90,7 @@ SCHEDULERS: dict[str, dict[str, Any]] = {
 def test_our_table_is_the_ddim_loop_of_diffusers(change: str, tmp_path: Path) -> None:
     """On the same noise; where the estimate is clipped, its noise is taken from the clipped one, as in the paper."""
     scheduler = diffusers.DDIMScheduler(**SCHEDULERS[change])
-    import_path(pipeline(tmp_path / "pipe", scheduler), licence="mit")
+    import_from(pipeline(tmp_path / "pipe", scheduler), licence="mit")
     unet = network().eval()
     for num_steps in (1, 4, 10):
         tensors, found = last_x("pipe", num_steps, "ddim")
@@ -106,7 +106,7 @@ def test_our_table_is_the_ddim_loop_of_diffusers(change: str, tmp_path: Path) ->
 def test_our_table_is_the_ddpm_loop_of_diffusers(clip: bool, tmp_path: Path) -> None:
     scheduler = diffusers.DDPMScheduler(clip_sample=clip)
     diffusers.DDPMPipeline(unet=network(), scheduler=scheduler).save_pretrained(tmp_path / "pipe")
-    import_path(tmp_path / "pipe")
+    import_from(tmp_path / "pipe")
     assert registry.checkpoint("pipe").spec.sampling.samplers[0] == "ddpm"  # type: ignore[union-attr]
     tensors, found = last_x("pipe", 10, "ddpm")
     noise = torch.from_numpy(tensors["noise"])
@@ -128,7 +128,7 @@ def test_an_imported_pipeline_goes_through_the_gate(tmp_path: Path) -> None:
     from export.gate import gate
 
     pipeline(tmp_path / "my Pipe", num_class_embeds=3)
-    imported = import_path(tmp_path / "my Pipe", licence="mit")
+    imported = import_from(tmp_path / "my Pipe", licence="mit")
     assert imported.name == "my-pipe"
     assert [(c.name, c.kind) for c in imported.draft.components] == [
         ("scheduler", "DDIMScheduler"),
@@ -157,8 +157,8 @@ def test_names_of_older_diffusers_are_read(tmp_path: Path) -> None:
             key = key.replace(new, before)
         tensors[key] = tensor
     save_file(tensors, old / "diffusion_pytorch_model.safetensors")
-    import_path(folder)
-    import_path(old)
+    import_from(folder)
+    import_from(old)
     assert torch.equal(last_x("old", 3, "ddim")[1], last_x("new", 3, "ddim")[1])
 
 
@@ -171,9 +171,9 @@ def shard(folder: Path) -> Path:
 
 @pytest.mark.filterwarnings("ignore")
 def test_shards_are_joined(tmp_path: Path) -> None:
-    whole = import_path(pipeline(tmp_path / "whole"))
+    whole = import_from(pipeline(tmp_path / "whole"))
     shard(pipeline(tmp_path / "parts"))
-    parts = import_path(tmp_path / "parts")
+    parts = import_from(tmp_path / "parts")
     assert len(parts.draft.components) > 3
     assert whole.draft.record["parameters"] == parts.draft.record["parameters"]
     assert torch.equal(last_x("parts", 2, "ddim")[1], last_x("whole", 2, "ddim")[1])
@@ -186,7 +186,7 @@ def test_an_index_of_shards_names_plain_files_only(place: str, tmp_path: Path) -
     places = json.loads(index.read_text())["weight_map"]
     edit(index, weight_map={**places, next(iter(places)): place})
     with pytest.raises(UntrustedError, match="names the file"):
-        import_path(tmp_path / "parts")
+        import_from(tmp_path / "parts")
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -196,21 +196,21 @@ def test_an_index_lists_what_its_files_hold(tmp_path: Path) -> None:
     first, *rest = places
     edit(index, weight_map={key: places[key] for key in rest})
     with pytest.raises(UntrustedError, match="does not list"):
-        import_path(tmp_path / "parts")
+        import_from(tmp_path / "parts")
     edit(index, weight_map={**places, "another": places[first]})
     with pytest.raises(UntrustedError, match="does not have it"):
-        import_path(tmp_path / "parts")
+        import_from(tmp_path / "parts")
 
 
 def test_a_component_of_pickles_is_refused_and_one_beside_safetensors_left_out(tmp_path: Path) -> None:
     folder = pipeline(tmp_path / "pipe")
     weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
     torch.save(load_file(weights), folder / "unet" / "diffusion_pytorch_model.bin")
-    imported = import_path(folder)
+    imported = import_from(folder)
     assert imported.draft.left_out == ("unet/diffusion_pytorch_model.bin",)
     weights.unlink()
     with pytest.raises(UntrustedError, match=r"zip archive.*save_file"):
-        import_path(folder, name="other")
+        import_from(folder, name="other")
 
 
 UNFIT: dict[str, tuple[Callable[[Path], None], str]] = {
@@ -239,7 +239,7 @@ def test_a_pipeline_that_does_not_fit_is_refused_by_name(fault: str, tmp_path: P
     damage, message = UNFIT[fault]
     damage(pipeline(tmp_path / "pipe"))
     with pytest.raises((ImportingError, UntrustedError), match=message):
-        import_path(tmp_path / "pipe")
+        import_from(tmp_path / "pipe")
     assert store.pulled("pipe") is None
     assert not list((home / "imports").iterdir())
 
@@ -265,7 +265,7 @@ def run(*words: str) -> Any:
 
 
 def test_a_text_conditioned_pipeline_is_kept_and_not_sampled(tmp_path: Path) -> None:
-    imported = import_path(stable_diffusion(tmp_path / "sd"), licence="creativeml-openrail-m")
+    imported = import_from(stable_diffusion(tmp_path / "sd"), licence="creativeml-openrail-m")
     assert not imported.draft.usable
     assert [component.name for component in imported.draft.components] == ["unet", "vae", "text_encoder", "tokenizer"]
     manifest = store.blob_store().manifest(store.blob_store().ref("sd"))  # type: ignore[arg-type]
@@ -282,7 +282,7 @@ def test_a_kept_pipeline_is_checked_in_every_component(tmp_path: Path) -> None:
     weights = folder / "vae" / "model.safetensors"
     weights.write_bytes(weights.read_bytes() + b"more")
     with pytest.raises(UntrustedError, match="after its last tensor"):
-        import_path(folder)
+        import_from(folder)
 
 
 def weights_of(name: str) -> Path:
@@ -290,7 +290,7 @@ def weights_of(name: str) -> Path:
 
 
 def test_a_file_is_taken_as_the_checkpoint_it_is_said_to_be(home: Path) -> None:
-    imported = import_path(weights_of("gan"), name="mine", architecture="gan", licence="apache-2.0")
+    imported = import_from(weights_of("gan"), name="mine", architecture="gan", licence="apache-2.0")
     checkpoint = registry.checkpoint("mine")
     assert checkpoint.config == registry.checkpoint("gan").config
     assert (checkpoint.licence, checkpoint.dataset, imported.version) == ("apache-2.0", "unknown", 1)
@@ -305,7 +305,7 @@ def test_a_file_is_taken_as_the_checkpoint_it_is_said_to_be(home: Path) -> None:
 
 
 def test_a_file_alone_is_taken_as_what_it_fits() -> None:
-    imported = import_path(weights_of("ddpm"), name="mine")
+    imported = import_from(weights_of("ddpm"), name="mine")
     assert imported.licence == "unknown"
     assert "taken as ddpm; ddpm-pd4" in imported.draft.notes[0]
     ref = store.blob_store().ref("mine")
@@ -317,7 +317,7 @@ def test_a_file_alone_is_taken_as_what_it_fits() -> None:
 def test_each_floating_type_keeps_its_values(dtype: torch.dtype, tmp_path: Path) -> None:
     tensors = {key: tensor.to(dtype) for key, tensor in load_file(weights_of("gan")).items()}
     save_file(tensors, tmp_path / "x.safetensors")
-    import_path(tmp_path / "x.safetensors", architecture="gan")
+    import_from(tmp_path / "x.safetensors", architecture="gan")
     found = store.load_module(registry.checkpoint("x")).state_dict()
     assert all(torch.equal(found[key], tensors[key].float()) for key in tensors)
 
@@ -329,7 +329,7 @@ def test_differences_are_named(tmp_path: Path) -> None:
     tensors["stranger"] = torch.zeros(1, dtype=torch.int64)
     save_file(tensors, tmp_path / "x.safetensors")
     with pytest.raises(ImportingError) as caught:
-        import_path(tmp_path / "x.safetensors", architecture="gan")
+        import_from(tmp_path / "x.safetensors", architecture="gan")
     for clause in (
         "lacks mapping.weight",
         "has besides stranger",
@@ -337,28 +337,28 @@ def test_differences_are_named(tmp_path: Path) -> None:
     ):
         assert clause in str(caught.value)
     with pytest.raises(ImportingError, match=r"fits the architecture of no checkpoint; .*gan"):
-        import_path(tmp_path / "x.safetensors")
+        import_from(tmp_path / "x.safetensors")
 
 
 def test_a_checkpoint_folder_is_taken_as_it_is(tmp_path: Path) -> None:
     folder = shutil.copytree(store.TREE / "gan", tmp_path / "gan")
-    import_path(folder, name="copy")
+    import_from(folder, name="copy")
     assert registry.checkpoint("copy").config == registry.checkpoint("gan").config
     assert (store.directory("copy") / "README.md").is_file()
     shutil.copy(weights_of("vae"), folder / "model.safetensors")
     with pytest.raises(ImportingError, match=r"is not what config\.json beside it describes"):
-        import_path(folder, name="other")
+        import_from(folder, name="other")
 
 
 def test_names_are_taken_once(tmp_path: Path) -> None:
     with pytest.raises(ImportingError, match="checkpoint of the zoo"):
-        import_path(weights_of("gan"), name="gan")
-    first = import_path(weights_of("gan"), name="mine", licence="mit")
-    assert import_path(weights_of("gan"), name="mine", licence="mit").digest == first.digest
-    assert import_path(weights_of("vae"), name="mine", licence="mit").version == 2
+        import_from(weights_of("gan"), name="gan")
+    first = import_from(weights_of("gan"), name="mine", licence="mit")
+    assert import_from(weights_of("gan"), name="mine", licence="mit").digest == first.digest
+    assert import_from(weights_of("vae"), name="mine", licence="mit").version == 2
     assert registry.checkpoint("mine").spec.family == "vae"
     with pytest.raises(ArtifactError, match="no artifact's name"):
-        import_path(weights_of("gan"), name="../x")
+        import_from(weights_of("gan"), name="../x")
 
 
 @pytest.mark.parametrize(
@@ -378,7 +378,7 @@ def test_a_name_is_made_of_the_file_s(text: str, name: str) -> None:
 def test_what_is_none_of_these_is_refused(make: Callable[[Path], Any], tmp_path: Path) -> None:
     make(tmp_path / "x")
     with pytest.raises(GenzooError):
-        import_path(tmp_path / "x")
+        import_from(tmp_path / "x")
 
 
 def test_the_command(tmp_path: Path) -> None:

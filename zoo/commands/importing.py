@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -25,9 +25,22 @@ def import_command(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object for machines.")] = False,
 ) -> None:
     """Take a diffusers folder, a safetensors file of a known network or an ONNX generator into the store."""
-    from zoo.importing import import_path
+    from rich.console import Console
+    from rich.progress import DownloadColumn, Progress, SpinnerColumn, TransferSpeedColumn
 
-    imported = import_path(Path(source), name=name, architecture=architecture, licence=licence)
+    from zoo.importing import import_from
+
+    console = Console(stderr=True)
+    bar = Progress(SpinnerColumn(), DownloadColumn(), TransferSpeedColumn(), console=console, transient=True)
+    with bar if console.is_terminal else nullcontext():
+        task = bar.add_task("fetching", total=None)
+        imported = import_from(
+            source,
+            name=name,
+            architecture=architecture,
+            licence=licence,
+            progress=lambda count: bar.advance(task, count),
+        )
     if as_json:
         typer.echo(json.dumps(_record(imported)))
         return
@@ -52,7 +65,7 @@ def _record(imported: Imported) -> dict[str, Any]:
 
 def _show(imported: Imported) -> None:
     draft = imported.draft
-    typer.echo(f"{imported.name} version {imported.version}: a {draft.format}, unsigned, licence {imported.licence}")
+    typer.echo(f"{imported.name} version {imported.version}: {draft.format}, unsigned, licence {imported.licence}")
     for component in draft.components:
         typer.echo(f"  {component.name:16} {component.kind:24} {component.bytes:>13,} bytes  {component.sha256[:12]}")
     for file in draft.left_out:

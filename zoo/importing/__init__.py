@@ -11,30 +11,42 @@ What a path holds is decided by its content. Pickles are refused, whatever they 
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from zoo import store, untrusted
+from zoo.connections import public
 from zoo.importing.draft import Draft, Imported, ImportingError, name_for, publish
 
-__all__ = ["Draft", "Imported", "ImportingError", "import_path"]
+__all__ = ["Draft", "Imported", "ImportingError", "import_from"]
 
 
-def import_path(
-    path: Path,
+def import_from(
+    source: str | Path,
     *,
     name: str | None = None,
     architecture: str | None = None,
     licence: str | None = None,
-    origin: str = "",
+    progress: Callable[[int], None] = lambda _: None,
 ) -> Imported:
-    """Take what lies at a path into the store, under a name of its own. Raises ImportingError and UntrustedError."""
-    path = path.absolute()
-    chosen = name or name_for(origin or str(path))
+    """Take what lies at a path or an HTTP address into the store, under a name of its own.
+
+    Raises ImportingError and UntrustedError. `progress` is told of bytes that arrive.
+    """
+    from zoo.importing import address
+
+    remote = isinstance(source, str) and address.is_address(source)
+    origin = public(str(source)) if remote else str(Path(source).absolute())
+    chosen = name or name_for(origin.split("?")[0])
     folder = store.home() / "imports"
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        path = Path(source).absolute()
+        if remote:
+            (Path(scratch) / "fetched").mkdir()
+            path = address.fetch(str(source), Path(scratch) / "fetched", progress)
         found = draft(path, architecture, Path(scratch))
-        return publish(found, chosen, licence, origin or str(path), Path(scratch))
+        return publish(found, chosen, licence, origin, Path(scratch))
 
 
 def draft(path: Path, architecture: str | None, scratch: Path) -> Draft:
