@@ -61,6 +61,7 @@ def directory(name: str) -> Path:
     """Where a checkpoint lies: below $GENZOO_CHECKPOINTS, in the blob store, or in the tree. Raises StoreError."""
     if ref := pulled(name):
         blobs = blob_store()
+        blobs.has(ref.manifest)  # counts as using it: what is used daily is not collected
         view = blobs.root / "views" / ref.manifest  # whole, if it is there
         return view if (view / "config.json").is_file() else blobs.view(blobs.manifest(ref))
     own = _own_tree() / name
