@@ -10,6 +10,8 @@ import typer
 
 app = typer.Typer()
 
+MAX_SHOWN = 2000  # characters of a field
+
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 
 
@@ -107,7 +109,8 @@ def show(name: str, as_json: Json = False) -> None:
         typer.echo(json.dumps(record, indent=2))
         return
     for key, value in record.items():
-        typer.echo(f"{key:15} {json.dumps(value) if isinstance(value, dict | list) else value}")
+        text = json.dumps(value) if isinstance(value, dict | list) else str(value)
+        typer.echo(f"{key:15} {text if len(text) <= MAX_SHOWN else text[:MAX_SHOWN] + ' ... (--json has all of it)'}")
     typer.echo(f"\n{last}")
 
 
