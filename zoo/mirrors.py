@@ -20,6 +20,8 @@ class Policy:
     """How a transfer behaves; the command line leaves it as it is."""
 
     connections: int = 8
+    small_bytes: int = 1 << 20  # where no file is larger one worker begins, and another joins while every file takes
+    waiting_s: float = 0.0015  # at least so long: those that do not wait only hinder each other
     buffer_bytes: int = 24 << 20  # of all workers together
     failures: int = 6  # in a row, and a mirror is dropped
     bad_chunks: int = 3  # of the same chunk from the same mirror, or of the same file where it has no digests of chunks

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from math import inf
 
 from zoo.artifact import File, Manifest
 from zoo.blobs import BlobStore, BusyError, ChunkError
@@ -89,16 +90,16 @@ class _Transfer:
         self.buffer_bytes = max(min(file.bytes, file.chunk_bytes) for file in files)
         chunks = sum(max(1, file.chunk_count) for file in files)
         able = max(1, policy.buffer_bytes // max(1, self.buffer_bytes))
-        self.threads = [
-            threading.Thread(target=self._work, name="genzoo-transfer", daemon=True)
-            for _ in range(min(policy.connections, chunks, able))
-        ]
+        self.most = min(policy.connections, chunks, able)
+        self.threads: list[threading.Thread] = []
+        self.growing = threading.Lock()
+        self.quickest = inf  # seconds that a chunk took, from the request to the store
 
     def run(self) -> None:
         try:
-            for thread in self.threads:
-                thread.start()
-            for thread in self.threads:
+            for _ in range(self.most if self.buffer_bytes > self.policy.small_bytes else 1):
+                self._join_in()
+            for thread in self.threads:  # which grows meanwhile, by those that are waited for
                 self._wait_for(thread)
         except KeyboardInterrupt:
             kept = f"stopped; what was fetched and verified of {self.name} is kept, the same command goes on from there"
@@ -108,6 +109,11 @@ class _Transfer:
             self._leave()
         if self.board.error is not None:
             raise self.board.error
+
+    def _join_in(self) -> None:
+        thread = threading.Thread(target=self._work, name="genzoo-transfer", daemon=True)
+        self.threads.append(thread)
+        thread.start()
 
     def _wait_for(self, thread: threading.Thread) -> None:
         """Until it ended. After a failure elsewhere its read is cut short where it goes on for long."""
@@ -124,8 +130,7 @@ class _Transfer:
         for source in self.sources:
             source.close()
         for thread in self.threads:
-            if thread.ident is not None:
-                thread.join(self.policy.leave_s)
+            thread.join(self.policy.leave_s)
 
     def _leave(self) -> None:
         """Close what is open, its verified chunks kept."""
@@ -142,11 +147,20 @@ class _Transfer:
                 if isinstance(task, File):
                     self._open(task)
                 else:
+                    began = time.monotonic()
                     self._bring(*task, buffer)
+                    self._took(time.monotonic() - began)
         except StoppedError:
             pass
         except BaseException as error:
             self.board.stop(error)
+
+    def _took(self, seconds: float) -> None:
+        """Another worker joins where they mostly wait for the network or the disk."""
+        with self.growing:
+            self.quickest = min(self.quickest, seconds)
+            if self.quickest >= self.policy.waiting_s and len(self.threads) < self.most:
+                self._join_in()
 
     def _open(self, file: File) -> None:
         context = self.store.receive(file, wait_s=0)

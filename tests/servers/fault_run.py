@@ -38,7 +38,15 @@ from zoo.http_source import HttpSource
 from zoo.mirrors import Policy
 from zoo.transfer import TransferError, fetch
 
-QUICK = Policy(connections=4, failures=4, backoff_s=0.0005, backoff_cap_s=0.002, retry_after_cap_s=0.002, busy_s=0.005)
+QUICK = Policy(
+    connections=4,
+    waiting_s=0.0,
+    failures=4,
+    backoff_s=0.0005,
+    backoff_cap_s=0.002,
+    retry_after_cap_s=0.002,
+    busy_s=0.005,
+)
 HASTY = Patience(connect_s=2.0, stall_s=0.05, window_s=0.2, min_bytes_per_s=10.0)
 PULLS = 60  # of one case, until it has to succeed
 SLOW = (Kind.STALL, Kind.SILENCE)  # each costs the stall time-out

@@ -251,7 +251,7 @@ def test_failures_at_the_same_time_count_once() -> None:
 
 
 def test_a_hail_of_faults() -> None:
-    tally = play_many(faults=2_000, seed=0, kill_every=20)
-    assert tally.faults >= 2_000
+    tally = play_many(faults=2_500, seed=0, kill_every=20)
+    assert tally.faults >= 2_500
     assert tally.bad_bytes == 0
     assert tally.lost_bytes <= 0.01 * tally.verified_bytes
