@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from export import engine
 from export.bundle import Bundle
 from export.engine import EngineError, Library, Target, build, deserialize, graphs_to_build, recorded
 from export.exporter import export
