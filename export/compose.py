@@ -17,7 +17,6 @@ import onnx
 import onnx.parser
 
 from export.onnx_graph import IR_VERSION, OPSET, OnnxGraph, rename, subgraphs
-from zoo import samplers
 from zoo.graph import BATCH, TensorSpec
 from zoo.request import GeneratorSpec
 
@@ -29,10 +28,12 @@ def step(spec: GeneratorSpec, denoiser: OnnxGraph) -> OnnxGraph:
 
     The state is flattened to (batch, values), so that the row's columns, (batch, 1) each, multiply it as they are.
     """
+    assert spec.sampling is not None
+    columns = spec.sampling.columns
     state: tuple[int | str, ...] = (BATCH, *spec.latent_shape)
     inputs = (
         *(TensorSpec(name, "float32", state) for name in ("x", "previous", "saved", "noise")),
-        TensorSpec("row", "float32", (BATCH, len(samplers.COLUMNS))),
+        TensorSpec("row", "float32", (BATCH, len(columns))),
         *conditions(spec),
     )
     outputs = tuple(TensorSpec(name, "float32", state) for name in ("x_next", "denoised", "saved_next"))
@@ -41,8 +42,8 @@ def step(spec: GeneratorSpec, denoiser: OnnxGraph) -> OnnxGraph:
     <int64[{1 + len(spec.latent_shape)}] state = {{-1, {latent}}}, int64[1] all = {{-1}}, int64[1] one = {{1}},
      int64[1] two = {{2}}>
     {{
-        c_in, c_skip, c_out, c_noise, a, b, p, s, n, e, f, g =
-            Split <axis = 1, num_outputs = {len(samplers.COLUMNS)}> (row)
+        {", ".join(columns)} =
+            Split <axis = 1, num_outputs = {len(columns)}> (row)
         X = Flatten (x)
         P = Flatten (previous)
         S = Flatten (saved)
@@ -68,12 +69,18 @@ def conditions(spec: GeneratorSpec) -> tuple[TensorSpec, ...]:
 
 def _guided_network(spec: GeneratorSpec) -> str:
     """F (batch, values) = the weighted sum over conditions of the network's output, on batch * conditions rows."""
+    assert spec.sampling is not None
+    ahead = spec.sampling.whole_steps
     if not spec.num_classes:
         return f"""
         network_x = Reshape (scaled, state)
         levels = Reshape (c_noise, all)
-        output = {CALL}.denoiser (network_x, levels)
+        {"ends = Reshape (c_next, all)" if ahead else ""}
+        output = {CALL}.denoiser (network_x, levels{", ends" if ahead else ""})
         F = Flatten (output)"""
+    end = """
+        end_per_condition = Expand (c_next, grid)
+        ends = Reshape (end_per_condition, all)"""
     return f"""
         grid = Shape (class_ids)
         grid_of_x = Concat <axis = 0> (grid, one)
@@ -81,9 +88,9 @@ def _guided_network(spec: GeneratorSpec) -> str:
         x_per_condition = Expand (x_per_image, grid_of_x)
         network_x = Reshape (x_per_condition, state)
         level_per_condition = Expand (c_noise, grid)
-        levels = Reshape (level_per_condition, all)
+        levels = Reshape (level_per_condition, all){end if ahead else ""}
         ids = Reshape (class_ids, all)
-        output = {CALL}.denoiser (network_x, levels, ids)
+        output = {CALL}.denoiser (network_x, levels, ids{", ends" if ahead else ""})
         grid_of_output = Concat <axis = 0> (grid, all)
         output_per_condition = Reshape (output, grid_of_output)
         weight = Unsqueeze (guidance_weights, two)

@@ -157,8 +157,8 @@ def rows(reference: TorchRunner, feeds: Tensors) -> Iterator[Row]:
     state = {"x": noise[:, 0], "previous": np.zeros_like(noise[:, 0]), "saved": np.zeros_like(noise[:, 0])}
     calls: list[tuple[Tensors, Tensors]] = []
 
-    def network(x: Any, c_noise: Any) -> Any:
-        inputs = reference.network_inputs(x, c_noise, tensors)
+    def network(x: Any, *times: Any) -> Any:
+        inputs = reference.network_inputs(x, times, tensors)
         named = {spec.name: value.numpy() for spec, value in zip(denoiser.inputs, inputs, strict=True)}
         with torch.inference_mode():
             output = denoiser.module(*inputs)

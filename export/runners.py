@@ -6,7 +6,7 @@ that needs them, TensorRT by `export.engine`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from os import sched_getaffinity
@@ -184,11 +184,11 @@ class TorchRunner:
 
     def walk(self, feeds: dict[str, Any]) -> Any:
         """(x, denoised, saved) after each row of the table; torch tensors in and out."""
-        return walk(feeds["table"], feeds["noise"].transpose(0, 1), lambda x, c_noise: self.guided(x, c_noise, feeds))
+        return walk(feeds["table"], feeds["noise"].transpose(0, 1), lambda x, *times: self.guided(x, times, feeds))
 
-    def guided(self, x: Any, c_noise: Any, feeds: dict[str, Any]) -> Any:
+    def guided(self, x: Any, times: Sequence[Any], feeds: dict[str, Any]) -> Any:
         """F of (B, ...) under guidance, in one network call on B G rows."""
-        return self.combine(self.graphs["denoiser"].module(*self.network_inputs(x, c_noise, feeds)), feeds)
+        return self.combine(self.graphs["denoiser"].module(*self.network_inputs(x, times, feeds)), feeds)
 
     def combine(self, outputs: Any, feeds: dict[str, Any]) -> Any:
         """(B G, ...) -> (B, ...), the weighted sum over conditions."""
@@ -198,14 +198,15 @@ class TorchRunner:
         outputs = outputs.reshape(*weights.shape, *outputs.shape[1:])
         return (outputs * weights.reshape(*weights.shape, *[1] * (outputs.ndim - 2))).sum(1)
 
-    def network_inputs(self, x: Any, c_noise: Any, feeds: dict[str, Any]) -> tuple[Any, ...]:
-        """What the denoiser is called with: each image once for every condition."""
+    def network_inputs(self, x: Any, times: Sequence[Any], feeds: dict[str, Any]) -> tuple[Any, ...]:
+        """What the denoiser is called with: each image once for every condition. `times` is c_noise, and c_next."""
+        c_noise, *c_next = times
         if "class_ids" not in feeds:
-            return x, c_noise
+            return x, c_noise, *c_next
         count = feeds["class_ids"].shape[1]
         if count > 1:
-            x, c_noise = x.repeat_interleave(count, 0), c_noise.repeat_interleave(count, 0)
-        return x, c_noise, feeds["class_ids"].reshape(-1)
+            x, c_noise, *c_next = (each.repeat_interleave(count, 0) for each in (x, *times))
+        return x, c_noise, feeds["class_ids"].reshape(-1), *c_next
 
     def decode(self, x: Any) -> Any:
         """uint8 NHWC of the last x."""

@@ -60,7 +60,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from zoo.family import Checkpoint, Family
+from zoo.family import Checkpoint, Family, denoiser_graph
 from zoo.graph import BATCH, Graph, TensorSpec
 from zoo.request import GeneratorSpec, Sampling
 
@@ -82,8 +82,10 @@ class Denoiser(nn.Module):
         self.inner = nn.Conv2d(width, width, 3, padding=1)
         self.last = nn.Conv2d(width, 2, 3, padding=1)
 
-    def forward(self, x, c_noise, class_ids):
+    def forward(self, x, c_noise, class_ids, c_next=None):
         features = torch.cos(c_noise[:, None] * self.frequencies) + self.classes(class_ids)
+        if c_next is not None:
+            features = features + torch.sin(c_next[:, None] * self.frequencies)
         h = self.norm(self.first(x)) + F.silu(self.embed(features))[:, :, None, None]
         h = h + self.mix(h.flatten(2)).reshape_as(h)
         return self.last(F.silu(self.inner(F.silu(h))))
@@ -98,13 +100,8 @@ class Network(nn.Module):
 
 def graphs(module, checkpoint):
     latents, pixels = (BATCH, 2, 4, 4), (BATCH, 1, 8, 8)
-    inputs = (
-        TensorSpec("x", "float32", latents),
-        TensorSpec("c_noise", "float32", (BATCH,)),
-        TensorSpec("class_ids", "int64", (BATCH,)),
-    )
     return (
-        Graph("denoiser", module.denoiser, inputs, (TensorSpec("F", "float32", latents),)),
+        denoiser_graph(module.denoiser, checkpoint.spec),
         Graph("decoder", module.decoder, (TensorSpec("latents", "float32", latents),),
               (TensorSpec("pixels", "float32", pixels),)),
     )
@@ -119,6 +116,8 @@ CHECKPOINTS = (
     Checkpoint(spec("toy-diffusion", Sampling(samplers=EVERY, num_steps=4, max_guidance_scale=4.0)), Config()),
     Checkpoint(spec("toy-student", Sampling(samplers=("ddim",), num_steps=2, steps=(2,))), Config(),
                teacher="toy-diffusion"),
+    Checkpoint(spec("toy-steps", Sampling("velocity", "linear", ("ddim",), 3, max_guidance_scale=4.0,
+                    whole_steps=True)), Config()),
 )
 FAMILY = Family(build=Network, graphs=graphs, checkpoints=CHECKPOINTS)
 '''
@@ -163,6 +162,12 @@ def toy_diffusion(toy_families: tuple[str, ...]) -> Checkpoint:
 def toy_student(toy_families: tuple[str, ...]) -> Checkpoint:
     """The same network for DDIM in exactly two steps."""
     return registry.family("toy_diffusion").checkpoints[1]
+
+
+@pytest.fixture(scope="session")
+def toy_steps(toy_families: tuple[str, ...]) -> Checkpoint:
+    """The same network told where its step ends, too."""
+    return registry.family("toy_diffusion").checkpoints[2]
 
 
 @pytest.fixture(scope="session")

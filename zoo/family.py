@@ -49,8 +49,8 @@ class Family:
 
     `build` makes the network, a `torch.nn.Module`, from a config. `graphs` names its exportable parts in the order in
     which data flows: either one `generator` that takes the inputs of `GeneratorSpec.inputs` and gives its outputs, or
-    a `denoiser` (`x`, `c_noise`, `class_ids`; -> `F`) and, where latents are not pixels, a `decoder` (`latents` ->
-    `pixels` in [-1, 1]).
+    a `denoiser` (`x`, `c_noise`, `class_ids`, `c_next`; -> `F`) and, where latents are not pixels, a `decoder`
+    (`latents` -> `pixels` in [-1, 1]).
     """
 
     build: Callable[[Any], Any]
@@ -64,7 +64,7 @@ class Family:
 
 
 def denoiser_graph(module: Any, spec: GeneratorSpec) -> Graph:
-    """The `denoiser` of a network: `F(x, c_noise)`, or `F(x, c_noise, class_ids)` where it knows classes."""
+    """The `denoiser` of a network: `F(x, c_noise)`, and `class_ids`, `c_next` where it knows classes, whole steps."""
     latent: tuple[int | str, ...] = (BATCH, *spec.latent_shape)
     inputs: tuple[TensorSpec, ...] = (
         TensorSpec("x", "float32", latent),
@@ -72,4 +72,6 @@ def denoiser_graph(module: Any, spec: GeneratorSpec) -> Graph:
     )
     if spec.num_classes:
         inputs += (TensorSpec("class_ids", "int64", (BATCH,)),)
+    if spec.sampling and spec.sampling.whole_steps:
+        inputs += (TensorSpec("c_next", "float32", (BATCH,)),)
     return Graph("denoiser", module, inputs, (TensorSpec("F", "float32", latent),))

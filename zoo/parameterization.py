@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from zoo.schedules import cosine_time
+from zoo.schedules import cosine_time, linear_time
 
 
 class Preconditioning(NamedTuple):
@@ -45,9 +45,21 @@ def x0_prediction(sigma: np.ndarray) -> Preconditioning:
     return Preconditioning(1.0 / np.sqrt(1.0 + sigma**2), np.zeros_like(sigma), np.ones_like(sigma), cosine_time(sigma))
 
 
+def velocity(sigma: np.ndarray) -> Preconditioning:
+    """F = n - x0, the velocity dz / dt of z = (1 - t) x0 + t n (Lipman et al. 2023, Liu et al. 2023); z is c_in x."""
+    sigma = np.asarray(sigma, np.float64)
+    scale = 1.0 / (1.0 + sigma)
+    return Preconditioning(scale, scale, -sigma * scale, linear_time(sigma))
+
+
 def timed(parameterization: Parameterization, time: Callable[[np.ndarray], np.ndarray]) -> Parameterization:
     """The same dialect for a network with a clock of its own: sigma -> c_noise."""
     return lambda sigma: parameterization(sigma)._replace(c_noise=time(sigma))
 
 
-PARAMETERIZATIONS: dict[str, Parameterization] = {"v": v_prediction, "eps": eps_prediction, "x0": x0_prediction}
+PARAMETERIZATIONS: dict[str, Parameterization] = {
+    "v": v_prediction,
+    "eps": eps_prediction,
+    "x0": x0_prediction,
+    "velocity": velocity,
+}

@@ -37,6 +37,7 @@ class Sampling:
     steps: tuple[int, ...] = ()  # the only numbers of steps it was trained for; empty: any
     max_guidance_scale: float = 1.0  # 1: classifier-free guidance was not trained
     timesteps: schedules.Timesteps | None = None  # its levels, in place of `schedule`, where it knows no others
+    whole_steps: bool = False  # its estimate is for the whole step from one level to the next: it takes `c_next` too
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Sampling:
@@ -44,16 +45,20 @@ class Sampling:
         timesteps = data.get("timesteps") and schedules.Timesteps(**data["timesteps"])
         return cls(**{**data, **tuples, "timesteps": timesteps})
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return samplers.STEP_COLUMNS if self.whole_steps else samplers.COLUMNS
+
     def table(self, num_steps: int, sampler: str) -> np.ndarray:
         """A sampler's table, float64 (NFE, columns)."""
         dialect, rows = PARAMETERIZATIONS[self.parameterization], samplers.SAMPLERS[sampler]
         if self.timesteps is None:
-            return samplers.sampler_table(rows, schedules.SCHEDULES[self.schedule](num_steps), dialect)
+            grid = schedules.SCHEDULES[self.schedule](num_steps)
+            return samplers.sampler_table(rows, grid, dialect, columns=self.columns)
         sigmas = self.timesteps.grid(num_steps)
         # As diffusers begins: the noise is the first variance-preserving state, alpha x.
-        return samplers.sampler_table(
-            rows, sigmas, timed(dialect, self.timesteps.time), start=float(np.hypot(1.0, sigmas[0]))
-        )
+        clock, start = timed(dialect, self.timesteps.time), float(np.hypot(1.0, sigmas[0]))
+        return samplers.sampler_table(rows, sigmas, clock, start, self.columns)
 
 
 @dataclass(frozen=True)
@@ -82,9 +87,11 @@ class GeneratorSpec:
         )
 
     def to_json(self) -> dict[str, Any]:
+        """What is not at its default, as far as it came later than the first manifests."""
         found = dataclasses.asdict(self)
-        if self.sampling and self.sampling.timesteps is None:
-            del found["sampling"]["timesteps"]
+        for name in ("timesteps", "whole_steps"):
+            if self.sampling and not getattr(self.sampling, name):
+                del found["sampling"][name]
         return found
 
     def classes_in_turn(self, seeds: Sequence[int] | np.ndarray) -> np.ndarray | None:
@@ -105,7 +112,7 @@ class GeneratorSpec:
             if self.sampling:
                 specs.append(TensorSpec("guidance_weights", "float32", (BATCH, conditions)))
         if self.sampling:
-            specs.append(TensorSpec("table", "float32", (BATCH, "rows", len(samplers.COLUMNS))))
+            specs.append(TensorSpec("table", "float32", (BATCH, "rows", len(self.sampling.columns))))
         return tuple(specs)
 
     @property

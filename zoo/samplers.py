@@ -7,8 +7,9 @@ With D the denoised estimate of this row, P that of the row before and S a saved
     P' = D
 
 so a sampler is a plain function from sigmas to rows of coefficients, in float64. The network's preconditioning is
-further columns, and the scale of the initial noise is folded into the first row. One row is one network call: a
-table's length is its NFE. `execute` is the reference: a few lines that torch, NumPy and the exported graph agree on.
+further columns, and the scale of the initial noise is folded into the first row. A network that predicts for a whole
+step has one column more, the level at which the step ends. One row is one network call: a table's length is its NFE.
+`execute` is the reference: a few lines that torch, NumPy and the exported graph agree on.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import numpy as np
 from zoo.parameterization import Parameterization
 
 COLUMNS = ("c_in", "c_skip", "c_out", "c_noise", "a", "b", "p", "s", "n", "e", "f", "g")
+STEP_COLUMNS = (*COLUMNS, "c_next")  # for a network that takes the level of the next row too, 0 after the last
 X_COLUMNS = [COLUMNS.index(name) for name in ("c_in", "c_skip", "a", "e")]  # those that multiply x
 
 Rows = list[dict[str, float]]  # one row: its `sigma` and the non-zero coefficients of the two updates
@@ -86,17 +88,23 @@ SAMPLERS: dict[str, Sampler] = {
 
 
 def sampler_table(
-    sampler: Sampler, sigmas: np.ndarray, parameterization: Parameterization, start: float | None = None
+    sampler: Sampler,
+    sigmas: np.ndarray,
+    parameterization: Parameterization,
+    start: float | None = None,
+    columns: tuple[str, ...] = COLUMNS,
 ) -> np.ndarray:
-    """The table of one sampler on one schedule: float64 (NFE, len(COLUMNS)), for unit initial noise.
+    """The table of one sampler on one schedule: float64 (NFE, len(columns)), for unit initial noise.
 
     `start` is the scale of the first x; None takes the first sigma.
     """
     rows = sampler(np.asarray(sigmas, np.float64))
     levels = parameterization(np.array([row["sigma"] for row in rows]))
-    table = np.zeros((len(rows), len(COLUMNS)))
-    for column, name in enumerate(COLUMNS):
-        if name.startswith("c_"):
+    table = np.zeros((len(rows), len(columns)))
+    for column, name in enumerate(columns):
+        if name == "c_next":
+            table[:-1, column] = levels.c_noise[1:]
+        elif name.startswith("c_"):
             table[:, column] = getattr(levels, name)
         else:
             table[:, column] = [row.get(name, 0.0) for row in rows]
@@ -109,21 +117,22 @@ def is_stochastic(table: np.ndarray) -> bool:
     return bool(np.any(table[..., COLUMNS.index("n")]))
 
 
-def walk(table: Any, noise: Any, network: Callable[[Any, Any], Any]) -> Iterator[tuple[Any, Any, Any]]:
+def walk(table: Any, noise: Any, network: Callable[..., Any]) -> Iterator[tuple[Any, Any, Any]]:
     """Walk a table: (x, denoised, saved) after each row.
 
-    `table` is (NFE, len(COLUMNS)) for all images, or (B, NFE, len(COLUMNS)) with rows for each; `noise` (draws, B, ...)
+    `table` is (NFE, columns) for all images, or (B, NFE, columns) with rows for each; `noise` (draws, B, ...)
     holds the initial state and then one draw a row, the last draw again where there are fewer;
-    `network(c_in x, c_noise)` is F, its `c_noise` a number or (B,). Arrays may be NumPy's or torch's.
+    `network(c_in x, c_noise)` is F, its `c_noise` a number or (B,), and likewise `c_next` after it where the table has
+    that column. Arrays may be NumPy's or torch's.
     """
     x, previous, saved = noise[0], 0.0, 0.0
     for index in range(table.shape[-2]):
         row = table[..., index, :]
-        c_noise = row[..., COLUMNS.index("c_noise")]
+        times = [row[..., column] for column in (COLUMNS.index("c_noise"), *range(len(COLUMNS), row.shape[-1]))]
         if row.ndim > 1:  # one coefficient an image
             row = row.swapaxes(0, 1).reshape(row.shape[1], row.shape[0], *[1] * (x.ndim - 1))
-        c_in, c_skip, c_out, _, a, b, p, s, n, e, f, g = row
-        denoised = c_skip * x + c_out * network(c_in * x, c_noise)
+        c_in, c_skip, c_out, _, a, b, p, s, n, e, f, g = row[: len(COLUMNS)]
+        denoised = c_skip * x + c_out * network(c_in * x, *times)
         draw = noise[min(index + 1, len(noise) - 1)]
         x, saved, previous = (
             a * x + b * denoised + p * previous + s * saved + n * draw,
@@ -133,7 +142,7 @@ def walk(table: Any, noise: Any, network: Callable[[Any, Any], Any]) -> Iterator
         yield x, denoised, saved
 
 
-def execute(table: Any, noise: Any, network: Callable[[Any, Any], Any]) -> Any:
+def execute(table: Any, noise: Any, network: Callable[..., Any]) -> Any:
     """The last x of `walk`."""
     *_, (x, _, _) = walk(table, noise, network)
     return x

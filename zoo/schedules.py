@@ -32,6 +32,21 @@ def cosine(num_steps: int) -> np.ndarray:
     return cosine_sigma(np.linspace(cosine_time(SIGMA_MAX), 0.0, num_steps + 1))
 
 
+def linear_sigma(t: np.ndarray | float) -> np.ndarray:
+    """sigma(t) = t / (1 - t), the straight paths z = (1 - t) x0 + t n of Liu et al. 2023; t in [0, 1)."""
+    return np.asarray(t / (1.0 - np.asarray(t)))
+
+
+def linear_time(sigma: np.ndarray | float) -> np.ndarray:
+    """The inverse of `linear_sigma`."""
+    return np.asarray(sigma / (1.0 + np.asarray(sigma)))
+
+
+def linear(num_steps: int) -> np.ndarray:
+    """Uniform in the time of flow matching."""
+    return linear_sigma(np.linspace(linear_time(SIGMA_MAX), 0.0, num_steps + 1))
+
+
 def karras(num_steps: int, rho: float = 7.0) -> np.ndarray:
     """Karras et al. 2022, equation 5, with a final 0."""
     ramp = np.linspace(0.0, 1.0, num_steps) if num_steps > 1 else np.zeros(1)
@@ -39,7 +54,21 @@ def karras(num_steps: int, rho: float = 7.0) -> np.ndarray:
     return np.append((high + ramp * (low - high)) ** rho, 0.0)
 
 
-SCHEDULES: dict[str, Schedule] = {"cosine": cosine, "karras": karras}
+SCHEDULES: dict[str, Schedule] = {"cosine": cosine, "linear": linear, "karras": karras}
+
+
+@dataclass(frozen=True)
+class Clock:
+    """The time in which a schedule is uniform, [0, 1): training draws its noise levels evenly there."""
+
+    sigma: Callable[[np.ndarray], np.ndarray]
+    time: Callable[[np.ndarray | float], np.ndarray]
+
+
+CLOCKS: dict[str, Clock] = {
+    "cosine": Clock(cosine_sigma, cosine_time),
+    "linear": Clock(linear_sigma, linear_time),
+}
 
 
 def linear_betas(start: float, end: float, count: int) -> np.ndarray:

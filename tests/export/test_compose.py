@@ -43,6 +43,19 @@ def test_the_loop_is_the_walk(
     assert error.differing < 0.01
 
 
+@pytest.mark.parametrize("loop_kind", LoopKind)
+@pytest.mark.parametrize("guidance_scale", [1.0, 3.0])
+def test_a_network_of_whole_steps_sees_where_each_ends(
+    toy_steps: Checkpoint, loop_kind: LoopKind, guidance_scale: float
+) -> None:
+    tensors = feeds(toy_steps.spec, SampleRequest((1, 2, 3), (2, 0, 1), 3, guidance_scale=guidance_scale))
+    runner = bundle_runner(export(toy_steps, Variant(loop_kind)))
+    expected = TorchRunner(toy_steps).run(**tensors)["images"]
+    assert image_error(expected, runner.run(**tensors)["images"]).lsb <= 1
+    tensors["table"][:, :, -1] = 0.5
+    assert image_error(expected, runner.run(**tensors)["images"]).lsb > 1
+
+
 def mixed(checkpoint: Checkpoint) -> tuple[Tensors, list[Tensors]]:
     """One batch whose images use three tables of five rows, and each image alone."""
     requests = [SampleRequest((seed,), None, 5, name) for seed, name in ((7, "ddim"), (8, "ddpm"), (9, "dpmpp_2m"))]

@@ -10,7 +10,8 @@ import pytest
 
 from zoo import samplers, schedules
 from zoo.parameterization import PARAMETERIZATIONS, Parameterization
-from zoo.samplers import SAMPLERS, execute, sampler_table
+from zoo.request import Sampling
+from zoo.samplers import SAMPLERS, STEP_COLUMNS, execute, sampler_table
 
 Denoise = Callable[[np.ndarray, float], np.ndarray]
 MEAN, STD = 0.3, 0.5
@@ -24,8 +25,10 @@ def gaussian_denoiser(x: np.ndarray, sigma: float) -> np.ndarray:
 def network_of(denoise: Denoise, dialect: Parameterization) -> Callable[[np.ndarray, float], np.ndarray]:
     """The network F that makes `denoise` under a dialect: it recovers sigma from c_noise, as a trained one must."""
 
+    clock = schedules.CLOCKS["linear" if dialect is PARAMETERIZATIONS["velocity"] else "cosine"]
+
     def network(scaled: np.ndarray, c_noise: float) -> np.ndarray:
-        sigma = float(schedules.cosine_sigma(c_noise))
+        sigma = float(clock.sigma(np.asarray(c_noise)))
         c_in, c_skip, c_out, _ = (float(c) for c in dialect(np.float64(sigma)))
         x = scaled / c_in
         return (denoise(x, sigma) - c_skip * x) / c_out
@@ -59,6 +62,17 @@ def textbook_euler(denoise: Denoise, noise: np.ndarray, sigmas: np.ndarray) -> n
     for now, following in pairwise(sigmas):
         x = x + (following - now) * (x - denoise(x, now)) / now
     return x
+
+
+def textbook_flow_matching(denoise: Denoise, noise: np.ndarray, sigmas: np.ndarray) -> np.ndarray:
+    """Liu et al. 2023, section 2.1: Euler's method in t on dz = v dt, v = E[n - x0 | z], from noise to data."""
+    times = sigmas / (1.0 + sigmas)
+    z = noise[0] * times[0]
+    for now, following in pairwise(times):
+        x0 = denoise(z / (1.0 - now), now / (1.0 - now))
+        n = (z - (1.0 - now) * x0) / now
+        z = z + (following - now) * (n - x0)
+    return z
 
 
 def textbook_ddpm(denoise: Denoise, noise: np.ndarray, sigmas: np.ndarray) -> np.ndarray:
@@ -116,7 +130,7 @@ def textbook_consistency(denoise: Denoise, noise: np.ndarray, sigmas: np.ndarray
 
 
 TEXTBOOK = {
-    "ddim": (textbook_ddim, textbook_euler),
+    "ddim": (textbook_ddim, textbook_euler, textbook_flow_matching),
     "ddpm": (textbook_ddpm,),
     "heun": (textbook_heun,),
     "dpmpp_2m": (textbook_dpmpp_2m,),
@@ -140,8 +154,9 @@ def test_table_equals_textbook(name: str, num_steps: int, schedule: str, dialect
         np.testing.assert_allclose(found, textbook(gaussian_denoiser, noise, sigmas), rtol=1e-9, atol=1e-10)
 
 
+@pytest.mark.parametrize("dialect", ["v", "velocity"])
 @pytest.mark.parametrize(("name", "order"), [("ddim", 1), ("heun", 2), ("dpmpp_2m", 2)])
-def test_order_of_convergence_on_gaussian_data(name: str, order: int) -> None:
+def test_order_of_convergence_on_gaussian_data(name: str, order: int, dialect: str) -> None:
     """The probability-flow ODE of Gaussian data has a closed form; halving the step divides the error by 2**order."""
     noise = np.array([[1.0]])
     low, high = 0.02, 10.0
@@ -151,7 +166,7 @@ def test_order_of_convergence_on_gaussian_data(name: str, order: int) -> None:
 
     def error(num_steps: int) -> float:
         sigmas = np.append(np.geomspace(high, low, num_steps), 0.0)
-        return float(np.abs(run_table(name, sigmas, noise) - exact).max())
+        return float(np.abs(run_table(name, sigmas, noise, dialect) - exact).max())
 
     observed = np.log2(error(64) / error(128))
     assert abs(observed - order) < 0.15
@@ -163,6 +178,37 @@ def test_ddpm_reproduces_the_variance_of_gaussian_data() -> None:
     samples = run_table("ddpm", sigmas, noise)
     assert abs(samples.mean() - MEAN) < 0.02
     assert abs(samples.std() - STD) < 0.02
+
+
+def exact_mean_velocity(z: np.ndarray, t: float, r: float) -> np.ndarray:
+    """(z_t - z_r) / (t - r) of Gaussian data: the path keeps z's place in units of its own spread."""
+
+    def spread(time: float) -> float:
+        return float(np.hypot((1.0 - time) * STD, time))
+
+    z_r = (1.0 - r) * MEAN + spread(r) / spread(t) * (z - (1.0 - t) * MEAN)
+    return (z - z_r) / (t - r)
+
+
+@pytest.mark.parametrize("num_steps", [1, 2, 4])
+def test_a_network_of_whole_steps_is_exact_in_any_number_of_them(num_steps: int) -> None:
+    """Geng et al. 2025, algorithm 2: z_r = z_t - (t - r) u(z_t, r, t)."""
+    sampling = Sampling("velocity", "linear", ("ddim",), whole_steps=True)
+    table = sampling.table(num_steps, "ddim")
+    assert table.shape == (num_steps, len(STEP_COLUMNS))
+    noise = np.random.default_rng(2).standard_normal((1, 50))
+    latest = float(schedules.linear_time(schedules.SIGMA_MAX))
+    start = latest * noise[0]
+    expected = start - latest * exact_mean_velocity(start, latest, 0.0)
+    np.testing.assert_allclose(execute(table, noise, exact_mean_velocity), expected, rtol=1e-9, atol=1e-10)
+
+
+def test_straight_paths_need_one_step() -> None:
+    """All data in one point: velocities are constant, and every number of steps ends there."""
+    for num_steps in (1, 3):
+        table = sampler_table(SAMPLERS["ddim"], schedules.linear(num_steps), PARAMETERIZATIONS["velocity"])
+        found = execute(table, np.full((1, 4), 0.7), lambda z, t: (z - MEAN) / t)
+        np.testing.assert_allclose(found, MEAN, rtol=1e-12)
 
 
 def test_stochastic_tables_are_those_that_add_noise() -> None:

@@ -31,6 +31,7 @@ class UNetConfig:
     embedding: int = 128
     num_classes: int = 10
     groups: int = 8
+    whole_steps: bool = False  # the network takes the level at which its step ends as well
 
 
 class NoiseEmbedding(nn.Module):
@@ -88,6 +89,8 @@ class Attention(nn.Module):
 class UNet(nn.Module):
     """`forward(x, c_noise, class_ids)`: (B, C, H, W), (B,), (B,) int64 -> (B, C, H, W).
 
+    With `whole_steps` it takes c_next, (B,), as well; untrained, it makes nothing of it.
+
     Class `num_classes` is the null class of classifier-free guidance (Ho & Salimans 2022).
     """
 
@@ -96,6 +99,9 @@ class UNet(nn.Module):
         width, patch = config.channels[0], config.patch
         self.noise_embedding = NoiseEmbedding(config.embedding)
         self.class_embedding = nn.Embedding(config.num_classes + 1, config.embedding)
+        if config.whole_steps:
+            self.step_embedding = nn.Linear(config.embedding, config.embedding, bias=False)
+            nn.init.zeros_(self.step_embedding.weight)
         self.embed = nn.Sequential(nn.Linear(config.embedding, config.embedding), nn.SiLU())
         self.patchify = nn.Conv2d(config.image_channels, width, patch + 2, stride=patch, padding=1)
 
@@ -127,9 +133,11 @@ class UNet(nn.Module):
         nn.init.zeros_(self.unpatchify.weight)
         nn.init.normal_(self.class_embedding.weight, std=0.5)
 
-    def forward(self, x: Tensor, c_noise: Tensor, class_ids: Tensor) -> Tensor:
+    def forward(self, x: Tensor, c_noise: Tensor, class_ids: Tensor, c_next: Tensor | None = None) -> Tensor:
         dtype = self.patchify.weight.dtype
         embedding = self.noise_embedding(c_noise).to(dtype) + self.class_embedding(class_ids)
+        if c_next is not None:
+            embedding = embedding + self.step_embedding(self.noise_embedding(c_noise - c_next).to(dtype))
         modulation = self.modulation(self.embed(embedding))[:, :, None, None]
         scales, shifts = modulation.chunk(2, dim=1)
         blocks = iter(zip(self.blocks, (scales + 1).split(self.widths, 1), shifts.split(self.widths, 1), strict=True))

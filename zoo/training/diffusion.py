@@ -1,4 +1,7 @@
-"""Denoising diffusion: predict F at a random noise level; some classes are dropped, for guidance later."""
+"""Denoising diffusion and flow matching: predict F at a random level; some classes are dropped, for guidance later.
+
+The dialect says what F is and the schedule how often a level is seen: uniform in its own time.
+"""
 
 from __future__ import annotations
 
@@ -54,9 +57,15 @@ class Denoiser:
 
 
 def uniform_times(batch: int, device: torch.device) -> Tensor:
-    """(B,) times that cover [0, t_max] evenly: one random offset for a whole batch (Kingma et al. 2021)."""
-    t_max = float(schedules.cosine_time(schedules.SIGMA_MAX))
-    return t_max * ((torch.rand(1, device=device) + torch.arange(batch, device=device) / batch) % 1.0)
+    """(B,) times that cover [0, 1] evenly: one random offset for a whole batch (Kingma et al. 2021)."""
+    return (torch.rand(1, device=device) + torch.arange(batch, device=device) / batch) % 1.0
+
+
+def levels(schedule: str, times: Tensor) -> Tensor:
+    """(B,) sigmas of times in [0, 1], the share of the way to SIGMA_MAX on a schedule's own clock."""
+    clock = schedules.CLOCKS[schedule]
+    reached = float(clock.time(schedules.SIGMA_MAX)) * times.double().cpu().numpy()
+    return torch.from_numpy(clock.sigma(reached)).float().clamp(min=1e-4).to(times.device)
 
 
 class DiffusionObjective:
@@ -71,11 +80,11 @@ class DiffusionObjective:
         self.optimizers = {"model": adam(self.network, recipe)}
         self.class_dropout = float(recipe.options["class_dropout"])
         self.num_classes = checkpoint.spec.num_classes
-        self.parameterization = PARAMETERIZATIONS[sampling.parameterization]
+        self.parameterization, self.schedule = PARAMETERIZATIONS[sampling.parameterization], sampling.schedule
 
     def step(self, pixels: Tensor, class_ids: Tensor, progress: float) -> dict[str, Tensor]:
         x0 = self.encode(pixels)
-        sigma = torch.tan(0.5 * torch.pi * uniform_times(len(x0), self.device).double()).float().clamp(min=1e-4)
+        sigma = levels(self.schedule, uniform_times(len(x0), self.device))
         noise = torch.randn_like(x0)
         c_in, c_skip, c_out, c_noise = columns(self.parameterization, sigma)
         x = x0 + sigma[:, None, None, None] * noise
