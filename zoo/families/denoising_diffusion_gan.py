@@ -1,0 +1,100 @@
+"""Denoising diffusion GAN (Xiao et al. 2022): a few large steps, each drawn by an implicit model instead of a Gaussian.
+
+The generator needs a noise z of its own at every step. Here z is a second channel of the state: an image of zeros that
+is diffused like any other, so the house's samplers renew it, and scaled by `c_in` it is nearly standard normal.
+
+Shapes: B batch, H height, W width.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from zoo.family import Checkpoint, Family, Recipe, denoiser_graph
+from zoo.graph import BATCH, Graph, TensorSpec
+from zoo.networks.unet import UNet, UNetConfig
+from zoo.request import GeneratorSpec, Sampling
+
+
+class ImplicitDenoiser(nn.Module):
+    """`forward(x, c_noise, class_ids)`: (B, 2, H, W) -> (B, 2, H, W), in v; the second channel's estimate is zero."""
+
+    def __init__(self, config: UNetConfig) -> None:
+        super().__init__()
+        self.network = UNet(config)
+
+    def forward(self, x: Tensor, c_noise: Tensor, class_ids: Tensor) -> Tensor:
+        image = self.network(x, c_noise, class_ids)[:, :1]
+        angle = (0.5 * math.pi) * c_noise
+        # D = c_skip x + c_out F = 0 in v-prediction is F = (c_in x) / sigma.
+        still = x[:, 1:] * (angle.cos() / angle.sin())[:, None, None, None]
+        return torch.cat([image, still], dim=1)
+
+
+class FirstChannel(nn.Module):
+    """The decoder: (B, 2, H, W) -> (B, 1, H, W)."""
+
+    def forward(self, latents: Tensor) -> Tensor:
+        return latents[:, :1]
+
+
+class DenoisingDiffusionGAN(nn.Module):
+    def __init__(self, config: UNetConfig) -> None:
+        super().__init__()
+        self.denoiser = ImplicitDenoiser(config)
+        self.decoder = FirstChannel()
+
+
+def graphs(module: DenoisingDiffusionGAN, checkpoint: Checkpoint) -> tuple[Graph, ...]:
+    height, width, channels = checkpoint.spec.image_shape
+    latents = TensorSpec("latents", "float32", (BATCH, *checkpoint.spec.latent_shape))
+    pixels = TensorSpec("pixels", "float32", (BATCH, channels, height, width))
+    return (
+        denoiser_graph(module.denoiser, checkpoint.spec),
+        Graph("decoder", module.decoder, (latents,), (pixels,)),
+    )
+
+
+def from_teacher(model: DenoisingDiffusionGAN, teacher: UNet) -> None:
+    """Begin as a denoiser of one channel that does not see z yet."""
+    state = teacher.state_dict()
+    own = model.denoiser.network.state_dict()
+    for key in ("patchify.weight", "unpatchify.weight", "unpatchify.bias"):
+        wider = torch.zeros_like(own[key])
+        axis = 0 if key.endswith("bias") else 1
+        wider.narrow(axis, 0, state[key].shape[axis]).copy_(state[key])
+        state[key] = wider
+    model.denoiser.network.load_state_dict(state)
+
+
+CHECKPOINTS = (
+    Checkpoint(
+        spec=GeneratorSpec(
+            "ddgan",
+            "denoising_diffusion_gan",
+            (2, 32, 32),
+            (32, 32, 1),
+            10,
+            Sampling(samplers=("ddpm",), num_steps=4, steps=(4,)),
+        ),
+        config=UNetConfig(image_channels=2),
+        recipe=Recipe(
+            "denoising_diffusion_gan",
+            images=48_000,
+            batch_size=64,
+            learning_rate=2e-4,
+            ema_images=8_000,
+            seed=41,
+            options={"steps": 4, "r1": 0.2, "r1_interval": 8, "discriminator_rate": 4e-4},
+            minutes=15.0,
+        ),
+        teacher="ddpm",
+        paper="Xiao et al. 2022, arXiv:2112.07804",
+        description="A denoising diffusion GAN of four steps, begun from the weights of `ddpm`.",
+    ),
+)
+
+FAMILY = Family(build=DenoisingDiffusionGAN, graphs=graphs, checkpoints=CHECKPOINTS)
