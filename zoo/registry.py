@@ -14,7 +14,16 @@ from zoo.family import Checkpoint, Family, Recipe
 from zoo.plain import PlainError, check_sizes, rebuild
 from zoo.request import GeneratorSpec, nearest, table
 
-FAMILIES = ("diffusers_unet", "diffusion", "gan", "latent_diffusion", "normalizing_flow", "onnx_generator", "vae")
+FAMILIES = (
+    "autoencoder",
+    "diffusers_unet",
+    "diffusion",
+    "gan",
+    "latent_diffusion",
+    "normalizing_flow",
+    "onnx_generator",
+    "vae",
+)
 SPEC = tuple(field.name for field in fields(GeneratorSpec))
 MAX_ARCHITECTURE = 1 << 16  # of any number in an architecture from outside
 MAX_VALUES = 1 << 26  # of an image or its latents
