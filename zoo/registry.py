@@ -23,6 +23,7 @@ FAMILIES = (
     "normalizing_flow",
     "onnx_generator",
     "vae",
+    "vqvae",
 )
 SPEC = tuple(field.name for field in fields(GeneratorSpec))
 MAX_ARCHITECTURE = 1 << 16  # of any number in an architecture from outside
