@@ -132,7 +132,9 @@ CHECKPOINTS = (
         ),
         paper="van den Oord et al. 2017, arXiv:1711.00937",
         description="A VQ-VAE of 8x8 codes from a book of 128, and a class-conditional PixelCNN that draws them.",
-        faults=("Fine prints and seams are lost between the codes, and some outlines break from one code to the next.",),
+        faults=(
+            "Fine prints and seams are lost between the codes, and some outlines break from one code to the next.",
+        ),
     ),
 )
 

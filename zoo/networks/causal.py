@@ -71,7 +71,7 @@ class GatedBlock(nn.Module):
         self.class_embedding = nn.Embedding(num_classes, 2 * width)
         self.out = nn.Linear(width, width)
         for zero in (self.class_embedding.weight, self.out.weight, self.out.bias):
-            nn.init.zeros_(cast(Tensor, zero))
+            nn.init.zeros_(zero)
 
     def forward(self, x: Tensor, class_ids: Tensor) -> Tensor:  # (B, C, H, W), (B,)
         h = self.conv(x) + self.class_embedding(class_ids)[:, :, None, None]
@@ -132,7 +132,7 @@ class PixelCNN(nn.Module):
         if torch.compiler.is_exporting():
             from torch._higher_order_ops.while_loop import while_loop
 
-            return cast(Tensor, while_loop(lambda position, *_: (position < count).reshape(()), step, state)[3])
+            return cast(Tensor, while_loop(lambda position, *_: (position < count).reshape(()), step, state)[3])  # type: ignore[no-untyped-call]
         for _ in range(count):
             state = step(*state)
         return state[3]

@@ -67,6 +67,12 @@ def autocast(device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16)
 
 
+def chunks(tensor: Tensor, size: int = 1000) -> Iterator[Tensor]:
+    """Its rows, so many at a time."""
+    for start in range(0, len(tensor), size):
+        yield tensor[start : start + size]
+
+
 def batches(recipe: Recipe, images: int, size: int, start: int) -> Iterator[tuple[int, np.ndarray]]:
     """(step, indices) of a run over `size` examples, from `start` images on; every epoch is a new permutation."""
     order, epoch = np.empty(0, np.int64), -1

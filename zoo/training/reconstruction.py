@@ -14,10 +14,9 @@ from zoo import registry
 from zoo.families.autoencoder import Autoencoder
 from zoo.family import Checkpoint
 from zoo.networks.convolutional import channels_last
-from zoo.training.loop import autocast
+from zoo.training.loop import autocast, chunks
 
 BLACK = -1.0
-CHUNK = 1000  # images encoded at a time
 HARD = 0.5  # the masked share in which every autoencoder is judged
 
 
@@ -55,7 +54,7 @@ class ReconstructionObjective:
 
     @torch.no_grad()
     def conclude(self, model: Autoencoder, pixels: Tensor, class_ids: Tensor) -> None:
-        model.fit_codes(torch.cat([model.encode(part) for part in pixels.split(CHUNK)]), class_ids)
+        model.fit_codes(torch.cat([model.encode(part) for part in chunks(pixels)]), class_ids)
 
     @torch.no_grad()
     def evaluate(self, model: Autoencoder, pixels: Tensor, class_ids: Tensor) -> dict[str, float]:

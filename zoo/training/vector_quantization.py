@@ -2,7 +2,7 @@
 
 Van den Oord et al. 2017, sections 3.2, 3.3 and appendix A.1 (the code book as moving averages). A code that is hardly
 used is put on a vector of the batch (Dhariwal et al. 2020, section 3.1). Options: `first_stage`, the share of the run
-that the first phase takes; `commitment`, the weight beta of the encoder's loss; `decay` off, for each phase has its own.
+that the first phase takes; `commitment`, the weight beta of the encoder's loss; `decay`, off: each phase has its own.
 """
 
 from __future__ import annotations
@@ -17,12 +17,11 @@ from zoo import registry
 from zoo.families.vqvae import VQVAE
 from zoo.family import Checkpoint, Recipe
 from zoo.networks.convolutional import channels_last
-from zoo.training.loop import autocast
+from zoo.training.loop import autocast, chunks
 
 MOMENTUM = 0.01  # of the averages that make the code book
 RARE = 0.05  # of an even share of the batch, below which a code is put elsewhere
 SETTLED = 0.7  # of the first phase, from which on no code is moved
-CHUNK = 1000  # images encoded at a time
 
 
 class Codebook(nn.Module):
@@ -118,14 +117,14 @@ class VectorQuantizationObjective:
     def evaluate(self, model: VQVAE, pixels: Tensor, class_ids: Tensor) -> dict[str, float]:
         """The bound that the codes set, how evenly they are used, and what the prior needs to tell them, unseen."""
         pixels, class_ids = pixels[:2000], class_ids[:2000]
-        codes = torch.cat([model.to_codes(part) for part in pixels.split(CHUNK)])
+        codes = torch.cat([model.to_codes(part) for part in chunks(pixels)])
         error = (model.of_codes(codes.flatten(1)).clamp(-1.0, 1.0) - pixels).square().mean() / 4.0
         nats = F.cross_entropy(model.prior(codes, class_ids), codes, reduction="none").flatten(1).sum(1)
         bits = float(nats.mean()) / math.log(2.0)
         return {
             "reconstruction_psnr_db": float(-10.0 * error.log10()),
             "code_perplexity": float(perplexity(codes, model.codes)),
-            "codes_used": float(len(codes.unique())),
+            "codes_used": float(torch.count_nonzero(torch.bincount(codes.flatten()))),
             "prior_bits_per_code": bits / codes[0].numel(),
             "prior_bits_per_dim": bits / pixels[0].numel(),
         }
@@ -134,7 +133,7 @@ class VectorQuantizationObjective:
 def perplexity(codes: Tensor, size: int) -> Tensor:
     """2 to the entropy of the codes' frequencies: as many as there are if all are used alike."""
     frequencies = torch.bincount(codes.flatten(), minlength=size) / codes.numel()
-    return torch.special.entr(frequencies).sum().exp()
+    return torch.exp(torch.special.entr(frequencies).sum())
 
 
 def _adam(parts: list[nn.Module], recipe: Recipe) -> torch.optim.Optimizer:
