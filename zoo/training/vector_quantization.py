@@ -14,12 +14,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from zoo import registry
-from zoo.families.vqvae import VQVAE
+from zoo.families.vqvae import VQVAE, Quantizer
 from zoo.family import Checkpoint, Recipe
 from zoo.networks.convolutional import channels_last
 from zoo.training.loop import autocast, chunks
 
-MOMENTUM = 0.01  # of the averages that make the code book
+MOMENTUM = 0.03  # of the averages that make the code book
+PLAIN = 0.1  # of the first phase, in which nothing is quantized: a code book cannot follow an encoder that rushes off
+ROUNDS = 10  # of k-means on the batch from which the code book begins
 RARE = 0.05  # of an even share of the batch, below which a code is put elsewhere
 SETTLED = 0.7  # of the first phase, from which on no code is moved
 
@@ -36,27 +38,28 @@ class Codebook(nn.Module):
         self.register_buffer("sums", torch.zeros(codes, width))
 
     @torch.no_grad()
-    def begin(self, vectors: Tensor) -> Tensor:
-        """A code book of vectors of the first batch, (N, D)."""
-        picked = vectors[torch.randperm(len(vectors), device=vectors.device)[: len(self.counts)]]
-        share = len(vectors) / len(self.counts)
-        self.counts.fill_(share)
-        self.sums.copy_(picked * share)
-        return picked
+    def begin(self, vectors: Tensor, quantizer: Quantizer) -> None:
+        """A code book for the vectors of one batch, (N, D): some of them, moved by k-means."""
+        picked = torch.randperm(len(vectors), device=vectors.device)[: len(self.counts)]
+        self.counts.fill_(len(vectors) / len(self.counts))
+        self.sums.copy_(vectors[picked] * self.counts[:, None])
+        quantizer.codebook.copy_(vectors[picked])
+        for _ in range(ROUNDS):
+            self.update(vectors, quantizer, momentum=1.0, revive=True)
 
     @torch.no_grad()
-    def update(self, vectors: Tensor, codes: Tensor, revive: bool) -> Tensor:
-        """Move the averages towards a batch, (N, D) and (N,); the code book that follows."""
-        chosen = F.one_hot(codes, len(self.counts)).to(vectors)
-        self.counts.lerp_(chosen.sum(0), MOMENTUM)
-        self.sums.lerp_(chosen.T @ vectors, MOMENTUM)
+    def update(self, vectors: Tensor, quantizer: Quantizer, momentum: float, revive: bool) -> None:
+        """Move the averages, and the code book with them, towards a batch, (N, D)."""
+        chosen = F.one_hot(quantizer.nearest(vectors), len(self.counts)).to(vectors)
+        self.counts.lerp_(chosen.sum(0), momentum)
+        self.sums.lerp_(chosen.T @ vectors, momentum)
         share = len(vectors) / len(self.counts)
         if revive:
-            rare = (self.counts < RARE * share)[:, None]
+            rare = self.counts < RARE * share
             others = vectors[torch.randint(len(vectors), (len(self.counts),), device=vectors.device)]
-            self.sums.copy_(torch.where(rare, others * share, self.sums))
-            self.counts.copy_(torch.where(rare[:, 0], share, self.counts))
-        return self.sums / self.counts.clamp_min(1e-5 * share)[:, None]
+            self.sums.copy_(torch.where(rare[:, None], others * share, self.sums))
+            self.counts.copy_(torch.where(rare, share, self.counts))
+        quantizer.codebook.copy_(self.sums / self.counts.clamp_min(1e-5 * share)[:, None])
 
 
 class VectorQuantizationObjective:
@@ -81,18 +84,30 @@ class VectorQuantizationObjective:
     def _first_stage(self, pixels: Tensor, progress: float) -> dict[str, Tensor]:
         with autocast(self.device):
             vectors = self.model.encode(pixels)
-        rows = vectors.detach().permute(0, 2, 3, 1)
-        if progress == 0.0:
-            self.model.quantizer.codebook.copy_(self.codebook.begin(rows.flatten(0, 2)))
-        codes = self.model.quantizer.nearest(rows)
-        quantized = self.model.quantizer(codes)
+        codes, quantized, commitment = None, vectors, vectors.new_zeros(())
+        if progress >= PLAIN:
+            codes = self._learn_codes(vectors.detach().permute(0, 2, 3, 1).flatten(0, 2), progress)
+            nearest = self.model.quantizer(codes.reshape(-1, *vectors.shape[2:]))
+            quantized, commitment = (
+                vectors + (nearest - vectors).detach(),
+                F.mse_loss(vectors, nearest),
+            )  # straight through
         with autocast(self.device):
-            decoded = self.model.decode(vectors + (quantized - vectors).detach())  # straight through
-        reconstruction, commitment = F.mse_loss(decoded, pixels), F.mse_loss(vectors, quantized)
-        self._update("first_stage", reconstruction + float(self.options["commitment"]) * commitment, progress)
-        book = self.codebook.update(rows.flatten(0, 2), codes.flatten(), revive=progress < SETTLED)
-        self.model.quantizer.codebook.copy_(book)
-        return {"squared_error": reconstruction.detach(), "perplexity": perplexity(codes, self.model.codes)}
+            decoded = self.model.decode(quantized)
+        error = F.mse_loss(decoded, pixels)
+        self._update("first_stage", error + float(self.options["commitment"]) * commitment, progress)
+        used = {} if codes is None else {"perplexity": perplexity(codes, self.model.codes)}
+        return {"squared_error": error.detach(), **used}
+
+    @torch.no_grad()
+    def _learn_codes(self, vectors: Tensor, progress: float) -> Tensor:
+        """The codes of (N, D), (N,), by a code book that then moves towards them."""
+        quantizer = self.model.quantizer
+        if not self.codebook.counts.any():
+            self.codebook.begin(vectors, quantizer)
+        codes = quantizer.nearest(vectors)
+        self.codebook.update(vectors, quantizer, MOMENTUM, revive=progress < SETTLED)
+        return codes
 
     def _prior(self, pixels: Tensor, class_ids: Tensor, progress: float) -> dict[str, Tensor]:
         with torch.no_grad():
