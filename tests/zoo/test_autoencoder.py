@@ -8,8 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from zoo import registry
-from zoo.families.autoencoder import Autoencoder, AutoencoderConfig
+from zoo.families.autoencoder import FAMILY, Autoencoder, AutoencoderConfig
 from zoo.training.reconstruction import BLACK, ReconstructionObjective, mask, psnr_db
 
 TINY = AutoencoderConfig(size=8, channels=(8, 8), latent=3, num_classes=2)
@@ -17,7 +16,7 @@ TINY = AutoencoderConfig(size=8, channels=(8, 8), latent=3, num_classes=2)
 
 def tiny_objective(name: str) -> ReconstructionObjective:
     torch.manual_seed(0)
-    entry = next(each for each in registry.family("autoencoder").checkpoints if each.name == name)
+    entry = next(each for each in FAMILY.checkpoints if each.name == name)
     return ReconstructionObjective(dataclasses.replace(entry, config=TINY), torch.device("cpu"))
 
 

@@ -9,8 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from zoo import registry
-from zoo.families.vqvae import VQVAE, Quantizer, VQVAEConfig, gumbel
+from zoo.families.vqvae import FAMILY, VQVAE, Quantizer, VQVAEConfig, gumbel
 from zoo.networks.causal import CausalConv, PixelCNN
 from zoo.training.vector_quantization import MOMENTUM, Codebook, VectorQuantizationObjective, perplexity
 
@@ -114,7 +113,7 @@ def test_perplexity_counts_codes_used_alike() -> None:
 
 def tiny_objective() -> VectorQuantizationObjective:
     torch.manual_seed(0)
-    entry = dataclasses.replace(registry.family("vqvae").checkpoints[0], config=TINY)
+    entry = dataclasses.replace(FAMILY.checkpoints[0], config=TINY)
     return VectorQuantizationObjective(entry, torch.device("cpu"))
 
 

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zoo import registry
 from zoo.families.autoencoder import Autoencoder
 from zoo.family import Checkpoint
 from zoo.networks.convolutional import channels_last
@@ -34,7 +33,7 @@ class ReconstructionObjective:
     def __init__(self, checkpoint: Checkpoint, device: torch.device) -> None:
         assert checkpoint.recipe is not None
         self.device, self.masked = device, float(checkpoint.recipe.options["masked"])
-        self.model: Autoencoder = registry.family(checkpoint.spec.family).build(checkpoint.config)
+        self.model = Autoencoder(checkpoint.config)
         channels_last(self.model, device)
         self.modules: dict[str, nn.Module] = {"model": self.model}
         adam = torch.optim.Adam(self.model.parameters(), lr=checkpoint.recipe.learning_rate, betas=(0.9, 0.99))

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zoo import registry
 from zoo.families.vqvae import VQVAE, Quantizer
 from zoo.family import Checkpoint, Recipe
 from zoo.networks.convolutional import channels_last
@@ -66,7 +65,7 @@ class VectorQuantizationObjective:
     def __init__(self, checkpoint: Checkpoint, device: torch.device) -> None:
         assert checkpoint.recipe is not None
         self.device, self.options = device, checkpoint.recipe.options
-        self.model: VQVAE = registry.family(checkpoint.spec.family).build(checkpoint.config)
+        self.model = VQVAE(checkpoint.config)
         channels_last(self.model, device)
         self.codebook = Codebook(*self.model.quantizer.codebook.shape).to(device)
         self.modules: dict[str, nn.Module] = {"model": self.model, "codebook": self.codebook}
