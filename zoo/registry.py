@@ -15,7 +15,6 @@ from zoo.plain import PlainError, check_sizes, rebuild
 from zoo.request import GeneratorSpec, nearest, table
 
 FAMILIES = (
-    "autoencoder",
     "diffusers_unet",
     "diffusion",
     "gan",
@@ -23,7 +22,6 @@ FAMILIES = (
     "normalizing_flow",
     "onnx_generator",
     "vae",
-    "vqvae",
 )
 SPEC = tuple(field.name for field in fields(GeneratorSpec))
 MAX_ARCHITECTURE = 1 << 16  # of any number in an architecture from outside
