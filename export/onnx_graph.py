@@ -46,9 +46,9 @@ def to_onnx(graph: Graph) -> OnnxGraph:
     proto = graph.module.onnx_model().graph if ready else rewrite(_trace(graph).model_proto)
     proto.name = graph.name
     _strip(proto)
-    rename(proto, {tensor.name: f"{graph.name}/{tensor.name}" for tensor in proto.initializer})
-    tensors = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in proto.initializer}
-    for tensor in proto.initializer:
+    rename(proto, {tensor.name: f"{graph.name}/{tensor.name}" for tensor in initializers(proto)})
+    tensors = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in initializers(proto)}
+    for tensor in initializers(proto):
         tensor.ClearField("raw_data")
     declare(proto, graph.inputs, graph.outputs)
     return OnnxGraph(proto, tensors, graph.inputs, graph.outputs)
@@ -96,6 +96,11 @@ def subgraphs(proto: onnx.GraphProto) -> list[onnx.GraphProto]:
     inner = [attribute.g for attribute in attributes if attribute.HasField("g")]
     inner += [body for attribute in attributes for body in attribute.graphs]
     return [proto, *(graph for body in inner for graph in subgraphs(body))]
+
+
+def initializers(proto: onnx.GraphProto) -> list[onnx.TensorProto]:
+    """Those of a graph and of every graph inside its nodes."""
+    return [tensor for graph in subgraphs(proto) for tensor in graph.initializer]
 
 
 def rename(proto: onnx.GraphProto, names: Mapping[str, str]) -> None:

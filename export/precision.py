@@ -17,6 +17,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from export.onnx_graph import OPSET, OnnxGraph, as_model, subgraphs
+from export.rewrite import nodes_of
 from export.variant import Precision
 
 ELEMENT_TYPES = {Precision.FP16: TensorProto.FLOAT16, Precision.BF16: TensorProto.BFLOAT16}
@@ -77,6 +78,8 @@ class _Lowering:
             count = 1 if node.op_type in ONLY_FIRST else len(node.input)
             inputs = [self._as(name, low) if i < count else name for i, name in enumerate(node.input)]
             node.input[:] = inputs
+            for inner in list(nodes_of(node))[1:]:  # a graph within stays in float32
+                inner.input[:] = [self._as(name, False) if name in self.low else name for name in inner.input]
             self.nodes.append(node)
             if low:
                 self.low |= set(node.output) & self.floats
@@ -119,7 +122,7 @@ class _Lowering:
                 self.nodes.append(cast)
 
     def _drop_unused(self) -> None:
-        used = {name for node in self.nodes for name in node.input}
+        used = {name for node in self.nodes for user in nodes_of(node) for name in user.input}
         kept = [tensor for tensor in self.graph.proto.initializer if tensor.name in used]
         del self.graph.proto.initializer[:]
         self.graph.proto.initializer.extend(kept)

@@ -16,8 +16,9 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
-from export.onnx_graph import OnnxGraph, as_model
+from export.onnx_graph import OnnxGraph, as_model, initializers
 from export.parity import rows, tensor_error
+from export.rewrite import nodes_of
 from export.runners import TorchRunner
 from zoo.generator import Tensors
 from zoo.request import SampleRequest, feeds
@@ -83,7 +84,7 @@ def _run(graph: OnnxGraph, names: list[str], inputs: Sequence[Tensors]) -> Itera
     """The named values, inner ones too, for each of the inputs."""
     proto = onnx.GraphProto()
     proto.CopyFrom(graph.proto)
-    for tensor in proto.initializer:
+    for tensor in initializers(proto):
         tensor.CopyFrom(numpy_helper.from_array(graph.tensors[tensor.name], tensor.name))
     outputs = {value.name for value in proto.output}
     proto.output.extend(helper.make_empty_tensor_value_info(name) for name in names if name not in outputs)
@@ -119,7 +120,7 @@ class _Quantization:
             self._round_trip(f"{result}/float", result, self.scales[result])
         del proto.node[:]
         proto.node.extend(self.nodes)
-        used = {name for node in self.nodes for name in node.input}
+        used = {name for node in self.nodes for user in nodes_of(node) for name in user.input}
         kept = [tensor for tensor in proto.initializer if tensor.name in used]
         del proto.initializer[:]
         proto.initializer.extend(kept)

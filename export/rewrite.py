@@ -7,7 +7,7 @@ where there is none; and a convolution of an image enlarged twice repeats produc
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import onnx
@@ -23,7 +23,7 @@ class _Rewriter:
         self.proto = proto
         self.maker = {name: node for node in proto.node for name in node.output}
         self.constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in proto.initializer}
-        self.uses = Counter(name for node in proto.node for name in node.input)
+        self.uses = Counter(name for node in proto.node for user in nodes_of(node) for name in user.input)
         self.outputs = {value.name for value in proto.output}
         self.shapes = {
             value.name: [d.dim_value or d.dim_param or None for d in value.type.tensor_type.shape.dim]
@@ -37,7 +37,8 @@ class _Rewriter:
         """Replace each node, in topological order, by what the rewrite makes of it."""
         nodes: list[onnx.NodeProto] = []
         for node in self.proto.node:
-            node.input[:] = [self.same.get(name, name) for name in node.input]
+            for user in nodes_of(node):
+                user.input[:] = [self.same.get(name, name) for name in user.input]
             nodes += each(self, node)
         del self.proto.node[:]
         self.proto.node.extend(nodes)
@@ -46,6 +47,15 @@ class _Rewriter:
     def constant(self, array: np.ndarray, name: str) -> str:
         self.proto.initializer.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
         return name
+
+
+def nodes_of(node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
+    """A node and all nodes of the graphs within it, which may use any value of the graph around them."""
+    yield node
+    for attribute in node.attribute:
+        for body in (attribute.g, *attribute.graphs):
+            for inner in body.node:
+                yield from nodes_of(inner)
 
 
 def constant_shapes(graph: _Rewriter, node: onnx.NodeProto) -> Sequence[onnx.NodeProto]:
@@ -148,6 +158,7 @@ def rewrite(model: onnx.ModelProto) -> onnx.GraphProto:
     for each in (constant_shapes, without_identities, subpixel_convolutions):
         model = onnx.shape_inference.infer_shapes(model)
         _Rewriter(model.graph).apply(each)
+    sink(model.graph)
     return model.graph
 
 
@@ -158,11 +169,31 @@ def _remove_dead_ends(proto: onnx.GraphProto) -> None:
     for node in reversed(proto.node):
         if needed & set(node.output):
             nodes.append(node)
-            needed |= set(node.input)
-            if any(attribute.HasField("g") or attribute.graphs for attribute in node.attribute):
-                return  # a graph within may use anything
+            needed |= {name for user in nodes_of(node) for name in user.input}
+            needed |= {value.name for attribute in node.attribute for value in attribute.g.output}
     del proto.node[:]
     proto.node.extend(reversed(nodes))
-    kept = [tensor for tensor in proto.initializer if tensor.name in needed]
+    _keep(proto, needed)
+
+
+def sink(proto: onnx.GraphProto) -> None:
+    """Move each constant that only one Loop's body uses into that body: ONNX Runtime packs weights only there."""
+    users: dict[str, set[str]] = {}
+    for node in proto.node:
+        for name in node.input:
+            users.setdefault(name, set()).add("")
+        for inner in list(nodes_of(node))[1:]:
+            for name in inner.input:
+                users.setdefault(name, set()).add(node.output[0])
+    for node in proto.node:
+        for body in (attribute.g for attribute in node.attribute if attribute.HasField("g")):
+            sunk = [tensor for tensor in proto.initializer if users.get(tensor.name) == {node.output[0]}]
+            body.initializer.extend(sunk)
+            _keep(proto, {tensor.name for tensor in proto.initializer} - {tensor.name for tensor in sunk})
+            sink(body)
+
+
+def _keep(proto: onnx.GraphProto, names: set[str]) -> None:
+    kept = [tensor for tensor in proto.initializer if tensor.name in names]
     del proto.initializer[:]
     proto.initializer.extend(kept)

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from zoo.family import Checkpoint, Family, Recipe
 from zoo.graph import Graph
 from zoo.images import to_images
-from zoo.networks.convolutional import PlainResidual, Upsample
+from zoo.networks.convolutional import doublings, halvings
 from zoo.request import GeneratorSpec
 
 
@@ -42,26 +42,11 @@ class VAE(nn.Module):
         self.smallest = (config.channels[-1], *(2 * [config.size >> len(config.channels)]))
         features = self.smallest[0] * self.smallest[1] ** 2
         self.class_embedding = nn.Embedding(config.num_classes, config.embedding)
-        self.encoder = self._encoder(config)
+        self.encoder = halvings(config.image_channels, config.channels)
         self.posterior = nn.Linear(features + config.embedding, 2 * config.latent)
         self.expand = nn.Linear(config.latent + config.embedding, features)
-        self.decoder = self._decoder(config)
+        self.decoder = doublings(config.channels, config.image_channels)
         self.log_scale = nn.Parameter(torch.tensor(-2.0))  # of the logistic likelihood, pixels in [-1, 1]
-
-    @staticmethod
-    def _encoder(config: VAEConfig) -> nn.Sequential:
-        layers: list[nn.Module] = []
-        for width_in, width in zip((config.image_channels, *config.channels), config.channels, strict=False):
-            layers += [nn.Conv2d(width_in, width, 4, stride=2, padding=1), PlainResidual(width), nn.SiLU()]
-        return nn.Sequential(*layers)
-
-    @staticmethod
-    def _decoder(config: VAEConfig) -> nn.Sequential:
-        widths = config.channels[::-1]
-        layers: list[nn.Module] = []
-        for width, width_out in zip(widths, (*widths[1:], config.channels[0] // 2), strict=True):
-            layers += [PlainResidual(width), nn.SiLU(), Upsample(width, width_out)]
-        return nn.Sequential(*layers, nn.SiLU(), nn.Conv2d(width_out, config.image_channels, 3, padding=1))
 
     def encode(self, pixels: Tensor, class_ids: Tensor) -> tuple[Tensor, Tensor]:
         """(B, C, H, W) in [-1, 1], (B,) -> the posterior's mean and log variance, (B, L) each."""

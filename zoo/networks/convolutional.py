@@ -33,6 +33,23 @@ class Upsample(nn.Module):
         return cast(Tensor, self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest")))
 
 
+def halvings(image_channels: int, channels: tuple[int, ...]) -> nn.Sequential:
+    """An encoder: (B, C, H, W) -> (B, channels[-1], H', W'), H' = H / 2**len(channels)."""
+    layers: list[nn.Module] = []
+    for width_in, width in zip((image_channels, *channels), channels, strict=False):
+        layers += [nn.Conv2d(width_in, width, 4, stride=2, padding=1), PlainResidual(width), nn.SiLU()]
+    return nn.Sequential(*layers)
+
+
+def doublings(channels: tuple[int, ...], image_channels: int) -> nn.Sequential:
+    """Its decoder: (B, channels[-1], H', W') -> (B, C, H, W), unbounded."""
+    widths = channels[::-1]
+    layers: list[nn.Module] = []
+    for width, width_out in zip(widths, (*widths[1:], channels[0] // 2), strict=True):
+        layers += [PlainResidual(width), nn.SiLU(), Upsample(width, width_out)]
+    return nn.Sequential(*layers, nn.SiLU(), nn.Conv2d(width_out, image_channels, 3, padding=1))
+
+
 def parameters(module: nn.Module) -> int:
     return sum(p.numel() for p in module.parameters())
 

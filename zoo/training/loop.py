@@ -56,8 +56,21 @@ class Evaluated(Protocol):
     def evaluate(self, model: Any, pixels: Tensor, class_ids: Tensor) -> dict[str, float]: ...
 
 
+@runtime_checkable
+class Concluded(Protocol):
+    """An objective that fits the rest of its average in closed form, from all training images, before publishing."""
+
+    def conclude(self, model: Any, pixels: Tensor, class_ids: Tensor) -> None: ...
+
+
 def autocast(device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16)
+
+
+def chunks(tensor: Tensor, size: int = 1000) -> Iterator[Tensor]:
+    """Its rows, so many at a time."""
+    for start in range(0, len(tensor), size):
+        yield tensor[start : start + size]
 
 
 def batches(recipe: Recipe, images: int, size: int, start: int) -> Iterator[tuple[int, np.ndarray]]:
@@ -119,6 +132,8 @@ def fit(
             run.save()
             print(f"interrupted after {run.seen} of {images} images; the same command goes on from there")
             raise
+    if isinstance(objective, Concluded):
+        objective.conclude(run.average, pixels_of, labels_of)
     record = run.record(where)
     if isinstance(objective, Evaluated):
         data, labels = fashion_mnist.load("test", source)

@@ -1,0 +1,87 @@
+"""OpenMoji 17 (HfG Schwäbisch Gmünd and contributors, CC BY-SA 4.0): the black outlines of its 4,495 pictures.
+
+Read from the npm package `openmoji` as `npm pack` leaves it, checked by digest, never unpacked; drawn by resvg, white
+on black at 28 pixels in a frame of 2, as Fashion-MNIST's clothes are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from zoo import store
+from zoo.datasets.fashion_mnist import DatasetError
+
+LICENCE = "CC BY-SA 4.0"
+PACKAGE = "openmoji-17.0.0.tgz"
+DIGEST = "55ee7d13485dec86e9f38c1f3a645a13382d33ff97c0cd845ee824b0aef45e68"
+SOURCE_VARIABLE = "GENZOO_OPENMOJI"
+OUTLINES = "package/black/svg/"
+SKIN_TONES = ("1F3FB", "1F3FC", "1F3FD", "1F3FE", "1F3FF")
+DRAWN, FRAME = 28, 2
+
+
+def outlines(source: str | None = None) -> np.ndarray:
+    """Each drawing once, skin tones left out: uint8 (N, 32, 32, 1) in [0, 255], by code point.
+
+    Most flags are one and the same empty frame, and some symbols are drawn twice; the first of equals is kept.
+    `source` is the package's file; without one, the environment variable GENZOO_OPENMOJI, then `data/openmoji` in
+    genzoo's home. Raises DatasetError.
+    """
+    path = Path(source or os.environ.get(SOURCE_VARIABLE) or store.home() / "data" / "openmoji" / PACKAGE)
+    drawn: dict[bytes, np.ndarray] = {}
+    for name, svg in sorted(drawings(package(path))):
+        if not has_skin_tone(name):
+            picture = draw(svg)
+            drawn.setdefault(picture.tobytes(), picture)
+    return np.pad(np.stack(list(drawn.values())), ((0, 0), (FRAME, FRAME), (FRAME, FRAME), (0, 0)))
+
+
+def package(path: Path) -> bytes:
+    """The published package's bytes. Raises DatasetError."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DatasetError(
+            f"OpenMoji: {path} could not be read ({error}); fetch it with zoo/datasets/fetch_openmoji.sh "
+            f"{path.parent} or set {SOURCE_VARIABLE} to the file {PACKAGE}"
+        ) from error
+    digest = hashlib.sha256(data).hexdigest()
+    if digest != DIGEST:
+        raise DatasetError(
+            f"OpenMoji: {path} has sha256 {digest[:12]}, expected {DIGEST[:12]}; it is not version 17.0.0 as "
+            "published, fetch it again"
+        )
+    return data
+
+
+def drawings(data: bytes) -> Iterator[tuple[str, str]]:
+    """The code points and the SVG of each outline in a package."""
+    with tarfile.open(fileobj=io.BytesIO(data), mode="r:gz") as archive:
+        for member in archive:
+            if member.isfile() and member.name.startswith(OUTLINES) and member.name.endswith(".svg"):
+                file = archive.extractfile(member)
+                assert file is not None
+                yield Path(member.name).stem, file.read().decode()
+
+
+def has_skin_tone(name: str) -> bool:
+    return any(part in SKIN_TONES for part in name.split("-"))
+
+
+def draw(svg: str) -> np.ndarray:
+    """What an SVG covers, white on black, uint8 (28, 28, 1). Raises DatasetError where resvg is missing."""
+    try:
+        import resvg_py
+        from PIL import Image
+    except ImportError as error:
+        raise DatasetError("OpenMoji is drawn by resvg-py and pillow: `pip install genzoo[openmoji]`") from error
+    png = resvg_py.svg_to_bytes(svg_string=svg, width=DRAWN, height=DRAWN, skip_system_fonts=True)
+    with Image.open(io.BytesIO(bytes(png))) as picture:
+        return np.asarray(picture.convert("RGBA"))[:, :, 3:]

@@ -1,0 +1,124 @@
+"""Autoencoders, plain and denoising; they generate from a Gaussian fitted to each class's codes after training.
+
+Sources: Hinton & Salakhutdinov 2006 (deep autoencoders); Vincent et al. 2008 (denoising autoencoders); Ghosh et al.
+2020 (a density fitted to the codes ex post).
+
+Shapes: B batch, C channels, H height, W width, L latent width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from zoo.family import Checkpoint, Family, Recipe
+from zoo.graph import Graph
+from zoo.images import to_images
+from zoo.networks.convolutional import doublings, halvings
+from zoo.request import GeneratorSpec
+
+
+@dataclass(frozen=True)
+class AutoencoderConfig:
+    """`channels[i]` is the width at `size / 2**(i + 1)`; the last is that of the smallest maps."""
+
+    image_channels: int = 1
+    size: int = 32
+    channels: tuple[int, ...] = (32, 64, 96)
+    latent: int = 32
+    num_classes: int = 10
+
+
+class Autoencoder(nn.Module):
+    """`forward(noise, class_ids)`: (B, 1, L), (B, 1) int64 -> uint8 NHWC [0, 255].
+
+    The network knows no classes; only the Gaussian of the codes does.
+    """
+
+    latent_mean: Tensor
+    latent_root: Tensor
+
+    def __init__(self, config: AutoencoderConfig) -> None:
+        super().__init__()
+        self.smallest = (config.channels[-1], *(2 * [config.size >> len(config.channels)]))
+        features = self.smallest[0] * self.smallest[1] ** 2
+        self.encoder = halvings(config.image_channels, config.channels)
+        self.code = nn.Linear(features, config.latent)
+        self.expand = nn.Linear(config.latent, features)
+        self.decoder = doublings(config.channels, config.image_channels)
+        self.register_buffer("latent_mean", torch.zeros(config.num_classes, config.latent))
+        self.register_buffer("latent_root", torch.eye(config.latent).repeat(config.num_classes, 1, 1))
+
+    def encode(self, pixels: Tensor) -> Tensor:
+        """(B, C, H, W) in [-1, 1] -> (B, L)."""
+        return cast(Tensor, self.code(self.encoder(pixels).flatten(1)).float())
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """(B, L) -> (B, C, H, W); beyond [-1, 1] it is black or white."""
+        h = F.silu(self.expand(latents)).reshape(-1, *self.smallest)
+        return cast(Tensor, self.decoder(h).float())
+
+    def reconstruct(self, pixels: Tensor) -> Tensor:
+        """(B, C, H, W) in [-1, 1] -> the same."""
+        return self.decode(self.encode(pixels)).clamp(-1.0, 1.0)
+
+    @torch.no_grad()
+    def fit_codes(self, latents: Tensor, class_ids: Tensor) -> None:
+        """Take the mean and the covariance's Cholesky root of each class's codes, (N, L) and (N,)."""
+        for class_id in range(len(self.latent_mean)):
+            codes = latents[class_ids == class_id].double()
+            covariance = codes.T.cov() + 1e-6 * torch.eye(codes.shape[1]).to(codes)
+            self.latent_mean[class_id] = codes.mean(0)
+            self.latent_root[class_id] = torch.linalg.cholesky(covariance)
+
+    def forward(self, noise: Tensor, class_ids: Tensor) -> Tensor:
+        ids = class_ids[:, 0]
+        latents = self.latent_mean[ids] + torch.matmul(self.latent_root[ids], noise.transpose(1, 2))[:, :, 0]
+        return cast(Tensor, to_images(self.decode(latents)))
+
+
+def graphs(module: Autoencoder, checkpoint: Checkpoint) -> tuple[Graph, ...]:
+    return (Graph("generator", module, checkpoint.spec.inputs, checkpoint.spec.outputs),)
+
+
+def _recipe(masked: float, seed: int) -> Recipe:
+    return Recipe(
+        "reconstruction",
+        images=128_000,
+        learning_rate=2e-3,
+        ema_images=10_000,
+        seed=seed,
+        options={"masked": masked},
+        minutes=6.0,
+    )
+
+
+FAULTS = (
+    "Its images are blurred, and those far from the mean of their class are smears: codes are not Gaussian.",
+    "Its generator is an afterthought; what it is for is to tell what is no piece of clothing.",
+)
+
+CHECKPOINTS = (
+    Checkpoint(
+        spec=GeneratorSpec("ae", "autoencoder", (32,), (32, 32, 1), 10),
+        config=AutoencoderConfig(),
+        recipe=_recipe(masked=0.0, seed=31),
+        paper="Hinton & Salakhutdinov 2006, doi:10.1126/science.1127647",
+        description="An autoencoder with 32 latents; images come from a Gaussian fitted to each class's codes.",
+        faults=FAULTS,
+    ),
+    Checkpoint(
+        spec=GeneratorSpec("dae", "autoencoder", (32,), (32, 32, 1), 10),
+        config=AutoencoderConfig(),
+        recipe=_recipe(masked=0.5, seed=31),
+        paper="Vincent et al. 2008, doi:10.1145/1390156.1390294",
+        description="The same autoencoder, trained to restore pictures of which half of the pixels were masked.",
+        faults=FAULTS,
+    ),
+)
+
+FAMILY = Family(build=Autoencoder, graphs=graphs, checkpoints=CHECKPOINTS)

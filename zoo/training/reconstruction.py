@@ -1,0 +1,70 @@
+"""Reconstruction through a bottleneck: the squared error of a picture that was encoded, masked first or not.
+
+Option: `masked`, the share of pixels set to black in what is encoded (Vincent et al. 2008, section 2.3); 0 makes it a
+plain autoencoder. The generator's Gaussian is fitted to all training codes at the end (Ghosh et al. 2020, section 4).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from zoo.families.autoencoder import Autoencoder
+from zoo.family import Checkpoint
+from zoo.networks.convolutional import channels_last
+from zoo.training.loop import autocast, chunks
+
+BLACK = -1.0
+HARD = 0.5  # the masked share in which every autoencoder is judged
+
+
+def mask(pixels: Tensor, share: float) -> Tensor:
+    """Each pixel black with probability `share`, (B, C, H, W) -> the same."""
+    return torch.where(torch.rand_like(pixels) < share, BLACK, pixels)
+
+
+def psnr_db(pixels: Tensor, restored: Tensor) -> float:
+    """Of pixels in [-1, 1]."""
+    return float(-10.0 * ((restored - pixels).square().mean() / 4.0).log10())
+
+
+class ReconstructionObjective:
+    def __init__(self, checkpoint: Checkpoint, device: torch.device) -> None:
+        assert checkpoint.recipe is not None
+        self.device, self.masked = device, float(checkpoint.recipe.options["masked"])
+        self.model = Autoencoder(checkpoint.config)
+        channels_last(self.model, device)
+        self.modules: dict[str, nn.Module] = {"model": self.model}
+        adam = torch.optim.Adam(self.model.parameters(), lr=checkpoint.recipe.learning_rate, betas=(0.9, 0.99))
+        self.optimizers: dict[str, torch.optim.Optimizer] = {"model": adam}
+
+    def step(self, pixels: Tensor, class_ids: Tensor, progress: float) -> dict[str, Tensor]:
+        with autocast(self.device):
+            seen = mask(pixels, self.masked) if self.masked else pixels
+            decoded = self.model.decode(self.model.encode(seen))
+        loss = F.mse_loss(decoded, pixels)
+        optimizer = self.optimizers["model"]
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self.model.parameters(), 0.5)
+        optimizer.step()
+        return {"squared_error": loss.detach()}
+
+    @torch.no_grad()
+    def conclude(self, model: Autoencoder, pixels: Tensor, class_ids: Tensor) -> None:
+        model.fit_codes(torch.cat([model.encode(part) for part in chunks(pixels)]), class_ids)
+
+    @torch.no_grad()
+    def evaluate(self, model: Autoencoder, pixels: Tensor, class_ids: Tensor) -> dict[str, float]:
+        """How well unseen pictures come back, whole and from half of their pixels."""
+        torch.manual_seed(0)
+        pixels = pixels[:2000]
+        return {
+            "reconstruction_psnr_db": psnr_db(pixels, model.reconstruct(pixels)),
+            "restoration_psnr_db": psnr_db(pixels, model.reconstruct(mask(pixels, HARD))),
+        }
+
+
+def objective(checkpoint: Checkpoint, device: torch.device) -> ReconstructionObjective:
+    return ReconstructionObjective(checkpoint, device)
