@@ -54,11 +54,11 @@ def test_int8_is_admitted_within_its_limits(toy_student: Checkpoint) -> None:
 Damage = Callable[[onnx.GraphProto], None]
 
 
-def damaged(source: Path, folder: Path, files: tuple[str, ...], damage: Damage) -> Bundle:
+def damaged(source: Path, folder: Path, graphs: tuple[str, ...], damage: Damage) -> Bundle:
     """A copy whose graphs were altered and whose manifest agrees with them."""
     shutil.copytree(source, folder)
     manifest = json.loads((folder / "manifest.json").read_text())
-    for name in files:
+    for name in graphs:
         path = folder / f"{name}.onnx"
         model = onnx.load(path, load_external_data=False)
         for graph in subgraphs(model.graph):

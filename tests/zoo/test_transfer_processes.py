@@ -21,7 +21,7 @@ from zoo.blobs import BlobStore
 ROOT = Path(__file__).parents[2]
 CHUNK = 64 << 10
 CLIENT = """
-import json, os, sys
+import json, os, signal, sys
 from pathlib import Path
 from zoo.artifact import Manifest
 from zoo.blobs import BlobStore
@@ -33,6 +33,7 @@ def peak():  # not getrusage's, which starts with that of the parent
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) * 1024
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
 manifest, url, folder, count = sys.argv[1:5]
 children = []
 for _ in range(int(count)):  # as many processes that share nothing but the store
