@@ -15,7 +15,6 @@ from zoo.plain import PlainError, check_sizes, rebuild
 from zoo.request import GeneratorSpec, nearest, table
 
 FAMILIES = (
-    "autoencoder",
     "diffusers_unet",
     "diffusion",
     "gan",
