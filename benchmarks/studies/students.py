@@ -1,0 +1,87 @@
+"""Each distillation against its teacher on the same seeds: whose pictures a student makes, and how good they are."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+
+from benchmarks import features, samples
+from benchmarks.features import JUDGE, NETS
+from benchmarks.quality import metric_name
+from benchmarks.studies import Cell, Findings, Study
+from benchmarks.sweep import in_process
+from benchmarks.workload import Setting
+from export.gate import require
+from serving.bundles import prepare
+
+IMAGES, REFERENCE_STEPS, CLASSES = 1000, 50, 10
+PAIRS = (  # a student, its steps, the teacher, its steps: the halvings one by one, then all against the first teacher
+    *(("ddpm", steps, "ddpm", REFERENCE_STEPS) for steps in (4, 2, 1)),
+    ("ddpm-pd4", 4, "ddpm", REFERENCE_STEPS),
+    ("ddpm-pd2", 2, "ddpm-pd4", 4),
+    ("ddpm-pd2", 2, "ddpm", REFERENCE_STEPS),
+    ("ddpm-pd1", 1, "ddpm-pd2", 2),
+    ("ddpm-pd1", 1, "ddpm", REFERENCE_STEPS),
+    *(("ddpm-cd", steps, "ddpm", REFERENCE_STEPS) for steps in (2, 1)),
+)
+
+
+def run() -> Findings:
+    rows: list[tuple[Cell, ...]] = []
+    for student, steps, teacher, teacher_steps in PAIRS:
+        made, wanted = images(student, steps), images(teacher, teacher_steps)
+        seen = (features.look(each)[JUDGE].features for each in (made, wanted))
+        pixels, looks = closeness(made / 255.0, wanted / 255.0), closeness(*seen)
+        metrics = quality_of(student, steps)
+        distances = (metrics[metric_name("fd", IMAGES, net)]["value"] for net in NETS)
+        rows.append((student, steps, f"{teacher} at {teacher_steps}", pixels, looks, *distances))
+    fd = tuple(metric_name("fd", IMAGES, net) for net in NETS)
+    columns = ("student", "steps", "teacher", "distance in pixels", f"distance in {JUDGE} features", *fd)
+    return Findings(columns, tuple(rows), answer(rows))
+
+
+@cache
+def images(name: str, steps: int) -> np.ndarray:
+    bundle = require(prepare(name))
+    return samples.draw(in_process(bundle), Setting(steps), IMAGES, {"bundle": bundle.digest})
+
+
+def quality_of(name: str, steps: int) -> dict[str, dict[str, float]]:
+    bundle = require(prepare(name))
+    found: dict[str, dict[str, float]] = samples.judge(
+        in_process(bundle), Setting(steps), IMAGES, {"bundle": bundle.digest}
+    )["metrics"]
+    return found
+
+
+def closeness(made: np.ndarray, wanted: np.ndarray) -> float:
+    """The mean distance of each seed's pair, in that of strangers: of one class, but not of one seed.
+
+    1 is a student that makes pictures of its own, 0 one that copies its teacher's. Classes come in turn.
+    """
+    made, wanted = (each.reshape(len(each), -1).astype(np.float64) for each in (made, wanted))
+    pairs = np.linalg.norm(made - wanted, axis=1).mean()
+    strangers = np.linalg.norm(np.roll(wanted, CLASSES, axis=0) - wanted, axis=1).mean()
+    return float(pairs / strangers)
+
+
+def answer(rows: list[tuple[Cell, ...]]) -> str:
+    students = [row for row in rows if str(row[2]).endswith(f" at {REFERENCE_STEPS}") and row[0] not in ("ddpm", "fm")]
+    said = []
+    for steps in (1, 2, 4):
+        group = [row for row in students if row[1] == steps]
+        nearest, best = (min(group, key=lambda row, c=column: row[c])[0] for column in (4, 5))  # type: ignore[misc]
+        said.append(f"in {steps} nearest is {nearest} and best {best}")
+    return (
+        f"Distances are in those of strangers, pictures of one class and two seeds: 0 is the teacher's own picture, 1 "
+        f"another one. By number of steps, {'; '.join(said)} (in the {JUDGE}'s features)."
+    )
+
+
+STUDY = Study(
+    "Does a student make its teacher's pictures from the same seeds, or others as good?",
+    tuple(dict.fromkeys(name for student, _, teacher, _ in PAIRS for name in (student, teacher))),
+    run,
+    {"images": IMAGES, "pairs": PAIRS},
+)
