@@ -34,7 +34,7 @@ tools:
 	@touch $@
 
 .venv/test.stamp: .venv/demo.stamp
-	$(PIP) install --constraint constraints.txt --editable '.[cpu,export,engines,serving,benchmarks,signing,hub,test]'
+	$(PIP) install --constraint constraints.txt --editable '.[cpu,export,engines,serving,benchmarks,signing,hub,openmoji,test]'
 	@touch $@
 
 clean:
