@@ -96,8 +96,8 @@ class Connections:
         """Send a request and read the head of its answer; one on a kept connection that had died is sent again."""
         where = address(url)
         sock = self._kept().pop(where.origin, None)
-        if sock is not None and method not in REPEATABLE and select.select([sock], [], [], 0)[0]:
-            self._discard(sock)  # whoever said something without being asked is about to close
+        if sock is not None and _readable(sock):
+            self._discard(sock)  # closed meanwhile, or bytes behind the last answer that must not become the next one
             sock = None
         while True:
             fresh = sock is None
@@ -201,3 +201,9 @@ def _proxy(origin: Origin) -> tuple[str, int] | None:
         return None
     parts = urlsplit(found if "://" in found else f"http://{found}")
     return (parts.hostname, parts.port or 80) if parts.hostname else None
+
+
+def _readable(sock: socket.socket) -> bool:
+    watch = select.poll()
+    watch.register(sock, select.POLLIN)
+    return bool(watch.poll(0))

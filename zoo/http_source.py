@@ -7,6 +7,7 @@ read in order, each by one thread, over a body that stays open between calls and
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -42,7 +43,7 @@ class HttpSource:
         self.client = client
         self._renew = renew
         self._ends: dict[str, str] = {}  # where a file's redirects ended
-        self._etags: dict[str, list[str]] = {}  # of the versions of a file, the newest last
+        self._etags: dict[str, tuple[str, float]] = {}  # of a file's newest version, and when it was first seen
         self._in_order: set[str] = set()  # files that the server sends whole only
         self._ranges_work = False
         self._first = threading.Lock()
@@ -75,8 +76,8 @@ class HttpSource:
         if opened.status == 206:
             self._ranges_work = True
         elif opened.status == 200:
-            self._in_order.add(file.path)
             self._stream(file, opened)
+            self._in_order.add(file.path)
             raise NoRangesError(f"{self.label} sends {file.path} as a whole only", open=True)
         return opened
 
@@ -91,11 +92,11 @@ class HttpSource:
 
     def _body(self, opened: Opened, file: File, into: memoryview) -> None:
         """Read an answer that ought to fill `into` to the byte."""
-        self._same(opened, file)
         length = opened.response.length
         if length is not None and length != len(into):
             self.client.abandon(opened)
             raise HttpError(f"{file.path}: expected {len(into)} bytes, the server announced {length}")
+        self._same(opened, file)
         try:
             filled = self.client.read(opened, into)
         finally:
@@ -110,11 +111,11 @@ class HttpSource:
         return opened
 
     def _stream(self, file: File, opened: Opened) -> _Stream:
-        self._same(self._whole(file, opened), file)
-        length = opened.response.length
+        length = self._whole(file, opened).response.length
         if length is not None and length != file.bytes:
             self.client.abandon(opened)
             raise HttpError(f"{file.path}: expected {file.bytes} bytes, the server announced {length}")
+        self._same(opened, file)
         stream = self._local.stream = _Stream(file.path, opened, 0)
         return stream
 
@@ -147,6 +148,7 @@ class HttpSource:
         for again in (False, True):
             end = self._ends.get(file.path)
             url = end or self.address_of(file)
+            self._local.asked_at = time.monotonic()
             try:
                 opened = self.client.begin("GET", url, headers)
             except HttpError as error:
@@ -167,10 +169,10 @@ class HttpSource:
         if file.chunks:
             return
         now = opened.header("etag") or opened.header("last-modified")
-        versions = self._etags.setdefault(file.path, [now])
-        if versions[-1] != now:
-            if now not in versions:  # else it is a late answer, of the version before
-                versions.append(now)
+        known, since = self._etags.setdefault(file.path, (now, self._local.asked_at))
+        if known != now:
+            if self._local.asked_at >= since:  # else it is a late answer, of the version before
+                self._etags[file.path] = now, time.monotonic()
             self.client.abandon(opened)
             raise ChangedError(f"{public(opened.url)} changed while it was read")
 

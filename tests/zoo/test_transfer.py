@@ -61,8 +61,6 @@ def pull(
 @pytest.mark.parametrize("with_chunks", [True, False])
 @pytest.mark.parametrize("kind", [kind for kind in Kind if kind is not Kind.MISSING])
 def test_one_fault_does_not_stop_a_pull(kind: Kind, with_chunks: bool, tmp_path: Path) -> None:
-    if kind is Kind.EXTRA and not with_chunks:
-        pytest.skip("known fault: bytes after an answer can spoil a file without digests of chunks; it is then refused")
     with FaultServer({"a": DATA}, script(None, None, None, Fault(kind, 0.3, 1))) as server:
         patience = HASTY if kind in SLOW else PATIENCE
         pull([server], tmp_path, with_chunks=with_chunks, patience=patience)
@@ -131,6 +129,12 @@ def test_a_file_without_digests_that_changes_for_good_begins_anew(tmp_path: Path
     with FaultServer(contents, plan) as server:
         pull([server], tmp_path, with_chunks=False)
         assert server.sent < 2 * len(DATA)
+
+
+@pytest.mark.parametrize("with_chunks", [True, False])
+def test_bytes_behind_every_answer_spoil_none(with_chunks: bool, tmp_path: Path) -> None:
+    with FaultServer({"a": DATA}, always(Kind.EXTRA)) as server:
+        pull([server], tmp_path, with_chunks=with_chunks)
 
 
 def test_a_server_without_ranges_sends_a_file_once(tmp_path: Path) -> None:
