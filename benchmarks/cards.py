@@ -22,15 +22,16 @@ CURVE_WIDTH, CURVE_HEIGHT = 640, 220
 
 
 def write(checkpoint: Checkpoint, found: Iterable[Record]) -> Path:
-    """`README.md`, `grid.png` and `curves.svg` in the checkpoint's folder; the card's path.
+    """`README.md`, `grid.png`, `interpolation.png` and `curves.svg` in the checkpoint's folder; the card's path.
 
     Raises RecordError where the weights of the tree were not measured, StoreError where there are none.
     """
     config, folder, found = store.config(checkpoint.name), store.directory(checkpoint.name), list(found)
     section, rows = measured(checkpoint.name, config["weights"]["sha256"], found)
     shown, answered = rows[-1], concerning(checkpoint.name, config["weights"]["sha256"], found)
-    with files.atomic(folder / "grid.png") as temporary:
-        temporary.write_bytes(base64.b64decode(shown.grid))
+    for name, picture in (("grid.png", shown.grid), ("interpolation.png", shown.interpolation)):
+        with files.atomic(folder / name) as temporary:
+            temporary.write_bytes(base64.b64decode(picture))
     curves = config["training"].get("curves", [])
     if curves:
         with files.atomic(folder / "curves.svg") as temporary:

@@ -17,7 +17,7 @@ from typing import Any
 
 from zoo.errors import GenzooError
 
-FORMAT = "genzoo-record/1"
+FORMAT = "genzoo-record/2"
 DEFAULT = Path("results/records.jsonl")
 
 Record = dict[str, Any]

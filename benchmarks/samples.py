@@ -23,6 +23,7 @@ from zoo.generator import Generator
 
 FIRST_SEED = 1_000_000  # those below are for grids and for people
 GRID_ROWS = 4
+FRAMES = 10
 
 
 def draw(generator: Generator, setting: Setting, count: int, made_by: Mapping[str, Any]) -> np.ndarray:
@@ -68,6 +69,12 @@ def grid(generator: Generator, setting: Setting) -> str:
     columns = generator.spec.num_classes or 10
     images = generator.sample(setting.sample_request(range(columns * GRID_ROWS)))
     return base64.b64encode(png(images, columns)).decode()
+
+
+def interpolation(generator: Generator, setting: Setting) -> str:
+    """A row from each of a few seeds to the next: PNG in base64."""
+    made = generator.between(setting.sample_request(range(GRID_ROWS + 1)), FRAMES)
+    return base64.b64encode(png(made.reshape(-1, *made.shape[2:]), FRAMES)).decode()
 
 
 def png(images: np.ndarray, columns: int) -> bytes:

@@ -30,6 +30,7 @@ class Row:
     count: int
     metrics: dict[str, Estimate]
     grid: str
+    interpolation: str
     cells: dict[tuple[str, str], Record] = field(default_factory=dict)
 
     @property
@@ -115,7 +116,7 @@ def _section(cells: list[Record], latest: list[Record]) -> Section:
         measured[cell["runtime"], cell["scenario"]] = record
         rows[key] = Row(
             **{name: cell[name] for name in CELL},
-            **{name: record[name] for name in ("family", "nfe", "grid")},
+            **{name: record[name] for name in ("family", "nfe", "grid", "interpolation")},
             count=count,
             metrics=estimates(record["quality"]),
             cells=measured,

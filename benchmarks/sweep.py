@@ -138,6 +138,7 @@ def measure(cell: Cell, endpoint: Runner) -> Record:
         latency=timing_json(timing),
         quality=samples.judge(generator, cell.setting, cell.count, cell.artifact) if judged else None,
         grid=samples.grid(generator, cell.setting),
+        interpolation=samples.interpolation(generator, cell.setting),
         environment=environment.describe(),
         noise=noise,
     )

@@ -97,6 +97,7 @@ def sample(
     steps: Annotated[int | None, typer.Option(help="Steps of the sampler; the checkpoint's own by default.")] = None,
     sampler: Annotated[str | None, typer.Option(help="ddim, ddpm, heun, dpmpp_2m, ...")] = None,
     guidance_scale: Annotated[float, typer.Option(help="Classifier-free guidance; 1 is none.")] = 1.0,
+    frames: Annotated[int | None, typer.Option(help="A row of so many images from each seed to the next.")] = None,
     runtime: Annotated[Runtime, typer.Option(help="Where the graph runs.")] = Runtime.ONNXRUNTIME,
     url: Annotated[str | None, typer.Option(help="A Triton server's gRPC address; one is started without.")] = None,
     as_json: Json = False,
@@ -111,15 +112,17 @@ def sample(
     images.check_path(output)
     if url and runtime is not Runtime.TRITON:
         raise RequestError(f"--url is for --runtime triton, not {runtime.value}")
+    if frames is not None and (runtime is Runtime.TRITON or output.suffix != ".png"):
+        raise RequestError("--frames makes a picture in this process: end --output in .png and leave Triton out")
     numbers = tuple(seed_range(seeds))
     with _endpoint(name, runtime, url) as (spec, endpoint):
         classes = _classes(class_ids, numbers, spec)
         request = SampleRequest(numbers, classes, steps, sampler, guidance_scale)
         start = time.perf_counter()
-        made = _sample(spec, endpoint, request)
+        made = _sample(spec, endpoint, request) if frames is None else _between(endpoint, request, frames)
         seconds = time.perf_counter() - start
     labels = np.full(len(numbers), -1) if classes is None else np.array(classes)
-    images.write(output, made, np.array(numbers, np.uint64), labels.astype(np.int64))
+    images.write(output, made, np.array(numbers, np.uint64), labels.astype(np.int64), columns=frames)
     if as_json:
         report = {"output": str(output), "images": len(made), "runtime": runtime.value, "seconds": round(seconds, 3)}
         typer.echo(json.dumps(report))
@@ -161,6 +164,12 @@ def _sample(spec: GeneratorSpec, endpoint: Runner, request: SampleRequest) -> An
         starts = track(starts, "sampling", console=console, transient=True)
     parts = ({name: column[start : start + BATCH_SIZE] for name, column in columns.items()} for start in starts)
     return np.concatenate([endpoint.run(**part)["image"] for part in parts])
+
+
+def _between(endpoint: Any, request: SampleRequest, frames: int) -> Any:
+    """Rows of frames, one after the other."""
+    made = endpoint.between(request, frames)
+    return made.reshape(-1, *made.shape[2:])
 
 
 @contextmanager

@@ -24,8 +24,8 @@ def check_path(path: Path) -> None:
         raise OutputError(f"{path} is a folder: give the name of a file")
 
 
-def write(path: Path, images: np.ndarray, seeds: np.ndarray, class_ids: np.ndarray) -> None:
-    """`images` uint8 (N, H, W, C), with the seed and the class of each."""
+def write(path: Path, images: np.ndarray, seeds: np.ndarray, class_ids: np.ndarray, columns: int | None = None) -> None:
+    """`images` uint8 (N, H, W, C); arrays have the seed and the class of each, a grid has `columns`."""
     with files.atomic(path) as temporary:
         if path.suffix == ".npz":
             with temporary.open("wb") as file:
@@ -33,7 +33,7 @@ def write(path: Path, images: np.ndarray, seeds: np.ndarray, class_ids: np.ndarr
         else:
             from PIL import Image
 
-            Image.fromarray(grid(images)).save(temporary, format="PNG", optimize=True)
+            Image.fromarray(grid(images, columns)).save(temporary, format="PNG", optimize=True)
 
 
 def grid(images: np.ndarray, columns: int | None = None, gap: int = GAP) -> np.ndarray:

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from zoo import noise
 from zoo.request import GeneratorSpec, RequestError, SampleRequest, check_seeds, feeds
 
 Tensors = dict[str, np.ndarray]
@@ -53,6 +54,30 @@ class Generator:
     def sample(self, request: SampleRequest, batch_size: int = 64) -> np.ndarray:
         """The images of a request, uint8 (N, H, W, C), made in batches of at most `batch_size`."""
         return np.concatenate(list(self.batches(request, batch_size)))
+
+    def between(self, request: SampleRequest, frames: int) -> np.ndarray:
+        """The way from each seed of a request to its next, each in its own class: uint8 (N - 1, frames, H, W, C).
+
+        Noises n, m are mixed as cos(a) n + sin(a) m, a from 0 to pi / 2, which is as normal as they are (Song et al.
+        2021, section 5.3, go along the great circle likewise); both ends are the seeds' own images. Raises
+        RequestError for fewer than two seeds or frames.
+        """
+        if len(request.seeds) < 2 or frames < 2:
+            raise RequestError(f"{frames} frames from {len(request.seeds)} seeds: give at least two of each")
+        rows = []
+        angles = np.linspace(0.0, np.pi / 2, frames)
+        # Exact at both ends, where a cosine of pi / 2 is not.
+        kept, taken = (np.where(np.abs(part) < 1e-9, 0.0, part) for part in (np.cos(angles), np.sin(angles)))
+        for index in range(len(request.seeds) - 1):
+            class_ids = request.class_ids and request.class_ids[index : index + 1] * frames
+            if class_ids is None and (turn := self.spec.classes_in_turn(request.seeds[index : index + 1])) is not None:
+                class_ids = tuple(turn.tolist()) * frames
+            tensors = feeds(self.spec, replace(request, seeds=(request.seeds[index],) * frames, class_ids=class_ids))
+            ends = noise.normal(request.seeds[index : index + 2], tensors["noise"].shape[1:])
+            weights = np.stack([kept, taken]).reshape(2, frames, *[1] * (ends.ndim - 1))
+            tensors["noise"] = (weights * ends[:, None]).sum(0).astype(np.float32)
+            rows.append(self.runner.run(**tensors)["images"])
+        return np.stack(rows)
 
     def batches(self, request: SampleRequest, batch_size: int) -> Iterator[np.ndarray]:
         for start in range(0, len(request.seeds), batch_size):

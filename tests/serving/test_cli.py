@@ -47,6 +47,14 @@ def test_a_grid_is_a_picture(bundles: dict[str, Bundle], tmp_path: Path) -> None
         assert (picture.size, picture.mode) == ((28, 18), "L")
 
 
+def test_frames_are_rows_from_seed_to_seed(bundles: dict[str, Bundle], tmp_path: Path) -> None:
+    sample(bundles["toy-gan"].path, "--seeds", "0-2", "--frames", "4", "-o", tmp_path / "way.png")
+    with Image.open(tmp_path / "way.png") as picture:
+        assert picture.size == (4 * 10 - 2, 2 * 10 - 2)
+    with pytest.raises(RequestError, match="--frames makes a picture in this process"):
+        sample(bundles["toy-gan"].path, "--frames", "4", "-o", tmp_path / "way.npz")
+
+
 def test_the_grid_holds_every_image_in_reading_order() -> None:
     images = np.arange(5, dtype=np.uint8)[:, None, None, None] * np.ones((1, 2, 2, 3), np.uint8)
     picture = grid(images, columns=3)

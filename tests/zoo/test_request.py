@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 
+from zoo import noise
 from zoo.generator import Generator, seed_range
 from zoo.graph import BATCH
 from zoo.request import GeneratorSpec, RequestError, SampleRequest, Sampling, feeds, nfe
@@ -117,3 +118,34 @@ def test_one_batch_may_mix_steps_and_guidance() -> None:
 def test_sampling_in_batches_keeps_the_order() -> None:
     images = Generator(DIFFUSION, Echo()).sample(SampleRequest(tuple(range(7))), batch_size=3)
     assert images[:, 0, 0, 0].tolist() == [0, 1, 2, 3, 4, 5, 6]
+
+
+class Shades:
+    """The first value of each image's noise, as a shade of grey, and its class."""
+
+    def run(self, **tensors: np.ndarray) -> dict[str, np.ndarray]:
+        first = tensors["noise"].reshape(len(tensors["noise"]), -1)[:, 0]
+        images = np.zeros((len(first), 8, 8, 1), np.uint8)
+        images[:, 0, 0, 0] = np.clip(128 + 40 * first, 0, 255).round()
+        if "class_ids" in tensors:
+            images[:, 0, 1, 0] = tensors["class_ids"][:, 0]
+        return {"images": images}
+
+
+@pytest.mark.parametrize("spec", [DIFFUSION, ONE_SHOT, UNCONDITIONAL])
+def test_the_way_between_seeds_begins_and_ends_with_their_own_images(spec: GeneratorSpec) -> None:
+    generator = Generator(spec, Shades())
+    way = generator.between(SampleRequest((3, 17, 4)), 5)
+    assert way.shape == (2, 5, 8, 8, 1)
+    own = generator.sample(SampleRequest((3, 17, 4)))[:, 0, 0, 0]
+    assert way[:, [0, -1], 0, 0, 0].tolist() == [[own[0], own[1]], [own[1], own[2]]]
+    if spec.num_classes:
+        assert way[:, :, 0, 1, 0].tolist() == [[3] * 5, [7] * 5]
+    halves = noise.normal((3, 17), (1, *spec.latent_shape)).reshape(2, -1)[:, 0]
+    assert way[0, 2, 0, 0, 0] == round(128 + 40 * float(halves.sum()) / 2**0.5)
+
+
+@pytest.mark.parametrize(("seeds", "frames"), [((3,), 5), ((3, 4), 1)])
+def test_no_way_leads_from_one_seed_nor_in_one_frame(seeds: tuple[int, ...], frames: int) -> None:
+    with pytest.raises(RequestError, match="at least two of each"):
+        Generator(ONE_SHOT, Shades()).between(SampleRequest(seeds), frames)
