@@ -95,7 +95,7 @@ def _fault(bundle: Bundle, reference: TorchRunner, numbers: dict[str, Any]) -> s
     entry = bundle_runner(bundle, runner_of)
     numbers |= {"limits": dataclasses.asdict(limits), "tensor_errors": parity.errors, "requests": []}
     for request in requests(bundle):
-        tensors = feeds(bundle.spec, request)
+        tensors = feeds(bundle.spec.at_any_steps(), request)
         label = _label(bundle.spec, request)
         if wrong := parity.fault(tensors):
             return f"{wrong}, sampled by {label}"
@@ -113,12 +113,9 @@ def _fault(bundle: Bundle, reference: TorchRunner, numbers: dict[str, Any]) -> s
 def _drift_fault(
     bundle: Bundle, reference: TorchRunner, entry: Runner, window: float, numbers: dict[str, Any]
 ) -> str | None:
-    sampling = bundle.spec.sampling
-    steps = None
-    if sampling and not sampling.steps:
-        steps = bundle.manifest["steps"] or min(sampling.num_steps, DRIFT_STEPS)
-    request = SampleRequest(DRIFT_SEEDS, num_steps=steps)
-    expected, found = (Generator(bundle.spec, runner).sample(request) for runner in (reference, entry))
+    spec = bundle.spec.at_any_steps()
+    request = SampleRequest(DRIFT_SEEDS, num_steps=_steps(bundle, DRIFT_STEPS))
+    expected, found = (Generator(spec, runner).sample(request) for runner in (reference, entry))
     measured = drift(expected, found)
     numbers["drift"] = dataclasses.asdict(measured)
     if measured.within(window):
@@ -132,13 +129,10 @@ def _drift_fault(
 def requests(bundle: Bundle) -> list[SampleRequest]:
     """The default sampler, then every other in a few steps, then guidance; those that an unrolled loop can take."""
     sampling = bundle.spec.sampling
-    steps = bundle.manifest["steps"]
-    if sampling and not sampling.steps:
-        steps = steps or min(sampling.num_steps, MANY_STEPS)
-    found = [SampleRequest(PARITY_SEEDS, num_steps=steps)]
+    found = [SampleRequest(PARITY_SEEDS, num_steps=_steps(bundle, MANY_STEPS))]
     if sampling is None:
         return found
-    few = sampling.steps[-1] if sampling.steps else bundle.manifest["steps"] or FEW_STEPS
+    few = _steps(bundle, FEW_STEPS)
     found += [SampleRequest(PARITY_SEEDS, num_steps=few, sampler=sampler) for sampler in sampling.samplers[1:]]
     if sampling.max_guidance_scale > 1.0:
         scale = min(GUIDANCE_SCALE, sampling.max_guidance_scale)
@@ -146,8 +140,16 @@ def requests(bundle: Bundle) -> list[SampleRequest]:
     return [request for request in found if _fits(bundle, request)]
 
 
+def _steps(bundle: Bundle, most: int) -> int | None:
+    """The generator's own number of steps or an unrolled loop's, at most `most`; None for a one-shot generator."""
+    sampling = bundle.spec.sampling
+    if sampling is None:
+        return None
+    return int(bundle.manifest["steps"] or min(sampling.num_steps, most))
+
+
 def _fits(bundle: Bundle, request: SampleRequest) -> bool:
-    rows = table(bundle.spec, request.num_steps, request.sampler)
+    rows = table(bundle.spec.at_any_steps(), request.num_steps, request.sampler)
     return bundle.manifest["steps"] is None or (rows is not None and len(rows) == bundle.manifest["steps"])
 
 

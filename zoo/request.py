@@ -94,6 +94,11 @@ class GeneratorSpec:
                 del found["sampling"][name]
         return found
 
+    def at_any_steps(self) -> GeneratorSpec:
+        """The same, not bound to the numbers of steps that it was trained for: for whoever asks nothing of the images'
+        quality, only what the graph computes."""
+        return dataclasses.replace(self, sampling=self.sampling and dataclasses.replace(self.sampling, steps=()))
+
     def classes_in_turn(self, seeds: Sequence[int] | np.ndarray) -> np.ndarray | None:
         """The class of each seed where nobody chose one, (B,) int64; None for an unconditional generator."""
         if not self.num_classes:
