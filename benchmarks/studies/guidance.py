@@ -1,6 +1,11 @@
-"""Classifier-free guidance (Ho & Salimans 2022): what it buys in class accuracy and costs in variety."""
+"""Guidance with a classifier and without: what it buys in class accuracy and costs in variety.
+
+Sources: Dhariwal & Nichol 2021 (a classifier's gradient); Ho & Salimans 2022 (no classifier).
+"""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 from benchmarks import samples
 from benchmarks.features import JUDGE, NETS
@@ -11,43 +16,45 @@ from benchmarks.workload import Setting
 from export.gate import require
 from serving.bundles import prepare
 
-CHECKPOINT, IMAGES, STEPS, SCALES = "ddpm", 2000, 20, (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0)
+CHECKPOINTS, IMAGES, STEPS, SCALES = ("ddpm", "guided"), 1000, 20, (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0)
+ACCURACY, RECALL, DISTANCE = (metric_name(kind, IMAGES, JUDGE) for kind in ("accuracy", "recall", "fd"))
+METRICS = (ACCURACY, *(metric_name(kind, IMAGES, net) for net in NETS for kind in ("fd", "precision", "recall")))
 
 
 def run() -> Findings:
-    bundle = require(prepare(CHECKPOINT))
-    generator = in_process(bundle)
-    metrics = (
-        metric_name("accuracy", IMAGES, JUDGE),
-        *(metric_name(kind, IMAGES, net) for net in NETS for kind in ("fd", "precision", "recall")),
-    )
-    rows: list[tuple[Cell, ...]] = []
-    for scale in SCALES:
+    rows = tuple(row for name in CHECKPOINTS for row in measured(name))
+    return Findings(("generator", "scale", *METRICS), rows, " ".join(_answer(rows, name) for name in CHECKPOINTS))
+
+
+def measured(name: str) -> Iterator[tuple[Cell, ...]]:
+    bundle = require(prepare(name))
+    assert bundle.spec.sampling is not None
+    for scale in (each for each in SCALES if each <= bundle.spec.sampling.max_guidance_scale):
         setting = Setting(STEPS, guidance_scale=scale)
-        found = samples.judge(generator, setting, IMAGES, {"bundle": bundle.digest})["metrics"]
-        rows.append(
-            (scale, *(f"{m['value']:.3g} ({m['low']:.3g} to {m['high']:.3g})" for m in map(found.get, metrics)))
-        )
-    return Findings(("scale", *metrics), tuple(rows), _answer(rows, metrics))
+        found = samples.judge(in_process(bundle), setting, IMAGES, {"bundle": bundle.digest})["metrics"]
+        values = (found[metric] for metric in METRICS)
+        yield name, scale, *(f"{m['value']:.3g} ({m['low']:.3g} to {m['high']:.3g})" for m in values)
 
 
-def _answer(rows: list[tuple[Cell, ...]], metrics: tuple[str, ...]) -> str:
-    def value(row: tuple[Cell, ...], column: int) -> float:
-        return float(str(row[column]).split()[0])
+def _answer(rows: tuple[tuple[Cell, ...], ...], name: str) -> str:
+    """What the rows of one generator say."""
 
-    none, most = rows[SCALES.index(1.0)], rows[-1]
-    recall = metrics.index(metric_name("recall", IMAGES, JUDGE)) + 1
-    nearest = min(rows, key=lambda row: value(row, 2))[0]
+    def value(row: tuple[Cell, ...], metric: str) -> float:
+        return float(str(row[METRICS.index(metric) + 2]).split()[0])
+
+    mine = [row for row in rows if row[0] == name]
+    plain, most = next(row for row in mine if row[1] == 1.0), mine[-1]
+    nearest = min(mine, key=lambda row: value(row, DISTANCE))[1]
     return (
-        f"From no guidance (1) to {most[0]} the right class goes from {value(none, 1):.1%} to {value(most, 1):.1%} of "
-        f"the images and recall in the {JUDGE}'s features from {value(none, recall):.1%} to {value(most, recall):.1%}; "
-        f"the least Fréchet distance there is at a scale of {nearest}."
+        f"`{name}`: from a scale of 1 to {most[1]} the right class goes from {value(plain, ACCURACY):.1%} to "
+        f"{value(most, ACCURACY):.1%} of the images and recall in the {JUDGE}'s features from "
+        f"{value(plain, RECALL):.1%} to {value(most, RECALL):.1%}; the least Fréchet distance there is at {nearest}."
     )
 
 
 STUDY = Study(
-    "What does classifier-free guidance buy in class accuracy, and what does it cost in variety?",
-    (CHECKPOINT,),
+    "What does guidance, with a classifier and without, buy in class accuracy, and what does it cost in variety?",
+    CHECKPOINTS,
     run,
     {"images": IMAGES, "num_steps": STEPS, "scales": SCALES},
 )

@@ -12,7 +12,7 @@ from export.gate import require
 from serving.bundles import prepare
 from zoo.request import nfe
 
-CHECKPOINT, IMAGES, CALLS = "ddpm", 2000, (5, 10, 20, 50)
+CHECKPOINT, IMAGES, CALLS = "ddpm", 500, (5, 10, 20, 50)
 REFERENCE_STEPS = 1000  # Ho et al. 2020
 
 

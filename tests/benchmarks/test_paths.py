@@ -7,8 +7,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from benchmarks.studies import straightness, students
-from zoo import samplers, schedules
+from benchmarks.studies import convergence, straightness, students
+from zoo import registry, samplers, schedules
 from zoo.parameterization import PARAMETERIZATIONS
 
 MEAN = 0.3
@@ -47,3 +47,31 @@ def test_a_copy_is_at_no_distance_and_a_stranger_at_one() -> None:
     assert students.closeness(wanted, wanted) == 0.0
     assert students.closeness(np.roll(wanted, students.CLASSES, axis=0), wanted) == pytest.approx(1.0)
     assert students.closeness(wanted + 0.5 * np.roll(wanted, 20, axis=0), wanted) == pytest.approx(0.354, rel=0.05)
+
+
+def solve_gaussian(sampler: str, steps: int) -> np.ndarray:
+    """A solver's way for Gaussian data, whose denoiser is known."""
+    sigmas, noise = schedules.cosine(steps), np.random.default_rng(0).standard_normal((1, 50))
+    rows = samplers.SAMPLERS[sampler](sigmas)
+    dialect = PARAMETERIZATIONS["x0"]
+    levels = {float(dialect(np.array(row["sigma"])).c_noise): row["sigma"] for row in rows}
+
+    def network(x: np.ndarray, c_noise: float) -> np.ndarray:
+        sigma = levels[float(c_noise)]
+        x = x * np.sqrt(1.0 + sigma**2)
+        return (0.25 * x + sigma**2 * MEAN) / (0.25 + sigma**2)
+
+    return np.asarray(
+        samplers.execute(samplers.sampler_table(samplers.SAMPLERS[sampler], sigmas, dialect), noise, network)
+    )
+
+
+@pytest.mark.parametrize(("sampler", "expected"), [("ddim", 1.0), ("heun", 2.0), ("dpmpp_2m", 2.0)])
+def test_the_order_of_a_solver_is_found_where_it_is_known(sampler: str, expected: float) -> None:
+    limit = solve_gaussian("heun", 4096)
+    errors = convergence.distances(solve_gaussian, sampler, limit)
+    assert convergence.order(errors) == pytest.approx(expected, abs=0.4)
+
+
+def test_only_samplers_without_noise_converge() -> None:
+    assert convergence.deterministic(registry.checkpoint("ddpm").spec) == ["ddim", "heun", "dpmpp_2m"]
