@@ -152,6 +152,7 @@ class _Run:
         self.average = copy.deepcopy(objective.model).eval().requires_grad_(False)
         self.path = store.home() / "training" / name / "state.safetensors"
         self.seen, self.seconds, self.saved_at = 0, 0.0, time.monotonic()
+        self.core_seconds = 0.0  # of this process: what the run takes on a machine that does nothing else
         self.curves: list[dict[str, float]] = []
         self.sums: dict[str, float] = {}
         self.count = 0
@@ -159,7 +160,7 @@ class _Run:
         self.learning_rates = {key: opt.param_groups[0]["lr"] for key, opt in objective.optimizers.items()}
 
     def step(self, pixels: Tensor, class_ids: Tensor) -> None:
-        began = time.monotonic()
+        began, core_began = time.monotonic(), time.process_time()
         progress = self.seen / self.images
         factor = min(1.0, progress / WARM_UP + 1e-3)
         if self.recipe.options.get("decay", True):
@@ -171,6 +172,7 @@ class _Run:
         self.seen += self.recipe.batch_size
         self._average()
         self.seconds += time.monotonic() - began
+        self.core_seconds += time.process_time() - core_began
         self._note({key: float(value) for key, value in losses.items()})
         if time.monotonic() - self.saved_at > SAVE_SECONDS:
             self.save()
@@ -206,7 +208,7 @@ class _Run:
         return {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}
 
     def save(self) -> None:
-        extra = {"seen": self.seen, "seconds": self.seconds, "images": self.images, "curves": self.curves}
+        extra = {name: getattr(self, name) for name in ("seen", "seconds", "core_seconds", "images", "curves")}
         with files.atomic(self.path) as temporary:
             save_file(self._tensors(), temporary, metadata={"run": json.dumps(extra)})
         self.saved_at = time.monotonic()
@@ -231,6 +233,7 @@ class _Run:
                     state.setdefault(int(index), {})[field] = value
             optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
         self.seen, self.seconds, self.curves = extra["seen"], extra["seconds"], extra["curves"]
+        self.core_seconds = extra.get("core_seconds", 0.0)
 
     def record(self, device: torch.device) -> dict[str, Any]:
         """What the card says about the run."""
@@ -238,6 +241,7 @@ class _Run:
         return {
             "images": self.seen,
             "minutes": round(self.seconds / 60.0, 1),
+            "core_minutes": round(self.core_seconds / 60.0, 1) if device.type == "cpu" else None,
             "threads": torch.get_num_threads() if device.type == "cpu" else None,
             "hardware": f"{name}, {os.cpu_count()} cores",
             "torch": torch.__version__.split("+")[0],
