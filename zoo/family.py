@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any
 
 from zoo.graph import BATCH, Graph, TensorSpec
@@ -24,6 +25,46 @@ class Recipe:
     minutes: float = 0.0  # the budget on two cores
 
 
+class Branch(StrEnum):
+    """A branch of the family tree, in the order in which it is shown; its page is docs/families/`page`.md."""
+
+    GANS = "GANs"
+    AUTOENCODERS = "Autoencoders"
+    NORMALIZING_FLOWS = "Normalizing flows"
+    DIFFUSION = "Diffusion and flow matching"
+    FEW_STEPS = "Few-step students"
+
+    @property
+    def page(self) -> str:
+        return self.value.lower().replace(" ", "-")
+
+
+@dataclass(frozen=True)
+class System:
+    """A system of the field's history, and how a checkpoint is asked to be it; None is the generator's default."""
+
+    title: str
+    branch: Branch
+    paper: str  # authors, year and identifier: "Ho et al. 2020, arXiv:2006.11239"
+    reported: str = ""  # what the paper reports, with its data set: "CIFAR-10 FID 3.17 in 1,000 steps"
+    num_steps: int | None = None
+    sampler: str | None = None
+    guidance_scale: float = 1.0
+
+    @property
+    def authors(self) -> str:
+        return self.paper.rpartition(", ")[0][:-5]
+
+    @property
+    def year(self) -> int:
+        return int(self.paper.rpartition(", ")[0][-4:])
+
+    @property
+    def address(self) -> str:
+        kind, identifier = self.paper.rpartition(", ")[2].split(":", 1)
+        return {"arXiv": "https://arxiv.org/abs/", "doi": "https://doi.org/"}[kind] + identifier
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """One table entry of the zoo: a config with a name, a licence and an origin. Its weights are a file of the tree."""
@@ -37,6 +78,7 @@ class Checkpoint:
     teacher: str | None = None  # the checkpoint from which it was distilled, or whose first stage it uses
     description: str = ""
     faults: tuple[str, ...] = ()  # what the eye sees and no metric says; a sentence each, for the card
+    systems: tuple[System, ...] = ()  # its places in the family tree; none: it is a step on the way to another's
 
     @property
     def name(self) -> str:

@@ -62,7 +62,9 @@ def checkpoint(name: str) -> Checkpoint:
     if store.pulled(name):
         found = described(name, store.config(name))
         known = table.get(name)
-        return replace(found, description=known.description, faults=known.faults) if known else found
+        if known:
+            return replace(found, description=known.description, faults=known.faults, systems=known.systems)
+        return found
     if name not in table:
         raise UnknownNameError(f"unknown checkpoint {name!r}: {nearest(name, {*table, *stored()})}")
     return table[name]

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zoo.family import Checkpoint, Family, Recipe
+from zoo.family import Branch, Checkpoint, Family, Recipe, System
 from zoo.graph import Graph
 from zoo.images import to_images
 from zoo.networks.convolutional import doublings, halvings
@@ -110,6 +110,9 @@ CHECKPOINTS = (
         paper="Hinton & Salakhutdinov 2006, doi:10.1126/science.1127647",
         description="An autoencoder with 32 latents; images come from a Gaussian fitted to each class's codes.",
         faults=FAULTS,
+        systems=(
+            System("Autoencoder", Branch.AUTOENCODERS, "Hinton & Salakhutdinov 2006, doi:10.1126/science.1127647"),
+        ),
     ),
     Checkpoint(
         spec=GeneratorSpec("dae", "autoencoder", (32,), (32, 32, 1), 10),
@@ -118,6 +121,9 @@ CHECKPOINTS = (
         paper="Vincent et al. 2008, doi:10.1145/1390156.1390294",
         description="The same autoencoder, trained to restore pictures of which half of the pixels were masked.",
         faults=FAULTS,
+        systems=(
+            System("Denoising autoencoder", Branch.AUTOENCODERS, "Vincent et al. 2008, doi:10.1145/1390156.1390294"),
+        ),
     ),
 )
 

@@ -13,7 +13,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from zoo.family import Checkpoint, Family, Recipe, denoiser_graph
+from zoo.family import Branch, Checkpoint, Family, Recipe, System, denoiser_graph
 from zoo.graph import BATCH, Graph, TensorSpec
 from zoo.networks.unet import UNet, UNetConfig
 from zoo.request import GeneratorSpec, Sampling
@@ -94,6 +94,14 @@ CHECKPOINTS = (
         teacher="ddpm",
         paper="Xiao et al. 2022, arXiv:2112.07804",
         description="A denoising diffusion GAN of four steps, begun from the weights of `ddpm`.",
+        systems=(
+            System(
+                "Denoising diffusion GAN",
+                Branch.FEW_STEPS,
+                "Xiao et al. 2022, arXiv:2112.07804",
+                "CIFAR-10 FID 3.75 in 4 steps",
+            ),
+        ),
     ),
 )
 

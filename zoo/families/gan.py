@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zoo.family import Checkpoint, Family, Recipe
+from zoo.family import Branch, Checkpoint, Family, Recipe, System
 from zoo.graph import Graph
 from zoo.images import to_images
 from zoo.request import GeneratorSpec
@@ -100,6 +100,7 @@ CHECKPOINTS = (
         paper="Goodfellow et al. 2014, arXiv:1406.2661",
         description="A conditional GAN: a styled convolutional generator against a projection discriminator with R1.",
         faults=("Some shirts, bags and sandals are torn or speckled.",),
+        systems=(System("Conditional GAN", Branch.GANS, "Mirza & Osindero 2014, arXiv:1411.1784"),),
     ),
 )
 

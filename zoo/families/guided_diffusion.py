@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zoo.family import Checkpoint, Family, Recipe, denoiser_graph
+from zoo.family import Branch, Checkpoint, Family, Recipe, System, denoiser_graph
 from zoo.graph import Graph
 from zoo.networks.unet import NoiseEmbedding, UNet, UNetConfig
 from zoo.request import GeneratorSpec, Sampling
@@ -114,6 +114,15 @@ CHECKPOINTS = (
             "At a scale of 1 four images in ten show another class than the one asked for; classifier-free guidance of "
             "the same teacher is right in nine of ten.",
             "At a scale of 3 some pictures are over-lit, and some sandals and bags are torn.",
+        ),
+        systems=(
+            System(
+                "Classifier guidance",
+                Branch.DIFFUSION,
+                "Dhariwal & Nichol 2021, arXiv:2105.05233",
+                "ImageNet 256 FID 4.59 in 250 steps",
+                guidance_scale=3.0,
+            ),
         ),
     ),
 )

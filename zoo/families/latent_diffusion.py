@@ -13,7 +13,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from zoo.family import Checkpoint, Family, Recipe, denoiser_graph
+from zoo.family import Branch, Checkpoint, Family, Recipe, System, denoiser_graph
 from zoo.graph import BATCH, Graph, TensorSpec
 from zoo.networks.convolutional import PlainResidual, Upsample
 from zoo.networks.unet import UNet, UNetConfig
@@ -118,6 +118,14 @@ CHECKPOINTS = (
         paper="Rombach et al. 2022, arXiv:2112.10752",
         description="Diffusion on the 4x8x8 latents of a first stage trained with an adversarial loss.",
         faults=(FIRST_STAGE_FAULT, "Some dresses and bags have holes or lumps."),
+        systems=(
+            System(
+                "Latent diffusion",
+                Branch.DIFFUSION,
+                "Rombach et al. 2022, arXiv:2112.10752",
+                "ImageNet 256 FID 3.60 in 250 steps, guided",
+            ),
+        ),
     ),
     Checkpoint(
         spec=_spec("lcm", Sampling(samplers=("consistency",), num_steps=4, steps=(1, 2, 3, 4))),
@@ -136,6 +144,7 @@ CHECKPOINTS = (
         paper="Luo et al. 2023, arXiv:2310.04378",
         description="The latent consistency model of `ldm`, with guidance 1.5 distilled in: one to four steps.",
         faults=(FIRST_STAGE_FAULT,),
+        systems=(System("Latent consistency model", Branch.FEW_STEPS, "Luo et al. 2023, arXiv:2310.04378"),),
     ),
 )
 

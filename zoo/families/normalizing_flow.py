@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zoo.family import Checkpoint, Family, Recipe
+from zoo.family import Branch, Checkpoint, Family, Recipe, System
 from zoo.graph import Graph
 from zoo.images import to_images
 from zoo.request import GeneratorSpec
@@ -228,6 +228,11 @@ CHECKPOINTS = (
         faults=(
             "It is small, and was stopped after two epochs: outlines are right, textures are smears.",
             "Its images are too dark; most sandals are faint, and about one in twenty is black.",
+        ),
+        systems=(
+            System(
+                "Glow", Branch.NORMALIZING_FLOWS, "Kingma & Dhariwal 2018, arXiv:1807.03039", "CIFAR-10 3.35 bits/dim"
+            ),
         ),
     ),
 )

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zoo.family import Checkpoint, Family, Recipe
+from zoo.family import Branch, Checkpoint, Family, Recipe, System
 from zoo.graph import Graph
 from zoo.images import to_images
 from zoo.networks.convolutional import doublings, halvings
@@ -75,6 +75,7 @@ CHECKPOINTS = (
         paper="Kingma & Welling 2014, arXiv:1312.6114",
         description="A conditional convolutional VAE with a discretised logistic likelihood of one learned scale.",
         faults=("Its images are smooth: prints, seams and the straps of sandals are averaged away.",),
+        systems=(System("VAE", Branch.AUTOENCODERS, "Kingma & Welling 2014, arXiv:1312.6114"),),
     ),
 )
 

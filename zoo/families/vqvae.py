@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zoo.family import Checkpoint, Family, Recipe
+from zoo.family import Branch, Checkpoint, Family, Recipe, System
 from zoo.graph import Graph
 from zoo.images import to_images
 from zoo.networks.causal import PixelCNN
@@ -134,6 +134,14 @@ CHECKPOINTS = (
         description="A VQ-VAE of 8x8 codes from a book of 128, and a class-conditional PixelCNN that draws them.",
         faults=(
             "Fine prints and seams are lost between the codes, and some outlines break from one code to the next.",
+        ),
+        systems=(
+            System(
+                "VQ-VAE and PixelCNN",
+                Branch.AUTOENCODERS,
+                "van den Oord et al. 2017, arXiv:1711.00937",
+                "CIFAR-10 4.67 bits/dim",
+            ),
         ),
     ),
 )

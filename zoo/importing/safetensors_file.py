@@ -61,5 +61,13 @@ def _wanted(known: Checkpoint) -> weights.Wanted:
 def _anonymous(known: Checkpoint) -> Checkpoint:
     """The architecture and the way of sampling, without what is true of the known weights only."""
     return dataclasses.replace(
-        known, recipe=None, dataset=UNKNOWN, licence=UNKNOWN, paper=known.paper, teacher=None, description="", faults=()
+        known,
+        recipe=None,
+        dataset=UNKNOWN,
+        licence=UNKNOWN,
+        paper=known.paper,
+        teacher=None,
+        description="",
+        faults=(),
+        systems=(),
     )

@@ -1,0 +1,37 @@
+"""The family tree's declarations: each is a request that its checkpoint takes, with a paper that can be found."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from zoo import registry, store
+from zoo.family import Checkpoint, System
+from zoo.request import SampleRequest, feeds
+
+DECLARED = [
+    pytest.param(checkpoint, system, id=f"{checkpoint.name}: {system.title}")
+    for checkpoint in registry.checkpoints()
+    for system in checkpoint.systems
+]
+
+
+@pytest.mark.parametrize(("checkpoint", "system"), DECLARED)
+def test_a_checkpoint_can_be_asked_to_be_its_system(checkpoint: Checkpoint, system: System) -> None:
+    asked = SampleRequest((0,), None, system.num_steps, system.sampler, system.guidance_scale)
+    assert feeds(checkpoint.spec, asked).keys() == {tensor.name for tensor in checkpoint.spec.inputs}
+    assert re.fullmatch(
+        rf"\S.* {system.year}, (arXiv:\d{{4}}\.\d{{5}}|arXiv:\d{{4}}\.\d{{4}}|doi:10\.\S+)", system.paper
+    )
+
+
+def test_a_checkpoint_that_is_no_system_is_a_step_towards_one() -> None:
+    taught = {checkpoint.teacher for checkpoint in registry.checkpoints()}
+    alone = [c.name for c in registry.checkpoints() if not c.systems and c.name not in taught]
+    assert not alone
+
+
+def test_what_a_table_declares_is_no_part_of_what_is_published() -> None:
+    assert "systems" not in store.config("ddpm")
+    assert not registry.described("mine", store.config("ddpm")).systems
