@@ -1,4 +1,4 @@
-"""`genzoo bench`, `genzoo report`, `genzoo ratios`, `genzoo card`, `genzoo train-features`."""
+"""`genzoo bench`, `genzoo report`, `genzoo tree`, `genzoo ratios`, `genzoo card`, `genzoo train-features`."""
 
 from __future__ import annotations
 
@@ -24,14 +24,17 @@ def bench(
     scenario: Annotated[list[str] | None, typer.Option(help="single-stream or offline; repeatable.")] = None,
     steps: Annotated[list[int] | None, typer.Option(min=1, help="Numbers of steps; repeatable.")] = None,
     samples: Annotated[int, typer.Option(min=50, max=5000, help="Images judged for quality.")] = 2000,
-    quick: Annotated[bool, typer.Option(help="Single-stream only, shorter runs.")] = False,
+    tree: Annotated[bool, typer.Option(help="Only the settings that the family tree shows.")] = False,
+    quick: Annotated[
+        bool, typer.Option(help="Single-stream, shorter runs, at most 100 network calls an image.")
+    ] = False,
     again: Annotated[bool, typer.Option(help="Measure also what is on record.")] = False,
     records: Records = RECORDS,
     as_json: Json = False,
 ) -> None:
     """Measure latency and quality, one record a cell; what is on record is not measured again."""
     from benchmarks import sweep
-    from benchmarks.workload import RUNTIMES, SCENARIOS, Load
+    from benchmarks.workload import RUNTIMES, SCENARIOS, Load, WorkloadError
     from zoo.request import RequestError, nearest
 
     runtimes = runtime or ["onnxruntime", "triton"]
@@ -41,7 +44,10 @@ def bench(
             raise RequestError(f"unknown {value!r}: {nearest(value, choices)}")
     loads = [Load(name, queries=64, seconds=0.5) if quick else Load(name) for name in scenarios]
     tell = (lambda _: None) if as_json else typer.echo
-    wanted = sweep.cells(_bundles(names, tell), runtimes, loads, samples, steps or ())
+    choice = sweep.Choice(tuple(steps or ()), tree, sweep.QUICK_CALLS if quick else None)
+    wanted = sweep.cells(_bundles(names or _measurable(choice), tell), runtimes, loads, samples, choice)
+    if not wanted:
+        raise WorkloadError("there is nothing to measure: no checkpoint has such a setting")
     found = [*sweep.baselines(samples, records), *sweep.run(wanted, records, again=again, told=tell)]
     if as_json:
         typer.echo(json.dumps(found))
@@ -57,8 +63,8 @@ def demo(
     output: Annotated[Path, typer.Option("--output", "-o", help="The page to write.")] = REPORT,
     as_json: Json = False,
 ) -> None:
-    """Run the main job: every checkpoint through export, gate, Triton and measurement, to one report."""
-    bench(samples=samples, quick=True, records=records, as_json=as_json)
+    """Run the main job: the family tree through export, gate, Triton and measurement, to one report."""
+    bench(samples=samples, tree=True, quick=True, records=records, as_json=as_json)
     report(records, output, as_json=as_json)
     if not as_json:
         typer.echo(f"\nrecords  {records}\nreport   {output}")
@@ -66,9 +72,16 @@ def demo(
 
 
 def _trained() -> list[str]:
-    from zoo import registry, store
+    from benchmarks import tree
 
-    return [c.name for c in registry.checkpoints() if (store.directory(c.name) / "config.json").is_file()]
+    return [checkpoint.name for checkpoint in tree.trained()]
+
+
+def _measurable(choice: Any) -> list[str]:
+    """The trained checkpoints of which a choice measures something: no other need be exported."""
+    from benchmarks import tree
+
+    return [each.name for each in tree.trained() if choice.settings(each.spec, each.systems)]
 
 
 def _bundles(names: list[str] | None, tell: Callable[[str], None] = lambda _: None) -> list[Any]:
@@ -108,19 +121,38 @@ def _print_table(found: list[Any]) -> None:
 def report(
     records: Records = RECORDS,
     output: Annotated[Path, typer.Option("--output", "-o", help="The page to write.")] = REPORT,
-    readme: Annotated[Path | None, typer.Option(help="Also write the table and the picture of this README.")] = None,
     as_json: Json = False,
 ) -> None:
     """Make the self-contained HTML report from records."""
-    from benchmarks import overview, summary
     from benchmarks import records as reading
     from benchmarks import report as page
 
     found = reading.read(records)
     page.write(found, output)
-    if readme:
-        overview.write(summary.sections(found)[0], readme)
     typer.echo(json.dumps({"report": str(output), "records": len(found)}) if as_json else f"{output} is ready: open it")
+
+
+@app.command()
+def tree(
+    root: Annotated[Path, typer.Argument(help="The folder of README.md and docs/.")] = Path("."),
+    records: Records = RECORDS,
+    as_json: Json = False,
+) -> None:
+    """Write the family tree from records: the README's table and picture, and the numbers of each family's page."""
+    from benchmarks import overview, pages
+    from benchmarks import records as reading
+    from benchmarks import tree as growing
+
+    found = growing.Tree.of(growing.trained(), reading.read(records))
+    written = [str(path) for path in (*overview.write(root, found), *pages.write(root, found))]
+    if as_json:
+        typer.echo(json.dumps(written))
+        return
+    missing = [place for place in found.places if place.row is None]
+    typer.echo("\n".join(written))
+    typer.echo(f"{len(found.places) - len(missing)} of {len(found.places)} systems are measured")
+    for command in dict.fromkeys(map(found.command, missing)):
+        typer.echo(f"next: {command}")
 
 
 @app.command()

@@ -1,28 +1,37 @@
-"""The README's one table and one picture, from records: what each generator costs and gives, and what it looks like."""
+"""The README's one table and one picture: what each system of the family tree costs, gives, and looks like."""
 
 from __future__ import annotations
 
 import base64
 import io
-import math
+import textwrap
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 from benchmarks import plot
 from benchmarks.features import JUDGE, NETS
 from benchmarks.report import short, template
+from benchmarks.samples import GRID_ROWS
 from benchmarks.statistics import Estimate
 from benchmarks.summary import Row, Section
+from benchmarks.tree import Place, Tree
 from benchmarks.workload import WorkloadError
 from zoo import files
+from zoo.family import Branch
 
-SIDE = 32  # pixels of a picture in a record's grid
-PICTURE = Path("docs/overview.svg")
+README, PICTURE, MARK = Path("README.md"), Path("docs/family-tree.svg"), "tree"
+FRAME = plot.Frame(width=1000, height=400)
+COLUMN, HEADING, STRIP, SIDE, COLUMNS = 500, 26, 40, 32, 10  # pixels; pictures of a strip
+LETTERS = 25  # of a line beside a strip
 
 
 def replace_marked(path: Path, name: str, text: str) -> None:
     """Put `text` between `<!-- name:begin -->` and `<!-- name:end -->`. Raises WorkloadError where they are missing."""
     begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
-    page = path.read_text()
+    page = path.read_text() if path.is_file() else ""
     if page.count(begin) != 1 or page.count(end) != 1:
         raise WorkloadError(f"{path} needs one {begin} and one {end}: the text goes between them")
     head, rest = page.split(begin)
@@ -30,72 +39,139 @@ def replace_marked(path: Path, name: str, text: str) -> None:
         temporary.write_text(f"{head}{begin}\n{text}\n{end}{rest.split(end)[1]}")
 
 
-def table(section: Section) -> str:
-    """A row a generator and number of steps, in Markdown; distances with their intervals, the floor last."""
-    head = ["generator", "NFE", f"ms per image ({section.runtime}, p50)"]
-    head += [f"FD {net}, n = {section.count:,}" for net in NETS] + ["class accuracy"]
-    lines = [_line(head), "|---|" + "--:|" * (len(head) - 1)]
-    for row in section.rows:
-        p50 = row.percentile(section.runtime) if section.runtime else None
-        accuracy = row.metric("accuracy", JUDGE)
-        distances = [_interval(row.metric("fd", net)) for net in NETS]
-        share = f"{100.0 * accuracy.value:.1f} %" if accuracy else ""
-        lines.append(_line([row.title, str(row.nfe), short(p50.value) if p50 else "", *distances, share]))
-    for name, words in (("floor", "real images"), ("ceiling", "noise")):
-        if metrics := section.baselines.get(name):
-            suffix = next(iter(metrics)).split("_")[1]
-            distances = [_interval(metrics[f"fd_{suffix}_{net}"]) for net in NETS]
-            lines.append(_line([f"*{words}*", "", "", *distances, ""]))
-    return "\n".join(lines)
+def write(root: Path, tree: Tree) -> list[Path]:
+    """Write the table into the README below `root`, and the picture; both paths. Raises WorkloadError."""
+    replace_marked(root / README, MARK, table(tree))
+    target = root / PICTURE
+    target.parent.mkdir(exist_ok=True)
+    with files.atomic(target) as temporary:
+        temporary.write_text(picture(tree))
+    return [root / README, target]
 
 
-def _line(cells: list[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
+def table(tree: Tree) -> str:
+    """The family tree in Markdown: a line a system, by branch and year; the floor and the ceiling last."""
+    head = ["system", "year", "paper", "NFE", f"ms per image ({tree.section.runtime}, p50)"]
+    head += [f"FD {net}, n = {tree.section.count:,}" for net in NETS] + ["class accuracy"]
+    rows = []
+    for branch, places in groupby(tree.places, key=_branch):
+        rows.append([f"**[{branch}](docs/families/{branch.page}.md)**", *[""] * (len(head) - 1)])
+        rows += [_line(place, tree) for place in places]
+    rows += [[f"*{words}*", "", "", "", "", *of, ""] for words, of in baselines(tree.section)]
+    return markdown(head, rows, words=3)
 
 
-def _interval(found: Estimate | None) -> str:
+def _branch(place: Place) -> Branch:
+    return place.system.branch
+
+
+def _line(place: Place, tree: Tree) -> list[str]:
+    system, card = place.system, f"zoo/checkpoints/{place.checkpoint.name}/README.md"
+    cells = [f"[{system.title}]({card}) `{place.title}`", str(system.year), f"[{system.authors}]({system.address})"]
+    if place.row is None:
+        return [*cells, f"{place.nfe:,}", f"not measured: `{tree.command(place)}`", *[""] * (len(NETS) + 1)]
+    return [*cells, *cost(place.row, tree.section), *distances(place.row), accuracy(place.row)]
+
+
+def markdown(head: Sequence[str], rows: Sequence[Sequence[str]], words: int) -> str:
+    """A table whose first `words` columns are text, the others numbers."""
+    lines = [head, ["---"] * words + ["--:"] * (len(head) - words), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def cost(row: Row, section: Section) -> list[str]:
+    """Network calls, and milliseconds for one image at p50; on another runtime than the section's, its name too."""
+    for runtime in (section.runtime, *row.runtimes):
+        if runtime and (p50 := row.percentile(runtime)):
+            return [f"{row.nfe:,}", short(p50.value) + ("" if runtime == section.runtime else f" ({runtime})")]
+    return [f"{row.nfe:,}", ""]
+
+
+def distances(row: Row) -> list[str]:
+    return [interval(row.metric("fd", net)) for net in NETS]
+
+
+def accuracy(row: Row) -> str:
+    return percent(row.metric("accuracy", JUDGE))
+
+
+def percent(found: Estimate | None) -> str:
+    return f"{100.0 * found.value:.1f} %" if found else ""
+
+
+def interval(found: Estimate | None) -> str:
     return f"{short(found.value)} ({short(found.low)} to {short(found.high)})" if found else ""
 
 
-def picture(section: Section) -> str:
-    """SVG: the latency/quality plot, and beside it one strip of samples a generator, a column for each class."""
-    drawn = plot.plots(section)
-    best: dict[str, Row] = {}
-    for row in section.rows:  # each generator at its best
-        distance = row.metric("fd", NETS[0])
-        rival = best[row.generator].metric("fd", NETS[0]) if row.generator in best else None
-        if distance and (rival is None or distance.value < rival.value):
-            best[row.generator] = row
-    svg: str = template("overview.svg.j2").render(
-        plot=drawn[0],
-        strips=[(row.title, strip(row.grid)) for row in best.values()],
-        count=section.count,
-        left=plot.LEFT,
-        right=plot.WIDTH - plot.RIGHT,
-        top=plot.TOP,
-        bottom=plot.HEIGHT - plot.BOTTOM,
-        plot_width=plot.WIDTH,
-        height=max(plot.HEIGHT, 40 + 38 * math.ceil(len(best))),
-        short=short,
+def baselines(section: Section) -> list[tuple[str, list[str]]]:
+    """The distances of real images and of noise, as far as they are on record."""
+    rows = []
+    for name, words in (("floor", "real images"), ("ceiling", "noise")):
+        if metrics := section.baselines.get(name):
+            suffix = next(iter(metrics)).split("_")[1]
+            rows.append((words, [interval(metrics[f"fd_{suffix}_{net}"]) for net in NETS]))
+    return rows
+
+
+Group = tuple[Branch, list[dict[str, Any]]]
+
+
+def picture(tree: Tree) -> str:
+    """SVG: the latency/quality plot of the systems, and below it a strip of samples each, a column for each class."""
+    shown = {place.row.title: (place.row, place.system.title) for place in tree.places if place.row}
+    measured = replace(tree.section, rows=[row for row, _ in shown.values()])
+    drawn = plot.plots(measured, FRAME, {title: name for title, (_, name) in shown.items()})
+    groups = [(branch, [_strip(place, tree) for place in places]) for branch, places in groupby(tree.places, _branch)]
+    left, right = halves(groups)
+    svg: str = template("family-tree.svg.j2").render(
+        plot=drawn[0] if drawn else None,
+        frame=FRAME,
+        blocks=[*_blocks(left, 0), *_blocks(right, COLUMN)],
+        heading=HEADING,
+        strip=STRIP,
+        side=SIDE,
+        columns=COLUMNS,
+        top=FRAME.height + 44,
+        height=FRAME.height + 54 + max(_height(left), _height(right)),
+        count=tree.section.count,
     )
     return svg
 
 
-def strip(grid: str) -> str:
-    """The first row of a record's grid, PNG in base64."""
+def _strip(place: Place, tree: Tree) -> dict[str, Any]:
+    """What the picture shows of a system: lines of text, and samples where it was measured."""
+    calls = f"{place.nfe:,} call{'s' if place.nfe > 1 else ''}"
+    spent = f"{cost(place.row, tree.section)[1]} ms" if place.row else "not measured"
+    return {
+        "lines": textwrap.wrap(place.system.title, LETTERS),
+        "note": f"{place.system.year} · {calls} · {spent}",
+        "samples": first_row(place.row.grid) if place.row else None,
+    }
+
+
+def halves(groups: Sequence[Group]) -> tuple[Sequence[Group], Sequence[Group]]:
+    """Two columns of whole branches, as equal as they can be."""
+    cut = min(range(len(groups) + 1), key=lambda cut: max(_height(groups[:cut]), _height(groups[cut:])))
+    return groups[:cut], groups[cut:]
+
+
+def _height(groups: Sequence[Group]) -> int:
+    return sum(HEADING + STRIP * len(strips) for _, strips in groups)
+
+
+def _blocks(groups: Sequence[Group], x: int) -> Iterator[tuple[int, int, Branch, list[dict[str, Any]]]]:
+    """Each branch with its place, (x, y), below the plot."""
+    for index, (branch, strips) in enumerate(groups):
+        yield x, _height(groups[:index]), branch, strips
+
+
+def first_row(grid: str) -> str:
+    """The first images of a record's grid, of whatever size: PNG in base64, in and out."""
     from PIL import Image
 
     with Image.open(io.BytesIO(base64.b64decode(grid))) as image:
-        row = image.crop((0, 0, image.width, SIDE))
+        side = image.height // GRID_ROWS
+        row = image.crop((0, 0, min(image.width, COLUMNS * side), side))
     buffer = io.BytesIO()
-    row.save(buffer, "PNG")
+    row.save(buffer, "PNG", optimize=True)
     return base64.b64encode(buffer.getvalue()).decode()
-
-
-def write(section: Section, readme: Path) -> None:
-    """Write the table into `readme` and the picture beside it."""
-    replace_marked(readme, "table", table(section))
-    target = readme.parent / PICTURE
-    target.parent.mkdir(exist_ok=True)
-    with files.atomic(target) as temporary:
-        temporary.write_text(picture(section))

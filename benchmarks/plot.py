@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from benchmarks import pareto
 from benchmarks.features import NETS
 from benchmarks.summary import Row, Section
 
-WIDTH, HEIGHT = 480, 420
-LEFT, RIGHT, TOP, BOTTOM = 48, 12, 34, 50
 LETTER, LINE = 8.2, 17.0  # size of a label's letter
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The size of a plot, and what its axes' words take of it, in pixels."""
+
+    width: int = 480
+    height: int = 420
+    left: int = 48
+    right: int = 12
+    top: int = 34
+    bottom: int = 50
+
+
+FRAME = Frame()
 
 
 @dataclass(frozen=True)
@@ -38,6 +52,7 @@ class Axis:
 @dataclass(frozen=True)
 class Mark:
     row: Row
+    text: str
     x: float
     y: float
     y_low: float
@@ -57,14 +72,17 @@ class Plot:
     runtime: str
 
 
-def plots(section: Section) -> list[Plot]:
-    """One plot a feature net: p50 of one image against the Fréchet distance. None where nothing was timed or judged."""
+def plots(section: Section, frame: Frame = FRAME, names: Mapping[str, str] = {}) -> list[Plot]:
+    """One plot a feature net: p50 of one image against the Fréchet distance. None where nothing was timed or judged.
+
+    `names` are labels by the titles of rows, where those are not to be the titles themselves.
+    """
     runtime = section.runtime
     judged = any(row.metrics for row in section.rows)
-    return [plot(section, runtime, net) for net in NETS] if runtime and judged else []
+    return [plot(section, runtime, net, frame, names) for net in NETS] if runtime and judged else []
 
 
-def plot(section: Section, runtime: str, net: str) -> Plot:
+def plot(section: Section, runtime: str, net: str, frame: Frame, names: Mapping[str, str]) -> Plot:
     measured = [
         (row, p50.value, distance)
         for row in section.rows
@@ -75,16 +93,18 @@ def plot(section: Section, runtime: str, net: str) -> Plot:
     floor = max(baseline[f"fd_{_count(section)}_{net}"].value, 1e-3) if baseline else None
     points = [(latency, distance.value) for _, latency, distance in measured]
     lowest = min([distance for _, distance in points] + ([floor] if floor else []))
-    x = _axis([latency for latency, _ in points], LEFT, WIDTH - RIGHT)
-    y = _axis([lowest, *(distance for _, distance in points)], HEIGHT - BOTTOM, TOP)
+    x = _axis([latency for latency, _ in points], frame.left, frame.width - frame.right)
+    y = _axis([lowest, *(distance for _, distance in points)], frame.height - frame.bottom, frame.top)
     best = pareto.front(points)
     places = [(x(latency), y(distance)) for latency, distance in points]
-    labels = _labels(places, [row.title for row in rows])
+    texts = [names.get(row.title, row.title) for row in rows]
+    labels = _labels(places, texts, frame)
     marks = [
-        Mark(row, *places[i], y(max(e.low, y.low)), y(e.high), i in best, labels[i])
+        Mark(row, texts[i], *places[i], y(max(e.low, y.low)), y(e.high), i in best, labels[i])
         for i, (row, e) in enumerate(zip(rows, distances, strict=True))
     ]
-    return Plot(net, x, y, marks, _stairs([places[i] for i in best]), y(floor) if floor else None, runtime)
+    stairs = _stairs([places[i] for i in best], frame.width - frame.right)
+    return Plot(net, x, y, marks, stairs, y(floor) if floor else None, runtime)
 
 
 def _count(section: Section) -> str:
@@ -97,13 +117,13 @@ def _axis(values: list[float], start: float, end: float) -> Axis:
     return Axis(low / room, high * room, start, end)
 
 
-def _stairs(corners: list[tuple[float, float]]) -> str:
+def _stairs(corners: list[tuple[float, float]], end: float) -> str:
     """What can be had at each latency: level until the next point of the front."""
     path = "".join(f"H{x}V{y}" for x, y in corners[1:])
-    return f"M{corners[0][0]},{corners[0][1]}{path}H{WIDTH - RIGHT}" if corners else ""
+    return f"M{corners[0][0]},{corners[0][1]}{path}H{end}" if corners else ""
 
 
-def _labels(places: list[tuple[float, float]], texts: list[str]) -> list[tuple[float, float, str] | None]:
+def _labels(places: list[tuple[float, float]], texts: list[str], frame: Frame) -> list[tuple[float, float, str] | None]:
     """A place beside each point where its text meets neither a point nor another text; the first that is free."""
     taken = [(x - 5, y - 5, x + 5, y + 5) for x, y in places]
     labels: list[tuple[float, float, str] | None] = []
@@ -115,7 +135,8 @@ def _labels(places: list[tuple[float, float]], texts: list[str]) -> list[tuple[f
         for left, bottom, anchor in options:
             begin = left if anchor == "start" else left - width
             box = (begin, bottom - LINE + 4, begin + width, bottom + 2)
-            inside = box[0] > LEFT and box[2] < WIDTH - 4 and box[1] > 0 and box[3] < HEIGHT - BOTTOM
+            inside = box[0] > frame.left and box[2] < frame.width - 4 and box[1] > 0
+            inside = inside and box[3] < frame.height - frame.bottom
             if inside and not any(_overlap(box, other) for other in taken):
                 chosen = (round(left, 1), round(bottom, 1), anchor)
                 taken.append(box)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from benchmarks import plot, summary
 from benchmarks.features import JUDGE, NETS
 from benchmarks.quality import metric_name
-from benchmarks.records import Record, RecordError
+from benchmarks.records import Record
 from benchmarks.summary import Section
 from zoo import files
 
@@ -19,10 +20,7 @@ DEFAULT = Path("results/report.html")
 def render(found: Iterable[Record]) -> str:
     """The page. Raises RecordError where no cell is on record."""
     found = list(found)
-    sections = summary.sections(found)
-    if not sections:
-        raise RecordError("no cell is on record: `genzoo bench` measures some")
-    main = sections[0]
+    sections, main = summary.sections(found), summary.main(found)
     newest = max((record for row in main.rows for record in row.cells.values()), key=lambda record: record["time"])
     ratios = [record for record in found if record["identity"]["kind"] == "ratio"][-1:]
     page: str = template("report.html.j2").render(
@@ -43,7 +41,7 @@ def render(found: Iterable[Record]) -> str:
         nets=NETS,
         judge=JUDGE,
         short=short,
-        **{key.lower(): getattr(plot, key) for key in ("WIDTH", "HEIGHT", "LEFT", "RIGHT", "TOP", "BOTTOM")},
+        **dataclasses.asdict(plot.FRAME),
     )
     return page
 

@@ -28,7 +28,7 @@ FRAMES = 10
 
 def draw(generator: Generator, setting: Setting, count: int, made_by: Mapping[str, Any]) -> np.ndarray:
     """`count` images, uint8 (N, H, W, C), of seeds from FIRST_SEED on; `made_by` has the digests of what makes them."""
-    path = _path("samples", setting, count, made_by).with_suffix(".npy")
+    path = _path("samples", setting.resolved(generator.spec), count, made_by).with_suffix(".npy")
     if path.is_file():
         return np.asarray(np.load(path, allow_pickle=False))
     images = generator.sample(setting.sample_request(range(FIRST_SEED, FIRST_SEED + count)))
@@ -40,7 +40,7 @@ def draw(generator: Generator, setting: Setting, count: int, made_by: Mapping[st
 def judge(generator: Generator, setting: Setting, count: int, made_by: Mapping[str, Any]) -> dict[str, Any]:
     """The quality of `count` images: what `quality.measure` finds. Raises QualityError."""
     nets = {net: features.config(net)["files"] for net in features.NETS}
-    path = _path("quality", setting, count, {**made_by, "nets": nets}).with_suffix(".json")
+    path = _path("quality", setting.resolved(generator.spec), count, {**made_by, "nets": nets}).with_suffix(".json")
     if path.is_file():
         found: dict[str, Any] = json.loads(path.read_text())
         return found

@@ -10,8 +10,9 @@ from typing import Any
 from benchmarks import records
 from benchmarks.features import NETS
 from benchmarks.quality import metric_name
-from benchmarks.records import Record
+from benchmarks.records import Record, RecordError
 from benchmarks.statistics import Estimate
+from benchmarks.workload import Setting
 
 CELL = ("generator", "num_steps", "sampler", "guidance_scale", "precision")  # what makes a row of its own
 
@@ -35,12 +36,11 @@ class Row:
 
     @property
     def title(self) -> str:
-        """`ddpm 20`, with what is not the default behind it."""
-        parts = [self.generator, str(self.num_steps) if self.num_steps else ""]
-        parts += [self.sampler or ""] if self.sampler not in (None, "ddim", "consistency") else []
-        parts += [f"g{self.guidance_scale:g}"] if self.guidance_scale != 1.0 else []
-        parts += [self.precision] if self.precision != "fp32" else []
-        return " ".join(part for part in parts if part)
+        return title(self.generator, self.setting, self.precision)
+
+    @property
+    def setting(self) -> Setting:
+        return Setting(self.num_steps, self.sampler, self.guidance_scale)
 
     def metric(self, kind: str, net: str) -> Estimate | None:
         """None where the feature nets do not know such images."""
@@ -59,9 +59,23 @@ class Row:
         return [runtime for runtime in ("triton", "onnxruntime", "torch") if (runtime, "single-stream") in self.cells]
 
     @property
+    def weights(self) -> str:
+        """The digest of the checkpoint that was measured."""
+        return _weights(next(iter(self.cells.values())))
+
+    @property
     def noisy(self) -> bool:
         """Whether other processes or a changing clock disturbed a measurement."""
         return any(record["noise"]["noisy"] for record in self.cells.values())
+
+
+def title(generator: str, setting: Setting, precision: str = "fp32") -> str:
+    """`ddpm 20`, with what is not the default behind it."""
+    parts = [generator, str(setting.num_steps) if setting.num_steps else ""]
+    parts += [setting.sampler or ""] if setting.sampler not in (None, "ddim", "consistency") else []
+    parts += [f"g{setting.guidance_scale:g}"] if setting.guidance_scale != 1.0 else []
+    parts += [precision] if precision != "fp32" else []
+    return " ".join(part for part in parts if part)
 
 
 @dataclass(frozen=True)
@@ -91,6 +105,14 @@ def sections(found: Iterable[Record]) -> list[Section]:
             groups.setdefault(key, []).append(record)
     made = [_section(group, latest) for group in groups.values()]
     return sorted(made, key=lambda section: -len(section.rows))
+
+
+def main(found: Iterable[Record]) -> Section:
+    """The section with the most rows. Raises RecordError where no cell is on record."""
+    made = sections(found)
+    if not made:
+        raise RecordError("no cell is on record: `genzoo bench` measures some")
+    return made[0]
 
 
 def _generator(record: Record) -> str:

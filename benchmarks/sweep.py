@@ -17,12 +17,16 @@ import numpy as np
 from benchmarks import environment, features, latency, quality, records, samples
 from benchmarks.latency import Timing
 from benchmarks.records import Record
+from benchmarks.summary import title
 from benchmarks.workload import Load, Setting
 from export.bundle import Bundle
+from zoo import registry
+from zoo.family import System
 from zoo.generator import Generator, Runner
 from zoo.request import GeneratorSpec, nfe
 
 TEACHER_STEPS = (5, 20)  # beside its default, where a generator takes any number
+QUICK_CALLS = 100  # network calls for an image, at most, in a quick run
 Connect = Callable[[Bundle], Runner]  # an endpoint: run(seed, class_id, num_steps, guidance_scale) -> image
 
 
@@ -40,17 +44,12 @@ class Cell:
 
     @property
     def title(self) -> str:
-        steps = self.setting.num_steps
-        asked = f", {steps} step{'s' if steps > 1 else ''}" if steps else ""
-        return f"{self.spec.name}{asked} on {self.runtime}, {self.load.scenario}"
+        name = title(self.spec.name, self.setting.resolved(self.spec), self.bundle.manifest["precision"])
+        return f"{name} on {self.runtime}, {self.load.scenario}"
 
     @cached_property
     def artifact(self) -> dict[str, Any]:
-        """The digests of what runs."""
-        manifest = self.bundle.manifest
-        graphs = {name: graph["sha256"] for name, graph in manifest["graphs"].items()}
-        weights = {"checkpoint": manifest["checkpoint"]["sha256"], "weights": manifest["weights"]["sha256"]}
-        return {**weights, "graphs": graphs}
+        return artifact(self.bundle)
 
     @cached_property
     def identity(self) -> dict[str, Any]:
@@ -74,27 +73,63 @@ class Cell:
         return records.identify({"format": records.FORMAT, "kind": "cell", **self.identity})
 
 
-def settings(spec: GeneratorSpec, steps: Iterable[int] = ()) -> tuple[Setting, ...]:
-    """The settings at which a generator is measured unless told otherwise."""
-    if spec.sampling is None:
-        return (Setting(),)
-    allowed = spec.sampling.steps
-    chosen = tuple(steps) or allowed or (*TEACHER_STEPS, spec.sampling.num_steps)
-    return tuple(Setting(num_steps=count) for count in sorted(set(chosen)) if not allowed or count in allowed)
+def artifact(bundle: Bundle) -> dict[str, Any]:
+    """The digests of what runs."""
+    manifest = bundle.manifest
+    graphs = {name: graph["sha256"] for name, graph in manifest["graphs"].items()}
+    weights = {"checkpoint": manifest["checkpoint"]["sha256"], "weights": manifest["weights"]["sha256"]}
+    return {**weights, "graphs": graphs}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which settings of a generator are measured: the usual numbers of steps, and what makes it its systems."""
+
+    steps: tuple[int, ...] = ()  # these and nothing else
+    tree: bool = False  # its systems and nothing else
+    calls: int | None = None  # network calls for an image, at most
+
+    def settings(self, spec: GeneratorSpec, systems: Iterable[System] = ()) -> tuple[Setting, ...]:
+        """Without doubles, and without steps that the generator was not trained for."""
+        swept = [] if self.tree else [Setting(num_steps) for num_steps in self._steps(spec)]
+        declared = [] if self.steps else [Setting.of(system) for system in systems]
+        chosen: dict[Setting, Setting] = {}
+        for setting in (*swept, *declared):
+            chosen.setdefault(setting.resolved(spec), setting)
+        return tuple(setting for setting in chosen.values() if self._affords(spec, setting))
+
+    def _steps(self, spec: GeneratorSpec) -> Sequence[int | None]:
+        if spec.sampling is None:
+            return (None,)
+        allowed = spec.sampling.steps
+        wanted = self.steps or allowed or (*TEACHER_STEPS, spec.sampling.num_steps)
+        return [count for count in sorted(set(wanted)) if not allowed or count in allowed]
+
+    def _affords(self, spec: GeneratorSpec, setting: Setting) -> bool:
+        return self.calls is None or nfe(spec, setting.sample_request(range(1))) <= self.calls
+
+
+USUAL = Choice()
 
 
 def cells(
-    bundles: Iterable[Bundle], runtimes: Sequence[str], loads: Sequence[Load], count: int, steps: Iterable[int] = ()
+    bundles: Iterable[Bundle], runtimes: Sequence[str], loads: Sequence[Load], count: int, choice: Choice = USUAL
 ) -> list[Cell]:
     """Every combination; through Triton two batches are under way at a time, so that it always has one to run."""
-    steps = tuple(steps)
     return [
         Cell(bundle, runtime, setting, _for_runtime(load, runtime), count)
         for bundle in bundles
-        for setting in settings(bundle.spec, steps)
+        for setting in choice.settings(bundle.spec, _systems(bundle))
         for runtime in runtimes
         for load in loads
     ]
+
+
+def _systems(bundle: Bundle) -> tuple[System, ...]:
+    try:
+        return registry.systems(bundle.name)
+    except ModuleNotFoundError:  # a host without torch has bundles and no tables of checkpoints
+        return ()
 
 
 def _for_runtime(load: Load, runtime: str) -> Load:
@@ -174,7 +209,6 @@ def endpoints(runtime: str, bundles: Iterable[Bundle]) -> Iterator[Connect]:
 
 def _torch(bundle: Bundle) -> Runner:
     from export.runners import TorchRunner
-    from zoo import registry
 
     return Generator(bundle.spec, TorchRunner(registry.checkpoint(bundle.name)))
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-import numpy as np
-
+from serving import interface
 from zoo.errors import GenzooError
+from zoo.family import System
 from zoo.generator import Tensors
 from zoo.request import GeneratorSpec, SampleRequest
 
@@ -34,26 +35,22 @@ class Setting:
         steps = spec.sampling.num_steps if self.num_steps is None else self.num_steps
         return Setting(steps, self.sampler or spec.sampling.samplers[0], self.guidance_scale)
 
+    @classmethod
+    def of(cls, system: System) -> Setting:
+        """How a checkpoint is asked to be a system."""
+        return cls(system.num_steps, system.sampler, system.guidance_scale)
+
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
-    def sample_request(self, seeds: range) -> SampleRequest:
+    def sample_request(self, seeds: Iterable[int]) -> SampleRequest:
         return SampleRequest(tuple(seeds), None, self.num_steps, self.sampler, self.guidance_scale)
 
     def tensors(self, spec: GeneratorSpec, seeds: list[int]) -> Tensors:
-        """The endpoint's inputs for a batch of requests. Raises WorkloadError."""
-        if self.sampler and spec.sampling and self.sampler != spec.sampling.samplers[0]:
-            raise WorkloadError(
-                f"sampler {self.sampler!r}: {spec.name} is served with {spec.sampling.samplers[0]!r} only"
-            )
-        found: Tensors = {"seed": np.array(seeds, np.uint64)[:, None]}
-        if (classes := spec.classes_in_turn(seeds)) is not None:
-            found["class_id"] = classes[:, None]
-        if spec.sampling:
-            steps = self.num_steps or spec.sampling.num_steps
-            found["num_steps"] = np.full((len(seeds), 1), steps, np.int32)
-            found["guidance_scale"] = np.full((len(seeds), 1), self.guidance_scale, np.float32)
-        return found
+        """The endpoint's inputs for a batch of requests, a class in turn for each."""
+        classes = spec.classes_in_turn(seeds)
+        class_ids = None if classes is None else tuple(classes.tolist())
+        return interface.tensors(replace(self.sample_request(seeds), class_ids=class_ids))
 
 
 @dataclass(frozen=True)

@@ -60,6 +60,11 @@ class System:
         return int(self.paper.rpartition(", ")[0][-4:])
 
     @property
+    def published(self) -> tuple[int, str]:
+        """In the order of time: arXiv's identifiers begin with year and month."""
+        return self.year, self.paper.rpartition(":")[2]
+
+    @property
     def address(self) -> str:
         kind, identifier = self.paper.rpartition(", ")[2].split(":", 1)
         return {"arXiv": "https://arxiv.org/abs/", "doi": "https://doi.org/"}[kind] + identifier

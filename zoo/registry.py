@@ -10,7 +10,7 @@ from typing import Any
 
 from zoo import store
 from zoo.errors import GenzooError
-from zoo.family import Checkpoint, Family, Recipe
+from zoo.family import Checkpoint, Family, Recipe, System
 from zoo.plain import PlainError, check_sizes, rebuild
 from zoo.request import GeneratorSpec, nearest, table
 
@@ -68,6 +68,11 @@ def checkpoint(name: str) -> Checkpoint:
     if name not in table:
         raise UnknownNameError(f"unknown checkpoint {name!r}: {nearest(name, {*table, *stored()})}")
     return table[name]
+
+
+def systems(name: str) -> tuple[System, ...]:
+    """A checkpoint's places in the family tree; none for one that is in no table."""
+    return next((entry.systems for entry in checkpoints() if entry.name == name), ())
 
 
 def stored() -> Iterator[str]:

@@ -11,7 +11,7 @@ from benchmarks import samples
 from benchmarks.features import JUDGE, NETS
 from benchmarks.quality import metric_name
 from benchmarks.studies import Cell, Findings, Study
-from benchmarks.sweep import in_process
+from benchmarks.sweep import artifact, in_process
 from benchmarks.workload import Setting
 from export.gate import require
 from serving.bundles import prepare
@@ -31,7 +31,7 @@ def measured(name: str) -> Iterator[tuple[Cell, ...]]:
     assert bundle.spec.sampling is not None
     for scale in (each for each in SCALES if each <= bundle.spec.sampling.max_guidance_scale):
         setting = Setting(STEPS, guidance_scale=scale)
-        found = samples.judge(in_process(bundle), setting, IMAGES, {"bundle": bundle.digest})["metrics"]
+        found = samples.judge(in_process(bundle), setting, IMAGES, artifact(bundle))["metrics"]
         values = (found[metric] for metric in METRICS)
         yield name, scale, *(f"{m['value']:.3g} ({m['low']:.3g} to {m['high']:.3g})" for m in values)
 

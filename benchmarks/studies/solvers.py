@@ -6,7 +6,7 @@ from benchmarks import samples
 from benchmarks.features import NETS
 from benchmarks.quality import metric_name
 from benchmarks.studies import Cell, Findings, Study
-from benchmarks.sweep import in_process
+from benchmarks.sweep import artifact, in_process
 from benchmarks.workload import Setting
 from export.gate import require
 from serving.bundles import prepare
@@ -23,9 +23,8 @@ def run() -> Findings:
     settings = [Setting(_steps(sampler, calls), sampler) for calls in CALLS for sampler in sampling.samplers]
     settings.append(Setting(REFERENCE_STEPS, "ddpm"))
     rows: list[tuple[Cell, ...]] = []
-    artifact = {"bundle": bundle.digest}
     for setting in settings:
-        metrics = samples.judge(generator, setting, IMAGES, artifact)["metrics"]
+        metrics = samples.judge(generator, setting, IMAGES, artifact(bundle))["metrics"]
         distances = [metrics[metric_name("fd", IMAGES, net)] for net in NETS]
         calls = nfe(bundle.spec, setting.sample_request(range(1)))
         cells = [f"{d['value']:.2f} ({d['low']:.2f} to {d['high']:.2f})" for d in distances]

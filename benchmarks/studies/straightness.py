@@ -11,7 +11,7 @@ from benchmarks import samples
 from benchmarks.features import NETS
 from benchmarks.quality import metric_name
 from benchmarks.studies import Cell, Findings, Study
-from benchmarks.sweep import in_process
+from benchmarks.sweep import artifact, in_process
 from benchmarks.workload import Setting
 from export.gate import require
 from export.runners import TorchRunner
@@ -30,9 +30,9 @@ def run() -> Findings:
         spec = registry.checkpoint(name).spec
         assert spec.sampling is not None
         bent = None if spec.sampling.whole_steps else bending(name)
-        generator, artifact = in_process(bundle := require(prepare(name))), {"bundle": bundle.digest}
+        generator, made_by = in_process(bundle := require(prepare(name))), artifact(bundle)
         for calls in (each for each in CALLS if not spec.sampling.steps or each in spec.sampling.steps):
-            found = samples.judge(generator, Setting(calls), IMAGES, artifact)["metrics"]
+            found = samples.judge(generator, Setting(calls), IMAGES, made_by)["metrics"]
             distances = (found[metric_name("fd", IMAGES, net)] for net in NETS)
             cells = (f"{d['value']:.2f} ({d['low']:.2f} to {d['high']:.2f})" for d in distances)
             rows.append((name, bent, calls, *cells))

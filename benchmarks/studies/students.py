@@ -10,7 +10,7 @@ from benchmarks import features, samples
 from benchmarks.features import JUDGE, NETS
 from benchmarks.quality import metric_name
 from benchmarks.studies import Cell, Findings, Study
-from benchmarks.sweep import in_process
+from benchmarks.sweep import artifact, in_process
 from benchmarks.workload import Setting
 from export.gate import require
 from serving.bundles import prepare
@@ -44,14 +44,14 @@ def run() -> Findings:
 @cache
 def images(name: str, steps: int) -> np.ndarray:
     bundle = require(prepare(name))
-    return samples.draw(in_process(bundle), Setting(steps), IMAGES, {"bundle": bundle.digest})
+    return samples.draw(in_process(bundle), Setting(steps), IMAGES, artifact(bundle))
 
 
 def quality_of(name: str, steps: int) -> dict[str, dict[str, float]]:
     bundle = require(prepare(name))
-    found: dict[str, dict[str, float]] = samples.judge(
-        in_process(bundle), Setting(steps), IMAGES, {"bundle": bundle.digest}
-    )["metrics"]
+    found: dict[str, dict[str, float]] = samples.judge(in_process(bundle), Setting(steps), IMAGES, artifact(bundle))[
+        "metrics"
+    ]
     return found
 
 

@@ -12,8 +12,9 @@ import pytest
 
 from benchmarks import environment, plot, quality, records, report, samples, summary, sweep
 from benchmarks.records import Record, RecordError
-from benchmarks.workload import Load, Setting, WorkloadError
+from benchmarks.workload import Load, Setting
 from export.bundle import Bundle
+from zoo.family import Branch, System
 from zoo.request import GeneratorSpec, Sampling
 
 LOAD = Load(queries=64, seconds=0.05, warm_up=1)
@@ -56,7 +57,7 @@ def test_a_family_that_nobody_knows_is_measured_recorded_and_reported(
 ) -> None:
     path, said = tmp_path / "records.jsonl", []
     bundles = [Bundle.open(folder) for folder in toy_bundles.values()]
-    cells = sweep.cells(bundles, ["onnxruntime"], [LOAD], count=50, steps=[2])
+    cells = sweep.cells(bundles, ["onnxruntime"], [LOAD], 50, sweep.Choice(steps=(2,)))
     found = sweep.run(cells, path, told=said.append)
     assert len(found) == len(said) == len(toy_bundles)
     assert all(record["latency"]["p50"]["value"] > 0 and len(record["latency"]["raw_ms"]) >= 64 for record in found)
@@ -118,20 +119,43 @@ def test_no_cell_on_record_is_one_sentence() -> None:
         report.render([])
 
 
+def spec(sampling: Sampling | None) -> GeneratorSpec:
+    return GeneratorSpec("toy", "toy", (1, 8, 8), (8, 8, 1), 10, sampling)
+
+
 def test_settings_follow_what_a_generator_was_trained_for() -> None:
-    def spec(sampling: Sampling | None) -> GeneratorSpec:
-        return GeneratorSpec("toy", "toy", (1, 8, 8), (8, 8, 1), 10, sampling)
+    def steps(sampling: Sampling, *wanted: int) -> list[int | None]:
+        return [setting.num_steps for setting in sweep.Choice(wanted).settings(spec(sampling))]
 
-    assert sweep.settings(spec(None)) == (Setting(),)
-    assert [s.num_steps for s in sweep.settings(spec(Sampling(num_steps=50)))] == [5, 20, 50]
-    assert [s.num_steps for s in sweep.settings(spec(Sampling(steps=(1, 2))))] == [1, 2]
-    assert [s.num_steps for s in sweep.settings(spec(Sampling(steps=(1, 2))), [2, 4])] == [2]
+    assert sweep.USUAL.settings(spec(None)) == (Setting(),)
+    assert steps(Sampling(num_steps=50)) == [5, 20, 50]
+    assert steps(Sampling(steps=(1, 2))) == [1, 2]
+    assert steps(Sampling(steps=(1, 2)), 2, 4) == [2]
 
 
-def test_a_sampler_that_is_not_served_is_refused() -> None:
-    spec = GeneratorSpec("toy", "toy", (1, 8, 8), (8, 8, 1), 10, Sampling())
-    with pytest.raises(WorkloadError, match="served with 'ddim' only"):
-        Setting(sampler="heun").tensors(spec, [0])
+def test_what_makes_a_generator_a_system_is_measured_once() -> None:
+    def system(*asked: int | str | float | None) -> System:
+        return System("A system", Branch.DIFFUSION, "Nobody 2026, arXiv:0000.00000", "", *asked)  # type: ignore[arg-type]
+
+    systems = (system(None), system(20, "ddim"), system(1000, "ddpm"), system(60, None, 2.0))
+    usual = (Setting(5), Setting(20), Setting(50))
+    toy = spec(Sampling(num_steps=50, max_guidance_scale=2.0))
+    assert sweep.USUAL.settings(toy, systems) == (*usual, Setting(1000, "ddpm"), Setting(60, None, 2.0))
+    assert sweep.Choice(tree=True).settings(toy, systems) == tuple(map(Setting.of, systems))
+    assert sweep.Choice(calls=100).settings(toy, systems) == usual, "guidance doubles the calls"
+    assert sweep.Choice(steps=(5,)).settings(toy, systems) == (Setting(5),)
+    assert not sweep.Choice(tree=True).settings(toy)
+
+
+def test_the_sampler_reaches_the_endpoint() -> None:
+    asked = Setting(5, "heun", 2.0).tensors(spec(Sampling()), [3, 14])
+    assert {name: tensor.tolist() for name, tensor in asked.items()} == {
+        "seed": [3, 14],
+        "class_id": [3, 4],
+        "num_steps": [5, 5],
+        "guidance_scale": [2.0, 2.0],
+        "sampler": ["heun", "heun"],
+    }
 
 
 def test_guard_reports_the_probe_and_its_verdict() -> None:
