@@ -32,7 +32,7 @@ class Branch(StrEnum):
     AUTOENCODERS = "Autoencoders"
     NORMALIZING_FLOWS = "Normalizing flows"
     DIFFUSION = "Diffusion and flow matching"
-    FEW_STEPS = "Few-step students"
+    FEW_STEPS = "Few-step generators"
 
     @property
     def page(self) -> str:

@@ -1,4 +1,4 @@
-"""Real pictures, and a bundle of a toy generator that replays them: quality as good as it can be, at any latency."""
+"""Real pictures, a home of its own for each test, and a family tree of a few made-up records."""
 
 from __future__ import annotations
 
@@ -8,6 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks import records
+from benchmarks.tree import Tree, trained
+from benchmarks.workload import Setting
+from tests.benchmarks.made_up import floor, made_up
+from zoo import store
 from zoo.datasets import fashion_mnist
 
 
@@ -22,3 +27,26 @@ def pictures() -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """The first test pictures and their classes: uint8 (600, 32, 32, 1), int64 (600,)."""
     images, class_ids = fashion_mnist.load("test")
     return images[:600], class_ids[:600]
+
+
+@pytest.fixture
+def small_tree() -> Tree:
+    """The checkpoints of the tree, four of whose systems are on record, and a study."""
+
+    def record(name: str, p50: float, shift: float, setting: Setting) -> records.Record:
+        weights = store.config(name)["weights"]["sha256"]
+        return made_up(name, p50, 100, shift, setting=setting, weights=weights)
+
+    weights = {"ddpm": store.config("ddpm")["weights"]["sha256"]}
+    study = {"study": "toy", "checkpoints": weights, "settings": {}}
+    return Tree.of(
+        trained(),
+        [
+            records.make("baseline", {"baseline": "floor", "judged": 100, "nets": {}}, quality=floor(100)),
+            record("gan", 1.5, 2.0, Setting()),
+            record("ddpm", 60.0, 1.5, Setting(50, "ddim")),
+            record("ddpm", 25.0, 3.0, Setting(10, "heun")),
+            record("ddpm-pd4", 6.0, 2.5, Setting(4, "ddim")),
+            records.make("study", study, question="Is it so?", columns=[], rows=[], answer="It is."),
+        ],
+    )

@@ -95,6 +95,7 @@ CHECKPOINTS = (
                 "Classifier-free guidance",
                 Branch.DIFFUSION,
                 "Ho & Salimans 2022, arXiv:2207.12598",
+                "ImageNet 128 FID 2.43",
                 num_steps=20,
                 guidance_scale=2.0,
             ),

@@ -100,7 +100,14 @@ CHECKPOINTS = (
         paper="Goodfellow et al. 2014, arXiv:1406.2661",
         description="A conditional GAN: a styled convolutional generator against a projection discriminator with R1.",
         faults=("Some shirts, bags and sandals are torn or speckled.",),
-        systems=(System("Conditional GAN", Branch.GANS, "Mirza & Osindero 2014, arXiv:1411.1784"),),
+        systems=(
+            System(
+                "Conditional GAN",
+                Branch.GANS,
+                "Mirza & Osindero 2014, arXiv:1411.1784",
+                "MNIST Parzen log-likelihood 132",
+            ),
+        ),
     ),
 )
 
