@@ -87,9 +87,9 @@ def _measurable(choice: Any) -> list[str]:
 def _bundles(names: list[str] | None, tell: Callable[[str], None] = lambda _: None) -> list[Any]:
     """Exported and admitted by the gate, in the registry's order."""
     from export import gate
-    from serving.bundles import prepare
+    from serving.bundles import prepare_all
 
-    return [gate.require(prepare(name, tell)) for name in names or _trained()]
+    return [gate.require(bundle) for bundle in prepare_all(names or _trained(), tell)]
 
 
 def _print_table(found: list[Any]) -> None:

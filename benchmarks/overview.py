@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import textwrap
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import groupby
@@ -118,9 +119,8 @@ Group = tuple[Branch, list[dict[str, Any]]]
 
 def picture(tree: Tree) -> str:
     """SVG: the latency/quality plot of the systems, and below it a strip of samples each, a column for each class."""
-    shown = {place.row.title: (place.row, place.system.title) for place in tree.places if place.row}
-    measured = replace(tree.section, rows=[row for row, _ in shown.values()])
-    drawn = plot.plots(measured, FRAME, {title: name for title, (_, name) in shown.items()})
+    shown = {place.title: place.row for place in tree.places if place.row}
+    drawn = plot.plots(replace(tree.section, rows=list(shown.values())), FRAME, labels(tree.places))
     groups = [(branch, [_strip(place, tree) for place in places]) for branch, places in groupby(tree.places, _branch)]
     left, right = halves(groups)
     svg: str = template("family-tree.svg.j2").render(
@@ -136,6 +136,15 @@ def picture(tree: Tree) -> str:
         count=tree.section.count,
     )
     return svg
+
+
+def labels(places: Sequence[Place]) -> dict[str, str]:
+    """A label for each setting's title: its system, with the number of steps where another is called the same."""
+    often = Counter(place.system.title for place in places)
+    return {
+        place.title: place.system.title + (f" {place.setting.num_steps}" if often[place.system.title] > 1 else "")
+        for place in places
+    }
 
 
 def _strip(place: Place, tree: Tree) -> dict[str, Any]:

@@ -6,7 +6,7 @@ what was studied; `docs/families/README.md` has the branches side by side.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from benchmarks import cards
@@ -16,12 +16,12 @@ from benchmarks.overview import (
     baselines,
     cost,
     distances,
-    interval,
     markdown,
     percent,
     replace_marked,
 )
 from benchmarks.records import Record
+from benchmarks.summary import Row
 from benchmarks.tree import Tree
 from zoo import store
 from zoo.family import Branch, Checkpoint
@@ -46,7 +46,7 @@ def numbers(branch: Branch, tree: Tree) -> str:
         f"Measured on {machine['cpu']}, {machine['cores']} cores, {tree.section.count:,} images each, 95 % intervals; "
         "*reported* is what the system's own paper says, on its own data.",
         measured(branch, tree),
-        "What it took to train them:",
+        *described(tree.members(branch)),
         trained(tree.members(branch)),
     ]
     return "\n\n".join([*parts, *studied(tree.members(branch), tree.records)])
@@ -61,8 +61,7 @@ def measured(branch: Branch, tree: Tree) -> str:
     for row in tree.rows(branch):
         place = places.get((row.generator, row.setting))
         system, reported = (place.system.title, place.system.reported) if place else ("", "")
-        recalls = [percent(row.metric("recall", net)) for net in NETS]
-        cells = [f"`{row.title}`", system, *cost(row, tree.section), *distances(row), *recalls]
+        cells = [f"`{row.title}`", system, *cost(row, tree.section), *distances(row), *recalls(row)]
         rows.append([*cells, accuracy(row), reported])
     for place in tree.branch(branch):
         if place.row is None:
@@ -70,6 +69,12 @@ def measured(branch: Branch, tree: Tree) -> str:
             rows.append([f"`{place.title}`", place.system.title, f"{place.nfe:,}", *blank, place.system.reported])
     rows += [[f"*{words}*", "", "", "", *of, *[""] * (len(NETS) + 2)] for words, of in baselines(tree.section)[:1]]
     return markdown(head, rows, words=2)
+
+
+def described(checkpoints: Iterable[Checkpoint]) -> Iterator[str]:
+    """What each checkpoint is, and what the eye finds wrong with its images."""
+    yield "What the checkpoints are, with the faults that were seen in their images, and what it took to train them:"
+    yield "\n".join(" ".join([f"- `{each.name}`: {each.description}", *each.faults]) for each in checkpoints)
 
 
 def trained(checkpoints: Iterable[Checkpoint]) -> str:
@@ -98,18 +103,26 @@ def studied(checkpoints: Iterable[Checkpoint], records: Iterable[Record]) -> lis
 
 def index(tree: Tree) -> str:
     """The branches side by side: of each, the system that comes nearest to real pictures, in either net's features."""
-    head = ["family", "nearest, says the", "system", "NFE", f"ms ({tree.section.runtime}, p50)", "FD", "recall"]
+    head = ["family", "nearest, says the", "NFE", f"ms ({tree.section.runtime}, p50)", *(f"FD {net}" for net in NETS)]
+    head += [f"recall {net}" for net in NETS]
     rows = []
     for branch in Branch:
+        nearest: dict[str, tuple[Row, list[str]]] = {}
         for net in NETS:
             judged = [
-                (distance.value, place, place.row)
+                (distance.value, place.system.title, place.row)
                 for place in tree.branch(branch)
                 if place.row and (distance := place.row.metric("fd", net))
             ]
             if judged:
-                _, place, row = min(judged, key=lambda each: each[0])
-                cells = [f"[{branch}]({branch.page}.md)", net, f"{place.system.title}, `{place.title}`"]
-                cells += [*cost(row, tree.section), interval(row.metric("fd", net))]
-                rows.append([*cells, percent(row.metric("recall", net))])
-    return markdown(head, rows, words=3)
+                _, title, row = min(judged, key=lambda each: each[0])
+                nearest.setdefault(f"{title}, `{row.title}`", (row, []))[1].append(net)
+        for system, (row, nets) in nearest.items():
+            cells = [f"[{branch}]({branch.page}.md)", f"{' and '.join(nets)}: {system}"]
+            rows.append([*cells, *cost(row, tree.section), *distances(row), *recalls(row)])
+    rows += [[f"*{words}*", "", "", "", *of, *[""] * len(NETS)] for words, of in baselines(tree.section)[:1]]
+    return markdown(head, rows, words=2)
+
+
+def recalls(row: Row) -> list[str]:
+    return [percent(row.metric("recall", net)) for net in NETS]

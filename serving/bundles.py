@@ -2,20 +2,78 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from export.bundle import MANIFEST, Bundle
 
+if TYPE_CHECKING:
+    from zoo.family import Checkpoint
 
-def prepare(source: str, report: Callable[[str], None] = lambda _: None, *, gate: bool = True) -> Bundle:
+Report = Callable[[str], None]
+
+
+def prepare(source: str, report: Report = lambda _: None, *, gate: bool = True) -> Bundle:
     """The bundle of a checkpoint's name, up to date; or the bundle in the folder `source`, as it is.
 
     `gate` puts a bundle that has no verdict before the gate, and raises GateError for one that was refused. A folder
     needs neither torch nor the zoo's families; the repository asks for its verdict.
     """
+    bundle, checkpoint = _found(source)
+    if bundle is None:
+        from export import exporter
+
+        report(f"exporting {source}")
+        assert checkpoint is not None
+        bundle = exporter.export(checkpoint)
+    if checkpoint is None or not gate:
+        return bundle
+    from export.gate import require
+
+    if bundle.verdict is None:
+        report(f"{source} goes before the gate")
+    return require(bundle)
+
+
+def prepare_all(sources: Iterable[str], report: Report = lambda _: None) -> list[Bundle]:
+    """`prepare` of each; export and gate use one thread, so those that wait for them run side by side, one a core."""
+    sources = list(sources)
+    waiting = [source for source in dict.fromkeys(sources) if _waits(source)]
+    if len(waiting) > 1:
+        context, workers = multiprocessing.get_context("spawn"), len(os.sched_getaffinity(0))
+        # Ctrl-C reaches all processes of a terminal: the first one ends the others.
+        ignored = (signal.SIGINT, signal.SIG_IGN)
+        with ProcessPoolExecutor(min(workers, len(waiting)), context, signal.signal, ignored) as pool:
+            made = {pool.submit(_prepare, source): source for source in waiting}
+            try:
+                for future in as_completed(made):
+                    future.result()
+                    report(f"{made[future]} is exported and admitted")
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+    return [prepare(source, report) for source in sources]
+
+
+def _prepare(source: str) -> None:
+    prepare(source)
+
+
+def _waits(source: str) -> bool:
+    """Whether a name lacks a bundle that is up to date, or its verdict."""
+    bundle, checkpoint = _found(source)
+    return checkpoint is not None and (bundle is None or bundle.verdict is None)
+
+
+def _found(source: str) -> tuple[Bundle | None, Checkpoint | None]:
+    """The bundle that is there and up to date, and the checkpoint that a new one is made of: at least one of them."""
     if (Path(source) / MANIFEST).is_file():
-        return Bundle.open(source)
+        return Bundle.open(source), None
     from export import exporter
     from export.variant import Variant
     from zoo import registry
@@ -25,16 +83,6 @@ def prepare(source: str, report: Callable[[str], None] = lambda _: None, *, gate
     except (registry.UnknownNameError, ModuleNotFoundError):
         placed = exporter.folder(source, Variant())  # a pulled bundle whose checkpoint, or torch, is not here
         if (placed / MANIFEST).is_file():
-            return Bundle.open(placed)
+            return Bundle.open(placed), None
         raise
-    bundle, _ = exporter.cached(checkpoint, Variant())
-    if bundle is None:
-        report(f"exporting {source}")
-        bundle = exporter.export(checkpoint)
-    if not gate:
-        return bundle
-    from export.gate import require
-
-    if bundle.verdict is None:
-        report(f"{source} goes before the gate")
-    return require(bundle)
+    return exporter.cached(checkpoint, Variant())[0], checkpoint

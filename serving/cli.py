@@ -224,9 +224,9 @@ def _server(names: Sequence[str], **ports: int) -> Iterator[Any]:
 
 def _write_repository(names: Sequence[str], path: Path) -> Repository:
     from serving import model_repository
-    from serving.bundles import prepare
+    from serving.bundles import prepare_all
 
-    return model_repository.write([prepare(name, _say) for name in names], path)
+    return model_repository.write(prepare_all(names, _say), path)
 
 
 @contextmanager

@@ -66,6 +66,13 @@ def test_the_picture_shows_every_system_once_and_samples_of_those_that_were_meas
     assert all(float(str(image.get("y"))) + overview.SIDE <= height for image in drawing.iter(f"{SVG}image"))
 
 
+def test_systems_of_one_name_are_told_apart_by_their_steps(small_tree: Tree) -> None:
+    found = overview.labels(small_tree.places)
+    assert found["ddpm 50"] == "DDIM"
+    assert found["ddpm-pd4 4"] == "Progressive distillation 4"
+    assert len(set(found.values())) == len(small_tree.places)
+
+
 def test_a_strip_is_the_first_row_of_a_grid_of_any_size() -> None:
     for side, channels, columns in ((8, 1, 10), (64, 3, 12)):
         shades = np.arange(4 * columns, dtype=np.uint8)[:, None, None, None]
