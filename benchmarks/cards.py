@@ -15,6 +15,7 @@ from benchmarks.report import short, template
 from benchmarks.statistics import Estimate
 from benchmarks.studies import markdown
 from benchmarks.summary import Row, Section
+from benchmarks.workload import Setting
 from zoo import files, store
 from zoo.family import Checkpoint
 
@@ -28,7 +29,7 @@ def write(checkpoint: Checkpoint, found: Iterable[Record]) -> Path:
     """
     config, folder, found = store.config(checkpoint.name), store.directory(checkpoint.name), list(found)
     section, rows = measured(checkpoint.name, config["weights"]["sha256"], found)
-    shown, answered = rows[-1], concerning(checkpoint.name, config["weights"]["sha256"], found)
+    shown, answered = default(checkpoint, rows), concerning(checkpoint.name, config["weights"]["sha256"], found)
     for name, picture in (("grid.png", shown.grid), ("interpolation.png", shown.interpolation)):
         with files.atomic(folder / name) as temporary:
             temporary.write_bytes(base64.b64decode(picture))
@@ -59,6 +60,12 @@ def measured(name: str, weights: str, found: Iterable[Record]) -> tuple[Section,
     return sections[-1], sections[-1].rows
 
 
+def default(checkpoint: Checkpoint, rows: list[Row]) -> Row:
+    """The row of what the checkpoint does where nothing is asked of it, or the last."""
+    asked = Setting().resolved(checkpoint.spec)
+    return next((row for row in rows if row.setting == asked), rows[-1])
+
+
 def concerning(name: str, weights: str, found: Iterable[Record]) -> list[Record]:
     """The newest record of each study that looked at these weights."""
     mine = (
@@ -72,6 +79,7 @@ def concerning(name: str, weights: str, found: Iterable[Record]) -> list[Record]
 def render(
     checkpoint: Checkpoint, config: Mapping[str, Any], section: Section, rows: list[Row], answered: list[Record]
 ) -> str:
+    best = default(checkpoint, rows)
     page: str = template("card.md.j2").render(
         checkpoint=checkpoint,
         config=config,
@@ -80,12 +88,12 @@ def render(
         section=section,
         rows=rows,
         studies=[(record["question"], record["identity"]["study"], markdown(record)) for record in answered],
-        best=rows[-1],
+        best=best,
         floor=section.baselines.get("floor"),
         ceiling=section.baselines.get("ceiling"),
         nets=NETS,
         judge=JUDGE,
-        memorised=rows[-1].metrics.get(MEMORISED),
+        memorised=best.metrics.get(MEMORISED),
         memory_checked=MEMORY_CHECKED,
         name=metric_name,
         cell=_cell,

@@ -58,13 +58,13 @@ def bench(
 
 @app.command()
 def demo(
-    samples: Annotated[int, typer.Option(min=50, max=5000, help="Images judged for quality.")] = 1000,
+    samples: Annotated[int, typer.Option(min=50, max=5000, help="Images judged for quality.")] = 500,
     records: Records = RECORDS,
     output: Annotated[Path, typer.Option("--output", "-o", help="The page to write.")] = REPORT,
     as_json: Json = False,
 ) -> None:
     """Run the main job: the family tree through export, gate, Triton and measurement, to one report."""
-    bench(samples=samples, tree=True, quick=True, records=records, as_json=as_json)
+    bench(runtime=["triton"], samples=samples, tree=True, quick=True, records=records, as_json=as_json)
     report(records, output, as_json=as_json)
     if not as_json:
         typer.echo(f"\nrecords  {records}\nreport   {output}")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks import cards, records, studies
+from benchmarks import cards, records, studies, summary
+from benchmarks.workload import Setting
+from tests.benchmarks.made_up import made_up
 from zoo import registry, store
 
 
@@ -31,6 +33,16 @@ def test_a_card_shows_the_newest_findings_about_its_own_weights() -> None:
 
     found = [record("a", "1", "old"), record("a", "1", "new"), record("a", "2", "other weights"), record("b", "1", "b")]
     assert [each["answer"] for each in cards.concerning("ddpm", "1", found)] == ["new", "b"]
+
+
+def test_a_card_shows_what_is_made_where_nothing_is_asked() -> None:
+    found = [
+        made_up("ddpm", 1.0, 100, 1.0, setting=setting)
+        for setting in (Setting(5, "ddim"), Setting(50, "ddim"), Setting(50, "ddim", 2.0), Setting(1000, "ddpm"))
+    ]
+    [section] = summary.sections(found)
+    assert cards.default(registry.checkpoint("ddpm"), section.rows).title == "ddpm 50"
+    assert cards.default(registry.checkpoint("ddpm"), section.rows[-1:]).title == "ddpm 1000 ddpm"
 
 
 def test_an_unknown_study_is_named_with_the_nearest() -> None:

@@ -121,7 +121,7 @@ CHECKPOINTS = (
                 Branch.DIFFUSION,
                 "Dhariwal & Nichol 2021, arXiv:2105.05233",
                 "ImageNet 256 FID 4.59 in 250 steps",
-                guidance_scale=3.0,
+                guidance_scale=2.0,
             ),
         ),
     ),
