@@ -45,7 +45,7 @@ def small_tree() -> Tree:
             records.make("baseline", {"baseline": "floor", "judged": 100, "nets": {}}, quality=floor(100)),
             record("gan", 1.5, 2.0, Setting()),
             record("ddpm", 60.0, 1.5, Setting(50, "ddim")),
-            record("ddpm", 25.0, 3.0, Setting(10, "heun")),
+            record("ddpm", 25.0, 3.0, Setting(18, "heun")),
             record("ddpm-pd4", 6.0, 2.5, Setting(4, "ddim")),
             records.make("study", study, question="Is it so?", columns=[], rows=[], answer="It is."),
         ],

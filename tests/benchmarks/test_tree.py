@@ -25,7 +25,7 @@ def test_a_place_has_the_row_of_its_own_setting(small_tree: Tree) -> None:
     assert {title: row.percentile("onnxruntime").value for title, row in rows.items()} == {
         "gan": 1.5,
         "ddpm 50": 60.0,
-        "ddpm 10 heun": 25.0,
+        "ddpm 18 heun": 25.0,
         "ddpm-pd4 4": 6.0,
     }
 

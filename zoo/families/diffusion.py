@@ -85,7 +85,7 @@ CHECKPOINTS = (
                 Branch.DIFFUSION,
                 "Karras et al. 2022, arXiv:2206.00364",
                 "CIFAR-10 FID 1.97 in 35 calls",
-                num_steps=10,
+                num_steps=18,
                 sampler="heun",
             ),
             System(
