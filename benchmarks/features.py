@@ -86,6 +86,11 @@ class FeatureNet:
         return View(features, logits[0].argmax(1) if logits else None)
 
 
+def knows(image_shape: tuple[int, ...]) -> bool:
+    """Whether the nets can judge images of that shape, HWC."""
+    return image_shape == IMAGE_SHAPE
+
+
 @lru_cache
 def load(name: str) -> FeatureNet:
     """A verified net. Raises FeatureNetError."""
@@ -100,6 +105,12 @@ def reference(name: str) -> Reference:
     tensors = load_file(FOLDER / name / "reference.safetensors")
     test = View(tensors["test_features"].astype(np.float32), tensors.get("test_predicted"))
     return Reference(Moments(tensors["train_mean"], tensors["train_covariance"]), test, tensors["class_ids"], digest)
+
+
+def enlarged(images: np.ndarray) -> np.ndarray:
+    """Smaller images, (N, H, W, C), at the size that the nets know, by nearest neighbours."""
+    factor = max(1, IMAGE_SHAPE[0] // images.shape[1])
+    return images.repeat(factor, axis=1).repeat(factor, axis=2)
 
 
 def look(images: np.ndarray) -> dict[str, View]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import environment, plot, records, report, summary, sweep
+from benchmarks import environment, overview, plot, records, report, summary, sweep
 from benchmarks.records import RecordError
 from benchmarks.workload import Load, Setting
 from export.bundle import Bundle
@@ -28,7 +28,8 @@ def test_a_family_that_nobody_knows_is_measured_recorded_and_reported(
     found = sweep.run(cells, path, told=said.append)
     assert len(found) == len(said) == len(toy_bundles)
     assert all(record["latency"]["p50"]["value"] > 0 and len(record["latency"]["raw_ms"]) >= 64 for record in found)
-    assert all(record["quality"] is None for record in found)  # the feature nets know 32x32x1 only
+    assert all(record["quality"] is None for record in found)
+    assert all("not judged: the nets know 32x32x1, these are 8x8x" in sentence for sentence in said)
     assert records.read(path) == found
     page = report.render(found)
     assert all(name in page for name in toy_bundles)
@@ -72,6 +73,15 @@ def test_disagreement_needs_both_nets_beyond_chance() -> None:
     assert {net: row.title for net, row in pair.better.items()} == {"classifier": "b", "critic": "a"}
     a["quality"]["metrics"]["fd_100_classifier"]["low"] = 0.0
     assert not summary.disagreements(summary.sections([a, b])[0].rows)
+
+
+def test_a_generator_without_classes_has_no_accuracy_anywhere() -> None:
+    found = [made_up("free", 1.0, 100, 1.0, unconditional=True), made_up("asked", 2.0, 100, 1.0)]
+    [section] = summary.sections(found)
+    shares = {row.title: overview.accuracy(row) for row in section.rows}
+    assert shares["free"] == ""
+    assert shares["asked"].endswith(" %")
+    assert report.render(found).count("<td></td></tr>") == 1
 
 
 def test_page_is_self_contained_and_escapes_names() -> None:
