@@ -7,6 +7,8 @@ Song et al. 2023 (consistency distillation); Song & Dhariwal 2024 (consistency t
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from zoo.family import Checkpoint, Family, Recipe, denoiser_graph
 from zoo.graph import Graph
 from zoo.networks.unet import UNet, UNetConfig
@@ -21,15 +23,25 @@ def _spec(name: str, sampling: Sampling) -> GeneratorSpec:
     return GeneratorSpec(name, "diffusion", (1, 32, 32), (32, 32, 1), 10, sampling)
 
 
-def _student(steps: int, teacher: str, substeps: int, images: int, minutes: float) -> Checkpoint:
+def _student(
+    steps: int,
+    teacher: str,
+    substeps: int,
+    images: int,
+    minutes: float,
+    *,
+    first: str = "ddpm",
+    config: UNetConfig | None = None,
+    batch_size: int = 64,
+) -> Checkpoint:
     """A progressive-distillation student of `steps` steps, each worth `substeps` DDIM steps of its teacher."""
     return Checkpoint(
-        spec=_spec(f"ddpm-pd{steps}", Sampling(samplers=("ddim",), num_steps=steps, steps=(steps,))),
-        config=UNetConfig(),
+        spec=_spec(f"{first}-pd{steps}", Sampling(samplers=("ddim",), num_steps=steps, steps=(steps,))),
+        config=config or UNetConfig(),
         recipe=Recipe(
             "progressive_distillation",
             images=images,
-            batch_size=64,
+            batch_size=batch_size,
             learning_rate=5e-4,
             ema_images=10_000,
             seed=steps,
@@ -43,6 +55,19 @@ def _student(steps: int, teacher: str, substeps: int, images: int, minutes: floa
             "Behind its teacher at 20 steps; fewer steps are smoother, and a background pixel may be faintly lit.",
         ),
     )
+
+
+SMALL = UNetConfig(channels=(16, 32, 64), embedding=64)
+
+
+def _halvings() -> Iterator[Checkpoint]:
+    """The paper's whole chain, from a small teacher's 1,024 steps to one: every halving is a checkpoint."""
+    teacher = "ddpm-s"
+    for exponent in reversed(range(10)):
+        steps = 2**exponent
+        images = 19_200 if steps > 16 else 25_600 if steps > 4 else 64_000 if steps > 1 else 96_000
+        yield _student(steps, teacher, 2, images, images / 18_000, first="ddpm-s", config=SMALL, batch_size=128)
+        teacher = f"ddpm-s-pd{steps}"
 
 
 FLOW = Sampling("velocity", "linear", ("ddim", "heun", "dpmpp_2m"), num_steps=20, max_guidance_scale=8.0)
@@ -59,6 +84,14 @@ CHECKPOINTS = (
     _student(4, "ddpm", substeps=6, images=480_000, minutes=60.0),
     _student(2, "ddpm-pd4", substeps=2, images=112_000, minutes=15.0),
     _student(1, "ddpm-pd2", substeps=2, images=112_000, minutes=15.0),
+    Checkpoint(
+        spec=_spec("ddpm-s", Sampling(num_steps=50, max_guidance_scale=8.0)),
+        config=SMALL,
+        recipe=Recipe("diffusion", images=480_000, learning_rate=2e-3, minutes=17.0, options={"class_dropout": 0.1}),
+        paper="Ho et al. 2020, arXiv:2006.11239",
+        description="A teacher of a quarter of the size, from which the whole chain of progressive distillation comes.",
+    ),
+    *_halvings(),
     Checkpoint(
         spec=_spec("ddpm-cd", Sampling(samplers=("consistency",), num_steps=2, steps=(1, 2, 3, 4))),
         config=UNetConfig(),
