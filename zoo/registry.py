@@ -15,6 +15,7 @@ from zoo.plain import PlainError, check_sizes, rebuild
 from zoo.request import GeneratorSpec, nearest, table
 
 FAMILIES = (
+    "autoencoder",
     "diffusers_unet",
     "diffusion",
     "gan",
@@ -24,6 +25,7 @@ FAMILIES = (
     "onnx_generator",
     "progressive_gan",
     "vae",
+    "vqvae",
 )
 SPEC = tuple(field.name for field in fields(GeneratorSpec))
 MAX_ARCHITECTURE = 1 << 16  # of any number in an architecture from outside

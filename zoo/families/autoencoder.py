@@ -47,7 +47,7 @@ class Autoencoder(nn.Module):
         self.smallest = (config.channels[-1], *(2 * [config.size >> len(config.channels)]))
         features = self.smallest[0] * self.smallest[1] ** 2
         self.encoder = halvings(config.image_channels, config.channels)
-        self.code = nn.Linear(features, config.latent)
+        self.to_code = nn.Linear(features, config.latent)
         self.expand = nn.Linear(config.latent, features)
         self.decoder = doublings(config.channels, config.image_channels)
         self.register_buffer("latent_mean", torch.zeros(config.num_classes, config.latent))
@@ -55,7 +55,7 @@ class Autoencoder(nn.Module):
 
     def encode(self, pixels: Tensor) -> Tensor:
         """(B, C, H, W) in [-1, 1] -> (B, L)."""
-        return cast(Tensor, self.code(self.encoder(pixels).flatten(1)).float())
+        return cast(Tensor, self.to_code(self.encoder(pixels).flatten(1)).float())
 
     def decode(self, latents: Tensor) -> Tensor:
         """(B, L) -> (B, C, H, W); beyond [-1, 1] it is black or white."""

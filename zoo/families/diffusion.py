@@ -7,6 +7,8 @@ Song et al. 2023 (consistency distillation); Song & Dhariwal 2024 (consistency t
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from zoo.family import Branch, Checkpoint, Family, Recipe, System, denoiser_graph
 from zoo.graph import Graph
 from zoo.networks.unet import UNet, UNetConfig
@@ -24,17 +26,33 @@ def _spec(name: str, sampling: Sampling) -> GeneratorSpec:
 PROGRESSIVE_DISTILLATION = {  # what the paper reports by number of steps
     steps: f"CIFAR-10 FID {fid:.2f} in {steps}" for steps, fid in ((8, 2.57), (4, 3.00), (2, 4.51), (1, 9.12))
 }
+SMOOTH = "Behind its teacher at 20 steps; fewer steps are smoother, and a background pixel may be faintly lit."
 
 
-def _student(steps: int, teacher: str, substeps: int, images: int, minutes: float) -> Checkpoint:
-    """A progressive-distillation student of `steps` steps, each worth `substeps` DDIM steps of its teacher."""
+def _student(
+    steps: int,
+    teacher: str,
+    substeps: int,
+    images: int,
+    minutes: float,
+    *,
+    first: str = "ddpm",
+    config: UNetConfig | None = None,
+    batch_size: int = 64,
+    fault: str = SMOOTH,
+    place: str | None = "Progressive distillation",
+) -> Checkpoint:
+    """A progressive-distillation student of `steps` steps, each worth `substeps` DDIM steps of its teacher.
+
+    `place` is its title in the family tree; None where it is only a step on the way.
+    """
     return Checkpoint(
-        spec=_spec(f"ddpm-pd{steps}", Sampling(samplers=("ddim",), num_steps=steps, steps=(steps,))),
-        config=UNetConfig(),
+        spec=_spec(f"{first}-pd{steps}", Sampling(samplers=("ddim",), num_steps=steps, steps=(steps,))),
+        config=config or UNetConfig(),
         recipe=Recipe(
             "progressive_distillation",
             images=images,
-            batch_size=64,
+            batch_size=batch_size,
             learning_rate=5e-4,
             ema_images=10_000,
             seed=steps,
@@ -44,18 +62,42 @@ def _student(steps: int, teacher: str, substeps: int, images: int, minutes: floa
         teacher=teacher,
         paper="Salimans & Ho 2022, arXiv:2202.00512",
         description=f"Progressive distillation to {steps} step{'s' if steps > 1 else ''}.",
-        faults=(
-            "Behind its teacher at 20 steps; fewer steps are smoother, and a background pixel may be faintly lit.",
-        ),
-        systems=(
+        faults=(fault,),
+        systems=tuple(
             System(
-                "Progressive distillation",
+                title,
                 Branch.FEW_STEPS,
                 "Salimans & Ho 2022, arXiv:2202.00512",
                 PROGRESSIVE_DISTILLATION.get(steps, ""),
-            ),
+            )
+            for title in (place,)
+            if title
         ),
     )
+
+
+SMALL = UNetConfig(channels=(16, 32, 64), embedding=64)
+
+
+def _halvings() -> Iterator[Checkpoint]:
+    """The paper's whole chain, from a small teacher's 1,024 steps to one: every halving is a checkpoint."""
+    teacher = "ddpm-s"
+    for exponent in reversed(range(10)):
+        steps = 2**exponent
+        images = 19_200 if steps > 16 else 25_600 if steps > 4 else 64_000 if steps > 1 else 96_000
+        yield _student(
+            steps,
+            teacher,
+            2,
+            images,
+            images / 18_000,
+            first="ddpm-s",
+            config=SMALL,
+            batch_size=128,
+            fault="What its small teacher tears is torn here too: bags, sandals and prints.",
+            place="Progressive distillation, ten halvings" if steps == 1 else None,
+        )
+        teacher = f"ddpm-s-pd{steps}"
 
 
 FLOW = Sampling("velocity", "linear", ("ddim", "heun", "dpmpp_2m"), num_steps=20, max_guidance_scale=8.0)
@@ -104,6 +146,15 @@ CHECKPOINTS = (
     _student(4, "ddpm", substeps=6, images=480_000, minutes=60.0),
     _student(2, "ddpm-pd4", substeps=2, images=112_000, minutes=15.0),
     _student(1, "ddpm-pd2", substeps=2, images=112_000, minutes=15.0),
+    Checkpoint(
+        spec=_spec("ddpm-s", Sampling(num_steps=50, max_guidance_scale=8.0)),
+        config=SMALL,
+        recipe=Recipe("diffusion", images=480_000, learning_rate=2e-3, minutes=17.0, options={"class_dropout": 0.1}),
+        paper="Ho et al. 2020, arXiv:2006.11239",
+        description="A teacher of a quarter of the size, from which the whole chain of progressive distillation comes.",
+        faults=("Many bags, sandals and prints are torn or speckled: it has a quarter of the parameters of `ddpm`.",),
+    ),
+    *_halvings(),
     Checkpoint(
         spec=_spec("ddpm-cd", Sampling(samplers=("consistency",), num_steps=2, steps=(1, 2, 3, 4))),
         config=UNetConfig(),
