@@ -52,9 +52,11 @@ def _student(steps: int, teacher: str, substeps: int, images: int, minutes: floa
                 "Progressive distillation",
                 Branch.FEW_STEPS,
                 "Salimans & Ho 2022, arXiv:2202.00512",
-                PROGRESSIVE_DISTILLATION.get(steps, ""),
+                PROGRESSIVE_DISTILLATION[steps],
             ),
-        ),
+        )
+        if steps in PROGRESSIVE_DISTILLATION
+        else (),  # a step on the way to those
     )
 
 
