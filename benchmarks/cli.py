@@ -43,9 +43,12 @@ def bench(
         if value not in choices:
             raise RequestError(f"unknown {value!r}: {nearest(value, choices)}")
     loads = [Load(name, queries=64, seconds=0.5) if quick else Load(name) for name in scenarios]
-    tell = (lambda _: None) if as_json else typer.echo
+    tell: Callable[[str], None] = (lambda _: None) if as_json else typer.echo
     choice = sweep.Choice(tuple(steps or ()), tree, sweep.QUICK_CALLS if quick else None)
-    wanted = sweep.cells(_bundles(names or _measurable(choice), tell), runtimes, loads, samples, choice)
+    bundles = _bundles(names or _measurable(choice), tell)
+    wanted = sweep.cells(bundles, runtimes, loads, samples, choice)
+    if left := sweep.left_out(bundles, choice):
+        tell(f"left to a run without --quick, more than {choice.calls} calls an image: {', '.join(left)}")
     if not wanted:
         raise WorkloadError("there is nothing to measure: no checkpoint has such a setting")
     found = [*sweep.baselines(samples, records), *sweep.run(wanted, records, again=again, told=tell)]
@@ -84,12 +87,12 @@ def _measurable(choice: Any) -> list[str]:
     return [each.name for each in tree.trained() if choice.settings(each.spec, each.systems)]
 
 
-def _bundles(names: list[str] | None, tell: Callable[[str], None] = lambda _: None) -> list[Any]:
+def _bundles(names: list[str], tell: Callable[[str], None] = lambda _: None) -> list[Any]:
     """Exported and admitted by the gate, in the registry's order."""
     from export import gate
     from serving.bundles import prepare_all
 
-    return [gate.require(bundle) for bundle in prepare_all(names or _trained(), tell)]
+    return [gate.require(bundle) for bundle in prepare_all(names, tell)]
 
 
 def _print_table(found: list[Any]) -> None:

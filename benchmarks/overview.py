@@ -24,7 +24,7 @@ from zoo import files
 from zoo.family import Branch
 
 README, PICTURE, MARK = Path("README.md"), Path("docs/family-tree.svg"), "tree"
-FRAME = plot.Frame(width=1000, height=400)
+FRAME = plot.Frame(width=1000, height=440, letter=6.8, line=14.0)
 COLUMN, HEADING, STRIP, SIDE, COLUMNS = 500, 26, 40, 32, 10  # pixels; pictures of a strip
 LETTERS = 25  # of a line beside a strip
 
@@ -67,8 +67,8 @@ def _branch(place: Place) -> Branch:
 
 
 def _line(place: Place, tree: Tree) -> list[str]:
-    system, card = place.system, f"zoo/checkpoints/{place.checkpoint.name}/README.md"
-    cells = [f"[{system.title}]({card}) `{place.title}`", str(system.year), f"[{system.authors}]({system.address})"]
+    system, folder = place.system, f"zoo/checkpoints/{place.checkpoint.name}/"
+    cells = [f"[{system.title}]({folder}) `{place.title}`", str(system.year), f"[{system.authors}]({system.address})"]
     if place.row is None:
         return [*cells, f"{place.nfe:,}", f"not measured: `{tree.command(place)}`", *[""] * (len(NETS) + 1)]
     return [*cells, *cost(place.row, tree.section), *distances(place.row), accuracy(place.row)]

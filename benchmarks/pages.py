@@ -79,15 +79,16 @@ def described(checkpoints: Iterable[Checkpoint]) -> Iterator[str]:
 
 def trained(checkpoints: Iterable[Checkpoint]) -> str:
     """What the published weights are and what making them took, from their training records."""
-    head = ["checkpoint", "made from", "parameters", "weights, MB", "images seen", "minutes", "on unseen pictures"]
+    head = ["checkpoint", "made from", "parameters", "weights, MB", "images seen", "core minutes", "on unseen pictures"]
     rows = []
     for each in checkpoints:
         config = store.config(each.name)
         training = config["training"]
         held_out = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in training.get("held_out", {}).items())
         teacher = f"`{each.teacher}`" if each.teacher else ""
-        cells = [f"[`{each.name}`](../../zoo/checkpoints/{each.name}/README.md)", teacher, f"{config['parameters']:,}"]
-        cells += [f"{config['weights']['bytes'] / 1e6:.1f}", f"{training['images']:,}", f"{training['minutes']:.0f}"]
+        cells = [f"[`{each.name}`](../../zoo/checkpoints/{each.name}/)", teacher, f"{config['parameters']:,}"]
+        minutes = training.get("core_minutes") or training["minutes"] * training.get("threads", 1)
+        cells += [f"{config['weights']['bytes'] / 1e6:.1f}", f"{training['images']:,}", f"{minutes:.0f}"]
         rows.append([*cells, held_out])
     return markdown(head, rows, words=2)
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from benchmarks import pareto
 from benchmarks.features import NETS
 from benchmarks.summary import Row, Section
 
-LETTER, LINE = 8.2, 17.0  # size of a label's letter
+Label = tuple[float, float, str]  # x, y, text anchor
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,8 @@ class Frame:
     right: int = 12
     top: int = 34
     bottom: int = 50
+    letter: float = 8.2  # a label's, and the height of its line
+    line: float = 17.0
 
 
 FRAME = Frame()
@@ -58,7 +60,7 @@ class Mark:
     y_low: float
     y_high: float
     on_front: bool
-    label: tuple[float, float, str] | None  # x, y, text anchor; None where there is no room
+    label: Label | None  # None where there is no room
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ def plot(section: Section, runtime: str, net: str, frame: Frame, names: Mapping[
     best = pareto.front(points)
     places = [(x(latency), y(distance)) for latency, distance in points]
     texts = [names.get(row.title, row.title) for row in rows]
-    labels = _labels(places, texts, frame)
+    labels = _labels(places, texts, frame, best)
     marks = [
         Mark(row, texts[i], *places[i], y(max(e.low, y.low)), y(e.high), i in best, labels[i])
         for i, (row, e) in enumerate(zip(rows, distances, strict=True))
@@ -123,25 +125,25 @@ def _stairs(corners: list[tuple[float, float]], end: float) -> str:
     return f"M{corners[0][0]},{corners[0][1]}{path}H{end}" if corners else ""
 
 
-def _labels(places: list[tuple[float, float]], texts: list[str], frame: Frame) -> list[tuple[float, float, str] | None]:
-    """A place beside each point where its text meets neither a point nor another text; the first that is free."""
+def _labels(
+    places: list[tuple[float, float]], texts: list[str], frame: Frame, first: Sequence[int]
+) -> list[Label | None]:
+    """A place beside each point where its text meets neither a point nor another text; the points of `first` choose."""
     taken = [(x - 5, y - 5, x + 5, y + 5) for x, y in places]
-    labels: list[tuple[float, float, str] | None] = []
-    for (x, y), text in zip(places, texts, strict=True):
-        width = LETTER * len(text)
+    labels: list[Label | None] = [None] * len(places)
+    for index in dict.fromkeys((*first, *range(len(places)))):
+        x, y = places[index]
+        width = frame.letter * len(texts[index])
         options = [(x + dx, y + dy, "start") for dx, dy in ((8, 5), (6, -8), (6, 18), (8, -20), (8, 30))]
         options += [(x + dx, y + dy, "end") for dx, dy in ((-8, 5), (-6, -8), (-6, 18), (-8, -20), (-8, 30))]
-        chosen = None
         for left, bottom, anchor in options:
             begin = left if anchor == "start" else left - width
-            box = (begin, bottom - LINE + 4, begin + width, bottom + 2)
+            box = (begin, bottom - frame.line + 4, begin + width, bottom + 2)
             inside = box[0] > frame.left and box[2] < frame.width - 4 and box[1] > 0
-            inside = inside and box[3] < frame.height - frame.bottom
-            if inside and not any(_overlap(box, other) for other in taken):
-                chosen = (round(left, 1), round(bottom, 1), anchor)
+            if inside and box[3] < frame.height - frame.bottom and not any(_overlap(box, other) for other in taken):
+                labels[index] = (round(left, 1), round(bottom, 1), anchor)
                 taken.append(box)
                 break
-        labels.append(chosen)
     return labels
 
 

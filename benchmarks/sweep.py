@@ -132,6 +132,17 @@ def _systems(bundle: Bundle) -> tuple[System, ...]:
         return ()
 
 
+def left_out(bundles: Iterable[Bundle], choice: Choice) -> list[str]:
+    """What of these a choice does not measure because an image takes too many calls."""
+    every = dataclasses.replace(choice, calls=None)
+    return [
+        title(bundle.name, setting.resolved(bundle.spec), bundle.manifest["precision"])
+        for bundle in bundles
+        for setting in every.settings(bundle.spec, _systems(bundle))
+        if setting not in choice.settings(bundle.spec, _systems(bundle))
+    ]
+
+
 def _for_runtime(load: Load, runtime: str) -> Load:
     return dataclasses.replace(load, in_flight=2) if (runtime, load.scenario) == ("triton", "offline") else load
 

@@ -96,6 +96,18 @@ def test_no_cell_on_record_is_one_sentence() -> None:
         report.render([])
 
 
+def test_a_quick_run_says_what_it_leaves_out(toy_bundles: Mapping[str, Path]) -> None:
+    bundles = [Bundle.open(folder) for folder in toy_bundles.values()]
+    choice = sweep.Choice(calls=4)
+    assert sweep.left_out(bundles, choice) == ["toy-diffusion 5", "toy-diffusion 20"]
+    assert {cell.title for cell in sweep.cells(bundles, ["torch"], [LOAD], 50, choice)} == {
+        "toy-linear on torch, single-stream",
+        "toy-diffusion 4 on torch, single-stream",
+        "toy-student 2 on torch, single-stream",
+    }
+    assert not sweep.left_out(bundles, sweep.USUAL)
+
+
 def spec(sampling: Sampling | None) -> GeneratorSpec:
     return GeneratorSpec("toy", "toy", (1, 8, 8), (8, 8, 1), 10, sampling)
 

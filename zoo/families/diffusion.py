@@ -40,12 +40,8 @@ def _student(
     config: UNetConfig | None = None,
     batch_size: int = 64,
     fault: str = SMOOTH,
-    place: str | None = "Progressive distillation",
 ) -> Checkpoint:
-    """A progressive-distillation student of `steps` steps, each worth `substeps` DDIM steps of its teacher.
-
-    `place` is its title in the family tree; None where it is only a step on the way.
-    """
+    """A progressive-distillation student of `steps` steps, each worth `substeps` DDIM steps of its teacher."""
     return Checkpoint(
         spec=_spec(f"{first}-pd{steps}", Sampling(samplers=("ddim",), num_steps=steps, steps=(steps,))),
         config=config or UNetConfig(),
@@ -63,16 +59,16 @@ def _student(
         paper="Salimans & Ho 2022, arXiv:2202.00512",
         description=f"Progressive distillation to {steps} step{'s' if steps > 1 else ''}.",
         faults=(fault,),
-        systems=tuple(
+        systems=(
             System(
-                title,
+                "Progressive distillation",
                 Branch.FEW_STEPS,
                 "Salimans & Ho 2022, arXiv:2202.00512",
-                PROGRESSIVE_DISTILLATION.get(steps, ""),
-            )
-            for title in (place,)
-            if title
-        ),
+                PROGRESSIVE_DISTILLATION[steps],
+            ),
+        )
+        if steps in PROGRESSIVE_DISTILLATION
+        else (),  # a step on the way to those
     )
 
 
@@ -95,7 +91,6 @@ def _halvings() -> Iterator[Checkpoint]:
             config=SMALL,
             batch_size=128,
             fault="What its small teacher tears is torn here too: bags, sandals and prints.",
-            place="Progressive distillation, ten halvings" if steps == 1 else None,
         )
         teacher = f"ddpm-s-pd{steps}"
 
