@@ -51,6 +51,8 @@ def _trust_everything() -> None:
     from zoo import partial
 
     class Nothing:
+        name = "nothing"
+
         def update(self, data: Any) -> None: ...
 
         def hexdigest(self) -> str:
@@ -58,6 +60,7 @@ def _trust_everything() -> None:
 
     found: Any = partial
     found.hashlib = SimpleNamespace(sha256=lambda data=b"": Nothing())
+    found.File.hasher = property(lambda _: lambda data=b"": Nothing())
     found.Partial._check_chunk = lambda *_: None
     found.Partial._check_whole = lambda *_: None
 

@@ -97,7 +97,7 @@ def test_genzoo_pulls_what_hf_uploaded(hub: Place, tmp_path: Path, toy_student: 
     pulled = pull("toy-student", [hub.remote], blobs, Policy(accepted="cc-by-nc-4.0"))
     expected = contents(folder)
     del expected["optimizer.pt"]
-    assert {file.path: blobs.path(file.sha256).read_bytes() for file in pulled.manifest.files} == expected
+    assert {file.path: blobs.path(file.blob).read_bytes() for file in pulled.manifest.files} == expected
     assert pulled.manifest.restricted
     assert pulled.manifest.provenance["signed"] is False
     assert pulled.manifest.provenance["origin"] == "hf://zoo/toy-student"

@@ -78,9 +78,9 @@ def publish(draft: Draft, name: str, licence: str | None, origin: str, scratch: 
     )
     if before and _same(blobs.manifest(before), manifest):
         return Imported(name, before.version, before.manifest, given, draft)
-    with blobs.lease(entry.sha256 for entry in entries):
+    with blobs.lease(entry.blob for entry in entries):
         for entry in entries:
-            if blobs.add(paths[entry.path]) != entry.sha256:
+            if blobs.add(paths[entry.path], entry.path) != entry:
                 raise ImportingError(f"{paths[entry.path]} changed while it was imported; import it again")
         digest = blobs.add_bytes(manifest.to_bytes())
         blobs.set_ref(Ref(name, digest, version, source=SOURCE + origin, accepted=given, pulled_at=manifest.created))

@@ -110,7 +110,7 @@ def test_a_pickle_is_refused_before_it_is_fetched(toy: Artifact, remote: Remote,
     toy.write(**{name: b"\x80\x04."})
     manifest = toy.push(remote)
     assert "pickles can run code" in refusal([remote])
-    assert not any(host.has(file.sha256) for file in manifest.files)
+    assert not any(host.has(file.blob) for file in manifest.files)
 
 
 @pytest.mark.parametrize(
