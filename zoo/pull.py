@@ -14,12 +14,13 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from zoo import derived, signing, transfer
+from zoo import derived, signing
 from zoo.artifact import File, Kind, Manifest, contradiction, describe, identifier
-from zoo.blobs import BlobStore, Ref
+from zoo.local.blobs import BlobStore, Ref
 from zoo.offers import Offer, Policy, PullError, best
 from zoo.remotes import Remote, RemoteError
-from zoo.sources import Source, SourceError
+from zoo.transfer.fetch import fetch
+from zoo.transfer.sources import Source, SourceError
 
 Progress = Callable[[int], None]
 
@@ -62,7 +63,7 @@ def pull(
         stack.enter_context(store.lease([manifest.digest, *(file.blob for file in manifest.files)]))
         sources, faults = _sources(offer, stack)
         warnings += faults
-        transfer.fetch(manifest, sources, store, begin(manifest))
+        fetch(manifest, sources, store, begin(manifest))
         store.add_bytes(manifest.to_bytes())
         ref = _ref(full, offer, before, accepted, store)
         again = before is not None and before.manifest == manifest.digest

@@ -29,15 +29,17 @@ from typing import Annotated, Any
 import typer
 
 from tests.servers.fault import FaultServer, Kind, seeded
-from zoo import artifact, journal
-from zoo.answers import Patience
+from zoo import artifact
 from zoo.artifact import File, Manifest
-from zoo.blobs import BlobStore
 from zoo.digests import BLAKE3, HASHERS, SHA256
-from zoo.http import Client
-from zoo.http_source import HttpSource
-from zoo.mirrors import Policy
-from zoo.transfer import TransferError, fetch
+from zoo.local import journal
+from zoo.local.blobs import BlobStore
+from zoo.transfer.answers import Patience
+from zoo.transfer.fetch import fetch
+from zoo.transfer.http import Client
+from zoo.transfer.http_source import HttpSource
+from zoo.transfer.mirrors import Policy
+from zoo.transfer.sources import TransferError
 
 QUICK = Policy(
     connections=4,

@@ -10,8 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from zoo.artifact import File, Kind, Manifest, describe
-from zoo.blobs import BlobStore, Ref
 from zoo.digests import SHA256
+from zoo.local.blobs import BlobStore, Ref
 
 CHUNK = 1 << 16
 

@@ -17,8 +17,8 @@ from tests.servers.registry import Registry, environment, tool
 from tests.zoo.places import CONTENTS, Place, make, place, read
 from zoo import store
 from zoo.artifact import Manifest
-from zoo.blobs import BlobStore
 from zoo.family import Checkpoint
+from zoo.local.blobs import BlobStore
 from zoo.offers import Policy
 from zoo.pull import pull
 from zoo.remotes import RemoteError, open_remote

@@ -11,8 +11,8 @@ from typing import Any
 
 from zoo import files, store
 from zoo.artifact import Kind, Manifest, describe, identifier
-from zoo.blobs import Ref
 from zoo.errors import GenzooError
+from zoo.local.blobs import Ref
 
 UNKNOWN = "unknown"  # the licence of what nobody gave one; it is restricted until someone does
 SOURCE = "import "  # before the path or the address, in a ref

@@ -12,7 +12,7 @@ import pytest
 
 from tests.zoo.pulling import house
 from zoo import publish, registry, store
-from zoo.blobs import BlobStore
+from zoo.local.blobs import BlobStore
 from zoo.offers import Policy
 from zoo.pull import pull
 from zoo.remotes import Remote

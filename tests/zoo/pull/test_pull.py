@@ -20,10 +20,10 @@ from tests.zoo.places import KINDS, place
 from tests.zoo.pulling import Artifact, command, house, refusal, trusting
 from zoo import publish, registry, store
 from zoo.artifact import describe
-from zoo.blobs import BlobStore
 from zoo.commands.pull import REMOTE_VARIABLE
 from zoo.commands.pull import app as pull_app
 from zoo.errors import GenzooError
+from zoo.local.blobs import BlobStore
 from zoo.offers import Policy, PullError
 from zoo.pull import held, pull
 from zoo.remotes import Remote, open_remote

@@ -14,7 +14,7 @@ from tests.zoo.keys import Pair
 from tests.zoo.pulling import Artifact, refusal, trusting
 from zoo import signing, store
 from zoo.artifact import MANIFEST, SIGNATURE, File, Kind, Manifest, describe
-from zoo.blobs import BlobStore
+from zoo.local.blobs import BlobStore
 from zoo.offers import Policy, PullError
 from zoo.pull import held, pull
 from zoo.remotes import Remote, open_remote

@@ -11,8 +11,8 @@ from tests.zoo.keys import Authority, Pair, pair
 from tests.zoo.pulling import Artifact, refusal, trusting
 from zoo import signing
 from zoo.artifact import Kind
-from zoo.blobs import BlobStore
 from zoo.contents import ContentError
+from zoo.local.blobs import BlobStore
 from zoo.offers import Policy
 from zoo.pull import held, pull
 from zoo.remotes import Remote, open_remote

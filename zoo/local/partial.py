@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import Any
 
 from zoo.artifact import File
-from zoo.disk import allocate, begin_write_back
 from zoo.errors import StoreError
 from zoo.files import sync_folder
-from zoo.journal import Journal, feed, write_all
-from zoo.owner import Owner
+from zoo.local.disk import allocate, begin_write_back
+from zoo.local.journal import Journal, feed, write_all
+from zoo.local.owner import Owner
 
 SUFFIX, FREE = ".part", "free"
 CATCH_UP_CHUNKS = 4

@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zoo.artifact import MANIFEST, ArtifactError, Manifest
-from zoo.locks import acquire, leased, locked
-from zoo.partial import leftovers
-from zoo.refs import Ref
+from zoo.local.locks import acquire, leased, locked
+from zoo.local.partial import leftovers
+from zoo.local.refs import Ref
 
 if TYPE_CHECKING:
-    from zoo.blobs import BlobStore
+    from zoo.local.blobs import BlobStore
 
 TRASH, PRIVATE = "trash", "0" * 64
 GRACE_S = 3600.0  # a blob so young may belong to a ref that is about to be recorded

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from zoo.artifact import File
-from zoo.sources import Source, SourceError
+from zoo.transfer.sources import Source, SourceError
 
 KEEP = 0.7  # of the old estimate, when a new speed was measured
 EXPLORE = 24  # every so many choices, another mirror than the fastest has its turn

@@ -13,9 +13,9 @@ from typer.testing import CliRunner
 
 from tests.zoo.stocking import CHUNK, age, make_file, publish, put
 from zoo import store as zoo_store
-from zoo.blobs import BlobStore, BusyError
 from zoo.commands.maintenance import QuantityError, app, parse_age, parse_size
-from zoo.owner import Owner
+from zoo.local.blobs import BlobStore, BusyError
+from zoo.local.owner import Owner
 from zoo.store import StoreError
 
 DAY = 86400.0

@@ -18,10 +18,10 @@ import pytest
 
 from tests.zoo import processes
 from tests.zoo.stocking import CHUNK, bare, make_file, publish, put
-from zoo import owner
 from zoo.artifact import File
-from zoo.blobs import BlobStore, BusyError, Ref
-from zoo.owner import Owner
+from zoo.local import owner
+from zoo.local.blobs import BlobStore, BusyError, Ref
+from zoo.local.owner import Owner
 from zoo.store import StoreError
 
 CHUNKS = 6

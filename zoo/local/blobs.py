@@ -38,14 +38,14 @@ from contextlib import contextmanager, suppress
 from math import inf
 from pathlib import Path
 
-from zoo import garbage, verification, views
 from zoo.artifact import MAX_MANIFEST_BYTES, ArtifactError, File, Manifest, describe
 from zoo.errors import StoreError
-from zoo.journal import write_all
-from zoo.locks import BusyError, Held, acquire, hold_lease, pauses
-from zoo.owner import STALE_S, Owner
-from zoo.partial import SUFFIX, ChunkError, Partial, clear, copy_left, leftovers, open_partial, publish
-from zoo.refs import Ref, Refs, RollbackError
+from zoo.local import garbage, verification, views
+from zoo.local.journal import write_all
+from zoo.local.locks import BusyError, Held, acquire, hold_lease, pauses
+from zoo.local.owner import STALE_S, Owner
+from zoo.local.partial import SUFFIX, ChunkError, Partial, clear, copy_left, leftovers, open_partial, publish
+from zoo.local.refs import Ref, Refs, RollbackError
 
 __all__ = ["BlobStore", "BusyError", "ChunkError", "Partial", "Ref", "RollbackError"]
 

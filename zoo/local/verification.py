@@ -11,15 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zoo import views
 from zoo.artifact import CHUNK_BYTES, File, contradiction, describe
 from zoo.digests import chunk_bytes_of
 from zoo.errors import StoreError
-from zoo.garbage import blob_paths
-from zoo.refs import Ref
+from zoo.local import views
+from zoo.local.garbage import blob_paths
+from zoo.local.refs import Ref
 
 if TYPE_CHECKING:
-    from zoo.blobs import BlobStore
+    from zoo.local.blobs import BlobStore
 
 Progress = Callable[[int], None]  # called with the number of bytes that were read
 

@@ -17,8 +17,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from tests.servers.fault_run import entry as listed
 from zoo.artifact import File, Kind, Manifest
-from zoo.blobs import BlobStore, ChunkError, Ref, RollbackError
 from zoo.digests import BLAKE3, HASHERS, SHA256
+from zoo.local.blobs import BlobStore, ChunkError, Ref, RollbackError
 
 CHUNK = 64
 CONTENTS = [random.Random(seed).randbytes(size) for seed, size in enumerate((0, 1, 63, 64, 65, 200, 640))]

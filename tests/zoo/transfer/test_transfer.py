@@ -12,14 +12,14 @@ import pytest
 
 from tests.servers.fault import Fault, FaultServer, Kind, always, script
 from tests.servers.fault_run import HASTY, QUICK, Tally, a_full_disk, entry, play_many, sources
-from zoo.answers import PATIENCE, Patience
 from zoo.artifact import File, Manifest
 from zoo.artifact import Kind as ArtifactKind
-from zoo.blobs import BlobStore
 from zoo.digests import BLAKE3, SHA256
-from zoo.mirrors import Mirrors, Policy
-from zoo.sources import SourceError
-from zoo.transfer import TransferError, fetch
+from zoo.local.blobs import BlobStore
+from zoo.transfer.answers import PATIENCE, Patience
+from zoo.transfer.fetch import fetch
+from zoo.transfer.mirrors import Mirrors, Policy
+from zoo.transfer.sources import SourceError, TransferError
 
 CHUNK = 4096
 DATA = random.Random(1).randbytes(40 * CHUNK + 77)

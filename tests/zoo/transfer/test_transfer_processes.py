@@ -16,18 +16,19 @@ import pytest
 from tests.servers.fault import FaultServer, Seen
 from tests.servers.fault_run import entry
 from zoo.artifact import Kind, Manifest
-from zoo.blobs import BlobStore
+from zoo.local.blobs import BlobStore
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 CHUNK = 64 << 10
 CLIENT = """
 import json, os, signal, sys
 from pathlib import Path
 from zoo.artifact import Manifest
-from zoo.blobs import BlobStore
-from zoo.http import Client
-from zoo.http_source import HttpSource
-from zoo.transfer import TransferInterrupt, fetch
+from zoo.local.blobs import BlobStore
+from zoo.transfer.http import Client
+from zoo.transfer.http_source import HttpSource
+from zoo.transfer.sources import TransferInterrupt
+from zoo.transfer.fetch import fetch
 
 def peak():  # not getrusage's, which starts with that of the parent
     lines = Path("/proc/self/status").read_text().splitlines()

@@ -15,9 +15,9 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 from zoo.artifact import File
-from zoo.blobs import Partial
-from zoo.mirrors import Mirror, Mirrors
-from zoo.sources import ChangedError, NoRangesError, SourceError, TransferError
+from zoo.local.blobs import Partial
+from zoo.transfer.mirrors import Mirror, Mirrors
+from zoo.transfer.sources import ChangedError, NoRangesError, SourceError, TransferError
 
 Progress = Callable[[int], None]  # called with the number of bytes that became verified (negative: lost again)
 

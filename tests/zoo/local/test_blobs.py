@@ -13,9 +13,9 @@ import pytest
 
 from tests.zoo.stocking import CHUNK, bare, make_file, older, publish, put
 from zoo.artifact import SIGNATURE, File, Kind, Manifest, describe
-from zoo.blobs import BlobStore, BusyError, ChunkError, Ref, RollbackError
 from zoo.digests import BLAKE3, HASHERS
-from zoo.journal import RECORD_BYTES
+from zoo.local.blobs import BlobStore, BusyError, ChunkError, Ref, RollbackError
+from zoo.local.journal import RECORD_BYTES
 from zoo.store import StoreError
 
 

@@ -14,22 +14,11 @@ from contextlib import suppress
 from math import inf
 
 from zoo.artifact import File, Manifest
-from zoo.blobs import BlobStore, BusyError, ChunkError
 from zoo.errors import GenzooError
-from zoo.jobs import Board, Job, Progress, StoppedError
-from zoo.mirrors import POLICY, Mirror, Mirrors, Policy
-from zoo.sources import ChangedError, NoRangesError, Source, SourceError, TransferError, TransferInterrupt
-
-__all__ = [
-    "ChangedError",
-    "NoRangesError",
-    "Progress",
-    "Source",
-    "SourceError",
-    "TransferError",
-    "TransferInterrupt",
-    "fetch",
-]
+from zoo.local.blobs import BlobStore, BusyError, ChunkError
+from zoo.transfer.jobs import Board, Job, Progress, StoppedError
+from zoo.transfer.mirrors import POLICY, Mirror, Mirrors, Policy
+from zoo.transfer.sources import ChangedError, Source, SourceError, TransferError, TransferInterrupt
 
 
 def fetch(
