@@ -3,6 +3,9 @@
 Every contender is a whole process from start to exit, timed from outside. Each round runs all of them, forwards and
 backwards in turn, so that a neighbour that wakes up meets them all; a round gives a ratio, the median is published.
 genzoo verifies and syncs to disk; aria2c verifies and does not sync; hf download does neither.
+
+What verification must cost at least is measured too: the hashes of this processor, the processor seconds of the server
+beside those of the program, and so what of both cores was idle and could hide it.
 """
 
 from __future__ import annotations
@@ -28,8 +31,9 @@ from benchmarks.records import Record
 from benchmarks.statistics import percentile
 from benchmarks.workload import WorkloadError
 from zoo.artifact import CHUNK_BYTES, File, Kind, Manifest, describe
+from zoo.digests import HASHERS
 
-SMALL_BYTES, PIECE = 100_000, 1 << 24
+SMALL_BYTES, PIECE, HASHED_CHUNKS = 100_000, 1 << 24, 100
 LINK_BYTES_PER_S = 125_000_000  # a link of 1 Gbit/s
 MEMORY = Path("/dev/shm")
 GENZOO, UNVERIFIED, HF, ARIA2 = "genzoo", "genzoo, unverified", "hf download", "aria2c"
@@ -41,6 +45,7 @@ class Run:
 
     seconds: float
     cpu_seconds: float
+    server_cpu_seconds: float
     bytes_above_interpreter: int | None = None  # what genzoo's own process says
 
 
@@ -57,17 +62,18 @@ def measure(size: int, count: int, rounds: int) -> Record:
         }
         for workload, manifest in workloads.items():
             for place, folder in places(Path(disk), 2 * size):
-                with server(Path(disk) / manifest.name) as url:
-                    lines += compare(contenders(manifest, url, Path(disk)), folder, workload, place, rounds)
+                with server(Path(disk) / manifest.name) as serving:
+                    lines += compare(contenders(manifest, serving, Path(disk)), folder, workload, place, rounds)
         workload, manifest = next(iter(workloads.items()))
-        with server(Path(disk) / manifest.name, LINK_BYTES_PER_S) as url:
-            ours = {name: run for name, run in contenders(manifest, url, Path(disk)).items() if GENZOO in name}
+        with server(Path(disk) / manifest.name, LINK_BYTES_PER_S) as serving:
+            ours = {name: run for name, run in contenders(manifest, serving, Path(disk)).items() if GENZOO in name}
             lines += compare(ours, Path(disk) / "target", workload, "disk, over 1 Gbit/s", min(rounds, 3))
     identity = {
         "protocol": {"size": size, "files": count, "rounds": rounds, "chunk_bytes": CHUNK_BYTES},
         "machine": environment.machine(),
     }
-    return records.make("pulls", identity, lines=lines, tools=tools(), environment=environment.describe())
+    about = {"hash_bytes_per_s": hash_speeds(), "tools": tools(), "environment": environment.describe()}
+    return records.make("pulls", identity, lines=lines, **about)
 
 
 def make(folder: Path, sizes: Sequence[int]) -> Manifest:
@@ -93,41 +99,52 @@ def places(disk: Path, needed: int) -> Iterator[tuple[str, Path]]:
             yield "memory", Path(folder) / "target"
 
 
+@dataclass(frozen=True)
+class Server:
+    url: str
+    process: int
+
+    @property
+    def cpu_seconds(self) -> float:
+        fields = Path(f"/proc/{self.process}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")  # utime and stime, proc(5)
+
+
 @contextmanager
-def server(folder: Path, bytes_per_s: int = 0) -> Iterator[str]:
-    """A Hub of one repository in a process of its own: the address of its files."""
+def server(folder: Path, bytes_per_s: int = 0) -> Iterator[Server]:
+    """A Hub of one repository in a process of its own."""
     command = [sys.executable, "-m", "benchmarks.hub_server", str(folder), str(bytes_per_s)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
-            yield process.stdout.readline().strip()
+            yield Server(process.stdout.readline().strip(), process.pid)
         finally:
             process.terminate()
 
 
-def contenders(manifest: Manifest, url: str, disk: Path) -> dict[str, Contender]:
+def contenders(manifest: Manifest, serving: Server, disk: Path) -> dict[str, Contender]:
     """Every program that is installed, by name."""
-    described, files = str(disk / f"{manifest.name}.json"), f"{url}/{REPOSITORY}/resolve/main"
+    described, files = str(disk / f"{manifest.name}.json"), f"{serving.url}/{REPOSITORY}/resolve/main"
     client = [sys.executable, "-m", "benchmarks.pull_client", described, files]
     found: dict[str, Contender] = {
-        GENZOO: lambda target: run([*client, str(target)]),
-        UNVERIFIED: lambda target: run([*client, str(target), "unverified"]),
+        GENZOO: lambda target: run(serving, [*client, str(target)]),
+        UNVERIFIED: lambda target: run(serving, [*client, str(target), "unverified"]),
     }
     if hf := shutil.which("hf", path=f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}"):
-        quiet = {"HF_ENDPOINT": url, "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
-        found[HF] = lambda target: run([hf, "download", REPOSITORY], {**quiet, "HF_HOME": str(target)})
+        quiet = {"HF_ENDPOINT": serving.url, "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+        found[HF] = lambda target: run(serving, [hf, "download", REPOSITORY], {**quiet, "HF_HOME": str(target)})
     if aria2c := shutil.which("aria2c"):
         inputs = disk / f"{manifest.name}.aria2"
         entries = (f"{files}/{f.path}\n out={f.path}\n checksum=sha-256={f.sha256}\n" for f in manifest.files)
         inputs.write_text("".join(entries))
         parallel = ["-j", "8", "-x", "8", "-s", "8", "-k", "4M", "--file-allocation=none"]
-        found[ARIA2] = lambda target: run([aria2c, "-q", "-i", str(inputs), "-d", str(target), *parallel])
+        found[ARIA2] = lambda target: run(serving, [aria2c, "-q", "-i", str(inputs), "-d", str(target), *parallel])
     return found
 
 
-def run(command: Sequence[str], environ: Mapping[str, str] | None = None) -> Run:
+def run(serving: Server, command: Sequence[str], environ: Mapping[str, str] | None = None) -> Run:
     """Raises WorkloadError where the program fails."""
-    began = time.perf_counter()
+    began, before = time.perf_counter(), serving.cpu_seconds
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(
             command, stdout=output, stderr=subprocess.STDOUT, env={**os.environ, **(environ or {})}
@@ -140,7 +157,7 @@ def run(command: Sequence[str], environ: Mapping[str, str] | None = None) -> Run
     if process.returncode:
         raise WorkloadError(f"{command[0]} failed with {process.returncode}: {text[-300:]}")
     peak = json.loads(text.splitlines()[-1])["bytes_above_interpreter"] if "benchmarks.pull_client" in command else None
-    return Run(seconds, usage.ru_utime + usage.ru_stime, peak)
+    return Run(seconds, usage.ru_utime + usage.ru_stime, serving.cpu_seconds - before, peak)
 
 
 def compare(
@@ -168,9 +185,23 @@ def _line(workload: str, place: str, name: str, runs: Mapping[str, Sequence[Run]
         "program": name,
         "seconds": asdict(percentile(seconds[name], 50)),
         "cpu_seconds": float(np.median([found.cpu_seconds for found in runs[name]])),
+        "server_cpu_seconds": float(np.median([found.server_cpu_seconds for found in runs[name]])),
         "ratio": asdict(percentile(seconds[name] / seconds[GENZOO], 50)),
         "bytes_above_interpreter": max(peaks, default=None),
     }
+
+
+def hash_speeds() -> dict[str, float]:
+    """Bytes a second that one core hashes, of chunks as they lie after they were received; the best of several."""
+    chunk, found = os.urandom(CHUNK_BYTES), {}
+    for name, hasher in HASHERS.items():
+        times = []
+        for _ in range(HASHED_CHUNKS):
+            began = time.thread_time()
+            hasher(chunk)
+            times.append(time.thread_time() - began)
+        found[name] = CHUNK_BYTES / min(times)
+    return found
 
 
 def tools() -> dict[str, str]:
@@ -186,14 +217,15 @@ def markdown(record: Record) -> str:
     """The record as a table: a ratio above 1 means that genzoo is quicker."""
     machine, protocol = record["identity"]["machine"], record["identity"]["protocol"]
     peak = max(line["bytes_above_interpreter"] or 0 for line in record["lines"])
-    head = ["files", "to", "program", "seconds", "processor seconds", "its time / genzoo's"]
+    speeds = ", ".join(f"{name} {speed / 1e9:.1f} GB/s" for name, speed in record["hash_bytes_per_s"].items())
+    head = ["files", "to", "program", "seconds", "processor seconds", "of the server", "its time / genzoo's"]
     rows = [
         f"{machine['cpu']}, {machine['cores']} cores, loopback, median of {protocol['rounds']} interleaved rounds. "
         f"genzoo verifies and syncs to disk, aria2c verifies and does not sync, hf download does neither. "
-        f"genzoo's memory: at most {peak / 1e6:.0f} MB above the interpreter.",
+        f"genzoo's memory: at most {peak / 1e6:.0f} MB above the interpreter. One core hashes: {speeds}.",
         "",
         "| " + " | ".join(head) + " |",
-        "|---|---|---|--:|--:|--:|",
+        "|---|---|---|--:|--:|--:|--:|",
     ]
     for line in record["lines"]:
         seconds, ratio = line["seconds"], line["ratio"]
@@ -204,6 +236,7 @@ def markdown(record: Record) -> str:
             line["program"],
             _interval(seconds),
             f"{line['cpu_seconds']:.2f}",
+            f"{line['server_cpu_seconds']:.2f}",
             shown,
         ]
         rows.append("| " + " | ".join(cells) + " |")

@@ -19,10 +19,10 @@ def main(manifest_path: str, url: str, folder: str, *switches: str) -> None:
     idle_bytes = _peak_bytes()
     began = time.perf_counter()
     from zoo.artifact import Manifest
-    from zoo.blobs import BlobStore
-    from zoo.http import Client
-    from zoo.http_source import HttpSource
-    from zoo.transfer import fetch
+    from zoo.local.blobs import BlobStore
+    from zoo.transfer.fetch import fetch
+    from zoo.transfer.http import Client
+    from zoo.transfer.http_source import HttpSource
 
     if "unverified" in switches:
         _trust_everything()
@@ -48,9 +48,11 @@ def _peak_bytes() -> int:
 
 
 def _trust_everything() -> None:
-    from zoo import partial
+    from zoo.local import partial
 
     class Nothing:
+        name = "nothing"
+
         def update(self, data: Any) -> None: ...
 
         def hexdigest(self) -> str:
@@ -58,6 +60,7 @@ def _trust_everything() -> None:
 
     found: Any = partial
     found.hashlib = SimpleNamespace(sha256=lambda data=b"": Nothing())
+    found.File.hasher = property(lambda _: lambda data=b"": Nothing())
     found.Partial._check_chunk = lambda *_: None
     found.Partial._check_whole = lambda *_: None
 

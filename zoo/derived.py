@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from zoo import contents, files, store
-from zoo.artifact import MANIFEST, SIGNATURE, ArtifactError, Kind, Manifest, identifier
+from zoo.artifact import MANIFEST, SIGNATURE, ArtifactError, Kind, Manifest, contradiction, identifier
 from zoo.contents import RECORD, PathOf
 
 VERDICT = "gate.json"  # of the gate, on a bundle
@@ -96,6 +96,9 @@ def placing(manifest: Manifest, path_of: PathOf, signer: str) -> Iterator[Path |
     if not signer:
         raise ArtifactError(f"{manifest.name} is native code without a verified signature; its publisher must sign it")
     plans = contents.plans(manifest, path_of)
+    for file in plans:
+        if (seen := files.sha256(path_of(file))) != file.sha256:  # by which it is admitted below, and loaded
+            raise ArtifactError(contradiction(manifest.name, file, seen))
     yield engines() / name
     for file, record in plans.items():
         with files.atomic(engines() / name / file.path) as temporary:

@@ -113,7 +113,7 @@ def _known(manifest: Manifest) -> tuple[Manifest | None, bytes | None]:
         found.append((blobs.manifest(ref), signature))
     if (path := _record(manifest.name)).is_file():
         found.append((Manifest.from_bytes(str(_json(path).get("manifest")).encode()), None))
-    found = [each for each in found if _digests(each[0]) == _digests(manifest)]
+    found = [each for each in found if _same_files(manifest, each[0])]
     return max(found, key=lambda each: each[0].version, default=(None, None))
 
 
@@ -161,11 +161,19 @@ def _newest(remote: Remote, name: str) -> tuple[Manifest | None, bool]:
 def _same(manifest: Manifest, newest: Manifest) -> bool:
     """Whether a push would publish the same files on the same terms again."""
     terms = (manifest.kind, manifest.licence, manifest.restricted)
-    return terms == (newest.kind, newest.licence, newest.restricted) and _digests(manifest) == _digests(newest)
+    return terms == (newest.kind, newest.licence, newest.restricted) and _same_files(manifest, newest)
 
 
-def _digests(manifest: Manifest) -> dict[str, str]:
-    return {file.path: file.sha256 for file in manifest.files}
+def _same_files(manifest: Manifest, claimed: Manifest) -> bool:
+    """Whether a manifest from elsewhere lists these very files. Its chunks decide what is pulled by it, and are no less
+    a claim than its sha256: it is pushed on, and perhaps signed, only where both are right."""
+    found = {file.path: file for file in manifest.files}
+    if len(found) != len(claimed.files) or found.keys() != {file.path for file in claimed.files}:
+        return False
+    return all(
+        file.sha256 == found[file.path].sha256 and (not file.is_tree or file.blob == found[file.path].blob)
+        for file in claimed.files
+    )
 
 
 def _of_checkpoint(config: Mapping[str, Any], paths: Mapping[str, Path]) -> dict[str, Any]:

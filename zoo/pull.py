@@ -14,12 +14,13 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from zoo import derived, files, signing, transfer
-from zoo.artifact import File, Kind, Manifest, identifier
-from zoo.blobs import BlobStore, Ref
+from zoo import derived, signing
+from zoo.artifact import File, Kind, Manifest, contradiction, describe, identifier
+from zoo.local.blobs import BlobStore, Ref
 from zoo.offers import Offer, Policy, PullError, best
 from zoo.remotes import Remote, RemoteError
-from zoo.sources import Source, SourceError
+from zoo.transfer.fetch import fetch
+from zoo.transfer.sources import Source, SourceError
 
 Progress = Callable[[int], None]
 
@@ -59,18 +60,18 @@ def pull(
     _check_history(before, offer, policy)
     accepted = _check_licence(before, manifest, policy)
     with ExitStack() as stack:
-        stack.enter_context(store.lease([manifest.digest, *(file.sha256 for file in manifest.files)]))
+        stack.enter_context(store.lease([manifest.digest, *(file.blob for file in manifest.files)]))
         sources, faults = _sources(offer, stack)
         warnings += faults
-        transfer.fetch(manifest, sources, store, begin(manifest))
+        fetch(manifest, sources, store, begin(manifest))
         store.add_bytes(manifest.to_bytes())
         ref = _ref(full, offer, before, accepted, store)
         again = before is not None and before.manifest == manifest.digest
-        with derived.placing(manifest, lambda file: store.path(file.sha256), ref.signer) as place:
+        with derived.placing(manifest, lambda file: store.path(file.blob), ref.signer) as place:
             store.set_ref(ref, allow_rollback=policy.allow_rollback or again)
         path = place or store.view(manifest)
     fetched = sum(source.bytes for source in sources)
-    reused = max(0, sum({file.sha256: file.bytes for file in manifest.files}.values()) - fetched)
+    reused = max(0, sum({file.blob: file.bytes for file in manifest.files}.values()) - fetched)
     return Pulled(ref, manifest, path, fetched, reused, time.perf_counter() - started, tuple(warnings))
 
 
@@ -90,10 +91,12 @@ def held(name: str, store: BlobStore, policy: Policy, *, kind: Kind = Kind.CHECK
     if not signer and policy.require_signature:
         raise PullError(f"{full} is here without a verified signature: pull it again with --key")
     for file in manifest.files:
-        path = store.path(file.sha256)
-        if files.sha256(path) != file.sha256:
+        seen = describe(store.path(file.blob), file.path, file.chunk_bytes)
+        if file.blob not in (seen.blob, seen.sha256):
             raise PullError(f"{full}: {file.path} is damaged; `genzoo verify` drops it, then pull {full} again")
-    with derived.placing(manifest, lambda file: store.path(file.sha256), signer) as place:
+        if file.sha256 != seen.sha256:
+            raise PullError(contradiction(full, file, seen.sha256))
+    with derived.placing(manifest, lambda file: store.path(file.blob), signer) as place:
         found = Pulled(replace(ref, signer=signer), manifest, place or store.view(manifest), reused=manifest.size)
     return replace(found, seconds=time.perf_counter() - started)
 

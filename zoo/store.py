@@ -28,7 +28,7 @@ from zoo.family import Checkpoint
 from zoo.files import atomic, sha256, write_json
 
 if TYPE_CHECKING:
-    from zoo.blobs import BlobStore, Ref
+    from zoo.local.blobs import BlobStore, Ref
 
 TREE = Path(__file__).parent / "checkpoints"
 TREE_VARIABLE = "GENZOO_CHECKPOINTS"
@@ -44,7 +44,7 @@ def home() -> Path:
 
 def blob_store() -> BlobStore:
     """What was pulled, pushed or imported on this host."""
-    from zoo.blobs import BlobStore
+    from zoo.local.blobs import BlobStore
 
     return BlobStore(home())
 

@@ -29,14 +29,17 @@ from typing import Annotated, Any
 import typer
 
 from tests.servers.fault import FaultServer, Kind, seeded
-from zoo import artifact, journal
-from zoo.answers import Patience
+from zoo import artifact
 from zoo.artifact import File, Manifest
-from zoo.blobs import BlobStore
-from zoo.http import Client
-from zoo.http_source import HttpSource
-from zoo.mirrors import Policy
-from zoo.transfer import TransferError, fetch
+from zoo.digests import BLAKE3, HASHERS, SHA256
+from zoo.local import journal
+from zoo.local.blobs import BlobStore
+from zoo.transfer.answers import Patience
+from zoo.transfer.fetch import fetch
+from zoo.transfer.http import Client
+from zoo.transfer.http_source import HttpSource
+from zoo.transfer.mirrors import Policy
+from zoo.transfer.sources import TransferError
 
 QUICK = Policy(
     connections=4,
@@ -95,16 +98,19 @@ def draw(seed: int) -> Case:
         most = source.choice((2, 160, 320)) * chunk_bytes
         size = source.choice((0, 1, chunk_bytes, source.randint(1, most), source.randint(1, most)))
         contents[f"{number}.bin"] = source.randbytes(size)
-    files = tuple(entry(name, data, chunk_bytes, source.random() < 0.85) for name, data in contents.items())
+    chosen = {name: source.choices((BLAKE3, SHA256, ""), (0.5, 0.35, 0.15))[0] for name in contents}
+    files = tuple(entry(name, data, chunk_bytes, chosen[name]) for name, data in contents.items())
     manifest = Manifest("case", artifact.Kind.CHECKPOINT, 1, "none", files)
     rates = tuple(source.choice((0.0, 0.2, 0.4, 0.5)) for _ in range(source.randint(1, 3)))
     return Case(seed, contents, manifest, rates, source.choice((0, 0, 0, source.randint(1, 40))))
 
 
-def entry(name: str, data: bytes, chunk_bytes: int, with_chunks: bool = True) -> File:
+def entry(name: str, data: bytes, chunk_bytes: int, chunk_hash: str = BLAKE3) -> File:
+    """How a manifest lists a file: by `chunk_hash` of its chunks (one chunk by its sha256), or "" without any."""
     pieces = [data[at : at + chunk_bytes] for at in range(0, len(data), chunk_bytes)]
-    chunks = tuple(hashlib.sha256(piece).hexdigest() for piece in pieces) if with_chunks else ()
-    return File(name, len(data), hashlib.sha256(data).hexdigest(), chunks, chunk_bytes)
+    kind = chunk_hash if len(pieces) > 1 and chunk_hash else SHA256
+    chunks = tuple(HASHERS[kind](piece).hexdigest() for piece in pieces) if chunk_hash else ()
+    return File(name, len(data), hashlib.sha256(data).hexdigest(), chunks, chunk_bytes, kind)
 
 
 def sources(servers: Sequence[FaultServer], patience: Patience = HASTY) -> list[HttpSource]:
@@ -203,11 +209,11 @@ def _verified(case: Case, folder: Path) -> int:
     """Bytes that are in the store, or in the journal of a partial and true."""
     total = 0
     for file in case.manifest.files:
-        if (folder / "blobs" / file.sha256[:2] / file.sha256).exists():
+        if (folder / "blobs" / file.blob[:2] / file.blob).exists():
             total += file.bytes
             continue
         best = 0
-        for path in (folder / "partial").glob(f"{file.sha256}.*"):
+        for path in (folder / "partial").glob(f"{file.blob}.*"):
             with path.open("rb") as stream:
                 done = journal.Journal(stream.fileno(), file).verified()
             best = max(best, sum(file.chunk_range(index)[1] for index in done) if file.chunks else 0)
@@ -217,8 +223,8 @@ def _verified(case: Case, folder: Path) -> int:
 
 def _check(case: Case, store: BlobStore, tally: Tally, done: bool) -> None:
     for file in case.manifest.files:
-        if store.has(file.sha256):
-            found, right = store.path(file.sha256).read_bytes(), case.contents[file.path]
+        if store.has(file.blob):
+            found, right = store.path(file.blob).read_bytes(), case.contents[file.path]
             wrong = abs(len(found) - len(right)) + sum(a != b for a, b in zip(found, right, strict=False))
             tally.bad_bytes += wrong
             assert not wrong, f"case {case.seed}: {file.path} has {wrong} bad bytes"

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import random
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from zoo.artifact import File, Kind, Manifest, describe
-from zoo.blobs import BlobStore, Ref
+from zoo.digests import SHA256
+from zoo.local.blobs import BlobStore, Ref
 
 CHUNK = 1 << 16
 
@@ -20,10 +23,22 @@ def make_file(folder: Path, size: int, name: str = "model.safetensors", seed: in
     return describe(path, name, CHUNK), data
 
 
+def older(file: File, data: bytes) -> File:
+    """The same file as manifests described it before BLAKE3: by the sha256 of its chunks."""
+    ranges = [file.chunk_range(index) for index in range(file.chunk_count)]
+    chunks = tuple(hashlib.sha256(data[start : start + length]).hexdigest() for start, length in ranges)
+    return replace(file, chunks=chunks, chunk_hash=SHA256)
+
+
+def bare(file: File) -> File:
+    """The same file as a host that knows nothing of chunks describes it: by its sha256 alone."""
+    return replace(file, chunks=(), chunk_hash=SHA256)
+
+
 def put(store: BlobStore, file: File, data: bytes, order: list[int] | None = None) -> None:
     with store.receive(file) as partial:
         if partial is not None:
-            for index in order or range(file.chunk_count):
+            for index in range(file.chunk_count) if order is None else order:
                 start, length = file.chunk_range(index)
                 partial.write(index, data[start : start + length])
 

@@ -17,8 +17,8 @@ from tests.servers.registry import Registry, environment, tool
 from tests.zoo.places import CONTENTS, Place, make, place, read
 from zoo import store
 from zoo.artifact import Manifest
-from zoo.blobs import BlobStore
 from zoo.family import Checkpoint
+from zoo.local.blobs import BlobStore
 from zoo.offers import Policy
 from zoo.pull import pull
 from zoo.remotes import RemoteError, open_remote
@@ -97,7 +97,7 @@ def test_genzoo_pulls_what_hf_uploaded(hub: Place, tmp_path: Path, toy_student: 
     pulled = pull("toy-student", [hub.remote], blobs, Policy(accepted="cc-by-nc-4.0"))
     expected = contents(folder)
     del expected["optimizer.pt"]
-    assert {file.path: blobs.path(file.sha256).read_bytes() for file in pulled.manifest.files} == expected
+    assert {file.path: blobs.path(file.blob).read_bytes() for file in pulled.manifest.files} == expected
     assert pulled.manifest.restricted
     assert pulled.manifest.provenance["signed"] is False
     assert pulled.manifest.provenance["origin"] == "hf://zoo/toy-student"

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner, Result
 
 from tests.servers.static import StaticServer
+from tests.zoo.keys import pair
 from zoo import publish, store
 from zoo.artifact import Kind, Manifest
 from zoo.commands import push as command
+from zoo.digests import BLAKE3
 from zoo.errors import GenzooError
 from zoo.family import Checkpoint
 from zoo.remotes import open_remote
@@ -48,6 +51,27 @@ def test_a_student_names_its_teacher_and_its_code(checkpoint: Path, tmp_path: Pa
     assert manifest.provenance["code"]
     assert "curves" not in manifest.provenance["training"]
     assert {file.path for file in manifest.files} == {"config.json", "model.safetensors"}
+
+
+def test_a_remote_that_lists_other_chunks_is_not_taken_for_the_same_and_not_signed(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    """Its files have the right sha256, and a pull would go by the chunks: a signature on it would vouch for them."""
+    weights = checkpoint / "model.safetensors"
+    manifest, _ = publish.described("toy-student", Kind.CHECKPOINT, "", False)
+    lies = [replace(file, chunks=("0" * 64,) * 2, chunk_bytes=1 << (file.bytes - 1).bit_length() - 1, chunk_hash=BLAKE3)
+            if file.path == weights.name else file for file in manifest.files]  # fmt: skip
+    assert publish._same_files(manifest, manifest)
+    assert not publish._same_files(manifest, replace(manifest, files=tuple(lies)))
+    older = [replace(file, chunks=()) for file in manifest.files]
+    assert publish._same_files(manifest, replace(manifest, files=tuple(older)))
+    key = pair(tmp_path / "keys", "alice")
+    folder = tmp_path / "root" / "toy-student" / "v1"
+    shutil.copytree(checkpoint, folder)
+    (folder / "genzoo.json").write_bytes(replace(manifest, files=tuple(lies)).to_bytes())
+    (folder.parent / "latest").write_text("1\n")
+    assert "version 2" in run("toy-student", str(tmp_path / "root"), "--sign-key", str(key.private)).stdout
+    assert published(tmp_path / "root", "toy-student").files == manifest.files
 
 
 def test_versions_grow_and_the_same_files_are_not_published_twice(checkpoint: Path, tmp_path: Path) -> None:

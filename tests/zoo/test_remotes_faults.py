@@ -42,7 +42,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
 def test_a_server_that_is_not_there_is_one_sentence(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     nobody = f"127.0.0.1:{free_port()}"
     monkeypatch.setenv("HF_ENDPOINT", f"http://{nobody}")
-    monkeypatch.setattr("zoo.http.ATTEMPTS", 1)
+    monkeypatch.setattr("zoo.transfer.http.ATTEMPTS", 1)
     with pytest.raises(RemoteError, match=nobody) as error:
         open_remote({"http": f"http://{nobody}/zoo", "hf": "hf://zoo", "oci": f"oci://{nobody}/zoo"}[kind]).find("toy")
     assert "\n" not in str(error.value)

@@ -17,9 +17,9 @@ import typer
 from zoo.errors import GenzooError
 
 if TYPE_CHECKING:
-    from zoo.blobs import BlobStore
-    from zoo.garbage import Collection
-    from zoo.verification import Verification
+    from zoo.local.blobs import BlobStore
+    from zoo.local.garbage import Collection
+    from zoo.local.verification import Verification
 
 app = typer.Typer()
 

@@ -84,7 +84,7 @@ def _mirrors(named: Sequence[str]) -> list[Any]:
 @contextmanager
 def _resumable() -> Iterator[None]:
     """What ends a transfer says that nothing is lost."""
-    from zoo.transfer import TransferError, TransferInterrupt
+    from zoo.transfer.sources import TransferError, TransferInterrupt
 
     try:
         yield

@@ -15,8 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from zoo import store, untrusted
-from zoo.connections import public
 from zoo.importing.draft import Draft, Imported, ImportingError, name_for, publish
+from zoo.transfer.connections import public
 
 __all__ = ["Draft", "Imported", "ImportingError", "import_from"]
 

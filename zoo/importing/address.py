@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit, urlunsplit
 
-from zoo.connections import public
 from zoo.files import fault_of_name
-from zoo.http import Client, HttpError, Opened, content_range
 from zoo.importing.draft import ImportingError
+from zoo.transfer.connections import public
+from zoo.transfer.http import Client, HttpError, Opened, content_range
 from zoo.untrusted import PICKLE_SUFFIXES, UntrustedError, read_json
 
 PIECE_BYTES = 4 << 20

@@ -11,8 +11,8 @@ from typing import Any
 
 from zoo import files, store
 from zoo.artifact import Kind, Manifest, describe, identifier
-from zoo.blobs import Ref
 from zoo.errors import GenzooError
+from zoo.local.blobs import Ref
 
 UNKNOWN = "unknown"  # the licence of what nobody gave one; it is restricted until someone does
 SOURCE = "import "  # before the path or the address, in a ref
@@ -78,9 +78,9 @@ def publish(draft: Draft, name: str, licence: str | None, origin: str, scratch: 
     )
     if before and _same(blobs.manifest(before), manifest):
         return Imported(name, before.version, before.manifest, given, draft)
-    with blobs.lease(entry.sha256 for entry in entries):
+    with blobs.lease(entry.blob for entry in entries):
         for entry in entries:
-            if blobs.add(paths[entry.path]) != entry.sha256:
+            if blobs.add(paths[entry.path], entry.path) != entry:
                 raise ImportingError(f"{paths[entry.path]} changed while it was imported; import it again")
         digest = blobs.add_bytes(manifest.to_bytes())
         blobs.set_ref(Ref(name, digest, version, source=SOURCE + origin, accepted=given, pulled_at=manifest.created))

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from zoo.artifact import File, Manifest
 from zoo.errors import GenzooError
-from zoo.transfer import Source
+from zoo.transfer.sources import Source
 
 SCHEMES = {"http": "http", "https": "http", "hf": "hf", "oci": "oci", "file": "directory", "": "directory"}
 

@@ -24,7 +24,7 @@ from zoo.remotes.layout import (
     version_folder,
     version_of_folder,
 )
-from zoo.transfer import Source, SourceError
+from zoo.transfer.sources import Source, SourceError
 
 COPY_BYTES = 1 << 20
 STALE_S = 24 * 3600

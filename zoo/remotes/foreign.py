@@ -17,8 +17,8 @@ from typing import Any
 
 from zoo.artifact import MANIFEST, SIGNATURE, File, Kind, Manifest, identifier
 from zoo.files import fault_of_name
-from zoo.http import HttpError
 from zoo.remotes import RemoteError
+from zoo.transfer.http import HttpError
 from zoo.untrusted import CONVERT, PICKLE_SUFFIXES
 
 MAX_FILES = 20_000

@@ -17,13 +17,13 @@ from typing import Any
 from urllib.parse import quote
 
 from zoo.artifact import MANIFEST, MAX_MANIFEST_BYTES, SIGNATURE, File, Manifest
-from zoo.connections import public
-from zoo.http import GONE, Client, HttpError
-from zoo.http_source import HttpSource
 from zoo.remotes import NotFoundError, Published, RemoteError
 from zoo.remotes.foreign import Origin, manifest_of
 from zoo.remotes.layout import MAX_SIGNATURE_BYTES, already_there
-from zoo.transfer import Source
+from zoo.transfer.connections import public
+from zoo.transfer.http import GONE, Client, HttpError
+from zoo.transfer.http_source import HttpSource
+from zoo.transfer.sources import Source
 
 OURS = {".gitattributes", "README.md"}  # what a repository may hold before the first push
 

@@ -15,10 +15,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from zoo.artifact import CHUNK_BYTES, MANIFEST, MAX_MANIFEST_BYTES, SIGNATURE, ArtifactError, File, Manifest
-from zoo.connections import public, split
 from zoo.files import sha256
-from zoo.http import GONE, Client, HttpError
-from zoo.http_source import HttpSource
 from zoo.remotes import NotFoundError, Published, RemoteError
 from zoo.remotes.layout import (
     MAX_LATEST_BYTES,
@@ -29,7 +26,10 @@ from zoo.remotes.layout import (
     version_folder,
     version_of_text,
 )
-from zoo.transfer import Source, SourceError
+from zoo.transfer.connections import public, split
+from zoo.transfer.http import GONE, Client, HttpError
+from zoo.transfer.http_source import HttpSource
+from zoo.transfer.sources import Source, SourceError
 
 REFUSED, TAKEN = (403, 405, 501), 412
 ABSENT = {"if-none-match": "*"}  # a server that honours it lets one of two pushers win

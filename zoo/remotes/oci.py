@@ -13,11 +13,11 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from zoo.artifact import MANIFEST, MAX_MANIFEST_BYTES, File, Manifest, identifier
-from zoo.http_source import HttpSource
 from zoo.remotes import NotFoundError, Published, RemoteError
 from zoo.remotes.layout import LATEST, MAX_SIGNATURE_BYTES, already_there, version_of_folder
 from zoo.remotes.oci_registry import IMAGE_MANIFEST, Document, Registry, digest_of
-from zoo.transfer import Source
+from zoo.transfer.http_source import HttpSource
+from zoo.transfer.sources import Source
 
 # https://github.com/modelpack/model-spec, specs-go/v1
 ARTIFACT = "application/vnd.cncf.model.manifest.v1+json"

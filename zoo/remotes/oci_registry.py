@@ -20,8 +20,8 @@ from typing import Any
 from urllib.parse import urlencode, urljoin, urlsplit
 
 from zoo.files import sha256
-from zoo.http import GONE, Client, HttpError, Reply
 from zoo.remotes import RemoteError
+from zoo.transfer.http import GONE, Client, HttpError, Reply
 
 IMAGE_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 IMAGE_INDEX = "application/vnd.oci.image.index.v1+json"

@@ -14,8 +14,8 @@ from tests.zoo.keys import Pair, pair
 from tests.zoo.pulling import Artifact
 from zoo import signing, store
 from zoo.artifact import describe
-from zoo.blobs import BlobStore
 from zoo.commands.pull import REMOTE_VARIABLE
+from zoo.local.blobs import BlobStore
 from zoo.remotes import Remote, open_remote
 
 WEIGHTS = save({"weight": np.arange(4096, dtype=np.float16)})

@@ -12,7 +12,7 @@ import pytest
 
 from tests.zoo.pulling import house
 from zoo import publish, registry, store
-from zoo.blobs import BlobStore
+from zoo.local.blobs import BlobStore
 from zoo.offers import Policy
 from zoo.pull import pull
 from zoo.remotes import Remote
@@ -26,7 +26,7 @@ def test_a_missing_blob_is_one_sentence_and_does_not_hide_the_others(
     pulled = pull("my-vae", [remote], host, Policy())
     shutil.rmtree(host.root / "views")
     for file in pulled.manifest.files:
-        host.path(file.sha256).unlink()
+        host.path(file.blob).unlink()
     with pytest.raises(store.StoreError) as caught:
         registry.checkpoint("my-vae")
     assert "\n" not in str(caught.value)

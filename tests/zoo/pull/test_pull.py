@@ -20,10 +20,10 @@ from tests.zoo.places import KINDS, place
 from tests.zoo.pulling import Artifact, command, house, refusal, trusting
 from zoo import publish, registry, store
 from zoo.artifact import describe
-from zoo.blobs import BlobStore
 from zoo.commands.pull import REMOTE_VARIABLE
 from zoo.commands.pull import app as pull_app
 from zoo.errors import GenzooError
+from zoo.local.blobs import BlobStore
 from zoo.offers import Policy, PullError
 from zoo.pull import held, pull
 from zoo.remotes import Remote, open_remote
@@ -190,7 +190,7 @@ def test_a_restricted_licence_is_accepted_by_name(toy: Artifact, remote: Remote,
     manifest = toy.push(remote, licence="research-only", restricted=True)
     assert "--accept-licence 'research-only'" in refusal([remote])
     assert "--accept-licence 'research-only'" in refusal([remote], Policy(accepted="mit"))
-    assert not any(host.has(file.sha256) for file in manifest.files)
+    assert not any(host.has(file.blob) for file in manifest.files)
     assert pull("toy", [remote], host, Policy(accepted="research-only")).ref.accepted == "research-only"
     toy.write(**{"README.md": b"# newer"})
     toy.push(remote, licence="research-only", restricted=True, version=2)
@@ -254,7 +254,7 @@ def test_damage_is_one_sentence_and_a_pull_repairs_it(
     monkeypatch.delenv(store.TREE_VARIABLE)
     pulled = pull("my-vae", [remote], host, Policy())
     weights = next(file for file in pulled.manifest.files if file.path == "model.safetensors")
-    blob, seen = host.path(weights.sha256), pulled.path / "model.safetensors"
+    blob, seen = host.path(weights.blob), pulled.path / "model.safetensors"
     for path in (blob,) if blob.samefile(seen) else (blob, seen):
         path.chmod(0o644)
         with path.open("r+b") as stream:

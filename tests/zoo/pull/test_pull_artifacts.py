@@ -19,7 +19,7 @@ from tests.zoo.keys import Pair
 from tests.zoo.pulling import Artifact, house, refusal, trusting
 from zoo import publish, registry, store
 from zoo.artifact import Kind
-from zoo.blobs import BlobStore
+from zoo.local.blobs import BlobStore
 from zoo.offers import Policy
 from zoo.pull import Pulled, held, pull
 from zoo.remotes import Remote

@@ -11,8 +11,8 @@ from tests.zoo.keys import Authority, Pair, pair
 from tests.zoo.pulling import Artifact, refusal, trusting
 from zoo import signing
 from zoo.artifact import Kind
-from zoo.blobs import BlobStore
 from zoo.contents import ContentError
+from zoo.local.blobs import BlobStore
 from zoo.offers import Policy
 from zoo.pull import held, pull
 from zoo.remotes import Remote, open_remote
@@ -110,7 +110,7 @@ def test_a_pickle_is_refused_before_it_is_fetched(toy: Artifact, remote: Remote,
     toy.write(**{name: b"\x80\x04."})
     manifest = toy.push(remote)
     assert "pickles can run code" in refusal([remote])
-    assert not any(host.has(file.sha256) for file in manifest.files)
+    assert not any(host.has(file.blob) for file in manifest.files)
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from zoo.artifact import File
-from zoo.connections import public
-from zoo.http import DENIED, GONE, Client, HttpError, Opened, content_range
-from zoo.sources import ChangedError, NoRangesError, SourceError
+from zoo.transfer.connections import public
+from zoo.transfer.http import DENIED, GONE, Client, HttpError, Opened, content_range
+from zoo.transfer.sources import ChangedError, NoRangesError, SourceError
 
 AddressOf = Callable[[File], str]
 Renew = Callable[[], Mapping[str, str]]
@@ -31,7 +31,7 @@ class _Stream:
 
 
 class HttpSource:
-    """A zoo.transfer.Source. `address_of(file)` is where a file lies, asked again when its address expired.
+    """A zoo.transfer.sources.Source. `address_of(file)` is where a file lies, asked again when its address expired.
 
     `client` carries the credentials of the origin; `renew`, where there is one, is asked for new ones when the
     server answers 401 or 403 (a registry's token lives for minutes). Whole files are asked for without a range.

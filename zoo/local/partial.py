@@ -1,10 +1,11 @@
-"""A blob on its way: verified chunks in their places, resumable after a kill, published under its true sha256.
+"""A blob on its way: verified chunks in their places, resumable after a kill, published under its true name.
 
 The file's name says who writes it, and claiming it is a rename, which one process wins. So losing the lock to a process
 that took this one for dead is harmless: nobody else writes to this inode unless this process is certainly gone.
 
-Hashing twice is the price of trust in names: a chunk's digest says that a mirror is honest, only the digest of the
-whole says that the manifest is, whose blob others will take by that name. A file of one chunk is hashed once.
+Where its chunks have BLAKE3 digests, each byte is hashed once: the blob's name is their tree, so what was verified
+chunk by chunk has that name rightly. Else its name is its sha256, and bytes are hashed twice: a chunk's digest says
+that a mirror is honest, only the whole's that the manifest is, whose blob others will take by that name.
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ from pathlib import Path
 from typing import Any
 
 from zoo.artifact import File
-from zoo.disk import allocate, begin_write_back
 from zoo.errors import StoreError
 from zoo.files import sync_folder
-from zoo.journal import Journal, feed, write_all
-from zoo.owner import Owner
+from zoo.local.disk import allocate, begin_write_back
+from zoo.local.journal import Journal, feed, write_all
+from zoo.local.owner import Owner
 
 SUFFIX, FREE = ".part", "free"
 CATCH_UP_CHUNKS = 4
@@ -67,7 +68,7 @@ class Partial:
         view = memoryview(data).cast("B")
         if view.nbytes != length:
             raise ChunkError(f"{self.file.path}: chunk {index} has {view.nbytes} bytes, expected {length}", index)
-        hasher = hashlib.sha256(view)
+        hasher = self.file.hasher(view)
         self._check_chunk(index, hasher.hexdigest())
         with self._state:
             if self._closed:
@@ -77,7 +78,8 @@ class Partial:
             self._under_way.add(index)
         try:
             self._store(index, view, start, hasher.hexdigest())
-            self._hash_prefix(CATCH_UP_CHUNKS, index, view, hasher)
+            if not self.file.is_tree:
+                self._hash_prefix(CATCH_UP_CHUNKS, index, view, hasher)
         finally:
             with self._state:
                 self._under_way.discard(index)
@@ -105,12 +107,12 @@ class Partial:
         allocate(self._descriptor, self.file.bytes, self.path)
 
     def copy(self, other: int) -> None:
-        """Take over what the journal of another open partial rightly claims; its owner may still be writing."""
+        """Take over what another open file rightly claims, by its journal or by being complete; it may still grow."""
         claims = Journal(other, self.file).claims
         for index in sorted(claims.keys() - self._done):
             start, length = self.file.chunk_range(index)
             data = os.pread(other, length, start)
-            if hashlib.sha256(data).hexdigest() == claims[index]:
+            if self.file.hasher(data).hexdigest() == claims[index]:
                 with suppress(ChunkError):
                     self.write(index, data)
 
@@ -138,7 +140,7 @@ class Partial:
             if self._worthless or not Journal(self._descriptor, self.file).claims:
                 self.path.unlink()
             else:
-                free = f"{self.file.sha256}.{FREE}-{secrets.token_hex(8)}{SUFFIX}"
+                free = f"{self.file.blob}.{FREE}-{secrets.token_hex(8)}{SUFFIX}"
                 self.path.rename(self.path.with_name(free))
         os.close(self._descriptor)
 
@@ -158,7 +160,7 @@ class Partial:
         expected = self.file.chunks[index] if self.file.chunks else whole
         if seen != expected:
             raise ChunkError(
-                f"{self.file.path}: chunk {index} has sha256 {seen[:12]}, expected {expected[:12]}: it was altered on "
+                f"{self.file.path}: chunk {index} has digest {seen[:12]}, expected {expected[:12]}: it was altered on "
                 "its way, fetch it again",
                 index,
             )
@@ -184,6 +186,8 @@ class Partial:
             self._hashing = False
 
     def _check_whole(self) -> None:
+        if self.file.is_tree:
+            return
         self._hash_prefix(self.file.chunk_count)
         seen = self._whole.hexdigest()
         if seen == self.file.sha256:
@@ -217,23 +221,23 @@ def _make_folders(folder: Path) -> None:
 
 def open_partial(folder: Path, file: File) -> Partial:
     """A partial of this process's own, with all that others left. Raises OSError: ENOSPC before the first byte."""
-    path = Path(f"{folder}/{file.sha256}.{Owner.new()}{SUFFIX}")
-    others = [other for other, _ in leftovers(folder, file.sha256)] if file.chunk_count > 1 else []
+    path = Path(f"{folder}/{file.blob}.{Owner.new()}{SUFFIX}")
+    others = [other for other, _ in leftovers(folder, file.blob)] if file.chunk_count > 1 else []
     create = 0 if any(_claim(other, path) for other in others) else os.O_CREAT | os.O_EXCL
     partial = Partial(path, os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | create, 0o600), file)
     try:
         partial.prepare()
         for other in others:
-            _copy(other, partial)
+            copy_left(other, partial)
     except BaseException:
         partial.release()
         raise
     return partial
 
 
-def leftovers(folder: Path, sha256: str = "") -> Iterator[tuple[Path, bool]]:
+def leftovers(folder: Path, blob: str = "") -> Iterator[tuple[Path, bool]]:
     """Every partial (of one blob), and whether it may be claimed: nobody who still lives is writing it."""
-    for path in sorted(folder.glob(f"{sha256 or '*'}.*{SUFFIX}")):
+    for path in sorted(folder.glob(f"{blob or '*'}.*{SUFFIX}")):
         owner = path.name[65 : -len(SUFFIX)]
         known = Owner.parse(owner)
         yield path, known.certainly_dead if known else owner.startswith(FREE)
@@ -252,7 +256,8 @@ def _claim(other: Path, path: Path) -> bool:
     return True
 
 
-def _copy(other: Path, partial: Partial) -> None:
+def copy_left(other: Path, partial: Partial) -> None:
+    """Verify and take over what a leftover, or a complete file, has of a partial's chunks."""
     try:
         descriptor = os.open(other, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except FileNotFoundError:
@@ -263,8 +268,8 @@ def _copy(other: Path, partial: Partial) -> None:
         os.close(descriptor)
 
 
-def clear(folder: Path, sha256: str) -> None:
+def clear(folder: Path, blob: str) -> None:
     """Remove what nobody needs once a blob is there."""
-    for path, claimable in leftovers(folder, sha256):
+    for path, claimable in leftovers(folder, blob):
         if claimable:
             path.unlink(missing_ok=True)

@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zoo.artifact import MANIFEST, ArtifactError, Manifest
-from zoo.locks import acquire, leased, locked
-from zoo.partial import leftovers
-from zoo.refs import Ref
+from zoo.local.locks import acquire, leased, locked
+from zoo.local.partial import leftovers
+from zoo.local.refs import Ref
 
 if TYPE_CHECKING:
-    from zoo.blobs import BlobStore
+    from zoo.local.blobs import BlobStore
 
 TRASH, PRIVATE = "trash", "0" * 64
 GRACE_S = 3600.0  # a blob so young may belong to a ref that is about to be recorded
@@ -143,7 +143,7 @@ def _plan(store: BlobStore, limits: Limits, begun: float) -> _Plan:
 
 def reached(store: BlobStore, ref: Ref) -> set[str]:
     """Every blob that a ref keeps. Raises StoreError where its manifest cannot be read."""
-    files = {file.sha256 for file in store.manifest(ref).files}
+    files = {file.blob for file in store.manifest(ref).files}
     return files | {ref.manifest} | ({ref.signature} - {""})
 
 
@@ -167,7 +167,7 @@ def _bytes_of_copies(view: Path) -> int:
 
 def _files_of(view: Path) -> set[str]:
     with suppress(OSError, ArtifactError):
-        return {file.sha256 for file in Manifest.from_bytes((view / MANIFEST).read_bytes()).files}
+        return {file.blob for file in Manifest.from_bytes((view / MANIFEST).read_bytes()).files}
     return set()
 
 
@@ -175,8 +175,8 @@ def _stale_partials(store: BlobStore, begun: float) -> Iterator[tuple[Path, int]
     for path, claimable in leftovers(store.root / "partial"):
         with suppress(FileNotFoundError):
             state = path.stat()
-            sha256 = path.name[:64]
-            needless = claimable and (sha256 == PRIVATE or (store.root / "blobs" / sha256[:2] / sha256).is_file())
+            blob = path.name[:64]
+            needless = claimable and (blob == PRIVATE or (store.root / "blobs" / blob[:2] / blob).is_file())
             if needless or begun - state.st_mtime > PARTIAL_S:
                 yield path, state.st_blocks * 512
 

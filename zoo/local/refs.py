@@ -12,7 +12,7 @@ from typing import Any
 from zoo.artifact import identifier
 from zoo.errors import StoreError
 from zoo.files import write_json
-from zoo.locks import locked
+from zoo.local.locks import locked
 
 MAX_REF_BYTES = 1 << 20
 _DIGEST = re.compile(r"[0-9a-f]{64}")

@@ -1,6 +1,6 @@
 """A client for HTTP(S) that trusts no server: ranges into the caller's own buffer, bounded documents, pushes.
 
-    SourceError              zoo.sources
+    SourceError              zoo.transfer.sources
         HttpError            an answer that is not what was asked for, or none; `status` is 0 where none came
 
 Credentials are given once and go to the origin they were given for, never to where a redirect leads.
@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import IO
 from urllib.parse import quote, unquote, urljoin, urlsplit, urlunsplit
 
-from zoo.answers import PATIENCE, Answer, Patience, receive
-from zoo.connections import ClosedError, Connections, origin_of, public, split
-from zoo.sources import SourceError
+from zoo.transfer.answers import PATIENCE, Answer, Patience, receive
+from zoo.transfer.connections import ClosedError, Connections, origin_of, public, split
+from zoo.transfer.sources import SourceError
 
 MAX_REDIRECTS = 5
 MAX_RETRY_AFTER_S = 120.0

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from zoo.artifact import File
-from zoo.sources import Source, SourceError
+from zoo.transfer.sources import Source, SourceError
 
 KEEP = 0.7  # of the old estimate, when a new speed was measured
 EXPLORE = 24  # every so many choices, another mirror than the fastest has its turn
@@ -20,6 +20,8 @@ class Policy:
     """How a transfer behaves; the command line leaves it as it is."""
 
     connections: int = 8
+    beginners: int = 3  # workers at the start; another joins for every large chunk that comes slower than
+    quick_bytes_per_s: float = 100e6  # this: a server so near feeds a few, and more only take turns at the processor
     small_bytes: int = 1 << 20  # where no file is larger one worker begins, and another joins while every file takes
     waiting_s: float = 0.0015  # at least so long: those that do not wait only hinder each other
     buffer_bytes: int = 24 << 20  # of all workers together

@@ -13,9 +13,9 @@ from typer.testing import CliRunner
 
 from tests.zoo.stocking import CHUNK, age, make_file, publish, put
 from zoo import store as zoo_store
-from zoo.blobs import BlobStore, BusyError
 from zoo.commands.maintenance import QuantityError, app, parse_age, parse_size
-from zoo.owner import Owner
+from zoo.local.blobs import BlobStore, BusyError
+from zoo.local.owner import Owner
 from zoo.store import StoreError
 
 DAY = 86400.0
@@ -49,7 +49,7 @@ def test_what_no_name_needs_goes_once_it_is_not_young(store: BlobStore, tmp_path
     assert planned.blobs == (orphan,)
     assert store.collect().bytes == planned.bytes == len(b"nobody needs it")
     assert not (store.root / "blobs" / orphan[:2] / orphan).exists()
-    assert store.has(kept.files[0].sha256)
+    assert store.has(kept.files[0].blob)
     assert not list((store.root / "trash").iterdir())
 
 
@@ -65,7 +65,7 @@ def test_an_older_version_goes_and_what_both_share_stays(store: BlobStore, tmp_p
     store.view(first)
     second = publish(store, tmp_path, version=2)
     found = store.collect(grace_s=-1)
-    assert set(found.blobs) == {first.digest, first.files[0].sha256}
+    assert set(found.blobs) == {first.digest, first.files[0].blob}
     assert found.views == (first.digest,)
     assert store.view(second).is_dir()
 
@@ -90,13 +90,13 @@ def test_the_age_limit_takes_what_was_not_used(store: BlobStore, tmp_path: Path)
     age(store, 40 * DAY)
     touch(store, new.digest, 10)
     assert store.collect(max_age_s=30 * DAY).refs == ("toy1",)
-    assert not store.has(old.files[0].sha256)
-    assert store.has(new.files[0].sha256)
+    assert not store.has(old.files[0].blob)
+    assert store.has(new.files[0].blob)
 
 
 def test_what_is_leased_stays_until_the_lease_ends(store: BlobStore, tmp_path: Path) -> None:
     manifest = publish(store, tmp_path)
-    digest = manifest.files[0].sha256
+    digest = manifest.files[0].blob
     store.view(manifest)
     age(store, 9 * DAY)
     with store.lease([digest]):
@@ -139,7 +139,7 @@ def test_an_interrupted_download_is_kept_for_a_week(store: BlobStore, tmp_path: 
 
 def test_a_killed_collection_loses_nothing(store: BlobStore, tmp_path: Path) -> None:
     manifest = publish(store, tmp_path)
-    digest = manifest.files[0].sha256
+    digest = manifest.files[0].blob
     trash = store.root / "trash"
     trash.mkdir()
     path = store.path(digest)
@@ -192,7 +192,7 @@ def test_a_reader_during_collections_gets_all_or_a_sentence(store: BlobStore) ->
 def test_verify_finds_sets_aside_and_says_what_to_do(store: BlobStore, tmp_path: Path) -> None:
     publish(store, tmp_path, name="whole", version=2)
     manifest = publish(store, tmp_path, name="toy.bundle.fp32", kind="bundle")
-    digest = manifest.files[0].sha256
+    digest = manifest.files[0].blob
     store.view(manifest)
     read: list[int] = []
     assert store.verify(progress=read.append).damaged == ()
@@ -250,7 +250,7 @@ def test_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert record["blobs"] == 2
     assert record["checkpoints"]["gan"] is None
     assert json.loads(run("verify", "gan", "--json")[1])["blobs"] == 0
-    alter(store, manifest.files[0].sha256)
+    alter(store, manifest.files[0].blob)
     code, text = run("verify", "toy")
     assert code == 1
     assert "genzoo pull toy" in text
@@ -287,7 +287,7 @@ def test_a_name_that_was_recorded_anew_meanwhile_is_not_forgotten(store: BlobSto
 
 
 def test_what_was_set_aside_goes_after_a_week(store: BlobStore, tmp_path: Path) -> None:
-    alter(store, publish(store, tmp_path).files[0].sha256)
+    alter(store, publish(store, tmp_path).files[0].blob)
     (damage,) = store.verify().damaged
     store.collect()
     assert Path(damage.moved_to).exists()

@@ -11,18 +11,17 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.zoo import processes
-from tests.zoo.stocking import CHUNK, make_file, publish, put
-from zoo import owner
+from tests.zoo.stocking import CHUNK, bare, make_file, publish, put
 from zoo.artifact import File
-from zoo.blobs import BlobStore, BusyError, Ref
-from zoo.owner import Owner
+from zoo.local import owner
+from zoo.local.blobs import BlobStore, BusyError, Ref
+from zoo.local.owner import Owner
 from zoo.store import StoreError
 
 CHUNKS = 6
@@ -69,7 +68,7 @@ def broken(at: int, how: Callable[..., Any], job: Callable[[], object]) -> tuple
 
 def check_whole(store: BlobStore, file: File, data: bytes) -> None:
     """What is visible under the final name is the file, read-only."""
-    path = store.root / "blobs" / file.sha256[:2] / file.sha256
+    path = store.root / "blobs" / file.blob[:2] / file.blob
     if path.exists():
         assert path.read_bytes() == data
 
@@ -81,7 +80,7 @@ def test_broken_at_every_step_nothing_wrong_is_seen_and_nothing_verified_is_lost
     tmp_path: Path, how: Callable[..., Any], size: int, digests: bool
 ) -> None:
     file, data = make_file(tmp_path, size)
-    file = file if digests else replace(file, chunks=())
+    file = file if digests else bare(file)
     for step in itertools.count(1):
         store, log = BlobStore(tmp_path / f"store{step}"), tmp_path / f"log{step}"
         code, reached = broken(step, how, lambda: fetch(store, file, data, log))  # noqa: B023
@@ -99,7 +98,7 @@ def test_broken_at_every_step_nothing_wrong_is_seen_and_nothing_verified_is_lost
                 for index in set(range(file.chunk_count)) - partial.done:
                     start, length = file.chunk_range(index)
                     partial.write(index, data[start : start + length])
-        assert store.path(file.sha256).read_bytes() == data
+        assert store.path(file.blob).read_bytes() == data
         store.collect(grace_s=-1, dry_run=False) if step % 7 == 0 else None
     assert step > (8 if file.chunk_count == 1 else 8 + 2 * CHUNKS)
 
@@ -123,7 +122,7 @@ def test_a_ref_and_a_view_are_old_or_new_at_every_step(tmp_path: Path, how: Call
             folder = store.root / "views" / manifest.digest
             if folder.exists():
                 weights = folder / manifest.files[0].path
-                assert weights.read_bytes() == store.path(manifest.files[0].sha256).read_bytes()
+                assert weights.read_bytes() == store.path(manifest.files[0].blob).read_bytes()
         if not reached:
             break
         assert (store.view(second) / "genzoo.json").read_bytes() == second.to_bytes()
@@ -151,14 +150,14 @@ def test_a_collection_broken_at_every_step_keeps_what_is_needed(tmp_path: Path, 
         assert names == ["kept", "toy"]
         for ref in store.refs():
             for file in store.manifest(ref).files:
-                assert store.has(file.sha256)
+                assert store.has(file.blob)
         assert not store.verify().damaged
         store.collect(grace_s=-1)
         assert not store.has(orphan)
         if not reached:
             break
     assert step > 5
-    assert store.has(kept.files[0].sha256)
+    assert store.has(kept.files[0].blob)
 
 
 def test_sixty_four_processes_fetch_one_blob_once(store: BlobStore, tmp_path: Path) -> None:
@@ -169,7 +168,7 @@ def test_sixty_four_processes_fetch_one_blob_once(store: BlobStore, tmp_path: Pa
     lines = log.read_text().split()
     assert lines.count("begin") == 1
     assert len(lines) == 1 + 20
-    assert store.path(file.sha256).read_bytes() == data
+    assert store.path(file.blob).read_bytes() == data
 
 
 def test_whoever_is_killed_another_goes_on_with_what_there_is(store: BlobStore, tmp_path: Path) -> None:
@@ -178,8 +177,8 @@ def test_whoever_is_killed_another_goes_on_with_what_there_is(store: BlobStore, 
     log = tmp_path / "log"
     children = [processes.fork(lambda: fetch(store, file, data, log, 0.01)) for _ in range(16)]
     killed: set[int] = set()
-    lock = store.root / "locks" / f"{file.sha256}.lock"
-    while len(killed) < 5 and not store.has(file.sha256):
+    lock = store.root / "locks" / f"{file.blob}.lock"
+    while len(killed) < 5 and not store.has(file.blob):
         lines = log.read_text().split() if log.exists() else []
         with suppress(FileNotFoundError):
             holder = Owner.parse(lock.read_text())
@@ -191,12 +190,12 @@ def test_whoever_is_killed_another_goes_on_with_what_there_is(store: BlobStore, 
     assert 1 <= codes.count(-signal.SIGKILL) == 16 - codes.count(0)
     chunks = [line for line in log.read_text().split() if line.isdecimal()]
     assert len(chunks) == len(set(chunks))  # none that was acknowledged was written again
-    assert store.path(file.sha256).read_bytes() == data
+    assert store.path(file.blob).read_bytes() == data
 
 
 def test_a_lock_of_another_host_holds_while_it_beats(store: BlobStore, tmp_path: Path) -> None:
     file, data = make_file(tmp_path, 2 * CHUNK)
-    lock = store.root / "locks" / f"{file.sha256}.lock"
+    lock = store.root / "locks" / f"{file.blob}.lock"
     lock.parent.mkdir(parents=True)
     for text, stale_s in ((str(Owner("anotherhost", 1, "1", "0" * 8)), 60), ("", 2), ("not a record \xff", 2)):
         lock.write_text(text)
@@ -213,7 +212,7 @@ def test_a_lock_of_another_host_holds_while_it_beats(store: BlobStore, tmp_path:
 def test_one_that_was_only_asleep_shares_no_file_with_its_successor(tmp_path: Path) -> None:
     """A writer of another host stops, is taken over, wakes up and finishes: two downloads, no wrong byte."""
     file, data = make_file(tmp_path, CHUNKS * CHUNK)
-    file = replace(file, chunks=())  # nothing but ownership would keep wrong bytes out
+    file = bare(file)  # nothing but ownership would keep wrong bytes out
     store = BlobStore(tmp_path / "store", stale_s=0.3)
     log = tmp_path / "log"
 
@@ -238,10 +237,10 @@ def test_one_that_was_only_asleep_shares_no_file_with_its_successor(tmp_path: Pa
         assert partial.path.stat().st_ino != inode
         os.kill(child, signal.SIGCONT)
         assert processes.wait(child) == 0
-        assert store.path(file.sha256).read_bytes() == data
+        assert store.path(file.blob).read_bytes() == data
         for index in range(3, CHUNKS):
             partial.write(index, data[index * CHUNK :][:CHUNK])
-    assert store.path(file.sha256).read_bytes() == data
+    assert store.path(file.blob).read_bytes() == data
 
 
 def test_takers_of_one_dead_lock_do_not_all_get_it(store: BlobStore, tmp_path: Path) -> None:
@@ -251,12 +250,12 @@ def test_takers_of_one_dead_lock_do_not_all_get_it(store: BlobStore, tmp_path: P
         dead = processes.fork(lambda: None)
         processes.wait(dead)
         fresh = BlobStore(tmp_path / f"store{number}")
-        lock = fresh.root / "locks" / f"{file.sha256}.lock"
+        lock = fresh.root / "locks" / f"{file.blob}.lock"
         lock.parent.mkdir(parents=True)
         lock.write_text(str(Owner(Owner.new().world, dead, "1", "0" * 8)))
         children = [processes.fork(lambda: fetch(fresh, file, data, log, 0.003)) for _ in range(12)]  # noqa: B023
         assert [processes.wait(child) for child in children] == [0] * 12
-        assert fresh.path(file.sha256).read_bytes() == data
+        assert fresh.path(file.blob).read_bytes() == data
     assert log.read_text().count("begin") == 10
 
 
@@ -272,7 +271,7 @@ def test_a_read_only_store_is_read(public_folder: Path) -> None:
     store = BlobStore(public_folder / "store")
     manifest = publish(store, public_folder)
     store.view(manifest)
-    digest = manifest.files[0].sha256
+    digest = manifest.files[0].blob
     for path in [store.root, *store.root.rglob("*")]:
         os.utime(path, (0, 0))
         path.chmod(0o555 if path.is_dir() else 0o444)

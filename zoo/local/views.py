@@ -21,19 +21,20 @@ COPY_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class Entry:
-    """One file of a view: the blob that it is, or the bytes themselves."""
+    """One file of a view: the name of the blob that it is, or the bytes themselves."""
 
     size: int
     sha256: str
+    blob: str = ""
     content: bytes | None = None
 
 
 def entries(manifest: Manifest, signature: bytes | None) -> dict[str, Entry]:
     """Every file of an artifact's folder, by path. Raises StoreError for a path that leaves it."""
-    found = {file.path: Entry(file.bytes, file.sha256) for file in manifest.files}
+    found = {file.path: Entry(file.bytes, file.sha256, file.blob) for file in manifest.files}
     for name, content in ((MANIFEST, manifest.to_bytes()), (SIGNATURE, signature)):
         if content is not None:
-            found[name] = Entry(len(content), hashlib.sha256(content).hexdigest(), content)
+            found[name] = Entry(len(content), hashlib.sha256(content).hexdigest(), content=content)
     for path in found:
         clash = any(str(parent) in found for parent in PurePosixPath(path).parents)
         if fault := "lies below another file" if clash else fault_of_name(path):

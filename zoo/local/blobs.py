@@ -1,10 +1,12 @@
-"""The local store of what was pulled, pushed or imported: blobs by sha256, and refs that name manifests.
+"""The local store of what was pulled, pushed or imported: blobs by digest, and refs that name manifests.
 
-    blobs/<aa>/<sha256>     a file, read-only, complete: it took its name only after its bytes were verified and durable
-    partial/<sha256>.*      what is on its way, with the journal of its finished chunks
+    blobs/<aa>/<digest>     a file, read-only, complete: it took its name only after its bytes were verified and durable
+    partial/<digest>.*      what is on its way, with the journal of its finished chunks
     locks/ leases/          who is fetching what, and who is using what: files with a heartbeat
     refs/<name>.json        which manifest a name stands for, its version, where it came from and who signed it
     views/<digest>/         an artifact laid out as a folder, made once from its blobs
+
+A blob's name is `File.blob`: the sha256 of its bytes or, where its manifest has BLAKE3 digests of chunks, their tree.
 
 Any number of processes on any number of hosts may use it at the same time; neither locks of the file system nor links
 are needed. A lost race costs a second download, never a wrong byte.
@@ -28,6 +30,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -35,18 +38,17 @@ from contextlib import contextmanager, suppress
 from math import inf
 from pathlib import Path
 
-from zoo import garbage, verification, views
-from zoo.artifact import MAX_MANIFEST_BYTES, ArtifactError, File, Manifest
+from zoo.artifact import MAX_MANIFEST_BYTES, ArtifactError, File, Manifest, describe
 from zoo.errors import StoreError
-from zoo.journal import write_all
-from zoo.locks import BusyError, Held, acquire, hold_lease, pauses
-from zoo.owner import STALE_S, Owner
-from zoo.partial import SUFFIX, ChunkError, Partial, clear, leftovers, open_partial, publish
-from zoo.refs import Ref, Refs, RollbackError
+from zoo.local import garbage, verification, views
+from zoo.local.journal import write_all
+from zoo.local.locks import BusyError, Held, acquire, hold_lease, pauses
+from zoo.local.owner import STALE_S, Owner
+from zoo.local.partial import SUFFIX, ChunkError, Partial, clear, copy_left, leftovers, open_partial, publish
+from zoo.local.refs import Ref, Refs, RollbackError
 
 __all__ = ["BlobStore", "BusyError", "ChunkError", "Partial", "Ref", "RollbackError"]
 
-COPY_BYTES = 1 << 20
 TOUCH_S = 60.0  # how exactly the last use of a blob is known
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
@@ -59,9 +61,9 @@ class BlobStore:
         self._refs = Refs(root)
         self._holders: dict[str, int] = {}  # blob -> the thread that receives it
 
-    def has(self, sha256: str) -> bool:
+    def has(self, blob: str) -> bool:
         """Whether a blob is here; asking counts as using it."""
-        path = self._path(sha256)
+        path = self._path(blob)
         try:
             state = path.stat()
         except (FileNotFoundError, NotADirectoryError):
@@ -71,21 +73,19 @@ class BlobStore:
                 os.utime(path)
         return True
 
-    def path(self, sha256: str) -> Path:
+    def path(self, blob: str) -> Path:
         """Where a blob lies, complete and read-only. Raises StoreError."""
-        if not self.has(sha256):
-            raise StoreError(f"the blob {sha256[:12]} is not in {self.root}; pull what it belongs to again")
-        return self._path(sha256)
+        if not self.has(blob):
+            raise StoreError(f"the blob {blob[:12]} is not in {self.root}; pull what it belongs to again")
+        return self._path(blob)
 
-    def add(self, path: Path) -> str:
-        """Copy a file into the store: its sha256."""
-        with self._private() as (descriptor, temporary), path.open("rb") as source:
-            hasher, size = hashlib.sha256(), 0
-            while piece := source.read(COPY_BYTES):
-                hasher.update(piece)
-                write_all(descriptor, memoryview(piece), size)
-                size += len(piece)
-            return self._publish(descriptor, temporary, hasher.hexdigest())
+    def add(self, path: Path, name: str) -> File:
+        """Copy a file into the store: its entry for a manifest, as `name`."""
+        with self._private() as (descriptor, temporary):
+            shutil.copyfile(path, temporary)
+            file = describe(temporary, name)
+            self._publish(descriptor, temporary, file.blob)
+            return file
 
     def add_bytes(self, data: bytes) -> str:
         """Put a few bytes, such as a manifest, into the store: their sha256."""
@@ -109,14 +109,16 @@ class BlobStore:
         try:
             partial = open_partial(self._partials(), file)
             try:
+                if file.is_tree and self.has(file.sha256):  # came by an older manifest, or by one without chunks
+                    copy_left(self._path(file.sha256), partial)
                 yield partial
-                partial.publish(self._path(file.sha256))
+                partial.publish(self._path(file.blob))
             finally:
                 partial.release()
             if file.chunk_count > 1:
-                clear(self._partials(), file.sha256)
+                clear(self._partials(), file.blob)
         finally:
-            self._holders.pop(file.sha256, None)
+            self._holders.pop(file.blob, None)
             held.release()
 
     def free_bytes(self) -> int:
@@ -127,7 +129,7 @@ class BlobStore:
 
     def allocated_bytes(self, file: File) -> int:
         """How many of a file's bytes the disk holds room for already, from interrupted downloads."""
-        claimable = (path for path, free in leftovers(self.root / "partial", file.sha256) if free)
+        claimable = (path for path, free in leftovers(self.root / "partial", file.blob) if free)
         return min(file.bytes, max((path.stat().st_blocks * 512 for path in claimable), default=0))
 
     def ref(self, name: str) -> Ref | None:
@@ -164,8 +166,8 @@ class BlobStore:
         expected = self.entries(manifest)
         self.has(manifest.digest)
         if not views.matches(folder, expected):
-            with self.lease(file.sha256 for file in manifest.files):
-                blobs = {file.path: self.path(file.sha256) for file in manifest.files}
+            with self.lease(file.blob for file in manifest.files):
+                blobs = {file.path: self.path(file.blob) for file in manifest.files}
                 views.build(folder, expected, blobs, manifest.kind)
         with suppress(OSError):
             os.utime(folder)
@@ -178,7 +180,7 @@ class BlobStore:
     @contextmanager
     def lease(self, digests: Iterable[str]) -> Iterator[None]:
         """Keep blobs, here or still on their way, from being collected during the block."""
-        wanted = [sha256 for sha256 in digests if self._path(sha256)]
+        wanted = [blob for blob in digests if self._path(blob)]
         with hold_lease(self.root / "leases", wanted, self.stale_s):
             yield
 
@@ -201,23 +203,23 @@ class BlobStore:
 
     def _own(self, file: File, wait_s: float) -> Held | None:
         """The lock on a blob that is not here; None as soon as it is. Raises BusyError."""
-        lock = Path(f"{self.root}/locks/{file.sha256}.lock")
+        lock = Path(f"{self.root}/locks/{file.blob}.lock")
         for _ in pauses(wait_s):
-            if self.has(file.sha256):
+            if self.has(file.blob):
                 return None
             if held := acquire(lock, self.stale_s):
-                if not self.has(file.sha256):
-                    self._holders[file.sha256] = threading.get_ident()
+                if not self.has(file.blob):
+                    self._holders[file.blob] = threading.get_ident()
                     return held
                 held.release()
-            elif self._holders.get(file.sha256) == threading.get_ident():
+            elif self._holders.get(file.blob) == threading.get_ident():
                 raise BusyError(f"{file.path} is being fetched by this very thread: leave that `receive` first")
         raise BusyError(f"{file.path} is being fetched by another process, as {lock} says; wait for it")
 
-    def _path(self, sha256: str) -> Path:
-        if not _DIGEST.fullmatch(sha256):
-            raise StoreError(f"{sha256!r} is no sha256, so no blob has that name")
-        return Path(f"{self.root}/blobs/{sha256[:2]}/{sha256}")
+    def _path(self, blob: str) -> Path:
+        if not _DIGEST.fullmatch(blob):
+            raise StoreError(f"{blob!r} is no digest, so no blob has that name")
+        return Path(f"{self.root}/blobs/{blob[:2]}/{blob}")
 
     def _partials(self) -> Path:
         folder = self.root / "partial"
@@ -236,12 +238,11 @@ class BlobStore:
             os.close(descriptor)
             path.unlink(missing_ok=True)
 
-    def _publish(self, descriptor: int, temporary: Path, sha256: str) -> str:
-        if not self.has(sha256):
+    def _publish(self, descriptor: int, temporary: Path, blob: str) -> None:
+        if not self.has(blob):
             os.fchmod(descriptor, 0o444)
             os.fsync(descriptor)
-            publish(temporary, self._path(sha256))
-        return sha256
+            publish(temporary, self._path(blob))
 
     def _read(self, sha256: str, what: str) -> bytes:
         """A small blob's bytes, verified."""

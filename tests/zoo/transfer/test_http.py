@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from tests.servers.fault import Fault, FaultServer, Kind, always, script
-from zoo.answers import Patience
 from zoo.artifact import File
-from zoo.connections import public
-from zoo.http import Client, HttpError, _retry_after, content_range
-from zoo.http_source import HttpSource
-from zoo.sources import ChangedError, NoRangesError, SourceError
+from zoo.transfer.answers import Patience
+from zoo.transfer.connections import public
+from zoo.transfer.http import Client, HttpError, _retry_after, content_range
+from zoo.transfer.http_source import HttpSource
+from zoo.transfer.sources import ChangedError, NoRangesError, SourceError
 
 DATA = bytes(range(256)) * 40  # 10,240 bytes
 NAME = "weights.bin"
@@ -287,7 +287,7 @@ def test_content_range() -> None:
 
 
 def test_nobody_follows_from_https_to_http() -> None:
-    from zoo.http import Opened, _target
+    from zoo.transfer.http import Opened, _target
 
     class Answer:
         def getheader(self, name: str, default: str = "") -> str:

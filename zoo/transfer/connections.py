@@ -20,7 +20,7 @@ from typing import IO
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 from urllib.request import getproxies, proxy_bypass
 
-from zoo.answers import PATIENCE, Answer, Patience
+from zoo.transfer.answers import PATIENCE, Answer, Patience
 
 Body = bytes | IO[bytes] | None
 PORTS = {"http": 80, "https": 443}

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zoo import views
+from zoo.artifact import CHUNK_BYTES, File, contradiction, describe
+from zoo.digests import chunk_bytes_of
 from zoo.errors import StoreError
-from zoo.garbage import blob_paths, reached
-from zoo.refs import Ref
+from zoo.local import views
+from zoo.local.garbage import blob_paths
+from zoo.local.refs import Ref
 
 if TYPE_CHECKING:
-    from zoo.blobs import BlobStore
+    from zoo.local.blobs import BlobStore
 
-READ_BYTES = 256 << 10
 Progress = Callable[[int], None]  # called with the number of bytes that were read
 
 
@@ -29,8 +29,8 @@ class Damage:
     """A blob or a view that is not what it should be."""
 
     path: str
-    expected: str  # its sha256
-    seen: str  # "" where it is missing
+    expected: str  # the digest that it should have
+    seen: str  # its sha256, "" where it is missing
     names: tuple[str, ...]  # the refs that need it
     moved_to: str = ""
 
@@ -65,20 +65,26 @@ def verify(store: BlobStore, names: Iterable[str] | None, progress: Progress) ->
     """Hash every blob that the named refs need; without names, every blob there is. Raises StoreError, no such ref."""
     refs, faults = _refs(store, names)
     needed: dict[str, list[str]] = {path.name: [] for path in blob_paths(store.root)} if names is None else {}
+    listed: dict[str, list[tuple[str, File]]] = {}  # blob -> the refs whose manifests list it, and as what
     for ref in refs:
-        for digest in {ref.manifest, ref.signature} - {""}:
-            needed.setdefault(digest, []).append(ref.name)
         try:
-            for digest in reached(store, ref):
-                if ref.name not in needed.setdefault(digest, []):
-                    needed[digest].append(ref.name)
+            files = store.manifest(ref).files
         except StoreError as error:
+            files = ()
             faults.append(str(error))
+        for file in files:
+            listed.setdefault(file.blob, []).append((ref.name, file))
+        for digest in {ref.manifest, ref.signature, *(file.blob for file in files)} - {""}:
+            needed.setdefault(digest, []).append(ref.name)
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        checks = pool.map(lambda digest: _check_blob(store, digest, tuple(needed[digest]), progress), sorted(needed))
+        checks = pool.map(
+            lambda digest: _check_blob(store, digest, tuple(needed[digest]), listed.get(digest, []), progress),
+            sorted(needed),
+        )
         results = list(checks)
         results += pool.map(lambda ref: _check_view(store, ref, progress), refs)
-    damaged = tuple(damage for _, damage in results if damage)
+    damaged = tuple(found for _, found in results if isinstance(found, Damage))
+    faults += [found for _, found in results if isinstance(found, str)]
     return Verification(len(needed), sum(size for size, _ in results), damaged, tuple(faults))
 
 
@@ -97,17 +103,21 @@ def _refs(store: BlobStore, names: Iterable[str] | None) -> tuple[list[Ref], lis
     return found, faults
 
 
-def _check_blob(store: BlobStore, digest: str, names: tuple[str, ...], progress: Progress) -> tuple[int, Damage | None]:
+def _check_blob(
+    store: BlobStore, digest: str, names: tuple[str, ...], listed: Sequence[tuple[str, File]], progress: Progress
+) -> tuple[int, Damage | str | None]:
+    """The bytes that were read, and the damage, or the manifest that claims another sha256 of what is right."""
     path = store.root / "blobs" / digest[:2] / digest
     try:
-        with path.open("rb") as file:
-            size, seen = _hash(file.fileno(), progress)
-            inode = os.fstat(file.fileno()).st_ino
+        state = path.stat()
+        known = listed[0][1].chunk_bytes if listed else chunk_bytes_of(digest, state.st_size)
+        seen = describe(path, path.name, known or CHUNK_BYTES, progress)
     except FileNotFoundError:
         return 0, Damage(str(path), digest, "", names)
-    if seen == digest:
-        return size, None
-    return size, Damage(str(path), digest, seen, names, _quarantine(store.root, path, inode))
+    if digest not in (seen.sha256, seen.blob):
+        return seen.bytes, Damage(str(path), digest, seen.sha256, names, _quarantine(store.root, path, state.st_ino))
+    wrong = [contradiction(name, file, seen.sha256) for name, file in listed if file.sha256 != seen.sha256]
+    return seen.bytes, "; ".join(wrong) or None
 
 
 def _quarantine(root: Path, path: Path, inode: int) -> str:
@@ -123,7 +133,7 @@ def _quarantine(root: Path, path: Path, inode: int) -> str:
     return str(target)
 
 
-def _check_view(store: BlobStore, ref: Ref, progress: Progress) -> tuple[int, Damage | None]:
+def _check_view(store: BlobStore, ref: Ref, progress: Progress) -> tuple[int, Damage | str | None]:
     """Hash what a view has for itself; files that are its blobs under another name were hashed already."""
     folder = store.root / "views" / ref.manifest
     if not folder.is_dir():
@@ -136,13 +146,13 @@ def _check_view(store: BlobStore, ref: Ref, progress: Progress) -> tuple[int, Da
     for name, entry in expected.items():
         path = folder / name
         try:
-            if _is_blob(store, path, entry.sha256):
+            if entry.blob and _is_blob(store, path, entry.blob):
                 continue
-            with path.open("rb") as file:
-                size, seen = _hash(file.fileno(), progress)
+            found = describe(path, name, progress=progress)
+            seen = found.sha256
+            total += found.bytes
         except OSError:
-            seen, size = "", 0
-        total += size
+            seen = ""
         if seen != entry.sha256:
             with suppress(OSError):
                 views.discard(folder)  # made again from the blobs when it is wanted
@@ -155,13 +165,3 @@ def _is_blob(store: BlobStore, path: Path, digest: str) -> bool:
     with suppress(FileNotFoundError):
         return os.path.samestat(path.lstat(), (store.root / "blobs" / digest[:2] / digest).lstat())
     return False
-
-
-def _hash(descriptor: int, progress: Progress) -> tuple[int, str]:
-    hasher, size, buffer = hashlib.sha256(), 0, bytearray(READ_BYTES)
-    view = memoryview(buffer)
-    while count := os.readv(descriptor, [view]):
-        hasher.update(view[:count])
-        size += count
-        progress(count)
-    return size, hasher.hexdigest()

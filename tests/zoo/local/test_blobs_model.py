@@ -7,28 +7,39 @@ import os
 import random
 import tempfile
 from contextlib import suppress
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from tests.servers.fault_run import entry as listed
 from zoo.artifact import File, Kind, Manifest
-from zoo.blobs import BlobStore, ChunkError, Ref, RollbackError
+from zoo.digests import BLAKE3, HASHERS, SHA256
+from zoo.local.blobs import BlobStore, ChunkError, Ref, RollbackError
 
 CHUNK = 64
 CONTENTS = [random.Random(seed).randbytes(size) for seed, size in enumerate((0, 1, 63, 64, 65, 200, 640))]
 contents = st.integers(0, len(CONTENTS) - 1)
 
 
-def entry(index: int, digests: bool = True) -> File:
-    data = CONTENTS[index]
-    chunks = [hashlib.sha256(data[at : at + CHUNK]).hexdigest() for at in range(0, len(data), CHUNK)]
-    return File(f"file{index}", len(data), hashlib.sha256(data).hexdigest(), tuple(chunks) if digests else (), CHUNK)
+hashes = st.sampled_from((BLAKE3, SHA256, ""))
 
 
-def artifact(name: str, version: int, members: frozenset[int]) -> Manifest:
-    return Manifest(name, Kind.CHECKPOINT, version, "MIT", tuple(entry(index) for index in sorted(members)))
+def entry(index: int, chunk_hash: str = BLAKE3) -> File:
+    return listed(f"file{index}", CONTENTS[index], CHUNK, chunk_hash)
+
+
+def artifact(name: str, version: int, members: frozenset[int], chunk_hash: str) -> Manifest:
+    files = tuple(entry(index, chunk_hash) for index in sorted(members))
+    return Manifest(name, Kind.CHECKPOINT, version, "MIT", files)
+
+
+def is_named(data: bytes, blob: str) -> bool:
+    """Whether a name is one that these bytes may have: nothing else may ever have it."""
+    return blob in (hashlib.sha256(data).hexdigest(), listed("any", data, CHUNK).blob)
 
 
 class StoreMachine(RuleBasedStateMachine):
@@ -40,32 +51,51 @@ class StoreMachine(RuleBasedStateMachine):
         self.store = BlobStore(Path(self.folder.name))
         self.refs: dict[str, Manifest] = {}
         self.newest: dict[str, tuple[int, str]] = {}
-        self.verified: dict[int, set[int]] = {}  # chunks that were acknowledged, of blobs that are not here
+        self.verified: dict[str, set[int]] = {}  # chunks that were acknowledged, of blobs that are not here
         self.damaged: set[str] = set()
 
     def teardown(self) -> None:
         self.folder.cleanup()
 
-    @rule(index=contents, digests=st.booleans(), upto=st.integers(0, 10), seed=st.integers(0, 99))
-    def receive(self, index: int, digests: bool, upto: int, seed: int) -> None:
-        file, data = entry(index, digests), CONTENTS[index]
-        was_here = self.store.has(file.sha256)
+    @rule(index=contents, chunk_hash=hashes, upto=st.integers(0, 10), seed=st.integers(0, 99))
+    def receive(self, index: int, chunk_hash: str, upto: int, seed: int) -> None:
+        file, data = entry(index, chunk_hash), CONTENTS[index]
+        was_here = self.store.has(file.blob)
         with suppress(ZeroDivisionError), self.store.receive(file) as partial:
             assert (partial is None) == was_here
             if partial is None:
                 return
             if file.chunk_count > 1:
-                assert partial.done == self.verified.get(index, set())
+                assert partial.done == self._expected(file)
+                self.verified[file.blob] = set(partial.done)
             missing = sorted(set(range(file.chunk_count)) - partial.done)
             random.Random(seed).shuffle(missing)
             for chunk in missing[:upto]:
                 start, length = file.chunk_range(chunk)
                 partial.write(chunk, data[start : start + length])
-                self.verified.setdefault(index, set()).add(chunk)
+                self.verified.setdefault(file.blob, set()).add(chunk)
             if upto < len(missing):
                 raise ZeroDivisionError
-        if self.store.has(file.sha256):
-            self.verified.pop(index, None)
+        if self.store.has(file.blob):
+            self.verified.pop(file.blob, None)
+
+    @rule(claimed=contents, index=contents, chunk_hash=hashes)
+    def receive_by_a_lying_manifest(self, claimed: int, index: int, chunk_hash: str) -> None:
+        """It has another file's sha256 over the chunks of this one, and a mirror sends what it lists."""
+        lie, data = replace(entry(index, chunk_hash), sha256=entry(claimed).sha256), CONTENTS[index]
+        was_here, named = self.store.has(lie.blob), is_named(data, lie.blob)
+        if not named and (was_here or self.verified.get(lie.blob)):
+            return  # the file whose name it wants is here, and is what it gets
+        try:
+            with self.store.receive(lie) as partial:
+                for chunk in set(range(lie.chunk_count)) - (partial.done if partial else set(range(lie.chunk_count))):
+                    start, length = lie.chunk_range(chunk)
+                    partial.write(chunk, data[start : start + length]) if partial else None
+        except ChunkError:
+            assert not named
+        else:
+            assert named
+            self.verified.pop(lie.blob, None)
 
     @rule(index=contents, chunk=st.integers(0, 9), flip=st.integers(0, 63))
     def receive_a_flipped_bit(self, index: int, chunk: int, flip: int) -> None:
@@ -84,11 +114,16 @@ class StoreMachine(RuleBasedStateMachine):
     def add(self, index: int) -> None:
         self.store.add_bytes(CONTENTS[index])
 
-    @rule(name=st.sampled_from(("a", "b")), version=st.integers(1, 3), members=st.frozensets(contents, max_size=3))
-    def name(self, name: str, version: int, members: frozenset[int]) -> None:
-        manifest = artifact(name, version, members)
+    @rule(
+        name=st.sampled_from(("a", "b")),
+        version=st.integers(1, 3),
+        members=st.frozensets(contents, max_size=3),
+        chunk_hash=hashes,
+    )
+    def name(self, name: str, version: int, members: frozenset[int], chunk_hash: str) -> None:
+        manifest = artifact(name, version, members, chunk_hash)
         for index in members:
-            self.store.add_bytes(CONTENTS[index])
+            self.receive(index, chunk_hash, 10, 0)
         ref = Ref(name, self.store.add_bytes(manifest.to_bytes()), version)
         newest = self.newest.get(name, (0, ""))
         try:
@@ -131,10 +166,10 @@ class StoreMachine(RuleBasedStateMachine):
         assert all(self.store.has(digest) for digest in self._needed() - self.damaged)
         self.damaged &= {path.name for path in (self.store.root / "blobs").glob("*/*")}
 
-    @rule(index=contents)
-    def damage(self, index: int) -> None:
-        digest = entry(index).sha256
-        path = self.store.root / "blobs" / digest[:2] / digest
+    @rule(index=contents, chunk_hash=hashes)
+    def damage(self, index: int, chunk_hash: str) -> None:
+        digest = entry(index, chunk_hash).blob
+        path = self._path(digest)
         if CONTENTS[index] and path.exists() and digest not in self.damaged:
             path.unlink()  # a view may share the inode
             path.write_bytes(bytes([CONTENTS[index][0] ^ 1]) + CONTENTS[index][1:])
@@ -145,16 +180,18 @@ class StoreMachine(RuleBasedStateMachine):
     def verify(self) -> None:
         found = self.store.verify()
         assert {damage.expected for damage in found.damaged if damage.seen} == self.damaged
-        for index, content in enumerate(CONTENTS):
-            if entry(index).sha256 in self.damaged:
-                assert not self.store.has(entry(index).sha256)
-                self.store.add_bytes(content)
-        self.damaged.clear()
+        for index, chunk_hash in product(range(len(CONTENTS)), (BLAKE3, SHA256)):
+            blob = entry(index, chunk_hash).blob
+            if blob in self.damaged:
+                assert not self.store.has(blob)
+                self.damaged.remove(blob)
+                self.receive(index, chunk_hash, 10, 0)
+        assert not self.damaged
 
     @rule(name=st.sampled_from(("a", "b")))
     def view(self, name: str) -> None:
         manifest = self.refs.get(name)
-        if manifest is None or {file.sha256 for file in manifest.files} & self.damaged:
+        if manifest is None or {file.blob for file in manifest.files} & self.damaged:
             return
         folder = self.store.view(manifest)
         for file in manifest.files:
@@ -163,8 +200,7 @@ class StoreMachine(RuleBasedStateMachine):
     @invariant()
     def every_blob_is_what_its_name_says(self) -> None:
         for path in (self.store.root / "blobs").glob("*/*"):
-            whole = hashlib.sha256(path.read_bytes()).hexdigest() == path.name
-            assert whole != (path.name in self.damaged)
+            assert is_named(path.read_bytes(), path.name) != (path.name in self.damaged)
 
     @invariant()
     def every_name_reaches_its_blobs(self) -> None:
@@ -174,14 +210,23 @@ class StoreMachine(RuleBasedStateMachine):
 
     def _forget_needless_partials(self) -> None:
         """A collection removes what was left of a blob that came by another way."""
-        self.verified = {index: done for index, done in self.verified.items() if not self._present(index)}
+        self.verified = {blob: done for blob, done in self.verified.items() if not self._path(blob).exists()}
 
-    def _present(self, index: int) -> bool:
-        digest = entry(index).sha256
-        return (self.store.root / "blobs" / digest[:2] / digest).exists()
+    def _expected(self, file: File) -> set[int]:
+        """The chunks that need not come again: what was verified, and what is right in the blob of that sha256."""
+        found, other = set(self.verified.get(file.blob, set())), self._path(file.sha256)
+        if file.is_tree and other.exists():
+            data = other.read_bytes()
+            ranges = [file.chunk_range(index) for index in range(file.chunk_count)]
+            pieces = [data[start : start + length] for start, length in ranges]
+            found |= {i for i, piece in enumerate(pieces) if HASHERS[BLAKE3](piece).hexdigest() == file.chunks[i]}
+        return found
+
+    def _path(self, blob: str) -> Path:
+        return self.store.root / "blobs" / blob[:2] / blob
 
     def _needed(self) -> set[str]:
-        return {digest for m in self.refs.values() for digest in (m.digest, *(file.sha256 for file in m.files))}
+        return {digest for m in self.refs.values() for digest in (m.digest, *(file.blob for file in m.files))}
 
     def _broken_manifests(self) -> set[str]:
         return {manifest.digest for manifest in self.refs.values()} & self.damaged

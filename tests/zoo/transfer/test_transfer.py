@@ -12,13 +12,14 @@ import pytest
 
 from tests.servers.fault import Fault, FaultServer, Kind, always, script
 from tests.servers.fault_run import HASTY, QUICK, Tally, a_full_disk, entry, play_many, sources
-from zoo.answers import PATIENCE, Patience
 from zoo.artifact import File, Manifest
 from zoo.artifact import Kind as ArtifactKind
-from zoo.blobs import BlobStore
-from zoo.mirrors import Mirrors, Policy
-from zoo.sources import SourceError
-from zoo.transfer import TransferError, fetch
+from zoo.digests import BLAKE3, SHA256
+from zoo.local.blobs import BlobStore
+from zoo.transfer.answers import PATIENCE, Patience
+from zoo.transfer.fetch import fetch
+from zoo.transfer.mirrors import Mirrors, Policy
+from zoo.transfer.sources import SourceError, TransferError
 
 CHUNK = 4096
 DATA = random.Random(1).randbytes(40 * CHUNK + 77)
@@ -26,8 +27,8 @@ SLOW = (Kind.SILENCE, Kind.STALL, Kind.TRICKLE)
 SMALL = {f"{number}.json": random.Random(number).randbytes(50 * number) for number in range(6)}
 
 
-def manifest(contents: dict[str, bytes], with_chunks: bool = True, chunk_bytes: int = CHUNK) -> Manifest:
-    files = tuple(entry(name, data, chunk_bytes, with_chunks) for name, data in contents.items())
+def manifest(contents: dict[str, bytes], chunk_hash: str = BLAKE3, chunk_bytes: int = CHUNK) -> Manifest:
+    files = tuple(entry(name, data, chunk_bytes, chunk_hash) for name, data in contents.items())
     return Manifest("case", ArtifactKind.CHECKPOINT, 1, "none", files)
 
 
@@ -36,34 +37,34 @@ def pull(
     folder: Path,
     contents: dict[str, bytes] | None = None,
     policy: Policy = QUICK,
-    with_chunks: bool = True,
+    chunk_hash: str = BLAKE3,
     progress: Callable[[int], None] = lambda _: None,
     patience: Patience = PATIENCE,
 ) -> None:
     """Fetch, and require that the store has exactly what was promised."""
     wanted, store, mirrors = (
-        manifest(contents or {"a": DATA}, with_chunks),
+        manifest(contents or {"a": DATA}, chunk_hash),
         BlobStore(folder),
         sources(servers, patience),
     )
     try:
         fetch(wanted, mirrors, store, progress, policy)
         for file in wanted.files:
-            assert store.path(file.sha256).read_bytes() == (contents or {"a": DATA})[file.path]
+            assert store.path(file.blob).read_bytes() == (contents or {"a": DATA})[file.path]
     finally:
         for mirror in mirrors:
             mirror.close()
         for file in wanted.files:
-            if store.has(file.sha256):
-                assert store.path(file.sha256).read_bytes() == (contents or {"a": DATA})[file.path]
+            if store.has(file.blob):
+                assert store.path(file.blob).read_bytes() == (contents or {"a": DATA})[file.path]
 
 
-@pytest.mark.parametrize("with_chunks", [True, False])
+@pytest.mark.parametrize("chunk_hash", [BLAKE3, SHA256, ""])
 @pytest.mark.parametrize("kind", [kind for kind in Kind if kind is not Kind.MISSING])
-def test_one_fault_does_not_stop_a_pull(kind: Kind, with_chunks: bool, tmp_path: Path) -> None:
+def test_one_fault_does_not_stop_a_pull(kind: Kind, chunk_hash: str, tmp_path: Path) -> None:
     with FaultServer({"a": DATA}, script(None, None, None, Fault(kind, 0.3, 1))) as server:
         patience = HASTY if kind in SLOW else PATIENCE
-        pull([server], tmp_path, with_chunks=with_chunks, patience=patience)
+        pull([server], tmp_path, chunk_hash=chunk_hash, patience=patience)
         assert server.faults[kind.value] == 1
 
 
@@ -108,11 +109,11 @@ def test_a_mirror_that_vanishes_in_the_middle_of_a_file_is_replaced(tmp_path: Pa
 
 def test_a_mirror_with_another_file_gives_no_byte_of_it(tmp_path: Path) -> None:
     other = random.Random(2).randbytes(len(DATA))
-    for with_chunks in (True, False):
+    for chunk_hash in (BLAKE3, SHA256, ""):
         with FaultServer({"a": other}) as wrong, FaultServer({"a": DATA}) as right:
-            pull([wrong, right], tmp_path / str(with_chunks), with_chunks=with_chunks)
+            pull([wrong, right], tmp_path / f"by-{chunk_hash}", chunk_hash=chunk_hash)
             with pytest.raises(TransferError, match="not what the manifest promises"):
-                pull([wrong], tmp_path / f"{with_chunks}-alone", with_chunks=with_chunks)
+                pull([wrong], tmp_path / f"{chunk_hash}-alone", chunk_hash=chunk_hash)
 
 
 def test_a_file_without_digests_that_changes_for_good_begins_anew(tmp_path: Path) -> None:
@@ -127,14 +128,14 @@ def test_a_file_without_digests_that_changes_for_good_begins_anew(tmp_path: Path
         return None
 
     with FaultServer(contents, plan) as server:
-        pull([server], tmp_path, with_chunks=False)
+        pull([server], tmp_path, chunk_hash="")
         assert server.sent < 2 * len(DATA)
 
 
-@pytest.mark.parametrize("with_chunks", [True, False])
-def test_bytes_behind_every_answer_spoil_none(with_chunks: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize("chunk_hash", [BLAKE3, SHA256, ""])
+def test_bytes_behind_every_answer_spoil_none(chunk_hash: str, tmp_path: Path) -> None:
     with FaultServer({"a": DATA}, always(Kind.EXTRA)) as server:
-        pull([server], tmp_path, with_chunks=with_chunks)
+        pull([server], tmp_path, chunk_hash=chunk_hash)
 
 
 def test_a_server_without_ranges_sends_a_file_once(tmp_path: Path) -> None:

@@ -16,18 +16,19 @@ import pytest
 from tests.servers.fault import FaultServer, Seen
 from tests.servers.fault_run import entry
 from zoo.artifact import Kind, Manifest
-from zoo.blobs import BlobStore
+from zoo.local.blobs import BlobStore
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 CHUNK = 64 << 10
 CLIENT = """
 import json, os, signal, sys
 from pathlib import Path
 from zoo.artifact import Manifest
-from zoo.blobs import BlobStore
-from zoo.http import Client
-from zoo.http_source import HttpSource
-from zoo.transfer import TransferInterrupt, fetch
+from zoo.local.blobs import BlobStore
+from zoo.transfer.http import Client
+from zoo.transfer.http_source import HttpSource
+from zoo.transfer.sources import TransferInterrupt
+from zoo.transfer.fetch import fetch
 
 def peak():  # not getrusage's, which starts with that of the parent
     lines = Path("/proc/self/status").read_text().splitlines()
@@ -88,11 +89,11 @@ def test_a_pull_that_is_killed_again_and_again_fetches_nothing_twice(tmp_path: P
             process.communicate()
             kills += running
             in_flight += running * 8 * CHUNK  # a chunk a worker may be lost with it
-            assert not store.has(manifest.files[0].sha256)
+            assert not store.has(manifest.files[0].blob)
         finish(start(tmp_path / "m", server.url, store.root))
         assert kills == 5
         assert server.sent <= len(data) + in_flight
-    assert store.path(manifest.files[0].sha256).read_bytes() == data
+    assert store.path(manifest.files[0].blob).read_bytes() == data
 
 
 def test_verified_bytes_survive_a_kill(tmp_path: Path) -> None:
@@ -118,7 +119,7 @@ def test_verified_bytes_survive_a_kill(tmp_path: Path) -> None:
         assert told["verified"] == len(data)
         kept = len(data) - server.sent
     assert kept >= 0.99 * answered
-    assert store.path(manifest.files[0].sha256).read_bytes() == data
+    assert store.path(manifest.files[0].blob).read_bytes() == data
 
 
 def test_64_processes_that_pull_one_blob_download_it_once(tmp_path: Path) -> None:
@@ -129,7 +130,7 @@ def test_64_processes_that_pull_one_blob_download_it_once(tmp_path: Path) -> Non
         assert [one["verified"] for one in told] == [manifest.size] * 64
         assert server.sent == manifest.size
     for file in manifest.files:
-        assert store.path(file.sha256).read_bytes() == contents[file.path]
+        assert store.path(file.blob).read_bytes() == contents[file.path]
 
 
 def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
@@ -171,4 +172,4 @@ def test_ctrl_c_ends_at_once_and_the_same_command_goes_on(quiet: bool, tmp_path:
     with FaultServer({"a": data}) as server:
         finish(start(tmp_path / "m", server.url, store.root))
         assert server.sent <= len(data) - told["verified"]
-    assert store.path(manifest.files[0].sha256).read_bytes() == data
+    assert store.path(manifest.files[0].blob).read_bytes() == data

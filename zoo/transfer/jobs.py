@@ -15,9 +15,9 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 from zoo.artifact import File
-from zoo.blobs import Partial
-from zoo.mirrors import Mirror, Mirrors
-from zoo.sources import ChangedError, NoRangesError, SourceError, TransferError
+from zoo.local.blobs import Partial
+from zoo.transfer.mirrors import Mirror, Mirrors
+from zoo.transfer.sources import ChangedError, NoRangesError, SourceError, TransferError
 
 Progress = Callable[[int], None]  # called with the number of bytes that became verified (negative: lost again)
 
@@ -96,8 +96,8 @@ class Board:
         pending = [index for index in range(file.chunk_count) if index not in partial.done]
         job = Job(file, context, partial, pending)
         with self._changed:
-            if self._wrong[file.sha256] and (able := self.mirrors.can(file)):
-                job.only = able[self._wrong[file.sha256] % len(able)]
+            if self._wrong[file.blob] and (able := self.mirrors.can(file)):
+                job.only = able[self._wrong[file.blob] % len(able)]
             self.jobs.append(job)
             job.counted = file.bytes - sum(file.chunk_range(index)[1] for index in pending)
             self._moved(job.counted)
@@ -128,10 +128,10 @@ class Board:
         file = job.file
         with self._changed:
             if wrong:
-                self._wrong[file.sha256] += 1
+                self._wrong[file.blob] += 1
                 if len(job.givers) == 1 and not job.spoiled:
                     next(iter(job.givers)).lied(file)
-                if self._wrong[file.sha256] > self.mirrors.policy.bad_chunks * len(self.mirrors.all):
+                if self._wrong[file.blob] > self.mirrors.policy.bad_chunks * len(self.mirrors.all):
                     self._fail(file)
                 self._files.append(file)
             self._moved(-job.counted if wrong else 0)

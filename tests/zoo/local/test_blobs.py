@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import random
 import stat
 import threading
@@ -12,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.zoo.stocking import CHUNK, make_file, publish, put
+from tests.zoo.stocking import CHUNK, bare, make_file, older, publish, put
 from zoo.artifact import SIGNATURE, File, Kind, Manifest, describe
-from zoo.blobs import BlobStore, BusyError, ChunkError, Ref, RollbackError
-from zoo.journal import RECORD_BYTES
+from zoo.digests import BLAKE3, HASHERS
+from zoo.local.blobs import BlobStore, BusyError, ChunkError, Ref, RollbackError
+from zoo.local.journal import RECORD_BYTES
 from zoo.store import StoreError
 
 
@@ -25,15 +25,16 @@ def store(tmp_path: Path) -> BlobStore:
 
 
 @pytest.mark.parametrize("size", [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 5 * CHUNK, 5 * CHUNK + 7])
-@pytest.mark.parametrize("digests", [True, False])
+@pytest.mark.parametrize("described", ["now", "by older manifests", "without chunks"])
 def test_what_was_received_in_any_order_is_there_and_read_only(
-    store: BlobStore, tmp_path: Path, size: int, digests: bool
+    store: BlobStore, tmp_path: Path, size: int, described: str
 ) -> None:
     file, data = make_file(tmp_path, size)
-    file = file if digests else replace(file, chunks=())
+    file = {"now": file, "by older manifests": older(file, data), "without chunks": bare(file)}[described]
+    assert file.is_tree == (described == "now" and size > CHUNK)
     order = random.Random(size).sample(range(file.chunk_count), file.chunk_count)
     put(store, file, data, order)
-    path = store.path(file.sha256)
+    path = store.path(file.blob)
     assert path.read_bytes() == data
     assert stat.S_IMODE(path.stat().st_mode) == 0o444
     assert not list((store.root / "partial").iterdir())
@@ -53,19 +54,19 @@ def test_many_threads_write_one_blob(store: BlobStore, tmp_path: Path) -> None:
         ]
         for job in jobs:
             job.result()
-    assert store.path(file.sha256).read_bytes() == data
+    assert store.path(file.blob).read_bytes() == data
 
 
 def test_a_wrong_chunk_is_named_and_not_stored(store: BlobStore, tmp_path: Path) -> None:
     file, data = make_file(tmp_path, 3 * CHUNK)
-    wrong = hashlib.sha256(bytes(CHUNK)).hexdigest()
-    with pytest.raises(ChunkError, match=f"chunk 1 has sha256 {wrong[:12]}, expected {file.chunks[1][:12]}") as caught:  # noqa: PT012, SIM117
+    wrong = HASHERS[BLAKE3](bytes(CHUNK)).hexdigest()
+    with pytest.raises(ChunkError, match=f"chunk 1 has digest {wrong[:12]}, expected {file.chunks[1][:12]}") as caught:  # noqa: PT012, SIM117
         with store.receive(file) as partial:
             assert partial is not None
             partial.write(0, data[:CHUNK])
             partial.write(1, bytes(CHUNK))
     assert caught.value.index == 1
-    assert not store.has(file.sha256)
+    assert not store.has(file.blob)
     with store.receive(file) as partial:
         assert partial is not None
         assert partial.done == {0}
@@ -75,7 +76,7 @@ def test_a_wrong_chunk_is_named_and_not_stored(store: BlobStore, tmp_path: Path)
             partial.write(3, b"")
         for index in (1, 2):
             partial.write(index, data[index * CHUNK :][:CHUNK])
-    assert store.path(file.sha256).read_bytes() == data
+    assert store.path(file.blob).read_bytes() == data
 
 
 @pytest.mark.parametrize("size", [CHUNK // 2, 3 * CHUNK])
@@ -85,10 +86,35 @@ def test_a_manifest_that_contradicts_itself_cannot_take_another_blob_s_name(
     victim, _ = make_file(tmp_path, size, seed=1)
     evil, data = make_file(tmp_path, size, seed=2)
     with pytest.raises(ChunkError, match="contradicts itself") as caught:
-        put(store, replace(evil, sha256=victim.sha256), data)
+        put(store, replace(older(evil, data), sha256=victim.sha256), data)
     assert caught.value.index is None
+    assert not store.has(victim.blob)
     assert not store.has(victim.sha256)
     assert not list((store.root / "partial").iterdir())
+
+
+def test_a_claimed_sha256_gives_no_name(store: BlobStore, tmp_path: Path) -> None:
+    victim, right = make_file(tmp_path, 3 * CHUNK, seed=1)
+    evil, wrong = make_file(tmp_path, 3 * CHUNK, seed=2)
+    put(store, replace(evil, sha256=victim.sha256), wrong)
+    assert store.path(evil.blob).read_bytes() == wrong
+    for wanted in (victim, bare(victim), older(victim, right)):
+        assert not store.has(wanted.blob)
+    put(store, bare(victim), right)
+    put(store, victim, right)
+    assert store.path(victim.blob).read_bytes() == store.path(victim.sha256).read_bytes() == right
+
+
+def test_what_is_here_by_its_sha256_is_not_fetched_again_by_its_chunks(store: BlobStore, tmp_path: Path) -> None:
+    file, data = make_file(tmp_path, 3 * CHUNK + 1)
+    put(store, older(file, data), data)
+    with store.receive(file) as partial:
+        assert partial is not None
+        assert partial.done == {0, 1, 2, 3}
+    assert store.path(file.blob).read_bytes() == data
+    lie = replace(make_file(tmp_path, 3 * CHUNK + 1, seed=2)[0], sha256=file.sha256)
+    with pytest.raises(StoreError, match="4 chunks are missing"):
+        put(store, lie, b"", [])
 
 
 @pytest.mark.parametrize("size", [CHUNK // 2, 3 * CHUNK])
@@ -96,12 +122,12 @@ def test_without_chunk_digests_the_whole_decides_and_nothing_wrong_is_kept(
     store: BlobStore, tmp_path: Path, size: int
 ) -> None:
     file, data = make_file(tmp_path, size)
-    file = replace(file, chunks=())
+    file = bare(file)
     with pytest.raises(ChunkError, match="fetch it again"):
         put(store, file, data[:-1] + bytes([data[-1] ^ 1]))
-    assert not store.has(file.sha256)
+    assert not store.has(file.blob)
     put(store, file, data)
-    assert store.path(file.sha256).read_bytes() == data
+    assert store.path(file.blob).read_bytes() == data
 
 
 def test_leaving_early_keeps_every_verified_chunk(store: BlobStore, tmp_path: Path) -> None:
@@ -114,7 +140,7 @@ def test_leaving_early_keeps_every_verified_chunk(store: BlobStore, tmp_path: Pa
         assert partial.done == {3, 7}
         for index in set(range(10)) - partial.done:
             partial.write(index, data[index * CHUNK :][:CHUNK])
-    assert store.path(file.sha256).read_bytes() == data
+    assert store.path(file.blob).read_bytes() == data
 
 
 def test_a_journal_that_is_torn_or_ahead_of_its_data_is_not_believed(store: BlobStore, tmp_path: Path) -> None:
@@ -131,26 +157,27 @@ def test_a_journal_that_is_torn_or_ahead_of_its_data_is_not_believed(store: Blob
         assert partial.done == {0, 1}
         for index in range(2, 6):
             partial.write(index, data[index * CHUNK :][:CHUNK])
-    assert store.path(file.sha256).read_bytes() == data
+    assert store.path(file.blob).read_bytes() == data
 
 
 def test_what_another_manifest_left_is_judged_by_this_one(store: BlobStore, tmp_path: Path) -> None:
     file, data = make_file(tmp_path, 4 * CHUNK)
+    file = older(file, data)
     with pytest.raises(StoreError, match="missing"):
-        put(store, replace(file, chunks=()), bytes(CHUNK) + data[CHUNK:], [0, 1])
+        put(store, bare(file), bytes(CHUNK) + data[CHUNK:], [0, 1])
     with store.receive(file) as partial:
         assert partial is not None
         assert partial.done == {1}
         for index in (0, 2, 3):
             partial.write(index, data[index * CHUNK :][:CHUNK])
-    assert store.path(file.sha256).read_bytes() == data
+    assert store.path(file.blob).read_bytes() == data
 
 
 def test_other_chunks_begin_anew(store: BlobStore, tmp_path: Path) -> None:
     file, data = make_file(tmp_path, 4 * CHUNK)
     with pytest.raises(StoreError, match="missing"):
-        put(store, file, data, [0])
-    other = describe(tmp_path / "source-model.safetensors-0", file.path, CHUNK // 2)
+        put(store, bare(file), data, [0])
+    other = bare(describe(tmp_path / "source-model.safetensors-0", file.path, CHUNK // 2))
     put(store, other, data)
     assert store.path(file.sha256).read_bytes() == data
 
@@ -196,12 +223,15 @@ def test_a_chunk_that_comes_too_late_writes_nowhere(store: BlobStore, tmp_path: 
 
 def test_files_are_added_by_their_bytes(store: BlobStore, tmp_path: Path) -> None:
     file, data = make_file(tmp_path, 3 * CHUNK + 1)
-    assert store.add(tmp_path / "source-model.safetensors-0") == file.sha256 == store.add_bytes(data)
+    added = store.add(tmp_path / "source-model.safetensors-0", "weights")
+    assert (added.path, added.sha256, added.bytes) == ("weights", file.sha256, file.bytes)
+    assert store.path(added.blob).read_bytes() == data
+    assert store.add_bytes(data) == file.sha256
     assert store.path(file.sha256).read_bytes() == data
     assert not list((store.root / "partial").iterdir())
     with pytest.raises(StoreError, match="is not in"):
         store.path("0" * 64)
-    with pytest.raises(StoreError, match="is no sha256"):
+    with pytest.raises(StoreError, match="is no digest"):
         store.has("../../etc/passwd")
 
 
@@ -263,7 +293,7 @@ def test_a_view_has_links_for_checkpoints_and_copies_for_runtimes(store: BlobSto
     manifest = publish(store, tmp_path, kind=kind)
     folder = store.view(manifest)
     weights = folder / manifest.files[0].path
-    assert weights.read_bytes() == store.path(manifest.files[0].sha256).read_bytes()
+    assert weights.read_bytes() == store.path(manifest.files[0].blob).read_bytes()
     assert weights.stat().st_nlink == (2 if kind == "checkpoint" else 1)
     assert (folder / "genzoo.json").read_bytes() == manifest.to_bytes()
     assert {path.name for path in folder.parent.iterdir()} == {manifest.digest}
@@ -284,7 +314,7 @@ def test_a_view_shows_the_signature_once_it_is_known(store: BlobStore, tmp_path:
 
 def test_a_view_of_an_altered_or_missing_blob_is_not_made(store: BlobStore, tmp_path: Path) -> None:
     manifest = publish(store, tmp_path, kind="bundle")
-    path = store.path(manifest.files[0].sha256)
+    path = store.path(manifest.files[0].blob)
     path.chmod(0o644)
     path.write_bytes(bytes(manifest.files[0].bytes))
     with pytest.raises(StoreError, match="was altered"):

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from zoo.errors import StoreError
-from zoo.owner import STALE_S, UNWRITABLE, Owner, abandoned, heart
+from zoo.local.owner import STALE_S, UNWRITABLE, Owner, abandoned, heart
 
 MAX_RECORD_BYTES = 256
 

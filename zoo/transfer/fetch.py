@@ -14,22 +14,11 @@ from contextlib import suppress
 from math import inf
 
 from zoo.artifact import File, Manifest
-from zoo.blobs import BlobStore, BusyError, ChunkError
 from zoo.errors import GenzooError
-from zoo.jobs import Board, Job, Progress, StoppedError
-from zoo.mirrors import POLICY, Mirror, Mirrors, Policy
-from zoo.sources import ChangedError, NoRangesError, Source, SourceError, TransferError, TransferInterrupt
-
-__all__ = [
-    "ChangedError",
-    "NoRangesError",
-    "Progress",
-    "Source",
-    "SourceError",
-    "TransferError",
-    "TransferInterrupt",
-    "fetch",
-]
+from zoo.local.blobs import BlobStore, BusyError, ChunkError
+from zoo.transfer.jobs import Board, Job, Progress, StoppedError
+from zoo.transfer.mirrors import POLICY, Mirror, Mirrors, Policy
+from zoo.transfer.sources import ChangedError, Source, SourceError, TransferError, TransferInterrupt
 
 
 def fetch(
@@ -44,9 +33,9 @@ def fetch(
     `progress` hears of every byte of the artifact, also of those that were here. Ctrl-C closes the sources, keeps what
     is verified, and leaves as TransferInterrupt.
     """
-    files = {file.sha256: file for file in manifest.files}
+    files = {file.blob: file for file in manifest.files}
     with store.lease(files):
-        missing = [file for file in files.values() if not store.has(file.sha256)]
+        missing = [file for file in files.values() if not store.has(file.blob)]
         _require_space(missing, store)
         if here := manifest.size - sum(file.bytes for file in missing):
             progress(here)
@@ -93,11 +82,11 @@ class _Transfer:
         self.most = min(policy.connections, chunks, able)
         self.threads: list[threading.Thread] = []
         self.growing = threading.Lock()
-        self.quickest = inf  # seconds that a chunk took, from the request to the store
+        self.quickest = inf  # seconds that a small chunk took, from the request to the store
 
     def run(self) -> None:
         try:
-            for _ in range(self.most if self.buffer_bytes > self.policy.small_bytes else 1):
+            for _ in range(min(self.most, self.policy.beginners) if self.buffer_bytes > self.policy.small_bytes else 1):
                 self._join_in()
             for thread in self.threads:  # which grows meanwhile, by those that are waited for
                 self._wait_for(thread)
@@ -149,17 +138,21 @@ class _Transfer:
                 else:
                     began = time.monotonic()
                     self._bring(*task, buffer)
-                    self._took(time.monotonic() - began)
+                    self._took(time.monotonic() - began, task[0].file.chunk_range(task[1])[1])
         except StoppedError:
             pass
         except BaseException as error:
             self.board.stop(error)
 
-    def _took(self, seconds: float) -> None:
+    def _took(self, seconds: float, count: int) -> None:
         """Another worker joins where they mostly wait for the network or the disk."""
         with self.growing:
-            self.quickest = min(self.quickest, seconds)
-            if self.quickest >= self.policy.waiting_s and len(self.threads) < self.most:
+            if count > self.policy.small_bytes:
+                waiting = seconds >= count / self.policy.quick_bytes_per_s
+            else:
+                self.quickest = min(self.quickest, seconds)
+                waiting = self.quickest >= self.policy.waiting_s
+            if waiting and len(self.threads) < self.most:
                 self._join_in()
 
     def _open(self, file: File) -> None:

@@ -1,0 +1,1 @@
+"""What lies on this host: blobs and refs, what is on its way, who uses what, and what may go."""
