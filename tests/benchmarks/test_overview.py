@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks import overview, samples
+from benchmarks import overview
 from benchmarks.features import NETS
 from benchmarks.tree import Tree
 from benchmarks.workload import WorkloadError
+from serving.images import grid as sheet
 from zoo.family import Branch
 
 ROOT = Path(__file__).parents[2]
@@ -77,7 +78,9 @@ def test_a_strip_is_the_first_row_of_a_grid_of_any_size() -> None:
     for side, channels, columns in ((8, 1, 10), (64, 3, 12)):
         shades = np.arange(4 * columns, dtype=np.uint8)[:, None, None, None]
         images = np.broadcast_to(shades, (4 * columns, side, side, channels))
-        strip = overview.first_row(base64.b64encode(samples.png(images, columns)).decode())
+        grid = io.BytesIO()
+        Image.fromarray(sheet(images, columns, gap=0)).save(grid, "PNG")
+        strip = overview.first_row(base64.b64encode(grid.getvalue()).decode())
         with Image.open(io.BytesIO(base64.b64decode(strip))) as image:
             pixels = np.asarray(image.convert("L"))
         assert pixels.shape == (side, 10 * side)
