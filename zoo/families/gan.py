@@ -1,7 +1,8 @@
-"""A class-conditional generative adversarial network: noise and a class modulate every convolution of the generator.
+"""Generative adversarial networks: noise, and a class if there are any, become an image in one call.
 
-Sources: Goodfellow et al. 2014 (GAN); Radford et al. 2016 (DCGAN); Karras et al. 2019 (styles); Mescheder et al.
-2018 (R1).
+With a style, noise and class modulate every convolution; without one the network is DCGAN's, with batch normalization.
+
+Sources: Goodfellow et al. 2014 (GAN); Radford et al. 2016 (DCGAN); Karras et al. 2019 (styles).
 
 Shapes: B batch, C channels, H height, W width, L latent width.
 """
@@ -24,7 +25,10 @@ from zoo.request import GeneratorSpec
 
 @dataclass(frozen=True)
 class GANConfig:
-    """`channels[i]` is the width at `4 * 2**i` pixels; `discriminator[i]` that at `16 / 2**i`."""
+    """`channels[i]` is the width at `4 * 2**i` pixels; `discriminator[i]` that at `16 / 2**i`.
+
+    Without classes there is no embedding, whatever its width; `style` 0 stands for batch normalization.
+    """
 
     image_channels: int = 1
     channels: tuple[int, ...] = (160, 96, 48, 24)
@@ -51,32 +55,38 @@ class StyledConv(nn.Module):
 
 
 class Generator(nn.Module):
-    """`forward(noise, class_ids)`: (B, 1, L), (B, 1) int64 -> uint8 NHWC [0, 255]."""
+    """`forward(noise, class_ids)`: (B, 1, L), (B, 1) int64 -> uint8 NHWC [0, 255]; without classes `forward(noise)`."""
 
     def __init__(self, config: GANConfig) -> None:
         super().__init__()
         self.width = config.channels[0]
-        self.class_embedding = nn.Embedding(config.num_classes, config.embedding)
-        self.mapping = nn.Linear(config.latent + config.embedding, config.style)
-        self.expand = nn.Linear(config.latent + config.embedding, 16 * self.width)
-        layers: list[StyledConv] = []
+        latent = config.latent + (config.embedding if config.num_classes else 0)
+        if config.num_classes:
+            self.class_embedding = nn.Embedding(config.num_classes, config.embedding)
+        self.mapping = nn.Linear(latent, config.style) if config.style else None
+        self.expand = nn.Linear(latent, 16 * self.width)
+        layers: list[nn.Module] = []
         for width_in, width in pairwise(config.channels):
             doubled = nn.ConvTranspose2d(width_in, width, 4, stride=2, padding=1)  # DCGAN's, a quarter of the work
-            layers.append(StyledConv(doubled, width, config))
+            layers.append(StyledConv(doubled, width, config) if config.style else _batch_conv(doubled, width))
         self.layers = nn.ModuleList(layers)
         self.to_pixels = nn.Conv2d(config.channels[-1], config.image_channels, 3, padding=1)
 
-    def pixels(self, latents: Tensor, class_ids: Tensor) -> Tensor:
+    def pixels(self, latents: Tensor, class_ids: Tensor | None = None) -> Tensor:
         """(B, L), (B,) -> (B, C, H, W) in [-1, 1]."""
-        z = torch.cat([latents, self.class_embedding(class_ids)], dim=1)
-        style = F.leaky_relu(self.mapping(z), 0.2)
+        z = latents if class_ids is None else torch.cat([latents, self.class_embedding(class_ids)], dim=1)
+        style = (F.leaky_relu(self.mapping(z), 0.2),) if self.mapping else ()
         h = F.leaky_relu(self.expand(z).reshape(-1, self.width, 4, 4), 0.2)
         for layer in self.layers:
-            h = layer(h, style)
+            h = layer(h, *style)
         return cast(Tensor, self.to_pixels(h).float().tanh())
 
-    def forward(self, noise: Tensor, class_ids: Tensor) -> Tensor:
-        return cast(Tensor, to_images(self.pixels(noise[:, 0], class_ids[:, 0])))
+    def forward(self, noise: Tensor, class_ids: Tensor | None = None) -> Tensor:
+        return cast(Tensor, to_images(self.pixels(noise[:, 0], None if class_ids is None else class_ids[:, 0])))
+
+
+def _batch_conv(conv: nn.Module, width: int) -> nn.Module:
+    return nn.Sequential(conv, nn.BatchNorm2d(width), nn.LeakyReLU(0.2))
 
 
 def graphs(module: Generator, checkpoint: Checkpoint) -> tuple[Graph, ...]:
@@ -100,6 +110,21 @@ CHECKPOINTS = (
         paper="Goodfellow et al. 2014, arXiv:1406.2661",
         description="A conditional GAN: a styled convolutional generator against a projection discriminator with R1.",
         faults=("Some shirts, bags and sandals are torn or speckled.",),
+    ),
+    Checkpoint(
+        spec=GeneratorSpec("gan-u", "gan", (64,), (32, 32, 1), 0),
+        config=GANConfig(channels=(96, 64, 48, 24), discriminator=(24, 48, 96), latent=64, style=0, num_classes=0),
+        recipe=Recipe(
+            "adversarial",
+            images=128_000,
+            batch_size=64,
+            learning_rate=3e-4,
+            ema_images=10_000,
+            seed=14,
+            minutes=8.0,
+        ),
+        paper="Goodfellow et al. 2014, arXiv:1406.2661",
+        description="An unconditional GAN: the objective of 2014, and nothing that regularizes it, in DCGAN's network.",
     ),
 )
 

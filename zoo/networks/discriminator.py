@@ -30,7 +30,10 @@ def batch_deviation(features: Tensor, group: int = 8) -> Tensor:
 
 
 class ProjectionDiscriminator(nn.Module):
-    """`forward(pixels, class_ids)` -> logits (B,): w h + e(class) h (Miyato & Koyama 2018). B is a multiple of 8."""
+    """`forward(pixels, class_ids)` -> logits (B,): w h + e(class) h (Miyato & Koyama 2018). B is a multiple of 8.
+
+    Without classes it is `forward(pixels)`: w h.
+    """
 
     def __init__(self, image_channels: int, channels: tuple[int, ...], size: int, num_classes: int) -> None:
         super().__init__()
@@ -38,14 +41,18 @@ class ProjectionDiscriminator(nn.Module):
         self.trunk = downsampling_trunk((image_channels, *channels))
         self.mix = nn.Conv2d(width + 1, width, 3, padding=1)
         self.features = nn.Linear(width * (size >> len(channels)) ** 2, width)
-        self.class_embedding = nn.Embedding(num_classes, width)
         self.logit = nn.Linear(width, 1)
-        nn.init.normal_(self.class_embedding.weight, std=width**-0.5)
+        if num_classes:
+            self.class_embedding = nn.Embedding(num_classes, width)
+            nn.init.normal_(self.class_embedding.weight, std=width**-0.5)
 
-    def forward(self, pixels: Tensor, class_ids: Tensor) -> Tensor:
+    def forward(self, pixels: Tensor, class_ids: Tensor | None = None) -> Tensor:
         h = F.leaky_relu(self.mix(batch_deviation(self.trunk(pixels))), 0.2)
         h = F.leaky_relu(self.features(h.flatten(1)), 0.2).float()
-        return cast(Tensor, self.logit(h)[:, 0].float() + (h * self.class_embedding(class_ids)).sum(1))
+        logits = self.logit(h)[:, 0].float()
+        if class_ids is not None:
+            logits = logits + (h * self.class_embedding(class_ids)).sum(1)
+        return cast(Tensor, logits)
 
 
 class PatchDiscriminator(nn.Module):

@@ -1,60 +1,89 @@
-"""Adversarial training: the non-saturating loss with a lazy R1 penalty on real images (Mescheder et al. 2018)."""
+"""Adversarial training: two players under a loss, with or without what regularizes the discriminator.
+
+Options, all of them off by default: `r1`, the weight of a penalty on the gradient at real images (Mescheder et al.
+2018), taken every `r1_interval` steps on average; `spectral`, whether every matrix of the discriminator is divided by
+its largest singular value (Miyato et al. 2018). `loss` is a word of LOSSES.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.parametrizations import spectral_norm
 
 from zoo import registry
-from zoo.families.gan import Generator
-from zoo.family import Checkpoint
+from zoo.family import Checkpoint, Recipe
+from zoo.networks.convolutional import channels_last
 from zoo.networks.discriminator import ProjectionDiscriminator
 from zoo.training.loop import autocast
 
+DiscriminatorLoss = Callable[[Tensor, Tensor], Tensor]  # logits of real and of generated images, (B,) each
+GeneratorLoss = Callable[[Tensor], Tensor]  # logits of generated images
 
-def gradient_penalty(discriminator: nn.Module, pixels: Tensor, class_ids: Tensor) -> Tensor:
+
+def discriminator_cross_entropy(real: Tensor, fake: Tensor) -> Tensor:
+    return F.softplus(-real).mean() + F.softplus(fake).mean()
+
+
+LOSSES: dict[str, tuple[DiscriminatorLoss, GeneratorLoss]] = {
+    "minimax": (discriminator_cross_entropy, lambda fake: -F.softplus(fake).mean()),  # Goodfellow et al. 2014, eq. 1
+    "non_saturating": (discriminator_cross_entropy, lambda fake: F.softplus(-fake).mean()),  # section 3, at its end
+}
+
+
+def gradient_penalty(discriminator: nn.Module, pixels: Tensor, *condition: Any) -> Tensor:
     """R1: the mean squared norm of the logits' gradient at real images, in float32."""
     pixels = pixels.detach().requires_grad_(True)
-    logits = discriminator(pixels, class_ids)
+    logits = discriminator(pixels, *condition)
     (gradient,) = torch.autograd.grad(logits.sum(), pixels, create_graph=True)
     return gradient.square().flatten(1).sum(1).mean()
 
 
-class AdversarialObjective:
-    def __init__(self, checkpoint: Checkpoint, device: torch.device) -> None:
-        recipe, spec, config = checkpoint.recipe, checkpoint.spec, checkpoint.config
-        assert recipe is not None
-        self.device, self.latent, self.options = device, spec.latent_shape[0], recipe.options
-        self.model: Generator = registry.family(spec.family).build(config)
-        self.discriminator = ProjectionDiscriminator(
-            config.image_channels, config.discriminator, spec.image_shape[0], spec.num_classes
-        )
-        self.modules: dict[str, nn.Module] = {"model": self.model, "discriminator": self.discriminator}
+def normalize_spectrally(discriminator: nn.Module) -> None:
+    """Parametrize every convolution and linear layer by one step of the power method a call, in place."""
+    for module in list(discriminator.modules()):
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            spectral_norm(module)
+
+
+class Players:
+    """A generator with `pixels(latents, *condition)` against a `discriminator(pixels, *condition)` of (B,) logits."""
+
+    def __init__(self, generator: Any, discriminator: nn.Module, recipe: Recipe, latent: int, device: torch.device):
+        self.generator, self.discriminator = generator, discriminator
+        self.latent, self.device, self.options = latent, device, recipe.options
+        self.losses = LOSSES[self.options.get("loss", "non_saturating")]
+        if self.options.get("spectral"):
+            normalize_spectrally(discriminator)
+        players: dict[str, nn.Module] = {"generator": generator, "discriminator": discriminator}
         self.optimizers: dict[str, torch.optim.Optimizer] = {
-            name: torch.optim.Adam(module.to(device).train().parameters(), recipe.learning_rate, betas=(0.0, 0.99))
-            for name, module in self.modules.items()
+            name: torch.optim.Adam(channels_last(player, device).parameters(), recipe.learning_rate, betas=(0.0, 0.99))
+            for name, player in players.items()
         }
 
-    def step(self, pixels: Tensor, class_ids: Tensor, progress: float) -> dict[str, Tensor]:
+    def step(self, pixels: Tensor, *condition: Any) -> dict[str, Tensor]:
+        """One update of the discriminator, then one of the generator against it; their losses."""
         with autocast(self.device):
-            fakes = self.model.pixels(torch.randn(len(pixels), self.latent, device=self.device), class_ids)
-        discriminator_loss = self._update_discriminator(pixels, fakes.detach(), class_ids)
+            fakes = self.generator.pixels(torch.randn(len(pixels), self.latent, device=self.device), *condition)
+        discriminator_loss = self._update_discriminator(pixels, fakes.detach(), *condition)
         self.discriminator.requires_grad_(False)
         with autocast(self.device):
-            loss = F.softplus(-self.discriminator(fakes, class_ids)).mean()
-        self._update("model", loss)
+            loss = self.losses[1](self.discriminator(fakes, *condition))
+        self._update("generator", loss)
         self.discriminator.requires_grad_(True)
         return {"generator": loss.detach(), "discriminator": discriminator_loss}
 
-    def _update_discriminator(self, pixels: Tensor, fakes: Tensor, class_ids: Tensor) -> Tensor:
+    def _update_discriminator(self, pixels: Tensor, fakes: Tensor, *condition: Any) -> Tensor:
         with autocast(self.device):
-            real, fake = self.discriminator(pixels, class_ids), self.discriminator(fakes, class_ids)
-            loss = F.softplus(-real).mean() + F.softplus(fake).mean()
-        total, interval = loss, int(self.options["r1_interval"])
-        if torch.randint(interval, ()) == 0:  # drawn, so that a resumed run needs no counter
-            penalty = gradient_penalty(self.discriminator, pixels, class_ids)
-            total = loss + 0.5 * self.options["r1"] * interval * penalty
+            loss = self.losses[0](self.discriminator(pixels, *condition), self.discriminator(fakes, *condition))
+        total, r1, interval = loss, float(self.options.get("r1", 0.0)), int(self.options.get("r1_interval", 16))
+        if r1 and torch.randint(interval, ()) == 0:  # drawn, so that a resumed run needs no counter
+            penalty = gradient_penalty(self.discriminator, pixels, *condition)
+            total = loss + 0.5 * r1 * interval * penalty
         self._update("discriminator", total)
         return loss.detach()
 
@@ -62,6 +91,25 @@ class AdversarialObjective:
         self.optimizers[name].zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizers[name].step()
+
+
+class AdversarialObjective:
+    """The discriminator, trained from scratch beside the generator, sees the class too where there is one."""
+
+    def __init__(self, checkpoint: Checkpoint, device: torch.device) -> None:
+        recipe, spec, config = checkpoint.recipe, checkpoint.spec, checkpoint.config
+        assert recipe is not None
+        self.model = registry.family(spec.family).build(config)
+        discriminator = ProjectionDiscriminator(
+            config.image_channels, config.discriminator, spec.image_shape[0], spec.num_classes
+        )
+        self.conditional = bool(spec.num_classes)
+        self.players = Players(self.model, discriminator, recipe, spec.latent_shape[0], device)
+        self.modules: dict[str, nn.Module] = {"model": self.model, "discriminator": discriminator}
+        self.optimizers = self.players.optimizers
+
+    def step(self, pixels: Tensor, class_ids: Tensor, progress: float) -> dict[str, Tensor]:
+        return self.players.step(pixels, *((class_ids,) if self.conditional else ()))
 
 
 def objective(checkpoint: Checkpoint, device: torch.device) -> AdversarialObjective:
