@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import summary
-from benchmarks.features import JUDGE, NETS
+from benchmarks.features import IMAGE_SHAPE, JUDGE, NETS
 from benchmarks.quality import MEMORISED, MEMORY_CHECKED, metric_name
 from benchmarks.records import Record, RecordError
 from benchmarks.report import short, template
@@ -42,7 +42,10 @@ def write(checkpoint: Checkpoint, found: Iterable[Record]) -> Path:
 
 
 def measured(name: str, weights: str, found: Iterable[Record]) -> tuple[Section, list[Row]]:
-    """The section with the most judged images, and its rows of these weights. Raises RecordError."""
+    """The section with the most judged images, and its rows of these weights; without metrics where none is judged.
+
+    Raises RecordError.
+    """
 
     def concerns(identity: Mapping[str, Any]) -> bool:
         if identity["kind"] != "cell":
@@ -51,7 +54,7 @@ def measured(name: str, weights: str, found: Iterable[Record]) -> tuple[Section,
 
     mine = [record for record in found if concerns(record["identity"])]
     sections = sorted(summary.sections(mine), key=lambda section: section.count)
-    sections = [section for section in sections if any(row.metrics for row in section.rows)]
+    sections = [section for section in sections if any(row.metrics for row in section.rows)] or sections
     if not sections:
         raise RecordError(
             f"the weights of {name} ({weights[:12]}) are not on record; `genzoo bench {name}` measures them"
@@ -81,6 +84,8 @@ def render(
         rows=rows,
         studies=[(record["question"], record["identity"]["study"], markdown(record)) for record in answered],
         best=rows[-1],
+        known="x".join(map(str, IMAGE_SHAPE)),
+        classes=rows[-1].metric("classes", JUDGE),
         floor=section.baselines.get("floor"),
         ceiling=section.baselines.get("ceiling"),
         nets=NETS,

@@ -86,6 +86,11 @@ class FeatureNet:
         return View(features, logits[0].argmax(1) if logits else None)
 
 
+def knows(image_shape: tuple[int, ...]) -> bool:
+    """Whether the nets can judge images of that shape, HWC."""
+    return image_shape == IMAGE_SHAPE
+
+
 @lru_cache
 def load(name: str) -> FeatureNet:
     """A verified net. Raises FeatureNetError."""

@@ -7,6 +7,8 @@ compared with is fixed:
     kd          kernel distance (x 1000) to the 5,000 pictures of the second half of the test set
     precision   share of generated images within the manifold of those 5,000
     recall      share of those 5,000 within the manifold of the generated images
+    classes     equally frequent classes that would be as varied as those that the classifier sees: 10 where none is
+                rare, 9 where one is never made; what an unconditional generator chooses to make
     accuracy    share of images that the classifier gives the class that was asked for
     memorised   share of images whose nearest training picture is 3 times nearer than the second (Yoon et al. 2023);
                 from 2,000 images on, where the data set is at hand
@@ -27,6 +29,7 @@ from threadpoolctl import threadpool_limits
 from benchmarks import features, statistics
 from benchmarks.features import JUDGE, NETS, View
 from benchmarks.statistics import Estimate
+from zoo.datasets import fashion_mnist
 from zoo.errors import GenzooError
 
 Views = dict[str, View]
@@ -42,7 +45,15 @@ NEIGHBOURS = 3
 MEMORY_CHECKED = 500  # images of a sample that are compared, pixel by pixel, with the whole training set
 MEMORY_FROM = 2_000  # images judged: the comparison takes seconds, a quick run goes without
 MEMORISED = metric_name("memorised", MEMORY_CHECKED, "pixels")
-LOWER_IS_BETTER = {"fd": True, "kd": True, "precision": False, "recall": False, "accuracy": False, "memorised": True}
+LOWER_IS_BETTER = {
+    "fd": True,
+    "kd": True,
+    "precision": False,
+    "recall": False,
+    "classes": False,
+    "accuracy": False,
+    "memorised": True,
+}
 
 
 class QualityError(GenzooError):
@@ -71,11 +82,11 @@ def _metrics(views: Views, class_ids: np.ndarray | None) -> Iterator[tuple[str, 
         yield metric_name("precision", count, net), statistics.share(precise)
         covered = statistics.within_manifold(real, seen, statistics.radii(seen, NEIGHBOURS))
         yield metric_name("recall", count, net), statistics.share(covered)
-    if class_ids is None:
-        return
     predicted = views[JUDGE].predicted
     assert predicted is not None
-    yield metric_name("accuracy", count, JUDGE), statistics.share(predicted == class_ids)
+    yield metric_name("classes", count, JUDGE), statistics.effective_number(predicted, len(fashion_mnist.CLASSES))
+    if class_ids is not None:
+        yield metric_name("accuracy", count, JUDGE), statistics.share(predicted == class_ids)
 
 
 def _times(factor: float, estimate: Estimate) -> Estimate:

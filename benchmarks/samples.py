@@ -40,7 +40,9 @@ def draw(generator: Generator, setting: Setting, count: int, made_by: Mapping[st
 def judge(generator: Generator, setting: Setting, count: int, made_by: Mapping[str, Any]) -> dict[str, Any]:
     """The quality of `count` images: what `quality.measure` finds. Raises QualityError."""
     nets = {net: features.config(net)["files"] for net in features.NETS}
-    path = _path("quality", setting, count, {**made_by, "nets": nets}).with_suffix(".json")
+    path = _path(
+        "quality", setting, count, {**made_by, "nets": nets, "metrics": list(quality.LOWER_IS_BETTER)}
+    ).with_suffix(".json")
     if path.is_file():
         found: dict[str, Any] = json.loads(path.read_text())
         return found
@@ -65,9 +67,11 @@ def _path(kind: str, setting: Setting, count: int, made_by: Mapping[str, Any]) -
 
 
 def grid(generator: Generator, setting: Setting) -> str:
-    """A column for each class, a row for each of a few seeds: PNG in base64."""
+    """A column for each class, a row for each of a few seeds: PNG in base64. Small images are enlarged to be seen."""
     columns = generator.spec.num_classes or 10
     images = generator.sample(setting.sample_request(range(columns * GRID_ROWS)))
+    factor = max(1, features.IMAGE_SHAPE[0] // images.shape[1])
+    images = images.repeat(factor, axis=1).repeat(factor, axis=2)
     return base64.b64encode(png(images, columns)).decode()
 
 

@@ -123,6 +123,21 @@ def share(hits: np.ndarray) -> Estimate:
     return Estimate(p, float(middle - half), float(middle + half))
 
 
+def effective_number(labels: np.ndarray, kinds: int, resamples: int = 200) -> Estimate:
+    """How many equally frequent kinds would be as hard to foretell: exp of the entropy of (N,) labels, 1 to `kinds`."""
+    value = _perplexity(np.bincount(labels, minlength=kinds)[None])[0]
+    weights = bootstrap_weights(len(labels), resamples)
+    draws = _perplexity(weights @ np.eye(kinds)[labels])
+    found = around(float(value), draws)
+    return Estimate(found.value, max(found.low, 1.0), min(found.high, float(kinds)))
+
+
+def _perplexity(counts: np.ndarray) -> np.ndarray:
+    """(R, K) counts -> (R,)."""
+    shares = counts / counts.sum(1, keepdims=True)
+    return np.asarray(np.exp(-np.where(shares > 0, shares * np.log(np.maximum(shares, 1e-12)), 0.0).sum(1)))
+
+
 def bootstrap_weights(count: int, resamples: int, seed: int = 0) -> np.ndarray:
     """How often each of `count` rows occurs in each resample: (resamples, count)."""
     return (

@@ -117,7 +117,7 @@ def run(
                 known[cell.id], done = record, done + 1
                 minutes, seconds = divmod(int(time.monotonic() - began), 60)
                 result = f"p50 {record['latency']['p50']['value']:.2f} ms"
-                told(f"[{done}/{len(missing)} {minutes}:{seconds:02}] {cell.title}: {result}")
+                told(f"[{done}/{len(missing)} {minutes}:{seconds:02}] {cell.title}: {result}{unjudged(cell.spec)}")
     return [known[cell.id] for cell in wanted]
 
 
@@ -129,7 +129,7 @@ def measure(cell: Cell, endpoint: Runner) -> Record:
 
     with environment.guard() as noise:
         timing = latency.measure(ask, cell.load)
-    generator, judged = in_process(cell.bundle), cell.spec.image_shape == features.IMAGE_SHAPE
+    generator, judged = in_process(cell.bundle), features.knows(cell.spec.image_shape)
     return records.make(
         "cell",
         cell.identity,
@@ -142,6 +142,12 @@ def measure(cell: Cell, endpoint: Runner) -> Record:
         environment=environment.describe(),
         noise=noise,
     )
+
+
+def unjudged(spec: GeneratorSpec) -> str:
+    """A clause that says why there is no quality on a record; empty where there is."""
+    shape, known = ("x".join(map(str, each)) for each in (spec.image_shape, features.IMAGE_SHAPE))
+    return "" if features.knows(spec.image_shape) else f"; quality not judged: the nets know {known}, these are {shape}"
 
 
 def timing_json(timing: Timing) -> dict[str, Any]:

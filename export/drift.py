@@ -41,8 +41,9 @@ def features(images: np.ndarray) -> dict[str, np.ndarray]:
     for row, band in enumerate(np.array_split(pixels, GRID, axis=1)):
         for column, patch in enumerate(np.array_split(band, GRID, axis=2)):
             found[f"brightness {row},{column}"] = patch.mean((1, 2))
-    kernels = noise.normal(range(KERNEL_SEED, KERNEL_SEED + KERNELS), (KERNEL_SIZE, KERNEL_SIZE)).astype(np.float64)
-    windows = sliding_window_view(pixels, (KERNEL_SIZE, KERNEL_SIZE), axis=(1, 2))[:, ::2, ::2]
+    side = min(KERNEL_SIZE, *pixels.shape[1:])  # of the kernels, in images smaller than them
+    kernels = noise.normal(range(KERNEL_SEED, KERNEL_SEED + KERNELS), (side, side)).astype(np.float64)
+    windows = sliding_window_view(pixels, (side, side), axis=(1, 2))[:, ::2, ::2]
     responses = np.abs(np.tensordot(windows, kernels, axes=((3, 4), (1, 2)))).mean((1, 2))  # (N, KERNELS)
     return found | {f"convolution {index}": responses[:, index] for index in range(KERNELS)}
 

@@ -1,0 +1,156 @@
+"""Progressive growing against direct training (Karras et al. 2018, section 3): the same network, data and loss.
+
+The grown network has four stages, the first of them cheap. The direct one is trained at full size from the start: for
+as long, then on to as many pictures. The study trains that one itself, eleven minutes of one core, and keeps it.
+
+Images of every size are judged enlarged to what the feature nets know, against real pictures that were shrunk to that
+size and enlarged alike. Real pictures that nothing was trained on give the floor of a size.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Iterator
+from functools import cache
+
+import numpy as np
+import torch
+
+from benchmarks import features, samples, statistics
+from benchmarks.features import NETS, View
+from benchmarks.quality import metric_name
+from benchmarks.statistics import Estimate
+from benchmarks.studies import Cell, Findings, Study
+from benchmarks.variants import Variant
+from benchmarks.workload import Setting
+from zoo import registry, store
+from zoo.datasets import fashion_mnist
+from zoo.family import Checkpoint, Recipe
+from zoo.generator import Generator
+from zoo.training import progressive_growing
+
+STAGES = ("pgan-4", "pgan-8", "pgan-16", "pgan")
+AS_LONG = 73_600  # pictures of direct training that take the time of all stages, at the rates of `core_minutes`
+IMAGES, REFERENCE, TIMED_STEPS = 1000, 10_000, 16
+
+
+def run() -> Findings:
+    rows = [*grown(), *direct(), *real()]
+    columns = ("network", "pixels", "pictures", "core-minutes")
+    metrics = (metric_name(kind, IMAGES, net) for kind in ("fd", "recall") for net in NETS)
+    return Findings((*columns, *metrics), tuple(rows), _answer(rows))
+
+
+def grown() -> Iterator[tuple[Cell, ...]]:
+    """A row a stage; pictures and minutes are those of all stages up to it."""
+    from export.runners import TorchRunner
+
+    pictures, minutes = 0, 0.0
+    for name in STAGES:
+        stage = registry.checkpoint(name)
+        pictures, minutes = pictures + _recipe(stage).images, minutes + core_minutes(stage)
+        generator = Generator(stage.spec, TorchRunner(stage))
+        images = samples.draw(generator, Setting(), IMAGES, {"weights": store.config(name)["weights"]["sha256"]})
+        yield _row(name, images, pictures, minutes)
+
+
+def direct() -> Iterator[tuple[Cell, ...]]:
+    rest = sum(_recipe(registry.checkpoint(name)).images for name in STAGES) - AS_LONG
+    as_long = Variant(ungrown(AS_LONG))
+    as_many = Variant(ungrown(rest), start=as_long)
+    minutes = core_minutes(as_long.entry)
+    for name, variant, pictures in (("as long", as_long, AS_LONG), ("as many pictures", as_many, AS_LONG + rest)):
+        images = samples.draw(variant.generator(), Setting(), IMAGES, variant.made_by)
+        yield _row(f"direct, {name}", images, pictures, minutes * pictures / AS_LONG)
+
+
+def ungrown(pictures: int) -> Checkpoint:
+    """The last stage's entry, with nothing before it and nothing to fade in."""
+    last = registry.checkpoint(STAGES[-1])
+    options = {**_recipe(last).options, "fade": 0.0}
+    return dataclasses.replace(
+        last, teacher=None, recipe=dataclasses.replace(_recipe(last), images=pictures, options=options)
+    )
+
+
+def real() -> Iterator[tuple[Cell, ...]]:
+    """The floor of each size."""
+    pictures = fashion_mnist.load("test")[0][-IMAGES:]
+    for name in STAGES:
+        yield _row("real pictures", shrunk(pictures, registry.checkpoint(name).spec.image_shape[0]))
+
+
+def _row(name: str, images: np.ndarray, pictures: int | None = None, minutes: float | None = None) -> tuple[Cell, ...]:
+    size = images.shape[1]
+    found = judged(features.look(enlarged(images)), reference(size))
+    cells = (f"{e.value:.3g} ({e.low:.3g} to {e.high:.3g})" for e in found)
+    return name, size, pictures, minutes and round(minutes, 1), *cells
+
+
+def judged(seen: dict[str, View], real: dict[str, View]) -> Iterator[Estimate]:
+    """Fréchet distances, then recalls, in each net."""
+    for net in NETS:
+        yield statistics.frechet(seen[net].features, statistics.moments(real[net].features))
+    for net in NETS:
+        mine, some = seen[net].features, real[net].features[:IMAGES]
+        yield statistics.share(statistics.within_manifold(some, mine, statistics.radii(mine)))
+
+
+@cache
+def reference(size: int) -> dict[str, View]:
+    """What the nets see in training pictures at that size."""
+    return features.look(enlarged(shrunk(fashion_mnist.load("train")[0][:REFERENCE], size)))
+
+
+def shrunk(images: np.ndarray, size: int) -> np.ndarray:
+    """uint8 (N, H, H, C) -> (N, size, size, C), the mean of what falls together."""
+    count, side, _, channels = images.shape
+    blocks = images.reshape(count, size, side // size, size, side // size, channels)
+    return np.asarray(blocks.mean((2, 4)).round().astype(np.uint8))
+
+
+def enlarged(images: np.ndarray) -> np.ndarray:
+    """Square images at the size that the feature nets know, by nearest neighbours."""
+    factor = features.IMAGE_SHAPE[0] // images.shape[1]
+    return images.repeat(factor, axis=1).repeat(factor, axis=2)
+
+
+def core_minutes(entry: Checkpoint) -> float:
+    """What a recipe takes of one core, whatever else the machine does: some steps, timed by the process's own clock."""
+    recipe = _recipe(entry)
+    objective = progressive_growing.objective(dataclasses.replace(entry, teacher=None), torch.device("cpu"))
+    side = features.IMAGE_SHAPE[0]
+    pixels, class_ids = torch.zeros(recipe.batch_size, 1, side, side), torch.zeros(recipe.batch_size, dtype=torch.int64)
+    objective.step(pixels, class_ids, 0.0)
+    began = time.process_time()
+    for step in range(TIMED_STEPS):
+        objective.step(pixels, class_ids, step / TIMED_STEPS)
+    per_picture = (time.process_time() - began) / (TIMED_STEPS * recipe.batch_size)
+    return per_picture * recipe.images / 60.0
+
+
+def _recipe(entry: Checkpoint) -> Recipe:
+    assert entry.recipe is not None
+    return entry.recipe
+
+
+def _answer(rows: list[tuple[Cell, ...]]) -> str:
+    by_name = {str(row[0]): row for row in rows}
+    whole, *rivals = (by_name[name] for name in (STAGES[-1], "direct, as long", "direct, as many pictures"))
+    said = []
+    for column, net in enumerate(NETS, 4):
+        values = [float(str(row[column]).split()[0]) for row in (whole, *rivals)]
+        said.append(
+            f"in the {net}'s features {values[0]:.3g} grown, {values[1]:.3g} direct in the same time and "
+            f"{values[2]:.3g} direct with as many pictures"
+        )
+    return f"The Fréchet distance at full size is {'; '.join(said)}. One run each."
+
+
+STUDY = Study(
+    "Does growing a GAN beat training the same network directly, in the same time or on as many pictures?",
+    STAGES,
+    run,
+    {"images": IMAGES, "reference": REFERENCE, "as_long": AS_LONG},
+)
