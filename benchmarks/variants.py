@@ -33,6 +33,7 @@ class Variant:
         entry = self.entry
         assert entry.recipe is not None
         config, recipe = dataclasses.asdict(entry.config), dataclasses.asdict(entry.recipe)
+        del recipe["minutes"]  # a budget changes nothing
         start = self.start.made_by if self.start else None
         return {"spec": entry.spec.to_json(), "config": config, "recipe": recipe, "start": start}
 
