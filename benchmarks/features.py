@@ -107,6 +107,12 @@ def reference(name: str) -> Reference:
     return Reference(Moments(tensors["train_mean"], tensors["train_covariance"]), test, tensors["class_ids"], digest)
 
 
+def enlarged(images: np.ndarray) -> np.ndarray:
+    """Smaller images, (N, H, W, C), at the size that the nets know, by nearest neighbours."""
+    factor = max(1, IMAGE_SHAPE[0] // images.shape[1])
+    return images.repeat(factor, axis=1).repeat(factor, axis=2)
+
+
 def look(images: np.ndarray) -> dict[str, View]:
     """What every net sees in uint8 (N, 32, 32, 1) images."""
     return {name: load(name)(images) for name in NETS}

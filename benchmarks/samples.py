@@ -69,9 +69,7 @@ def _path(kind: str, setting: Setting, count: int, made_by: Mapping[str, Any]) -
 def grid(generator: Generator, setting: Setting) -> str:
     """A column for each class, a row for each of a few seeds: PNG in base64. Small images are enlarged to be seen."""
     columns = generator.spec.num_classes or 10
-    images = generator.sample(setting.sample_request(range(columns * GRID_ROWS)))
-    factor = max(1, features.IMAGE_SHAPE[0] // images.shape[1])
-    images = images.repeat(factor, axis=1).repeat(factor, axis=2)
+    images = features.enlarged(generator.sample(setting.sample_request(range(columns * GRID_ROWS))))
     return base64.b64encode(png(images, columns)).decode()
 
 

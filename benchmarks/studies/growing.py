@@ -26,8 +26,10 @@ from benchmarks.variants import Variant
 from benchmarks.workload import Setting
 from zoo import registry, store
 from zoo.datasets import fashion_mnist
+from zoo.families.progressive_gan import shrunk
 from zoo.family import Checkpoint, Recipe
 from zoo.generator import Generator
+from zoo.images import to_images, to_pixels
 from zoo.training import progressive_growing
 
 STAGES = ("pgan-4", "pgan-8", "pgan-16", "pgan")
@@ -78,12 +80,12 @@ def real() -> Iterator[tuple[Cell, ...]]:
     """The floor of each size."""
     pictures = fashion_mnist.load("test")[0][-IMAGES:]
     for name in STAGES:
-        yield _row("real pictures", shrunk(pictures, registry.checkpoint(name).spec.image_shape[0]))
+        yield _row("real pictures", at_size(pictures, registry.checkpoint(name).spec.image_shape[0]))
 
 
 def _row(name: str, images: np.ndarray, pictures: int | None = None, minutes: float | None = None) -> tuple[Cell, ...]:
     size = images.shape[1]
-    found = judged(features.look(enlarged(images)), reference(size))
+    found = judged(features.look(features.enlarged(images)), reference(size))
     cells = (f"{e.value:.3g} ({e.low:.3g} to {e.high:.3g})" for e in found)
     return name, size, pictures, minutes and round(minutes, 1), *cells
 
@@ -100,20 +102,12 @@ def judged(seen: dict[str, View], real: dict[str, View]) -> Iterator[Estimate]:
 @cache
 def reference(size: int) -> dict[str, View]:
     """What the nets see in training pictures at that size."""
-    return features.look(enlarged(shrunk(fashion_mnist.load("train")[0][:REFERENCE], size)))
+    return features.look(features.enlarged(at_size(fashion_mnist.load("train")[0][:REFERENCE], size)))
 
 
-def shrunk(images: np.ndarray, size: int) -> np.ndarray:
-    """uint8 (N, H, H, C) -> (N, size, size, C), the mean of what falls together."""
-    count, side, _, channels = images.shape
-    blocks = images.reshape(count, size, side // size, size, side // size, channels)
-    return np.asarray(blocks.mean((2, 4)).round().astype(np.uint8))
-
-
-def enlarged(images: np.ndarray) -> np.ndarray:
-    """Square images at the size that the feature nets know, by nearest neighbours."""
-    factor = features.IMAGE_SHAPE[0] // images.shape[1]
-    return images.repeat(factor, axis=1).repeat(factor, axis=2)
+def at_size(images: np.ndarray, size: int) -> np.ndarray:
+    """uint8 (N, H, H, C) -> (N, size, size, C), as a stage is shown them."""
+    return np.asarray(to_images(shrunk(torch.from_numpy(to_pixels(images)), size)))
 
 
 def core_minutes(entry: Checkpoint) -> float:

@@ -47,6 +47,8 @@ def normalize_spectrally(discriminator: nn.Module) -> None:
     """Parametrize every convolution and linear layer by one step of the power method a call, in place."""
     for module in list(discriminator.modules()):
         if isinstance(module, nn.Conv2d | nn.Linear):
+            if not module.weight.any():  # zero has no direction that could be kept
+                module.reset_parameters()
             spectral_norm(module)
 
 
