@@ -48,6 +48,23 @@ def test_a_metric_worsens_with_damage(
     assert ((worse > 0) | at_the_bottom).all(), values
 
 
+def test_classes_are_counted_as_they_are_dropped(scores: dict[str, list[dict[str, float]]]) -> None:
+    """A few pictures of the others are taken for a dropped class, so it does not vanish. Of damage it says nothing."""
+    counted = [score[metric_name("classes", COUNT, JUDGE)] for score in scores["mode dropping"]]
+    np.testing.assert_allclose(counted, [10, 9, 7, 5, 3], atol=0.7)
+
+
+def test_where_no_class_was_asked_for_none_can_be_wrong() -> None:
+    views = {net: features.reference(net).test for net in NETS}
+    few = {net: View(view.features[:50], view.predicted[:50] if view.predicted is not None else None)
+           for net, view in views.items()}  # fmt: skip
+    found = quality.measure(few, None)["metrics"]
+    assert not any(name.startswith("accuracy") for name in found)
+    assert set(quality.measure(few, np.zeros(50, np.int64))["metrics"]) - set(found) == {
+        metric_name("accuracy", 50, JUDGE)
+    }
+
+
 def test_blur_is_worse_than_slight_tearing_to_the_critic_and_not_to_the_classifier(
     scores: dict[str, list[dict[str, float]]],
 ) -> None:

@@ -32,6 +32,19 @@ def test_frechet_distance_agrees_with_the_matrix_square_root_of_a_product() -> N
     assert statistics.frechet_distance(a, a) == pytest.approx(0.0, abs=1e-9)
 
 
+def test_the_effective_number_of_equally_frequent_kinds_is_their_number() -> None:
+    for kinds in (1, 3, 10):
+        found = statistics.effective_number(np.arange(300) % kinds, 10)
+        assert found.value == pytest.approx(kinds)
+        assert 1.0 <= found.low <= found.value <= found.high + 1e-9 <= 10.0 + 1e-9
+
+
+def test_the_effective_number_of_a_rare_kind_is_the_exponent_of_the_entropy() -> None:
+    labels = np.repeat([0, 1], [90, 10])
+    expected = np.exp(-(0.9 * np.log(0.9) + 0.1 * np.log(0.1)))
+    assert statistics.effective_number(labels, 10).value == pytest.approx(expected)
+
+
 def test_moments_of_a_resample_are_those_of_its_rows() -> None:
     x = GENERATOR.standard_normal((20, 3))
     weights = GENERATOR.integers(0, 4, 20).astype(float)

@@ -2,53 +2,20 @@
 
 from __future__ import annotations
 
-import base64
 import re
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from benchmarks import environment, plot, quality, records, report, samples, summary, sweep
-from benchmarks.records import Record, RecordError
+from benchmarks import environment, overview, plot, records, report, summary, sweep
+from benchmarks.records import RecordError
 from benchmarks.workload import Load, Setting, WorkloadError
 from export.bundle import Bundle
+from tests.benchmarks.made_up import made_up
 from zoo.request import GeneratorSpec, Sampling
 
 LOAD = Load(queries=64, seconds=0.05, warm_up=1)
-
-
-def made_up(
-    name: str, p50: float, count: int, shift: float, *, runtime: str = "onnxruntime", weights: str = "0"
-) -> Record:
-    """A record as `sweep.measure` seals it, whose distances are the floor's, `shift` times."""
-    found = quality.floor(count)
-    metrics = {
-        key: {part: value * (shift if key.startswith("fd") else 1.0) for part, value in estimate.items()}
-        for key, estimate in found["metrics"].items()
-    }
-    cell = {"generator": name, "num_steps": None, "sampler": None, "guidance_scale": 1.0, "runtime": runtime}
-    identity = {
-        "cell": {**cell, "precision": "fp32", "loop": None, "scenario": "single-stream"},
-        "artifact": {"checkpoint": weights},
-        "protocol": {"judged": count, "batch_size": 16},
-        "machine": environment.machine(),
-    }
-    picture = base64.b64encode(samples.png(np.zeros((40, 32, 32, 1), np.uint8), 10)).decode()
-    timing = {"value": p50, "low": 0.9 * p50, "high": 1.1 * p50}
-    return records.make(
-        "cell",
-        identity,
-        family="gan",
-        nfe=1,
-        latency={"raw_ms": [p50], "p50": timing, "p90": timing, "p99": timing, "images_per_second": 1000 / p50},
-        quality={**found, "metrics": metrics},
-        grid=picture,
-        interpolation=picture,
-        environment=environment.describe(),
-        noise={"noisy": False},
-    )
 
 
 def test_a_family_that_nobody_knows_is_measured_recorded_and_reported(
@@ -60,7 +27,8 @@ def test_a_family_that_nobody_knows_is_measured_recorded_and_reported(
     found = sweep.run(cells, path, told=said.append)
     assert len(found) == len(said) == len(toy_bundles)
     assert all(record["latency"]["p50"]["value"] > 0 and len(record["latency"]["raw_ms"]) >= 64 for record in found)
-    assert all(record["quality"] is None for record in found)  # the feature nets know 32x32x1 only
+    assert all(record["quality"] is None for record in found)
+    assert all("not judged: the nets know 32x32x1, these are 8x8x" in sentence for sentence in said)
     assert records.read(path) == found
     page = report.render(found)
     assert all(name in page for name in toy_bundles)
@@ -104,6 +72,17 @@ def test_disagreement_needs_both_nets_beyond_chance() -> None:
     assert {net: row.title for net, row in pair.better.items()} == {"classifier": "b", "critic": "a"}
     a["quality"]["metrics"]["fd_100_classifier"]["low"] = 0.0
     assert not summary.disagreements(summary.sections([a, b])[0].rows)
+
+
+def test_a_generator_without_classes_has_no_accuracy_anywhere() -> None:
+    found = [made_up("free", 1.0, 100, 1.0, unconditional=True), made_up("asked", 2.0, 100, 1.0)]
+    [section] = summary.sections(found)
+    lines = {
+        row.title: line for row in section.rows for line in overview.table(section).split("\n") if row.title in line
+    }
+    assert lines["free"].endswith("|  |")
+    assert lines["asked"].endswith(" % |")
+    assert report.render(found).count("<td></td></tr>") == 1
 
 
 def test_page_is_self_contained_and_escapes_names() -> None:

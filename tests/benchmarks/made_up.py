@@ -1,0 +1,53 @@
+"""Records of cells that nobody measured."""
+
+from __future__ import annotations
+
+import base64
+
+import numpy as np
+
+from benchmarks import environment, quality, records, samples
+from benchmarks.features import JUDGE
+from benchmarks.records import Record
+
+
+def made_up(
+    name: str,
+    p50: float,
+    count: int,
+    shift: float,
+    *,
+    runtime: str = "onnxruntime",
+    weights: str = "0",
+    unconditional: bool = False,
+    judged: bool = True,
+) -> Record:
+    """A record as `sweep.measure` seals it, whose distances are the floor's, `shift` times."""
+    found = quality.floor(count)
+    if unconditional:
+        del found["metrics"][quality.metric_name("accuracy", count, JUDGE)]
+    metrics = {
+        key: {part: value * (shift if key.startswith("fd") else 1.0) for part, value in estimate.items()}
+        for key, estimate in found["metrics"].items()
+    }
+    cell = {"generator": name, "num_steps": None, "sampler": None, "guidance_scale": 1.0, "runtime": runtime}
+    identity = {
+        "cell": {**cell, "precision": "fp32", "loop": None, "scenario": "single-stream"},
+        "artifact": {"checkpoint": weights},
+        "protocol": {"judged": count, "batch_size": 16},
+        "machine": environment.machine(),
+    }
+    picture = base64.b64encode(samples.png(np.zeros((40, 32, 32, 1), np.uint8), 10)).decode()
+    timing = {"value": p50, "low": 0.9 * p50, "high": 1.1 * p50}
+    return records.make(
+        "cell",
+        identity,
+        family="gan",
+        nfe=1,
+        latency={"raw_ms": [p50], "p50": timing, "p90": timing, "p99": timing, "images_per_second": 1000 / p50},
+        quality={**found, "metrics": metrics} if judged else None,
+        grid=picture,
+        interpolation=picture,
+        environment=environment.describe(),
+        noise={"noisy": False},
+    )
