@@ -95,6 +95,6 @@ def _publish(path: Path, state: dict[str, Any], record: dict[str, Any]) -> None:
     """In float16, as a checkpoint's weights are."""
     from safetensors.torch import save_file
 
-    tensors = {key: value.half() if value.is_floating_point() else value for key, value in state.items()}
+    tensors = {k: (v.half() if v.is_floating_point() else v).contiguous() for k, v in state.items()}
     with files.atomic(path) as temporary:
         save_file(tensors, temporary, metadata={"training": json.dumps(record)})
