@@ -67,9 +67,9 @@ def _path(kind: str, setting: Setting, count: int, made_by: Mapping[str, Any]) -
 
 
 def grid(generator: Generator, setting: Setting) -> str:
-    """A column for each class, a row for each of a few seeds: PNG in base64. Small images are enlarged to be seen."""
+    """A column for each class, a row for each of a few seeds: PNG in base64."""
     columns = generator.spec.num_classes or 10
-    images = features.enlarged(generator.sample(setting.sample_request(range(columns * GRID_ROWS))))
+    images = generator.sample(setting.sample_request(range(columns * GRID_ROWS)))
     return base64.b64encode(png(images, columns)).decode()
 
 
@@ -80,9 +80,9 @@ def interpolation(generator: Generator, setting: Setting) -> str:
 
 
 def png(images: np.ndarray, columns: int) -> bytes:
-    """uint8 (N, H, W, C) with C 1 or 3 as one picture, row by row."""
+    """uint8 (N, H, W, C) with C 1 or 3 as one picture, row by row; small images are enlarged to be seen."""
     from PIL import Image
 
     buffer = io.BytesIO()
-    Image.fromarray(sheet(images, columns, gap=0)).save(buffer, "PNG", optimize=True)
+    Image.fromarray(sheet(features.enlarged(images), columns, gap=0)).save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
