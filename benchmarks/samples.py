@@ -70,22 +70,22 @@ def _path(kind: str, setting: Setting, count: int, made_by: Mapping[str, Any]) -
 
 
 def grid(generator: Generator, setting: Setting) -> str:
-    """A column for each class, a row for each of a few seeds: PNG in base64. Small images are enlarged to be seen."""
+    """A column for each class, a row for each of a few seeds: PNG in base64."""
     columns = generator.spec.num_classes or 10
-    images = features.enlarged(generator.sample(setting.sample_request(range(columns * GRID_ROWS))))
+    images = generator.sample(setting.sample_request(range(columns * GRID_ROWS)))
     return base64.b64encode(png(images, columns)).decode()
 
 
 def interpolation(generator: Generator, setting: Setting) -> str:
     """A row from each of a few seeds to the next: PNG in base64."""
     made = generator.between(setting.sample_request(range(GRID_ROWS + 1)), FRAMES)
-    return base64.b64encode(png(features.enlarged(made.reshape(-1, *made.shape[2:])), FRAMES)).decode()
+    return base64.b64encode(png(made.reshape(-1, *made.shape[2:]), FRAMES)).decode()
 
 
 def png(images: np.ndarray, columns: int) -> bytes:
-    """uint8 (N, H, W, C) with C 1 or 3 as one picture, row by row."""
+    """uint8 (N, H, W, C) with C 1 or 3 as one picture, row by row; small images are enlarged to be seen."""
     from PIL import Image
 
     buffer = io.BytesIO()
-    Image.fromarray(sheet(images, columns, gap=0)).save(buffer, "PNG", optimize=True)
+    Image.fromarray(sheet(features.enlarged(images), columns, gap=0)).save(buffer, "PNG", optimize=True)
     return buffer.getvalue()

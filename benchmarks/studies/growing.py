@@ -1,7 +1,7 @@
 """Progressive growing against direct training (Karras et al. 2018, section 3): the same network, data and loss.
 
 The grown network has four stages, the first of them cheap. The direct one is trained at full size from the start: for
-as long, then on to as many pictures. The study trains that one itself, eleven minutes of one core, and keeps it.
+as long, then on to as many pictures. The study trains that one itself, some minutes of one core, and keeps it.
 
 Images of every size are judged enlarged to what the feature nets know, against real pictures that were shrunk to that
 size and enlarged alike. Real pictures that nothing was trained on give the floor of a size.
@@ -10,7 +10,6 @@ size and enlarged alike. Real pictures that nothing was trained on give the floo
 from __future__ import annotations
 
 import dataclasses
-import time
 from collections.abc import Iterator
 from functools import cache
 
@@ -30,11 +29,10 @@ from zoo.families.progressive_gan import shrunk
 from zoo.family import Checkpoint, Recipe
 from zoo.generator import Generator
 from zoo.images import to_images, to_pixels
-from zoo.training import progressive_growing
 
 STAGES = ("pgan-4", "pgan-8", "pgan-16", "pgan")
-AS_LONG = 73_600  # pictures of direct training that take the time of all stages, at the rates of `core_minutes`
-IMAGES, REFERENCE, TIMED_STEPS = 1000, 10_000, 16
+AS_LONG = 60_160  # pictures of direct training that take about the time of all stages
+IMAGES, REFERENCE = 1000, 10_000
 
 
 def run() -> Findings:
@@ -50,21 +48,26 @@ def grown() -> Iterator[tuple[Cell, ...]]:
 
     pictures, minutes = 0, 0.0
     for name in STAGES:
-        stage = registry.checkpoint(name)
-        pictures, minutes = pictures + _recipe(stage).images, minutes + core_minutes(stage)
+        stage, config = registry.checkpoint(name), store.config(name)
+        pictures, minutes = pictures + config["training"]["images"], minutes + config["training"]["core_minutes"]
         generator = Generator(stage.spec, TorchRunner(stage))
-        images = samples.draw(generator, Setting(), IMAGES, {"weights": store.config(name)["weights"]["sha256"]})
+        images = samples.draw(generator, Setting(), IMAGES, {"weights": config["weights"]["sha256"]})
         yield _row(name, images, pictures, minutes)
 
 
 def direct() -> Iterator[tuple[Cell, ...]]:
-    rest = sum(_recipe(registry.checkpoint(name)).images for name in STAGES) - AS_LONG
+    """A row for the direct network once it was trained for as long, and one for it at the end."""
+    pictures, minutes = 0, 0.0
+    for name, variant in direct_variants().items():
+        training = variant.record()
+        pictures, minutes = pictures + training["images"], minutes + training["core_minutes"]
+        yield _row(name, samples.draw(variant.generator(), Setting(), IMAGES, variant.made_by), pictures, minutes)
+
+
+def direct_variants() -> dict[str, Variant]:
     as_long = Variant(ungrown(AS_LONG))
-    as_many = Variant(ungrown(rest), start=as_long)
-    minutes = core_minutes(as_long.entry)
-    for name, variant, pictures in (("as long", as_long, AS_LONG), ("as many pictures", as_many, AS_LONG + rest)):
-        images = samples.draw(variant.generator(), Setting(), IMAGES, variant.made_by)
-        yield _row(f"direct, {name}", images, pictures, minutes * pictures / AS_LONG)
+    rest = sum(_recipe(registry.checkpoint(name)).images for name in STAGES) - AS_LONG
+    return {"direct, as long": as_long, "direct, as many pictures": Variant(ungrown(rest), start=as_long)}
 
 
 def ungrown(pictures: int) -> Checkpoint:
@@ -108,20 +111,6 @@ def reference(size: int) -> dict[str, View]:
 def at_size(images: np.ndarray, size: int) -> np.ndarray:
     """uint8 (N, H, H, C) -> (N, size, size, C), as a stage is shown them."""
     return np.asarray(to_images(shrunk(torch.from_numpy(to_pixels(images)), size)))
-
-
-def core_minutes(entry: Checkpoint) -> float:
-    """What a recipe takes of one core, whatever else the machine does: some steps, timed by the process's own clock."""
-    recipe = _recipe(entry)
-    objective = progressive_growing.objective(dataclasses.replace(entry, teacher=None), torch.device("cpu"))
-    side = features.IMAGE_SHAPE[0]
-    pixels, class_ids = torch.zeros(recipe.batch_size, 1, side, side), torch.zeros(recipe.batch_size, dtype=torch.int64)
-    objective.step(pixels, class_ids, 0.0)
-    began = time.process_time()
-    for step in range(TIMED_STEPS):
-        objective.step(pixels, class_ids, step / TIMED_STEPS)
-    per_picture = (time.process_time() - began) / (TIMED_STEPS * recipe.batch_size)
-    return per_picture * recipe.images / 60.0
 
 
 def _recipe(entry: Checkpoint) -> Recipe:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from benchmarks import features
+from benchmarks.features import View
 from benchmarks.studies import growing
 
 
@@ -19,19 +20,13 @@ def test_pictures_are_shrunk_by_means_and_enlarged_by_repetition() -> None:
     assert np.array_equal(features.enlarged(images), images)
 
 
-def test_a_distance_to_real_pictures_at_a_size_is_least_for_real_pictures_at_that_size() -> None:
-    views = {
-        size: features.look(features.enlarged(growing.at_size(_pictures(start), size)))
-        for size, start in ((8, 0), (16, 500))
-    }
-    other = features.look(features.enlarged(growing.at_size(_pictures(1000), 8)))
-    near, far = (list(growing.judged(other, views[size])) for size in (8, 16))
+def test_real_pictures_at_a_size_are_nearest_to_real_pictures_at_that_size(
+    pictures: tuple[np.ndarray, np.ndarray],
+) -> None:
+    def seen(start: int, size: int) -> dict[str, View]:
+        return features.look(features.enlarged(growing.at_size(pictures[0][start : start + 200], size)))
+
+    near, far = (list(growing.judged(seen(400, 8), real)) for real in (seen(0, 8), seen(200, 16)))
     nets = len(features.NETS)
-    assert all(a.value < b.value for a, b in zip(near[:nets], far[:nets], strict=True))
-    assert all(a.value > b.value for a, b in zip(near[nets:], far[nets:], strict=True))
-
-
-def _pictures(start: int) -> np.ndarray:
-    from zoo.datasets import fashion_mnist
-
-    return fashion_mnist.load("test")[0][start : start + 400]
+    assert all(a.value < b.value for a, b in zip(near[:nets], far[:nets], strict=True)), "distances"
+    assert all(a.value > b.value for a, b in zip(near[nets:], far[nets:], strict=True)), "recalls"

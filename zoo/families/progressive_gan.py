@@ -165,7 +165,13 @@ SYSTEM = System(
 
 
 def _stage(
-    name: str, size: int, images: int, minutes: float, teacher: str | None = None, systems: tuple[System, ...] = ()
+    name: str,
+    size: int,
+    images: int,
+    rate: float,
+    minutes: float,
+    teacher: str | None = None,
+    systems: tuple[System, ...] = (),
 ) -> Checkpoint:
     config = ProgressiveConfig(CHANNELS[: size.bit_length() - 2])
     options = {"r1": 1.0, "r1_interval": 16, "fade": 0.5 if teacher else 0.0, "decay": False}
@@ -176,6 +182,7 @@ def _stage(
             "progressive_growing",
             images=images,
             batch_size=64,
+            learning_rate=rate,
             ema_images=10_000,
             seed=size,
             options=options,
@@ -189,10 +196,10 @@ def _stage(
 
 
 CHECKPOINTS = (
-    _stage("pgan-4", 4, 12_800, 1.0),
-    _stage("pgan-8", 8, 19_200, 1.0, teacher="pgan-4"),
-    _stage("pgan-16", 16, 32_000, 3.0, teacher="pgan-8"),
-    _stage("pgan", 32, 44_800, 6.0, teacher="pgan-16", systems=(SYSTEM,)),
+    _stage("pgan-4", 4, 25_600, 8e-3, 1.0),
+    _stage("pgan-8", 8, 25_600, 8e-3, 2.0, teacher="pgan-4"),
+    _stage("pgan-16", 16, 25_600, 5e-3, 3.0, teacher="pgan-8"),
+    _stage("pgan", 32, 32_000, 5e-3, 6.0, teacher="pgan-16", systems=(SYSTEM,)),
 )
 
 FAMILY = Family(build=ProgressiveGAN, graphs=graphs, checkpoints=CHECKPOINTS)
