@@ -16,7 +16,18 @@ from zoo import registry, store
 from zoo.registry import UnknownNameError
 from zoo.request import nearest
 
-STUDIES = ("solvers", "convergence", "guidance", "straightness", "students", "growing", "regularization")
+STUDIES = (
+    "solvers",
+    "convergence",
+    "guidance",
+    "straightness",
+    "students",
+    "halvings",
+    "growing",
+    "regularization",
+    "anomaly",
+    "codes",
+)
 Cell = str | int | float | None
 
 

@@ -46,9 +46,8 @@ def answer(rows: list[tuple[Cell, ...]]) -> str:
     ahead = [row[1] for row in chain if row[1] in plain and all(row[c] < plain[row[1]][c] for c in (4, 5))]  # type: ignore[operator]
     beats = ", ".join(str(steps) for steps in ahead) or "no number of"
     return (
-        f"Distances in pixels are in those of strangers, pictures of one class and two seeds. The halving that loses most "
-        f"is the one to {worst[1]} step{'s' if worst[1] != 1 else ''} ({float(str(worst[2])):.2f} from its teacher). "
-        f"In both nets a student beats its first teacher's DDIM in {beats} steps."
+        f"Distances in pixels are in those of strangers, pictures of one class and two seeds. The halving that loses "
+        f"most is the one that ends at {worst[1]} ({float(str(worst[2])):.2f} from its teacher). In both nets a student beats its first teacher's DDIM in {beats} steps."
     )
 
 
