@@ -61,7 +61,7 @@ def _student(
         faults=(fault,),
         systems=(
             System(
-                "Progressive distillation",
+                "Progressive distillation" if first == "ddpm" else "Progressive distillation, small",
                 Branch.FEW_STEPS,
                 "Salimans & Ho 2022, arXiv:2202.00512",
                 PROGRESSIVE_DISTILLATION[steps],
