@@ -47,8 +47,8 @@ def answer(rows: list[tuple[Cell, ...]]) -> str:
     beats = ", ".join(str(steps) for steps in ahead) or "no number of"
     return (
         f"Distances in pixels are in those of strangers, pictures of one class and two seeds. The halving that loses "
-        f"most is the one that ends at {worst[1]} ({float(str(worst[2])):.2f} from its teacher). In both nets a student "
-        f"beats its first teacher's DDIM in {beats} steps."
+        f"most is the one that ends at {worst[1]} ({float(str(worst[2])):.2f} from its teacher). In both nets students "
+        f"beat the first teacher's DDIM in {beats} steps."
     )
 
 
