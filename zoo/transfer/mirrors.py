@@ -20,7 +20,7 @@ class Policy:
     """How a transfer behaves; the command line leaves it as it is."""
 
     connections: int = 8
-    beginners: int = 3  # workers at the start; another joins for every large chunk that comes slower than
+    beginners: int = 3  # workers at the start; another joins with every large chunk that comes slower than
     quick_bytes_per_s: float = 100e6  # this: a server so near feeds a few, and more only take turns at the processor
     small_bytes: int = 1 << 20  # where no file is larger one worker begins, and another joins while every file takes
     waiting_s: float = 0.0015  # at least so long: those that do not wait only hinder each other

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import errno
 import random
+import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from math import inf
 from pathlib import Path
 
 import pytest
@@ -234,6 +237,30 @@ def test_a_source_that_raises_anything_else_ends_the_transfer(tmp_path: Path) ->
 
     with pytest.raises(RuntimeError, match="a bug"):
         fetch(manifest({"a": DATA}), [Broken()], BlobStore(tmp_path))
+
+
+class Sleepy:
+    """A mirror that takes a moment for every chunk, and knows who asked."""
+
+    label = "sleepy"
+
+    def __init__(self) -> None:
+        self.workers: set[int] = set()
+
+    def read(self, file: File, offset: int, into: memoryview) -> None:
+        self.workers.add(threading.get_ident())
+        time.sleep(0.01)
+        into[:] = DATA[offset : offset + len(into)]
+
+    def close(self) -> None: ...
+
+
+@pytest.mark.parametrize("quick_bytes_per_s", [1.0, inf])
+def test_others_join_where_large_chunks_are_waited_for(tmp_path: Path, quick_bytes_per_s: float) -> None:
+    mirror, policy = Sleepy(), Policy(small_bytes=CHUNK - 1, quick_bytes_per_s=quick_bytes_per_s)
+    fetch(manifest({"a": DATA}), [mirror], BlobStore(tmp_path), policy=policy)
+    assert len(mirror.workers) <= policy.connections
+    assert (len(mirror.workers) > policy.beginners) == (quick_bytes_per_s == inf)
 
 
 def test_without_mirrors_there_is_nothing_to_ask(tmp_path: Path) -> None:
