@@ -22,6 +22,7 @@ FAMILIES = (
     "latent_diffusion",
     "normalizing_flow",
     "onnx_generator",
+    "transformer_flow",
     "vae",
 )
 SPEC = tuple(field.name for field in fields(GeneratorSpec))

@@ -16,7 +16,7 @@ from zoo import registry, store
 from zoo.registry import UnknownNameError
 from zoo.request import nearest
 
-STUDIES = ("solvers", "convergence", "guidance", "straightness", "students")
+STUDIES = ("solvers", "convergence", "guidance", "straightness", "students", "inversion")
 Cell = str | int | float | None
 
 
