@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+GREY_LEVELS = 256
+
 
 def to_pixels(images: np.ndarray) -> np.ndarray:
     """uint8 NHWC [0, 255] -> float32 NCHW [-1, 1]."""
@@ -17,3 +19,13 @@ def to_images(pixels: Any) -> Any:
     import torch
 
     return (pixels * 127.5 + 127.5).clamp(0.0, 255.0).round().permute(0, 2, 3, 1).to(torch.uint8)
+
+
+def dequantize(pixels: Any, uniform: Any) -> Any:
+    """8-bit pixels, torch float [-1, 1], and noise in [0, 1) -> continuous values in [-1, 1), one bin a grey level."""
+    return (pixels * 127.5 + 127.5 + uniform) / (GREY_LEVELS / 2) - 1.0
+
+
+def bin_centres(x: Any) -> Any:
+    """Continuous values -> pixels in [-1, 1]; a grey level is the nearest for its whole bin."""
+    return ((x + 1.0) * (GREY_LEVELS / 2) - 0.5) / 127.5 - 1.0

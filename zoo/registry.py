@@ -24,6 +24,7 @@ FAMILIES = (
     "normalizing_flow",
     "onnx_generator",
     "progressive_gan",
+    "transformer_flow",
     "vae",
     "vqvae",
 )

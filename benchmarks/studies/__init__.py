@@ -25,6 +25,7 @@ STUDIES = (
     "halvings",
     "growing",
     "regularization",
+    "inversion",
     "anomaly",
     "codes",
 )

@@ -10,17 +10,9 @@ import torch
 from torch import Tensor
 
 from zoo import registry
-from zoo.families.normalizing_flow import (
-    Glow,
-    GlowConfig,
-    GlowGenerator,
-    Mixing,
-    bin_centres,
-    dequantize,
-    standard_normal,
-)
-from zoo.images import to_images
-from zoo.training.likelihood import LikelihoodObjective, bits_per_dim, initialize
+from zoo.families.normalizing_flow import Glow, GlowConfig, GlowGenerator, Mixing
+from zoo.images import bin_centres, dequantize, to_images
+from zoo.training.likelihood import LikelihoodObjective, bits_per_dim, initialize, standard_normal
 
 TINY = GlowConfig(size=8, widths=(8, 8), steps=2, num_classes=3)
 

@@ -17,10 +17,8 @@ from torch.nn import functional as F
 
 from zoo.family import Branch, Checkpoint, Family, Recipe, System
 from zoo.graph import Graph
-from zoo.images import to_images
+from zoo.images import bin_centres, to_images
 from zoo.request import GeneratorSpec
-
-GREY_LEVELS = 256
 
 
 @dataclass(frozen=True)
@@ -38,21 +36,6 @@ class GlowConfig:
     @property
     def latents(self) -> int:
         return self.image_channels * self.size**2
-
-
-def dequantize(pixels: Tensor, uniform: Tensor) -> Tensor:
-    """8-bit pixels, float [-1, 1], and noise in [0, 1) -> continuous values in [-1, 1), one bin for each grey level."""
-    return (pixels * 127.5 + 127.5 + uniform) / (GREY_LEVELS / 2) - 1.0
-
-
-def bin_centres(x: Tensor) -> Tensor:
-    """Continuous values -> pixels in [-1, 1]; a grey level is the nearest for its whole bin."""
-    return ((x + 1.0) * (GREY_LEVELS / 2) - 0.5) / 127.5 - 1.0
-
-
-def standard_normal(latents: Tensor) -> Tensor:
-    """log density, (B, D) -> (B,) nats."""
-    return -0.5 * (latents.square() + math.log(2.0 * math.pi)).sum(1)
 
 
 class Mixing(nn.Module):
@@ -134,7 +117,7 @@ class Level(nn.Module):
 
     def forward(self, x: Tensor, class_ids: Tensor) -> tuple[Tensor, Tensor]:
         """(B, C, H, W) -> the same, and (B,) log |det| of the Jacobian. What is split off is the second half."""
-        log_det = x.new_zeros(len(x))
+        log_det = x.new_zeros(x.shape[0])
         for index, conditioner in enumerate(self.conditioners):
             if index < len(self.mixings):
                 x, change = self.mixings[index](x)
@@ -174,7 +157,7 @@ class Glow(nn.Module):
         nn.init.zeros_(self.prior.weight)
 
     def forward(self, x: Tensor, class_ids: Tensor) -> tuple[Tensor, Tensor]:
-        log_det, latents = x.new_zeros(len(x)), []
+        log_det, latents = x.new_zeros(x.shape[0]), []
         for level in self.levels[:-1]:
             x, change = level(F.pixel_unshuffle(x, 2), class_ids)
             x, split = x.chunk(2, dim=1)

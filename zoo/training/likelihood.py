@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from zoo import registry
-from zoo.families.normalizing_flow import GREY_LEVELS, Glow, Mixing, dequantize, standard_normal
+from zoo.families.normalizing_flow import Mixing
 from zoo.family import Checkpoint
+from zoo.images import GREY_LEVELS, dequantize
 from zoo.networks.convolutional import channels_last
 from zoo.training.loop import autocast
 
@@ -19,14 +20,19 @@ def bits_per_dim(log_density: Tensor, dimensions: int) -> Tensor:
     return math.log2(GREY_LEVELS / 2) - log_density / (math.log(2.0) * dimensions)
 
 
-def bits(model: Glow, pixels: Tensor, class_ids: Tensor) -> Tensor:
+def standard_normal(latents: Tensor) -> Tensor:
+    """log density, (B, D) -> (B,) nats."""
+    return -0.5 * (latents.square() + math.log(2.0 * math.pi)).sum(1)
+
+
+def bits(model: nn.Module, pixels: Tensor, class_ids: Tensor) -> Tensor:
     """Bits per dimension of each image, (B,), under one draw of uniform dequantization."""
     latents, log_det = model(dequantize(pixels, torch.rand_like(pixels)), class_ids)
     return bits_per_dim(standard_normal(latents) + log_det, latents.shape[1])
 
 
 @torch.no_grad()
-def initialize(model: Glow, x: Tensor, class_ids: Tensor) -> None:
+def initialize(model: nn.Module, x: Tensor, class_ids: Tensor) -> None:
     """Let each activation normalization see the first batch as it arrives there (Glow, section 3.1)."""
     mixings = [module for module in model.modules() if isinstance(module, Mixing)]
     hooks = [mixing.register_forward_pre_hook(lambda module, args: module.normalize(*args)) for mixing in mixings]
@@ -38,8 +44,8 @@ def initialize(model: Glow, x: Tensor, class_ids: Tensor) -> None:
 class LikelihoodObjective:
     def __init__(self, checkpoint: Checkpoint, device: torch.device) -> None:
         assert checkpoint.recipe is not None
-        self.device = device
-        self.model: Glow = registry.family(checkpoint.spec.family).build(checkpoint.config)
+        self.device, self.bfloat16 = device, bool(checkpoint.recipe.options.get("bfloat16", True))
+        self.model: nn.Module = registry.family(checkpoint.spec.family).build(checkpoint.config)
         channels_last(self.model, device)
         self.modules: dict[str, nn.Module] = {"model": self.model}
         adam = torch.optim.Adam(self.model.parameters(), lr=checkpoint.recipe.learning_rate, betas=(0.9, 0.99))
@@ -48,7 +54,7 @@ class LikelihoodObjective:
     def step(self, pixels: Tensor, class_ids: Tensor, progress: float) -> dict[str, Tensor]:
         if progress == 0.0:
             initialize(self.model, dequantize(pixels, torch.rand_like(pixels)), class_ids)
-        with autocast(self.device):  # of the conditioners alone: what is inverted stays in float32
+        with autocast(self.device, self.bfloat16):  # of the conditioners alone: what is inverted stays in float32
             loss = bits(self.model, pixels, class_ids).mean()
         optimizer = self.optimizers["model"]
         optimizer.zero_grad(set_to_none=True)
@@ -58,7 +64,7 @@ class LikelihoodObjective:
         return {"bits_per_dim": loss.detach()}
 
     @torch.no_grad()
-    def evaluate(self, model: Glow, pixels: Tensor, class_ids: Tensor) -> dict[str, float]:
+    def evaluate(self, model: nn.Module, pixels: Tensor, class_ids: Tensor) -> dict[str, float]:
         """Bits per dimension of unseen images, each under one draw of the dequantization."""
         torch.manual_seed(0)
         rows = [slice(start, start + 250) for start in range(0, len(pixels), 250)]

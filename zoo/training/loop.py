@@ -63,8 +63,8 @@ class Concluded(Protocol):
     def conclude(self, model: Any, pixels: Tensor, class_ids: Tensor) -> None: ...
 
 
-def autocast(device: torch.device) -> torch.autocast:
-    return torch.autocast(device.type, torch.bfloat16)
+def autocast(device: torch.device, enabled: bool = True) -> torch.autocast:
+    return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
 
 
 def chunks(tensor: Tensor, size: int = 1000) -> Iterator[Tensor]:
