@@ -90,6 +90,42 @@ CHECKPOINTS = (
             "One step gives the mean picture of a class.",
         ),
     ),
+    Checkpoint(
+        spec=_spec("fm-rect", Sampling("velocity", "linear", FLOW.samplers, num_steps=4)),
+        config=UNetConfig(),
+        recipe=Recipe(
+            "rectified_flow",
+            images=72_000,
+            batch_size=64,
+            learning_rate=4e-4,
+            ema_images=6_000,
+            seed=32,
+            options={"pairs": 10_000, "teacher_steps": 10, "teacher_sampler": "dpmpp_2m"},
+            minutes=12.0,
+        ),
+        teacher="fm",
+        paper="Liu et al. 2023, arXiv:2209.03003",
+        description="Rectified flow: the paths of `fm` straightened, for fewer steps.",
+    ),
+    Checkpoint(
+        spec=_spec(
+            "fm-mean", Sampling("velocity", "linear", ("ddim",), num_steps=1, steps=(1, 2, 4), whole_steps=True)
+        ),
+        config=UNetConfig(whole_steps=True),
+        recipe=Recipe(
+            "mean_flow",
+            images=112_000,
+            batch_size=64,
+            learning_rate=4e-4,
+            ema_images=6_000,
+            seed=33,
+            options={"apart": 0.5, "stretch": [0.5, 0.1]},
+            minutes=20.0,
+        ),
+        teacher="fm",
+        paper="Geng et al. 2025, arXiv:2505.13447",
+        description="A mean flow, begun from the weights of `fm`: the average velocity over a whole step.",
+    ),
 )
 
 FAMILY = Family(build=UNet, graphs=graphs, checkpoints=CHECKPOINTS)
