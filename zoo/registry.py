@@ -15,6 +15,7 @@ from zoo.plain import PlainError, check_sizes, rebuild
 from zoo.request import GeneratorSpec, nearest, table
 
 FAMILIES = (
+    "denoising_diffusion_gan",
     "diffusers_unet",
     "diffusion",
     "gan",

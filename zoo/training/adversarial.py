@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -13,10 +15,10 @@ from zoo.networks.discriminator import ProjectionDiscriminator
 from zoo.training.loop import autocast
 
 
-def gradient_penalty(discriminator: nn.Module, pixels: Tensor, class_ids: Tensor) -> Tensor:
+def gradient_penalty(discriminator: nn.Module, pixels: Tensor, *condition: Any) -> Tensor:
     """R1: the mean squared norm of the logits' gradient at real images, in float32."""
     pixels = pixels.detach().requires_grad_(True)
-    logits = discriminator(pixels, class_ids)
+    logits = discriminator(pixels, *condition)
     (gradient,) = torch.autograd.grad(logits.sum(), pixels, create_graph=True)
     return gradient.square().flatten(1).sum(1).mean()
 
