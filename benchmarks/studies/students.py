@@ -23,7 +23,11 @@ PAIRS = (  # a student, its steps, the teacher, its steps: the halvings one by o
     ("ddpm-pd2", 2, "ddpm", REFERENCE_STEPS),
     ("ddpm-pd1", 1, "ddpm-pd2", 2),
     ("ddpm-pd1", 1, "ddpm", REFERENCE_STEPS),
-    *(("ddpm-cd", steps, "ddpm", REFERENCE_STEPS) for steps in (2, 1)),
+    *(("ddpm-cd", steps, "ddpm", REFERENCE_STEPS) for steps in (4, 2, 1)),
+    *(("ddpm-ct", steps, "ddpm", REFERENCE_STEPS) for steps in (4, 2, 1)),
+    *(("ddpm-dmd", steps, "ddpm", REFERENCE_STEPS) for steps in (4, 2, 1)),
+    ("ddgan", 4, "ddpm", REFERENCE_STEPS),
+    *((name, steps, "fm", REFERENCE_STEPS) for name in ("fm", "fm-rect", "fm-mean") for steps in (4, 2, 1)),
 )
 
 
@@ -67,7 +71,8 @@ def closeness(made: np.ndarray, wanted: np.ndarray) -> float:
 
 
 def answer(rows: list[tuple[Cell, ...]]) -> str:
-    students = [row for row in rows if str(row[2]).endswith(f" at {REFERENCE_STEPS}") and row[0] not in ("ddpm", "fm")]
+    own = [row for row in rows if row[2] == f"{row[0]} at {REFERENCE_STEPS}"]
+    students = [row for row in rows if row not in own and str(row[2]).endswith(f" at {REFERENCE_STEPS}")]
     said = []
     for steps in (1, 2, 4):
         group = [row for row in students if row[1] == steps]
@@ -75,8 +80,20 @@ def answer(rows: list[tuple[Cell, ...]]) -> str:
         said.append(f"in {steps} nearest is {nearest} and best {best}")
     return (
         f"Distances are in those of strangers, pictures of one class and two seeds: 0 is the teacher's own picture, 1 "
-        f"another one. By number of steps, {'; '.join(said)} (in the {JUDGE}'s features)."
+        f"another one. By number of steps, {'; '.join(said)} (in the {JUDGE}'s features). Not better, in both nets, "
+        f"than the teacher itself in as many steps: {', '.join(not_ahead(students, own)) or 'none'}."
     )
+
+
+def not_ahead(students: list[tuple[Cell, ...]], own: list[tuple[Cell, ...]]) -> list[str]:
+    """The students, `ddpm-cd in 4`, whose Fréchet distance is above their teacher's in as many steps, in either net."""
+    distances = {row[1:3]: [float(str(cell)) for cell in row[5:]] for row in own}
+    found = []
+    for student in students:
+        teacher = distances.get(student[1:3], [])
+        if any(float(str(cell)) >= limit for cell, limit in zip(student[5:], teacher, strict=False)):
+            found.append(f"{student[0]} in {student[1]}")
+    return found
 
 
 STUDY = Study(
