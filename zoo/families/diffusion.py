@@ -95,12 +95,12 @@ CHECKPOINTS = (
         config=UNetConfig(),
         recipe=Recipe(
             "rectified_flow",
-            images=72_000,
+            images=56_000,
             batch_size=64,
             learning_rate=4e-4,
             ema_images=6_000,
             seed=32,
-            options={"pairs": 10_000, "teacher_steps": 10, "teacher_sampler": "dpmpp_2m"},
+            options={"pairs": 8_000, "teacher_steps": 10, "teacher_sampler": "dpmpp_2m"},
             minutes=12.0,
         ),
         teacher="fm",
@@ -114,7 +114,7 @@ CHECKPOINTS = (
         config=UNetConfig(whole_steps=True),
         recipe=Recipe(
             "mean_flow",
-            images=112_000,
+            images=96_000,
             batch_size=64,
             learning_rate=4e-4,
             ema_images=6_000,
@@ -131,7 +131,7 @@ CHECKPOINTS = (
         config=UNetConfig(),
         recipe=Recipe(
             "consistency_training",
-            images=96_000,
+            images=80_000,
             batch_size=64,
             learning_rate=2e-4,
             ema_images=10_000,
@@ -148,10 +148,10 @@ CHECKPOINTS = (
         config=UNetConfig(),
         recipe=Recipe(
             "distribution_matching",
-            images=32_000,
+            images=24_000,
             batch_size=64,
             learning_rate=1e-4,
-            ema_images=4_000,
+            ema_images=3_000,
             seed=34,
             options={
                 "steps": [1, 2, 4],
