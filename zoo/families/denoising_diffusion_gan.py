@@ -83,7 +83,7 @@ CHECKPOINTS = (
         config=UNetConfig(image_channels=2),
         recipe=Recipe(
             "denoising_diffusion_gan",
-            images=72_000,
+            images=56_000,
             batch_size=64,
             learning_rate=1e-4,
             ema_images=8_000,

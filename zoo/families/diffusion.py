@@ -114,9 +114,9 @@ CHECKPOINTS = (
         config=UNetConfig(whole_steps=True),
         recipe=Recipe(
             "mean_flow",
-            images=96_000,
+            images=80_000,
             batch_size=64,
-            learning_rate=4e-4,
+            learning_rate=3e-4,
             ema_images=6_000,
             seed=33,
             options={"apart": 0.5, "stretch": [0.5, 0.1]},
@@ -131,10 +131,10 @@ CHECKPOINTS = (
         config=UNetConfig(),
         recipe=Recipe(
             "consistency_training",
-            images=80_000,
+            images=64_000,
             batch_size=64,
             learning_rate=2e-4,
-            ema_images=10_000,
+            ema_images=6_000,
             seed=6,
             options={"grid": [8, 32]},
             minutes=20.0,
@@ -148,7 +148,7 @@ CHECKPOINTS = (
         config=UNetConfig(),
         recipe=Recipe(
             "distribution_matching",
-            images=24_000,
+            images=20_000,
             batch_size=64,
             learning_rate=1e-4,
             ema_images=3_000,

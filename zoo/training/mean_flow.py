@@ -5,11 +5,13 @@ Where the stretch vanishes that is the paper's identity, u = v - (t - r) du/dt; 
 2025, arXiv:2510.20771), as this network's features of time wiggle too fast for a derivative: at the start of a path it
 is four times the slope over a fifth of the path, and has nothing to do with it. The velocity of a stretch is the
 network's own at r = t, which the rest of a batch teaches: it varies less than that of one pair of noise and picture.
-Where a `teacher` is named, the weights start from its velocities, which are u at r = t.
+What makes the target is a moving average of the network, as in consistency distillation. Where a `teacher` is named,
+the weights start from its velocities, which are u at r = t.
 """
 
 from __future__ import annotations
 
+import copy
 from typing import cast
 
 import torch
@@ -21,6 +23,7 @@ from zoo.training.diffusion import adam, denoiser_module
 from zoo.training.loop import autocast
 
 LOG_MEAN, LOG_STD = -0.4, 1.0  # of the logits of the two times; Geng et al., table 1d
+TARGET_DECAY = 0.95  # a step
 ADAPTIVE = 0.1  # what keeps the weight of their equation 22 finite; their 1e-3 lets easy pairs drown the velocities
 
 
@@ -54,7 +57,8 @@ class MeanFlow:
             self.model.load_state_dict({**self.model.state_dict(), **known})
         self.model.to(device).train()
         self.network = denoiser_module(checkpoint, self.model)
-        self.modules: dict[str, nn.Module] = {"model": self.model}
+        self.target = copy.deepcopy(self.network).requires_grad_(False)
+        self.modules: dict[str, nn.Module] = {"model": self.model, "target": self.target}
         self.optimizers = {"model": adam(self.network, recipe)}
 
     def step(self, pixels: Tensor, class_ids: Tensor, progress: float) -> dict[str, Tensor]:
@@ -64,7 +68,7 @@ class MeanFlow:
         z, velocity = torch.lerp(pixels, noise, t[:, None, None, None]), noise - pixels
         stretch = self.first * (self.last / self.first) ** progress
         composed = self.composed(z[:apart], t[:apart], class_ids[:apart], r[:apart], stretch)
-        error = self.average(z, t, class_ids, r) - torch.cat([composed, velocity[apart:]])
+        error = self.average(self.network, z, t, class_ids, r) - torch.cat([composed, velocity[apart:]])
         # A stretch leaves only its part of the error between the target and u.
         part = torch.where(torch.arange(len(t), device=self.device) < apart, stretch, 1.0)
         squares = error.flatten(1).square().mean(1) / part**2
@@ -72,16 +76,16 @@ class MeanFlow:
         self._update(loss)
         return {"apart": squares[:apart].detach().mean(), "equal": squares[apart:].detach().mean()}
 
-    def average(self, z: Tensor, t: Tensor, class_ids: Tensor, r: Tensor) -> Tensor:
+    def average(self, network: nn.Module, z: Tensor, t: Tensor, class_ids: Tensor, r: Tensor) -> Tensor:
         """u(z, t, r)."""
         with autocast(self.device):
-            return cast(Tensor, self.network(z, t, class_ids, r)).float()
+            return cast(Tensor, network(z, t, class_ids, r)).float()
 
     @torch.no_grad()
     def composed(self, z: Tensor, t: Tensor, class_ids: Tensor, r: Tensor, stretch: float) -> Tensor:
         """u of a step from t to r: the velocity at t for the first stretch of it, then u of what remains."""
-        velocity, length = self.average(z, t, class_ids, t), stretch * (t - r)
-        remaining = self.average(z - length[:, None, None, None] * velocity, t - length, class_ids, r)
+        velocity, length = self.average(self.target, z, t, class_ids, t), stretch * (t - r)
+        remaining = self.average(self.target, z - length[:, None, None, None] * velocity, t - length, class_ids, r)
         return torch.lerp(remaining, velocity, stretch)
 
     def _update(self, loss: Tensor) -> None:
@@ -90,6 +94,9 @@ class MeanFlow:
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
         optimizer.step()
+        with torch.no_grad():
+            for mean, online in zip(self.target.parameters(), self.network.parameters(), strict=True):
+                mean.lerp_(online, 1.0 - TARGET_DECAY)
 
 
 def objective(checkpoint: Checkpoint, device: torch.device) -> MeanFlow:
