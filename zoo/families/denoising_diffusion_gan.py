@@ -83,10 +83,10 @@ CHECKPOINTS = (
         config=UNetConfig(image_channels=2),
         recipe=Recipe(
             "denoising_diffusion_gan",
-            images=56_000,
+            images=32_000,
             batch_size=64,
             learning_rate=1e-4,
-            ema_images=8_000,
+            ema_images=4_000,
             seed=41,
             options={
                 "steps": 4,
