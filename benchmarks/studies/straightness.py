@@ -20,7 +20,7 @@ from zoo import registry, samplers, schedules
 from zoo.parameterization import PARAMETERIZATIONS
 from zoo.request import SampleRequest, feeds
 
-CHECKPOINTS, IMAGES, CALLS = ("ddpm", "fm"), 1000, (1, 2, 4, 10, 20, 50)
+CHECKPOINTS, IMAGES, CALLS = ("ddpm", "fm", "fm-rect", "fm-mean"), 1000, (1, 2, 4, 10, 20, 50)
 PATHS, GRID = 100, 50  # paths, and the steps in which their velocity is looked at
 
 

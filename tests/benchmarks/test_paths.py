@@ -49,6 +49,19 @@ def test_a_copy_is_at_no_distance_and_a_stranger_at_one() -> None:
     assert students.closeness(wanted + 0.5 * np.roll(wanted, 20, axis=0), wanted) == pytest.approx(0.354, rel=0.05)
 
 
+def test_students_are_compared_with_their_teacher_in_as_many_steps() -> None:
+    def row(name: str, steps: int, teacher: str, distance: float, fd: tuple[float, float]) -> tuple[str | float, ...]:
+        return (name, steps, f"{teacher} at {students.REFERENCE_STEPS}", 0.5, distance, *fd)
+
+    rows = [row("old", 4, "old", 0.3, (5.0, 9.0)), row("near", 4, "old", 0.1, (4.0, 10.0))]
+    rows += [row("good", steps, "old", 0.2, (3.0, 8.0)) for steps in (4, 2, 1)]
+    answer = students.answer(rows)
+    assert "in 4 nearest is near and best good" in answer
+    assert answer.endswith("than the teacher itself in as many steps: near in 4.")
+    assert students.answer([*rows, row("bad", 1, "new", 0.1, (9.0, 9.0))]).endswith(": near in 4.")  # no teacher's own
+    assert students.answer([rows[0], *rows[2:]]).endswith(": none.")
+
+
 def solve_gaussian(sampler: str, steps: int) -> np.ndarray:
     """A solver's way for Gaussian data, whose denoiser is known."""
     sigmas, noise = schedules.cosine(steps), np.random.default_rng(0).standard_normal((1, 50))

@@ -1,14 +1,15 @@
-"""The denoising diffusion GAN: its noise channel stays noise, and it begins as its teacher."""
+"""The denoising diffusion GAN: its second channel stays noise, it begins as its teacher, fakes are of the posterior."""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
 
-from zoo import samplers, schedules
+from zoo import registry, samplers, schedules
 from zoo.families.denoising_diffusion_gan import DenoisingDiffusionGAN, from_teacher
 from zoo.networks.unet import UNet, UNetConfig
 from zoo.parameterization import PARAMETERIZATIONS
+from zoo.training import denoising_diffusion_gan
 
 WIDE = UNetConfig(image_channels=2, channels=(8, 16), embedding=16, num_classes=3, groups=4)
 NARROW = UNetConfig(image_channels=1, channels=(8, 16), embedding=16, num_classes=3, groups=4)
@@ -49,3 +50,34 @@ def test_the_second_channel_is_noise_of_the_level_of_every_step() -> None:
     for scaled, sigma in zip(seen, sigmas, strict=False):
         assert abs(scaled.std() * np.sqrt(1.0 + sigma**2) / sigma - 1.0) < 0.02
     np.testing.assert_allclose(states[-1][:, 1], 0.0, atol=1e-12)
+
+
+def test_a_draw_around_the_true_image_is_distributed_like_the_real_state() -> None:
+    torch.manual_seed(0)
+    x0, sigma, following = torch.full((200_000, 1, 1, 1), 0.7), torch.tensor(2.0), torch.tensor(0.5)
+    noise = torch.randn(2, *x0.shape)
+    after = x0 + following * noise[0]
+    before = after + (sigma**2 - following**2).sqrt() * noise[1]
+    levels = (each.expand(len(x0)) for each in (sigma, following))
+    fake = denoising_diffusion_gan.drawn(before, x0, *levels)
+    pairs = [torch.stack([each.flatten(), before.flatten()]) for each in (after, fake)]
+    torch.testing.assert_close(pairs[1].mean(1), pairs[0].mean(1), rtol=0.02, atol=0.02)
+    torch.testing.assert_close(torch.cov(pairs[1]), torch.cov(pairs[0]), rtol=0.03, atol=0.01)
+
+
+def test_the_discriminator_learns_alone_before_the_generator_does() -> None:
+    torch.manual_seed(0)
+    objective = denoising_diffusion_gan.objective(registry.checkpoint("ddgan"), torch.device("cpu"))
+    pixels, class_ids = torch.rand(32, 1, 32, 32) * 2.0 - 1.0, torch.arange(32) % 10
+
+    def changed(progress: float) -> set[str]:
+        before = {name: [p.clone() for p in module.parameters()] for name, module in objective.modules.items()}
+        objective.step(pixels, class_ids, progress)
+        return {
+            name
+            for name, module in objective.modules.items()
+            if any(not torch.equal(p, kept) for p, kept in zip(module.parameters(), before[name], strict=True))
+        }
+
+    assert changed(0.0) == {"discriminator"}
+    assert changed(0.5) == {"model", "discriminator"}

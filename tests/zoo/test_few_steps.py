@@ -1,14 +1,13 @@
-"""Consistency training and distribution matching: their grids, their shares, and the gradient that ends at the data."""
+"""Consistency training and distribution matching: their grids, their pairs, and the gradient that ends at the data."""
 
 from __future__ import annotations
 
-from itertools import pairwise
-from statistics import NormalDist
+import copy
 
 import pytest
 import torch
 
-from zoo import schedules
+from zoo import registry, schedules, store
 from zoo.family import Checkpoint, Recipe
 from zoo.networks.unet import UNetConfig
 from zoo.request import GeneratorSpec, Sampling
@@ -30,14 +29,13 @@ def test_the_grid_doubles_in_phases_of_one_length() -> None:
     assert consistency_training.grid_size(10, 80, 1.0) == 80
 
 
-@pytest.mark.parametrize("size", [1, 10, 40])
-def test_steps_are_seen_as_often_as_a_log_normal_falls_into_them(size: int) -> None:
-    sigmas = schedules.karras(size)
-    law = NormalDist(consistency_training.LOG_MEAN, consistency_training.LOG_STD)
-    reached = [law.cdf(float(torch.tensor(sigma).log())) for sigma in sigmas[:-1]] + [0.0]
-    expected = torch.tensor([(high - low) / reached[0] for high, low in pairwise(reached)])
-    found = consistency_training.shares(torch.from_numpy(sigmas))
-    torch.testing.assert_close(found.float(), expected, rtol=1e-4, atol=1e-6)
+def test_a_pair_is_one_picture_under_one_noise() -> None:
+    x0, levels = torch.randn(3, 1, 4, 4), torch.tensor([[0.0, 0.5, 2.0], [1.0, 2.0, 4.0]])
+    near, far = consistency_training.two_noisy(x0, *levels)
+    torch.testing.assert_close(near[0], x0[0])
+    noise = far - x0
+    torch.testing.assert_close(near - x0, noise * torch.tensor([0.0, 0.25, 0.5])[:, None, None, None])
+    assert 0.5 < float((noise[2] / 4.0).std()) < 1.5
 
 
 def test_consistency_training_learns_the_picture_where_the_grid_ends_at_it() -> None:
@@ -45,7 +43,7 @@ def test_consistency_training_learns_the_picture_where_the_grid_ends_at_it() -> 
     torch.manual_seed(0)
     objective = consistency_training.objective(entry("consistency_training", grid=(1, 1)), CPU)
     pixels, class_ids = torch.full((8, 1, 32, 32), 0.8), torch.arange(8)
-    losses = [float(objective.step(pixels, class_ids, 0.0)["distance"]) for _ in range(10)]
+    losses = [float(objective.step(pixels, class_ids, 0.0)["loss"]) for _ in range(10)]
     assert losses[-1] < 0.5 * losses[0]
 
 
@@ -80,21 +78,50 @@ def test_equal_scores_move_nothing_and_every_picture_is_moved_alike() -> None:
     torch.testing.assert_close(gradient, -torch.ones_like(real))
 
 
-def test_distribution_matching_begins_with_scores_that_agree() -> None:
-    """The fake score starts as the teacher; both learn; states come from the student's own grid."""
+def matching(**options: object) -> distribution_matching.DistributionMatching:
+    defaults = {"steps": [1, 4], "fake_updates": 1, "fake_learning_rate": 1e-3, "adversary": 0.01}
+    defaults |= {"discriminator_rate": 1e-3, "r1": 0.2, "r1_interval": 8}
     torch.manual_seed(0)
-    options = {"steps": 4, "fake_updates": 1, "fake_learning_rate": 1e-3}
-    objective = distribution_matching.objective(entry("distribution_matching", **options), CPU)
+    return distribution_matching.objective(entry("distribution_matching", **(defaults | options)), CPU)
+
+
+def test_distribution_matching_begins_with_scores_that_agree() -> None:
+    """The fake score starts as the teacher; all learn but the teacher; states come from the student's own grids."""
+    objective = matching()
     class_ids = torch.arange(8)
     assert not objective.gradient(torch.randn(8, 1, 32, 32), class_ids).any()
-    grid = set(objective.sigmas[:-1].tolist())
-    levels = {float(objective.reached(class_ids)[1][0]) for _ in range(12)}
-    assert levels <= grid
-    assert pytest.approx(max(grid), rel=1e-4) == schedules.SIGMA_MAX
+    grids = {float(level) for grid in objective.grids for level in grid[:-1]}
+    levels = {float(objective.reached(class_ids)[1][0]) for _ in range(16)}
+    assert levels <= grids
+    assert len(levels) > 1
+    assert pytest.approx(max(levels), rel=1e-4) == schedules.SIGMA_MAX
+    before = {name: copy.deepcopy(module.state_dict()) for name, module in objective.modules.items()}
     for _ in range(2):
         losses = objective.step(torch.zeros(8, 1, 32, 32), class_ids, 0.0)
     assert float(losses["gradient"]) > 0.0
-    teacher, fake = objective.teacher.network.state_dict(), objective.fake.network.state_dict()
-    student = objective.student.network.state_dict()
-    for moved in (fake, student):
-        assert any(not torch.equal(moved[key], value) for key, value in teacher.items())
+    for name, module in objective.modules.items():
+        assert any(not torch.equal(value, before[name][key]) for key, value in module.state_dict().items()), name
+    kept = objective.teacher.network.state_dict()
+    for key, value in store.load_module(registry.checkpoint("ddpm")).state_dict().items():
+        torch.testing.assert_close(kept[key], value, rtol=0, atol=0)
+
+
+def test_a_student_that_starts_elsewhere_is_scored_against_the_teacher_all_the_same() -> None:
+    objective, start = matching(start="ddpm-cd"), store.load_module(registry.checkpoint("ddpm-cd")).state_dict()
+    for key, value in objective.model.state_dict().items():
+        torch.testing.assert_close(value, start[key], rtol=0, atol=0)
+    assert not objective.gradient(torch.randn(8, 1, 32, 32), torch.arange(8)).any()
+
+
+def test_the_discriminator_learns_real_from_made_and_its_doubt_moves_only_the_student() -> None:
+    objective = matching(r1_interval=10**6)
+    class_ids, real = torch.arange(16) % 10, torch.ones(16, 1, 32, 32)
+    made = (-real).requires_grad_(True)
+    losses = [float(objective.learn_discriminator(real, made.detach(), class_ids)) for _ in range(12)]
+    assert losses[-1] < 0.5 * losses[0]
+    objective.optimizers["discriminator"].zero_grad()
+    objective.doubt(made, class_ids).backward()
+    assert made.grad is not None
+    assert made.grad.any()
+    assert all(parameter.grad is None for parameter in objective.discriminator.parameters())
+    assert all(parameter.requires_grad for parameter in objective.discriminator.parameters())

@@ -89,7 +89,7 @@ class Attention(nn.Module):
 class UNet(nn.Module):
     """`forward(x, c_noise, class_ids)`: (B, C, H, W), (B,), (B,) int64 -> (B, C, H, W).
 
-    With `whole_steps` it takes c_next, (B,), as well; untrained, it makes nothing of it.
+    With `whole_steps` it takes c_next, (B,), as well; it makes nothing of a step of no length, untrained of none.
 
     Class `num_classes` is the null class of classifier-free guidance (Ho & Salimans 2022).
     """
@@ -137,7 +137,8 @@ class UNet(nn.Module):
         dtype = self.patchify.weight.dtype
         embedding = self.noise_embedding(c_noise).to(dtype) + self.class_embedding(class_ids)
         if c_next is not None:
-            embedding = embedding + self.step_embedding(self.noise_embedding(c_noise - c_next).to(dtype))
+            length = self.noise_embedding(c_noise - c_next) - self.noise_embedding(torch.zeros_like(c_noise))
+            embedding = embedding + self.step_embedding(length.to(dtype))
         modulation = self.modulation(self.embed(embedding))[:, :, None, None]
         scales, shifts = modulation.chunk(2, dim=1)
         blocks = iter(zip(self.blocks, (scales + 1).split(self.widths, 1), shifts.split(self.widths, 1), strict=True))

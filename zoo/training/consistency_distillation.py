@@ -28,18 +28,27 @@ class ConsistencyDistillation(Distillation):
     def __init__(self, checkpoint: Checkpoint, device: torch.device) -> None:
         super().__init__(checkpoint, device)
         assert checkpoint.spec.sampling is not None
-        schedule = schedules.SCHEDULES[checkpoint.spec.sampling.schedule]
-        self.sigmas = torch.from_numpy(schedule(int(self.options["grid"]))).float().to(device)
+        self.schedule = schedules.SCHEDULES[checkpoint.spec.sampling.schedule]
         self.average = copy.deepcopy(self.student.network).requires_grad_(False)
         self.modules["target"] = self.average
         self.target = Denoiser(self.average, checkpoint.spec.sampling.parameterization, device)
         self.huber = HUBER * math.sqrt(math.prod(checkpoint.spec.latent_shape))
 
     def step(self, pixels: Tensor, class_ids: Tensor, progress: float) -> dict[str, Tensor]:
-        index = torch.randint(len(self.sigmas) - 1, (len(pixels),), device=self.device)
-        sigma, following = self.sigmas[index], self.sigmas[index + 1]
+        sigma, following = self.neighbours(int(self.options["grid"]), len(pixels))
         x = self.noisy(pixels, sigma)
-        neighbour = self.teacher_step(x, sigma, following, class_ids)
+        return self.agree(x, sigma, self.teacher_step(x, sigma, following, class_ids), following, class_ids)
+
+    def neighbours(self, steps: int, batch: int) -> tuple[Tensor, Tensor]:
+        """(sigma_i, sigma_i+1), (B,) each: steps of a grid, each as likely."""
+        sigmas = torch.from_numpy(self.schedule(steps)).float().to(self.device)
+        index = torch.randint(steps, (batch,), device=self.device)
+        return sigmas[index], sigmas[index + 1]
+
+    def agree(
+        self, x: Tensor, sigma: Tensor, neighbour: Tensor, following: Tensor, class_ids: Tensor
+    ) -> dict[str, Tensor]:
+        """One update towards what the target makes of the neighbour, whose level is `following`."""
         with torch.no_grad():
             # At sigma = 0 the consistency function is the identity.
             ahead = self.target(neighbour, following.clamp(min=1e-3), class_ids)

@@ -2,8 +2,9 @@
 
 The student's pictures, made noisy, are scored twice: by the frozen teacher, and by a copy of it that keeps learning
 what the student makes. The difference of the two is the gradient of the divergence of what is made from what is real.
-The student learns at the levels of its own grid, on the states that its own sampling reaches there ("backward
-simulation", DMD2, section 4.5). No real picture is seen: there is no term of an adversary (DMD2, section 4.3).
+The student learns at the levels of its own grids, on the states that its own sampling reaches there ("backward
+simulation", DMD2, section 4.5). A discriminator of its pictures and real ones makes up for what the teacher's score
+has wrong (DMD2, section 4.3); it is a small one of its own on pictures, where DMD2 adds a branch to the fake score.
 """
 
 from __future__ import annotations
@@ -13,13 +14,18 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from zoo import schedules
+from zoo import registry, schedules, store
 from zoo.family import Checkpoint
+from zoo.networks.discriminator import ProjectionDiscriminator
+from zoo.training.adversarial import gradient_penalty
 from zoo.training.diffusion import Denoiser, adam, levels, uniform_times
 from zoo.training.distillation import Distillation
+from zoo.training.loop import autocast
 
 LOWEST, HIGHEST = 0.02, 0.98  # of the times at which the two scores are compared; DMD, appendix B
+WIDTHS = (32, 64, 128)  # of the discriminator
 
 
 def matching_gradient(made: Tensor, real: Tensor, fake: Tensor) -> Tensor:
@@ -29,7 +35,9 @@ def matching_gradient(made: Tensor, real: Tensor, fake: Tensor) -> Tensor:
 
 
 class DistributionMatching(Distillation):
-    """Options: `steps`, the student's grid; `fake_updates` and `fake_learning_rate`, for the fake score to keep up."""
+    """Options: `steps`, the numbers of steps of the student's grids; `start`, whose weights it begins with, if not the
+    teacher's; `fake_updates` and `fake_learning_rate`, for the fake score to keep up; `adversary`, the weight of the
+    discriminator's word, with `r1`, `r1_interval` and `discriminator_rate` as in adversarial training."""
 
     def __init__(self, checkpoint: Checkpoint, device: torch.device) -> None:
         super().__init__(checkpoint, device)
@@ -37,30 +45,41 @@ class DistributionMatching(Distillation):
         assert recipe is not None
         assert spec.sampling is not None
         self.shape, self.schedule = spec.latent_shape, spec.sampling.schedule
-        grid = schedules.SCHEDULES[self.schedule](int(self.options["steps"]))
-        self.sigmas = torch.from_numpy(grid).float().to(device)
+        grids = (schedules.SCHEDULES[self.schedule](int(steps)) for steps in self.options["steps"])
+        self.grids = [torch.from_numpy(grid).float().to(device) for grid in grids]
         self.fake_updates = int(self.options["fake_updates"])
         network = copy.deepcopy(self.student.network)
         self.fake = Denoiser(network, spec.sampling.parameterization, device)
+        if start := self.options.get("start"):
+            self.model.load_state_dict(store.load_module(registry.checkpoint(start)).state_dict())
+        self.discriminator = ProjectionDiscriminator(self.shape[0], WIDTHS, self.shape[-1], self.num_classes).to(device)
+        self.modules |= {"fake": network, "discriminator": self.discriminator}
         fake_recipe = replace(recipe, learning_rate=float(self.options["fake_learning_rate"]))
-        self.modules["fake"], self.optimizers["fake"] = network, adam(network, fake_recipe)
+        rate = float(self.options["discriminator_rate"])
+        self.optimizers |= {
+            "fake": adam(network, fake_recipe),
+            "discriminator": torch.optim.Adam(self.discriminator.parameters(), rate, betas=(0.0, 0.99)),
+        }
 
     def step(self, pixels: Tensor, class_ids: Tensor, progress: float) -> dict[str, Tensor]:
         made = self.student(*self.reached(class_ids), class_ids)
         gradient = self.gradient(made.detach(), class_ids)
         # Half the square of the distance to a constant has this gradient.
-        self.update(0.5 * (made - (made.detach() - gradient)).square().mean())
+        matching = 0.5 * (made - (made.detach() - gradient)).square().mean()
+        self.update(matching + float(self.options["adversary"]) * self.doubt(made, class_ids))
         losses = [self.learn_fake(made.detach(), class_ids) for _ in range(self.fake_updates)]
-        return {"fake": torch.stack(losses).mean(), "gradient": gradient.square().mean()}
+        found = {"fake": torch.stack(losses).mean(), "gradient": gradient.square().mean()}
+        return found | {"discriminator": self.learn_discriminator(self.encode(pixels), made.detach(), class_ids)}
 
     @torch.no_grad()
     def reached(self, class_ids: Tensor) -> tuple[Tensor, Tensor]:
-        """(x, sigma): where the student's sampling gets to at one level of the grid, half of the time the first."""
-        steps = len(self.sigmas) - 1
+        """(x, sigma): where the student's sampling gets to at one level of one grid, half of the time the first."""
+        grid = self.grids[int(torch.randint(len(self.grids), ()))]
+        steps = len(grid) - 1
         count = max(0, int(torch.randint(1 - steps, steps, ())))
-        sigmas = self.sigmas[:, None].expand(-1, len(class_ids))
-        x = self.sigmas[0] * torch.randn(len(class_ids), *self.shape, device=self.device)
-        for now, following in zip(sigmas[:count], self.sigmas[1:], strict=False):
+        sigmas = grid[:, None].expand(-1, len(class_ids))
+        x = grid[0] * torch.randn(len(class_ids), *self.shape, device=self.device)
+        for now, following in zip(sigmas[:count], grid[1:], strict=False):
             x = self.student(x, now, class_ids)
             x = x + following * torch.randn_like(x)
         return x, sigmas[count]
@@ -76,17 +95,38 @@ class DistributionMatching(Distillation):
         x, sigma = self.noised(made)
         return matching_gradient(made, self.teacher(x, sigma, class_ids), self.fake(x, sigma, class_ids))
 
+    def doubt(self, made: Tensor, class_ids: Tensor) -> Tensor:
+        """The non-saturating loss of a generator; it leaves the discriminator as it is."""
+        self.discriminator.requires_grad_(False)
+        with autocast(self.device):
+            loss = F.softplus(-self.discriminator(made, class_ids)).mean()
+        self.discriminator.requires_grad_(True)
+        return loss
+
+    def learn_discriminator(self, real: Tensor, made: Tensor, class_ids: Tensor) -> Tensor:
+        with autocast(self.device):
+            loss = F.softplus(-self.discriminator(real, class_ids)).mean()
+            loss = loss + F.softplus(self.discriminator(made, class_ids)).mean()
+        total, interval = loss, int(self.options["r1_interval"])
+        if torch.randint(interval, ()) == 0:  # drawn, so that a resumed run needs no counter
+            penalty = gradient_penalty(self.discriminator, real, class_ids)
+            total = loss + 0.5 * float(self.options["r1"]) * interval * penalty
+        self.descend("discriminator", total)
+        return loss.detach()
+
     def learn_fake(self, made: Tensor, class_ids: Tensor) -> Tensor:
         """One step of denoising what the student makes, with the weights of v-prediction."""
         x, sigma = self.noised(made)
         weight = (1.0 + sigma**-2)[:, None, None, None]
         loss = (weight * (self.fake(x, sigma, class_ids) - made).square()).mean()
-        optimizer = self.optimizers["fake"]
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self.fake.network.parameters(), 1.0)
-        optimizer.step()
+        self.descend("fake", loss)
         return loss.detach()
+
+    def descend(self, name: str, loss: Tensor) -> None:
+        self.optimizers[name].zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self.modules[name].parameters(), 1.0)
+        self.optimizers[name].step()
 
 
 def objective(checkpoint: Checkpoint, device: torch.device) -> DistributionMatching:

@@ -1,49 +1,55 @@
-"""MeanFlow (Geng et al. 2025, arXiv:2505.13447): the average velocity over a step, so that one step goes all the way.
+"""Mean flow (Geng et al. 2025, arXiv:2505.13447): the average velocity over a step, so that one step goes all the way.
 
-u(z, t, r) is what z moves by between t and r, over t - r. Differentiating that definition gives its target without any
-integral: u = v - (t - r) du/dt, the derivative taken along the path, (v, 1, 0) in (z, t, r), by forward mode. Where a
-`teacher` is named, the weights start from its velocities, which are u at r = t.
+u(z, t, r) is what z moves by between t and r, over t - r. It composes: a step is a first stretch and what remains.
+Where the stretch vanishes that is the paper's identity, u = v - (t - r) du/dt; here it stays finite (Zhang et al.
+2025, arXiv:2510.20771), as this network's features of time wiggle too fast for a derivative: at the start of a path it
+is four times the slope over a fifth of the path, and has nothing to do with it. The velocity of a stretch is the
+network's own at r = t, which the rest of a batch teaches: it varies less than that of one pair of noise and picture.
+What makes the target is a moving average of the network, as in consistency distillation. Where a `teacher` is named,
+the weights start from its velocities, which are u at r = t.
 """
 
 from __future__ import annotations
 
-import warnings
+import copy
 from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from zoo import registry, schedules, store
 from zoo.family import Checkpoint
 from zoo.training.diffusion import adam, denoiser_module
 from zoo.training.loop import autocast
 
-LOG_MEAN, LOG_STD = -0.4, 1.0  # of the logits of the two times; table 1d
-ADAPTIVE = 1e-3  # what keeps the weight of equation 22 finite
+LOG_MEAN, LOG_STD = -0.4, 1.0  # of the logits of the two times; Geng et al., table 1d
+TARGET_DECAY = 0.95  # a step
+ADAPTIVE = 0.1  # what keeps the weight of their equation 22 finite; their 1e-3 lets easy pairs drown the velocities
 
 
 def draw_times(batch: int, apart: int, latest: float, device: torch.device) -> tuple[Tensor, Tensor]:
-    """(t, r), (B,) each: the later and the earlier of two logit-normal times, the first `apart` pairs apart."""
+    """(t, r), (B,) each: the later and the earlier of two logit-normal times, the first `apart` pairs apart.
+
+    The ends of sampling, which the tails of the logit-normal hardly reach, have a share of their own: a quarter of the
+    pairs apart start at `latest`, a quarter end at 0, an eighth both.
+    """
     times = torch.sigmoid(LOG_MEAN + LOG_STD * torch.randn(2, batch, device=device)) * latest
     t, r = times.amax(0), times.amin(0)
-    t[: apart // 4] = latest  # the times at which sampling starts, which the tail of the logit-normal hardly reaches
+    t[: apart // 4] = latest
+    r[apart // 8 : apart // 8 + apart // 4] = 0.0
     return t, torch.where(torch.arange(batch, device=device) < apart, r, t)
 
 
-def mean_target(velocity: Tensor, span: Tensor, slope: Tensor) -> Tensor:
-    """u = v - (t - r) du/dt (equation 6)."""
-    return velocity - span[:, None, None, None] * slope
-
-
 class MeanFlow:
-    """Option `apart`: the share of a batch with r before t; the rest is flow matching (table 1a)."""
+    """Options: `apart`, the share of a batch with r before t, the rest is flow matching (table 1a); `stretch`, what
+    part of a step its first stretch is, when training begins and when it ends."""
 
     def __init__(self, checkpoint: Checkpoint, device: torch.device) -> None:
         recipe, sampling = checkpoint.recipe, checkpoint.spec.sampling
         assert recipe is not None
         assert sampling is not None
         self.device, self.apart = device, float(recipe.options["apart"])
+        self.first, self.last = (float(part) for part in recipe.options["stretch"])
         self.latest = float(schedules.CLOCKS[sampling.schedule].time(schedules.SIGMA_MAX))
         self.model: nn.Module = registry.family(checkpoint.spec.family).build(checkpoint.config)
         if checkpoint.teacher:
@@ -51,7 +57,8 @@ class MeanFlow:
             self.model.load_state_dict({**self.model.state_dict(), **known})
         self.model.to(device).train()
         self.network = denoiser_module(checkpoint, self.model)
-        self.modules: dict[str, nn.Module] = {"model": self.model}
+        self.target = copy.deepcopy(self.network).requires_grad_(False)
+        self.modules: dict[str, nn.Module] = {"model": self.model, "target": self.target}
         self.optimizers = {"model": adam(self.network, recipe)}
 
     def step(self, pixels: Tensor, class_ids: Tensor, progress: float) -> dict[str, Tensor]:
@@ -59,28 +66,27 @@ class MeanFlow:
         t, r = draw_times(len(pixels), apart, self.latest, self.device)
         noise = torch.randn_like(pixels)
         z, velocity = torch.lerp(pixels, noise, t[:, None, None, None]), noise - pixels
-        target = velocity.clone()
-        slope = self.slope(z[:apart], velocity[:apart], t[:apart], r[:apart], class_ids[:apart])
-        target[:apart] = mean_target(velocity[:apart], (t - r)[:apart], slope)
-        with autocast(self.device):
-            error = self.network(z, t, class_ids, r).float() - target
-        squares = error.flatten(1).square().mean(1)
-        loss = (squares / (squares.detach() + ADAPTIVE)).mean()
+        stretch = self.first * (self.last / self.first) ** progress
+        composed = self.composed(z[:apart], t[:apart], class_ids[:apart], r[:apart], stretch)
+        error = self.average(self.network, z, t, class_ids, r) - torch.cat([composed, velocity[apart:]])
+        # A stretch leaves only its part of the error between the target and u.
+        part = torch.where(torch.arange(len(t), device=self.device) < apart, stretch, 1.0)
+        squares = error.flatten(1).square().mean(1) / part**2
+        loss = (part * squares / (squares.detach() + ADAPTIVE)).mean()
         self._update(loss)
         return {"apart": squares[:apart].detach().mean(), "equal": squares[apart:].detach().mean()}
 
+    def average(self, network: nn.Module, z: Tensor, t: Tensor, class_ids: Tensor, r: Tensor) -> Tensor:
+        """u(z, t, r)."""
+        with autocast(self.device):
+            return cast(Tensor, network(z, t, class_ids, r)).float()
+
     @torch.no_grad()
-    def slope(self, z: Tensor, velocity: Tensor, t: Tensor, r: Tensor, class_ids: Tensor) -> Tensor:
-        """du/dt along the path, in float32: autocast does not reach the tangents."""
-
-        def average(z: Tensor, t: Tensor) -> Tensor:
-            return cast(Tensor, self.network(z, t, class_ids, r))
-
-        # The fused attention kernels know no forward mode, and torch's forward mode warns of its own use of torch.jit.
-        with sdpa_kernel(SDPBackend.MATH), warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)
-            slope = torch.func.jvp(average, (z, t), (velocity, torch.ones_like(t)))[1]
-        return cast(Tensor, slope)
+    def composed(self, z: Tensor, t: Tensor, class_ids: Tensor, r: Tensor, stretch: float) -> Tensor:
+        """u of a step from t to r: the velocity at t for the first stretch of it, then u of what remains."""
+        velocity, length = self.average(self.target, z, t, class_ids, t), stretch * (t - r)
+        remaining = self.average(self.target, z - length[:, None, None, None] * velocity, t - length, class_ids, r)
+        return torch.lerp(remaining, velocity, stretch)
 
     def _update(self, loss: Tensor) -> None:
         optimizer = self.optimizers["model"]
@@ -88,6 +94,9 @@ class MeanFlow:
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
         optimizer.step()
+        with torch.no_grad():
+            for mean, online in zip(self.target.parameters(), self.network.parameters(), strict=True):
+                mean.lerp_(online, 1.0 - TARGET_DECAY)
 
 
 def objective(checkpoint: Checkpoint, device: torch.device) -> MeanFlow:
