@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zoo.family import Checkpoint, Family, Recipe
+from zoo.family import Branch, Checkpoint, Family, Recipe, System
 from zoo.graph import Graph
 from zoo.images import bin_centres, to_images
 from zoo.networks.transformer import CausalTransformer, put_rows, rows
@@ -205,6 +205,14 @@ CHECKPOINTS = (
         ),
         paper="Zhai et al. 2024, arXiv:2412.06329",
         description="TarFlow, conditioned on the class: causal transformers over coarse pictures and over patches.",
+        systems=(
+            System(
+                "Transformer autoregressive flow",
+                Branch.NORMALIZING_FLOWS,
+                "Zhai et al. 2024, arXiv:2412.06329",
+                "ImageNet 64 2.99 bits/dim",
+            ),
+        ),
     ),
 )
 
