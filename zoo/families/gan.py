@@ -125,6 +125,10 @@ CHECKPOINTS = (
         ),
         paper="Goodfellow et al. 2014, arXiv:1406.2661",
         description="An unconditional GAN: the objective of 2014, and nothing that regularizes it, in DCGAN's network.",
+        faults=(
+            "A faint grid, of the strided convolutions, lies over many clothes.",
+            "Some sandals and dark shirts fall into strips, and a few images are no piece of clothing.",
+        ),
     ),
 )
 

@@ -156,7 +156,9 @@ def graphs(module: ProgressiveGAN, checkpoint: Checkpoint) -> tuple[Graph, ...]:
 CHANNELS = (64, 64, 32, 16)
 
 
-def _stage(name: str, size: int, images: int, rate: float, minutes: float, teacher: str | None = None) -> Checkpoint:
+def _stage(
+    name: str, size: int, images: int, rate: float, minutes: float, fault: str, teacher: str | None = None
+) -> Checkpoint:
     config = ProgressiveConfig(CHANNELS[: size.bit_length() - 2])
     options = {"r1": 1.0, "r1_interval": 16, "fade": 0.5 if teacher else 0.0, "decay": False}
     return Checkpoint(
@@ -175,14 +177,15 @@ def _stage(name: str, size: int, images: int, rate: float, minutes: float, teach
         paper="Karras et al. 2018, arXiv:1710.10196",
         teacher=teacher,
         description=f"The stage of {size}x{size} pixels of a progressive GAN.",
+        faults=(fault,),
     )
 
 
 CHECKPOINTS = (
-    _stage("pgan-4", 4, 25_600, 8e-3, 1.0),
-    _stage("pgan-8", 8, 25_600, 8e-3, 2.0, teacher="pgan-4"),
-    _stage("pgan-16", 16, 25_600, 5e-3, 3.0, teacher="pgan-8"),
-    _stage("pgan", 32, 32_000, 5e-3, 6.0, teacher="pgan-16"),
+    _stage("pgan-4", 4, 25_600, 8e-3, 1.0, "Nobody can tell a piece of clothing in sixteen pixels."),
+    _stage("pgan-8", 8, 25_600, 8e-3, 2.0, "About one image in ten is a smudge.", "pgan-4"),
+    _stage("pgan-16", 16, 25_600, 5e-3, 3.0, "Many clothes are speckled; few have a texture of their own.", "pgan-8"),
+    _stage("pgan", 32, 32_000, 5e-3, 6.0, "Bags and sandals are torn, and dark shirts blurred.", "pgan-16"),
 )
 
 FAMILY = Family(build=ProgressiveGAN, graphs=graphs, checkpoints=CHECKPOINTS)
