@@ -11,7 +11,7 @@ compared with is fixed:
                 rare, 9 where one is never made; what an unconditional generator chooses to make
     accuracy    share of images that the classifier gives the class that was asked for
     memorised   share of images whose nearest training picture is 3 times nearer than the second (Yoon et al. 2023);
-                from 2,000 images on, where the data set is at hand
+                from 1,000 images on, where the data set is at hand
 
 The floor is what the first half of the test set scores, the ceiling what uniform noise scores.
 """
@@ -43,7 +43,7 @@ def metric_name(kind: str, count: int, net: str) -> str:
 HELD_OUT = 5_000  # of the 10,000 test pictures: the first half gives floors, the second is the reference
 NEIGHBOURS = 3
 MEMORY_CHECKED = 500  # images of a sample that are compared, pixel by pixel, with the whole training set
-MEMORY_FROM = 2_000  # images judged: the comparison takes seconds, a quick run goes without
+MEMORY_FROM = 1_000  # images judged: the comparison takes seconds, a quick run goes without
 MEMORISED = metric_name("memorised", MEMORY_CHECKED, "pixels")
 LOWER_IS_BETTER = {
     "fd": True,

@@ -80,7 +80,7 @@ class Checkpoint:
     dataset: str = "fashion_mnist"
     licence: str = "apache-2.0"
     paper: str = ""
-    teacher: str | None = None  # the checkpoint from which it was distilled, or whose first stage it uses
+    teacher: str | None = None  # the checkpoint it was distilled from, grew from, or whose first stage it uses
     description: str = ""
     faults: tuple[str, ...] = ()  # what the eye sees and no metric says; a sentence each, for the card
     systems: tuple[System, ...] = ()  # its places in the family tree; none: it is a step on the way to another's

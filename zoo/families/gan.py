@@ -141,6 +141,10 @@ CHECKPOINTS = (
                 "MNIST Parzen log-likelihood 225",
             ),
         ),
+        faults=(
+            "A faint grid, of the strided convolutions, lies over many clothes.",
+            "Some sandals and dark shirts fall into strips, and a few images are no piece of clothing.",
+        ),
     ),
 )
 

@@ -170,6 +170,7 @@ def _stage(
     images: int,
     rate: float,
     minutes: float,
+    fault: str,
     teacher: str | None = None,
     systems: tuple[System, ...] = (),
 ) -> Checkpoint:
@@ -191,15 +192,16 @@ def _stage(
         paper="Karras et al. 2018, arXiv:1710.10196",
         teacher=teacher,
         description=f"The stage of {size}x{size} pixels of a progressive GAN.",
+        faults=(fault,),
         systems=systems,
     )
 
 
 CHECKPOINTS = (
-    _stage("pgan-4", 4, 25_600, 8e-3, 1.0),
-    _stage("pgan-8", 8, 25_600, 8e-3, 2.0, teacher="pgan-4"),
-    _stage("pgan-16", 16, 25_600, 5e-3, 3.0, teacher="pgan-8"),
-    _stage("pgan", 32, 32_000, 5e-3, 6.0, teacher="pgan-16", systems=(SYSTEM,)),
+    _stage("pgan-4", 4, 25_600, 8e-3, 1.0, "Nobody can tell a piece of clothing in sixteen pixels."),
+    _stage("pgan-8", 8, 25_600, 8e-3, 2.0, "Some images are smudges.", "pgan-4"),
+    _stage("pgan-16", 16, 25_600, 5e-3, 3.0, "Many clothes are speckled; few have a texture of their own.", "pgan-8"),
+    _stage("pgan", 32, 32_000, 5e-3, 6.0, "Bags and sandals are torn, and dark shirts blurred.", "pgan-16", (SYSTEM,)),
 )
 
 FAMILY = Family(build=ProgressiveGAN, graphs=graphs, checkpoints=CHECKPOINTS)
