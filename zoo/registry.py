@@ -16,7 +16,6 @@ from zoo.request import GeneratorSpec, nearest, table
 
 FAMILIES = (
     "autoencoder",
-    "denoising_diffusion_gan",
     "diffusers_unet",
     "diffusion",
     "gan",

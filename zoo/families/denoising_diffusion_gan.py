@@ -90,10 +90,10 @@ CHECKPOINTS = (
             seed=41,
             options={
                 "steps": 4,
-                "r1": 0.5,
+                "r1": 0.2,
                 "r1_interval": 8,
-                "discriminator_rate": 4e-4,
-                "alone": 0.06,
+                "discriminator_rate": 1e-3,
+                "alone": 0.1,
                 "anchor": 5.0,
             },
             minutes=15.0,
