@@ -205,6 +205,7 @@ CHECKPOINTS = (
         ),
         paper="Zhai et al. 2024, arXiv:2412.06329",
         description="TarFlow, conditioned on the class: causal transformers over coarse pictures and over patches.",
+        faults=("Surfaces are banded along the patches, dark clothes dissolve into stripes, and sandals into dots.",),
         systems=(
             System(
                 "Transformer autoregressive flow",
