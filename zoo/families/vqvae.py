@@ -128,7 +128,7 @@ CHECKPOINTS = (
             ema_images=10_000,
             seed=33,
             options={"first_stage": 0.35, "commitment": 0.25, "decay": False},
-            minutes=11.0,
+            minutes=30.0,
         ),
         paper="van den Oord et al. 2017, arXiv:1711.00937",
         description="A VQ-VAE of 8x8 codes from a book of 128, and a class-conditional PixelCNN that draws them.",
