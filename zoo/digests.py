@@ -11,7 +11,13 @@ import hashlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from blake3 import blake3
+
+def blake3(data: bytes = b"", **options: Any) -> Any:
+    """A hasher like hashlib's. Imported when it is needed: Triton's models serve without it."""
+    from blake3 import blake3 as hasher
+
+    return hasher(data, **options)
+
 
 SHA256, BLAKE3 = "sha256", "blake3"
 HASHERS: dict[str, Callable[..., Any]] = {SHA256: hashlib.sha256, BLAKE3: blake3}
