@@ -46,7 +46,7 @@ def mean_flow_objective(config: UNetConfig = TINY) -> mean_flow.MeanFlow:
     torch.manual_seed(0)
     sampling = Sampling("velocity", "linear", ("ddim",), num_steps=1, whole_steps=True)
     spec = GeneratorSpec("tiny", "diffusion", (1, 16, 16), (16, 16, 1), 10, sampling)
-    recipe = Recipe("mean_flow", images=64, learning_rate=3e-3, options={"apart": 0.5, "stretch": [0.5, 0.1]})
+    recipe = Recipe("mean_flow", images=64, learning_rate=1e-2, options={"apart": 0.5, "stretch": [0.5, 0.1]})
     return mean_flow.MeanFlow(Checkpoint(spec, config, recipe), CPU)
 
 
@@ -99,7 +99,7 @@ def test_training_a_mean_flow_brings_one_step_to_the_picture() -> None:
 
     before = missed()
     losses = [objective.step(pixels, class_ids, 0.0) for _ in range(60)]
-    assert missed() < 0.85 * before
+    assert missed() < 0.7 * before
     first, last = (sum(float(loss["equal"]) for loss in some) / 10 for some in (losses[:10], losses[-10:]))
     assert last < 0.7 * first
 
