@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from benchmarks import records
-from benchmarks.tree import Tree, trained
+from benchmarks.tree import Tree
 from benchmarks.workload import Setting
-from tests.benchmarks.made_up import floor, made_up
+from tests.benchmarks.made_up import floor, made_up, shipped
 from zoo import store
 from zoo.datasets import fashion_mnist
 
@@ -40,7 +40,7 @@ def small_tree() -> Tree:
     weights = {"ddpm": store.config("ddpm")["weights"]["sha256"]}
     study = {"study": "toy", "checkpoints": weights, "settings": {}}
     return Tree.of(
-        trained(),
+        shipped(),
         [
             records.make("baseline", {"baseline": "floor", "judged": 100, "nets": {}}, quality=floor(100)),
             record("gan", 1.5, 2.0, Setting()),

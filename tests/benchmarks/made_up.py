@@ -11,7 +11,15 @@ import numpy as np
 from benchmarks import environment, quality, records, samples
 from benchmarks.features import JUDGE
 from benchmarks.records import Record
+from benchmarks.tree import trained
 from benchmarks.workload import Setting
+from zoo import store
+from zoo.family import Checkpoint
+
+
+def shipped() -> list[Checkpoint]:
+    """The trained checkpoints of the zoo's own tree, without the toys that other tests add to the registry."""
+    return [each for each in trained() if (store.TREE / each.name).is_dir()]
 
 
 @cache
