@@ -7,7 +7,7 @@ its largest singular value (Miyato et al. 2018). `loss` is a word of LOSSES.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -41,6 +41,16 @@ def gradient_penalty(discriminator: nn.Module, pixels: Tensor, *condition: Any) 
     logits = discriminator(pixels, *condition)
     (gradient,) = torch.autograd.grad(logits.sum(), pixels, create_graph=True)
     return gradient.square().flatten(1).sum(1).mean()
+
+
+def with_penalty(
+    loss: Tensor, discriminator: nn.Module, options: Mapping[str, Any], pixels: Tensor, *condition: Any
+) -> Tensor:
+    """A discriminator's loss and, now and then, R1 for all steps since (Karras et al. 2020, section 3.1)."""
+    r1, interval = float(options.get("r1", 0.0)), int(options.get("r1_interval", 16))
+    if r1 and torch.randint(interval, ()) == 0:  # drawn, so that a resumed run needs no counter
+        return loss + 0.5 * r1 * interval * gradient_penalty(discriminator, pixels, *condition)
+    return loss
 
 
 def normalize_spectrally(discriminator: nn.Module) -> None:
@@ -82,11 +92,7 @@ class Players:
     def _update_discriminator(self, pixels: Tensor, fakes: Tensor, *condition: Any) -> Tensor:
         with autocast(self.device):
             loss = self.losses[0](self.discriminator(pixels, *condition), self.discriminator(fakes, *condition))
-        total, r1, interval = loss, float(self.options.get("r1", 0.0)), int(self.options.get("r1_interval", 16))
-        if r1 and torch.randint(interval, ()) == 0:  # drawn, so that a resumed run needs no counter
-            penalty = gradient_penalty(self.discriminator, pixels, *condition)
-            total = loss + 0.5 * r1 * interval * penalty
-        self._update("discriminator", total)
+        self._update("discriminator", with_penalty(loss, self.discriminator, self.options, pixels, *condition))
         return loss.detach()
 
     def _update(self, name: str, loss: Tensor) -> None:

@@ -18,7 +18,7 @@ from zoo import registry, schedules, store
 from zoo.families.denoising_diffusion_gan import DenoisingDiffusionGAN, from_teacher
 from zoo.family import Checkpoint
 from zoo.networks.discriminator import ProjectionDiscriminator
-from zoo.training.adversarial import gradient_penalty
+from zoo.training.adversarial import discriminator_cross_entropy, with_penalty
 from zoo.training.diffusion import Denoiser
 from zoo.training.loop import autocast
 
@@ -91,11 +91,8 @@ class StepwiseAdversarial:
 
     def _update_discriminator(self, real: Tensor, fake: Tensor, *seen: Tensor) -> Tensor:
         with autocast(self.device):
-            on_real, on_fake = self.discriminator(real, *seen), self.discriminator(fake, *seen)
-            loss = F.softplus(-on_real).mean() + F.softplus(on_fake).mean()
-        total, interval = loss, int(self.options["r1_interval"])
-        if torch.randint(interval, ()) == 0:  # drawn, so that a resumed run needs no counter
-            total = loss + 0.5 * self.options["r1"] * interval * gradient_penalty(self.discriminator, real, *seen)
+            loss = discriminator_cross_entropy(self.discriminator(real, *seen), self.discriminator(fake, *seen))
+        total = with_penalty(loss, self.discriminator, self.options, real, *seen)
         self._update("discriminator", total)
         return loss.detach()
 

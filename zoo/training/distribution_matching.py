@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from zoo import registry, schedules, store
 from zoo.family import Checkpoint
 from zoo.networks.discriminator import ProjectionDiscriminator
-from zoo.training.adversarial import gradient_penalty
+from zoo.training.adversarial import discriminator_cross_entropy, with_penalty
 from zoo.training.diffusion import Denoiser, adam, levels, uniform_times
 from zoo.training.distillation import Distillation
 from zoo.training.loop import autocast
@@ -105,12 +105,8 @@ class DistributionMatching(Distillation):
 
     def learn_discriminator(self, real: Tensor, made: Tensor, class_ids: Tensor) -> Tensor:
         with autocast(self.device):
-            loss = F.softplus(-self.discriminator(real, class_ids)).mean()
-            loss = loss + F.softplus(self.discriminator(made, class_ids)).mean()
-        total, interval = loss, int(self.options["r1_interval"])
-        if torch.randint(interval, ()) == 0:  # drawn, so that a resumed run needs no counter
-            penalty = gradient_penalty(self.discriminator, real, class_ids)
-            total = loss + 0.5 * float(self.options["r1"]) * interval * penalty
+            loss = discriminator_cross_entropy(self.discriminator(real, class_ids), self.discriminator(made, class_ids))
+        total = with_penalty(loss, self.discriminator, self.options, real, class_ids)
         self.descend("discriminator", total)
         return loss.detach()
 
