@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.servers.referrers import ReferrersServer
 from tests.servers.registry import Registry, environment, tool
 from tests.zoo.places import CONTENTS, Place, make, place, read
 from zoo import store
@@ -161,9 +162,26 @@ def test_genzoo_pulls_what_skopeo_mirrored(registry: Place, tmp_path: Path) -> N
         assert read(remote, made.manifest) == CONTENTS
 
 
+def test_a_registry_that_lists_referrers_needs_no_tag_for_a_signature(registry: Place, tmp_path: Path) -> None:
+    made = make(tmp_path)
+    with ReferrersServer(_host(registry)) as front:
+        remote = open_remote(f"oci://{front.host}/zoo")
+        remote.push(made.manifest, None, made.path_of)
+        assert remote.find("toy").signature is None
+        for signature in (b"first", b"another"):  # a version keeps the signature that it has
+            remote.push(made.manifest, signature, made.path_of)
+        assert remote.find("toy").signature == b"first"
+        assert read(remote, made.manifest) == CONTENTS
+        assert [len(entries) for entries in front.referrers.values() if entries] == [1]
+    assert _fallback_tags(registry) == []
+
+
+def _host(registry: Place) -> str:
+    return registry.url.removeprefix("oci://").partition("/")[0]
+
+
 def _fallback_tags(registry: Place) -> list[str]:
     from urllib.request import urlopen
 
-    host = registry.url.removeprefix("oci://").partition("/")[0]
-    with urlopen(f"http://{host}/v2/zoo/toy/tags/list") as answer:
+    with urlopen(f"http://{_host(registry)}/v2/zoo/toy/tags/list") as answer:
         return [tag for tag in json.load(answer)["tags"] if tag.startswith("sha256-")]
