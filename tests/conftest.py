@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from zoo import registry, store
+from zoo.datasets import fashion_mnist
 from zoo.family import Checkpoint
 
 ONE_SHOT = '''
@@ -137,6 +138,7 @@ def toy_families(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str
         patch.setattr(zoo.families, "__path__", [*zoo.families.__path__, str(folder)])
         patch.setattr(registry, "FAMILIES", (*registry.FAMILIES, *names))
         patch.setenv(store.TREE_VARIABLE, str(folder / "checkpoints"))
+        patch.setenv(fashion_mnist.SOURCE_VARIABLE, fashion_mnist.default_source())
         patch.setenv(store.HOME_VARIABLE, str(folder / "home"))
         for name in names:
             family = registry.family(name)

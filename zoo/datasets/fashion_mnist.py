@@ -43,7 +43,7 @@ def load(split: str, source: str | None = None) -> tuple[np.ndarray, np.ndarray]
     `source` is a directory or an http(s) URL; without one, the environment variable GENZOO_FASHION_MNIST, then
     `data/fashion-mnist` in genzoo's home, then the Debian package's directory. Raises DatasetError.
     """
-    source = source or os.environ.get(SOURCE_VARIABLE) or _found()
+    source = source or default_source()
     prefix = {"train": "train", "test": "t10k"}[split]
     images = _read(source, f"{prefix}-images-idx3-ubyte.gz")
     labels = _read(source, f"{prefix}-labels-idx1-ubyte.gz")
@@ -51,9 +51,9 @@ def load(split: str, source: str | None = None) -> tuple[np.ndarray, np.ndarray]
     return np.pad(pixels, ((0, 0), (2, 2), (2, 2), (0, 0))), np.frombuffer(labels, np.uint8, offset=8).astype(np.int64)
 
 
-def _found() -> str:
+def default_source() -> str:
     ours = store.home() / "data" / "fashion-mnist"
-    return str(ours if ours.is_dir() else DEBIAN_DIRECTORY)
+    return os.environ.get(SOURCE_VARIABLE) or str(ours if ours.is_dir() else DEBIAN_DIRECTORY)
 
 
 def _read(source: str, name: str) -> bytes:
