@@ -10,7 +10,7 @@ import pytest
 
 from export.bundle import Bundle
 from export.runners import OnnxRuntimeRunner, TorchRunner
-from serving.bundles import prepare
+from serving.bundles import prepare, prepare_all
 from zoo import registry, store
 from zoo.generator import Generator
 from zoo.request import SampleRequest
@@ -25,7 +25,10 @@ RUNTIME_PIXELS = 0.002
 
 
 @pytest.fixture(scope="session")
-def bundle_of() -> Callable[[str], Bundle]:
+def bundle_of(request: pytest.FixtureRequest) -> Callable[[str], Bundle]:
+    """Bundles by name, those that this run asks for made side by side."""
+    calls = [getattr(item, "callspec", None) for item in request.session.items]
+    prepare_all(dict.fromkeys(call.params["name"] for call in calls if call and call.params.get("name") in NAMES))
     return cache(prepare)
 
 
