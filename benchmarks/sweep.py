@@ -183,8 +183,7 @@ def measure(cell: Cell, endpoint: Runner) -> Record:
         nfe=nfe(cell.spec, cell.setting.sample_request(range(1))),
         latency=timing_json(timing),
         quality=samples.judge(generator, cell.setting, cell.count, cell.artifact) if judged else None,
-        grid=samples.grid(generator, cell.setting),
-        interpolation=samples.interpolation(generator, cell.setting),
+        **samples.pictures(generator, cell.setting, cell.artifact),
         environment=environment.describe(),
         noise=noise,
     )
