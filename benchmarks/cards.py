@@ -11,7 +11,7 @@ from benchmarks import summary
 from benchmarks.features import IMAGE_SHAPE, JUDGE, NETS
 from benchmarks.quality import MEMORISED, MEMORY_CHECKED, metric_name
 from benchmarks.records import Record, RecordError
-from benchmarks.report import short, template
+from benchmarks.report import template
 from benchmarks.statistics import Estimate
 from benchmarks.studies import markdown
 from benchmarks.summary import Row, Section
@@ -101,15 +101,11 @@ def render(
         memorised=best.metrics.get(MEMORISED),
         memory_checked=MEMORY_CHECKED,
         name=metric_name,
-        cell=_cell,
+        cell=str,
         share=_share,
         runtimes=[runtime for runtime in ("triton", "onnxruntime") if runtime in rows[0].runtimes],
     )
     return page
-
-
-def _cell(estimate: Estimate) -> str:
-    return f"{short(estimate.value)} ({short(estimate.low)} to {short(estimate.high)})"
 
 
 def _share(estimate: Estimate) -> str:

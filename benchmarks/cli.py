@@ -101,7 +101,7 @@ def _print_table(found: list[Any]) -> None:
 
     from benchmarks import summary
     from benchmarks.features import JUDGE, NETS
-    from benchmarks.report import short
+    from benchmarks.statistics import short
 
     for section in summary.sections(found):
         table = Table(box=None, header_style="bold")

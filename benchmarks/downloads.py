@@ -28,7 +28,7 @@ import numpy as np
 from benchmarks import environment, records
 from benchmarks.hub_server import REPOSITORY
 from benchmarks.records import Record
-from benchmarks.statistics import percentile
+from benchmarks.statistics import Estimate, percentile
 from benchmarks.workload import WorkloadError
 from zoo.artifact import CHUNK_BYTES, File, Kind, Manifest, describe
 from zoo.digests import HASHERS
@@ -230,22 +230,18 @@ def markdown(record: Record) -> str:
     ]
     for line in record["lines"]:
         seconds, ratio = line["seconds"], line["ratio"]
-        shown = "" if line["program"] == GENZOO else _interval(ratio)
+        shown = "" if line["program"] == GENZOO else str(Estimate(**ratio))
         cells = [
             line["workload"],
             line["place"],
             line["program"],
-            _interval(seconds),
+            str(Estimate(**seconds)),
             f"{line['cpu_seconds']:.2f}",
             f"{line['server_cpu_seconds']:.2f}",
             shown,
         ]
         rows.append("| " + " | ".join(cells) + " |")
     return "\n".join(rows)
-
-
-def _interval(found: Mapping[str, float]) -> str:
-    return f"{found['value']:.2f} ({found['low']:.2f} to {found['high']:.2f})"
 
 
 def _words(size: int) -> str:

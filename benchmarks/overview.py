@@ -14,9 +14,9 @@ from typing import Any
 
 from benchmarks import plot
 from benchmarks.features import JUDGE, NETS
-from benchmarks.report import short, template
+from benchmarks.report import template
 from benchmarks.samples import GRID_ROWS
-from benchmarks.statistics import Estimate
+from benchmarks.statistics import Estimate, short
 from benchmarks.summary import Row, Section
 from benchmarks.tree import Place, Tree
 from benchmarks.workload import WorkloadError
@@ -89,7 +89,7 @@ def cost(row: Row, section: Section) -> list[str]:
 
 
 def distances(row: Row) -> list[str]:
-    return [interval(row.metric("fd", net)) for net in NETS]
+    return [_shown(row.metric("fd", net)) for net in NETS]
 
 
 def accuracy(row: Row) -> str:
@@ -100,8 +100,8 @@ def percent(found: Estimate | None) -> str:
     return f"{100.0 * found.value:.1f} %" if found else ""
 
 
-def interval(found: Estimate | None) -> str:
-    return f"{short(found.value)} ({short(found.low)} to {short(found.high)})" if found else ""
+def _shown(found: Estimate | None) -> str:
+    return str(found) if found else ""
 
 
 def baselines(section: Section) -> list[tuple[str, list[str]]]:
@@ -110,7 +110,7 @@ def baselines(section: Section) -> list[tuple[str, list[str]]]:
     for name, words in (("floor", "real images"), ("ceiling", "noise")):
         if metrics := section.baselines.get(name):
             suffix = next(iter(metrics)).split("_")[1]
-            rows.append((words, [interval(metrics[f"fd_{suffix}_{net}"]) for net in NETS]))
+            rows.append((words, [str(metrics[f"fd_{suffix}_{net}"]) for net in NETS]))
     return rows
 
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from benchmarks import environment, records, sweep
 from benchmarks.records import Record
-from benchmarks.statistics import percentile
+from benchmarks.statistics import Estimate, percentile
 from benchmarks.workload import Setting
 from export.bundle import Bundle
 from export.runners import OnnxRuntimeRunner
@@ -213,7 +213,7 @@ def markdown(found: Record) -> str:
         added = found["triton"]["added_ms"]
         text += [
             "",
-            f"Triton adds {added['value']:.2f} ms ({added['low']:.2f} to {added['high']:.2f}) at p50 to a request of "
+            f"Triton adds {Estimate(**added)} ms at p50 to a request of "
             f"{found['triton']['in_process_ms']:.2f} ms in process ({found['triton']['num_steps']} steps, batch 1).",
         ]
     return "\n".join(text)

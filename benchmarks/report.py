@@ -11,6 +11,7 @@ from benchmarks import plot, summary
 from benchmarks.features import JUDGE, NETS
 from benchmarks.quality import metric_name
 from benchmarks.records import Record
+from benchmarks.statistics import short
 from benchmarks.summary import Section
 from zoo import files
 
@@ -51,15 +52,6 @@ def write(found: Iterable[Record], path: Path) -> Path:
     with files.atomic(path) as temporary:
         temporary.write_text(page)
     return path
-
-
-def short(value: float) -> str:
-    """Three digits, never an exponent: 0.0123, 4.56, 789, 12,300."""
-    if abs(value) >= 1000:
-        digits = len(str(int(abs(value)))) - 3
-        return f"{round(value, -digits):,.0f}"
-    decimals = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2 if abs(value) >= 0.095 else 3
-    return f"{value:.{decimals}f}"
 
 
 def _runtimes(section: Section) -> list[str]:

@@ -20,6 +20,18 @@ class Estimate:
     low: float
     high: float
 
+    def __str__(self) -> str:
+        return f"{short(self.value)} ({short(self.low)} to {short(self.high)})"
+
+
+def short(value: float) -> str:
+    """Three digits, never an exponent: 0.012, 4.56, 789, 12,300."""
+    if abs(value) >= 1000:
+        digits = len(str(int(abs(value)))) - 3
+        return f"{round(value, -digits):,.0f}"
+    decimals = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2 if abs(value) >= 0.095 else 3
+    return f"{value:.{decimals}f}"
+
 
 @dataclass(frozen=True)
 class Moments:

@@ -89,8 +89,7 @@ def real() -> Iterator[tuple[Cell, ...]]:
 def _row(name: str, images: np.ndarray, pictures: int | None = None, minutes: float | None = None) -> tuple[Cell, ...]:
     size = images.shape[1]
     found = judged(features.look(features.enlarged(images)), reference(size))
-    cells = (f"{e.value:.3g} ({e.low:.3g} to {e.high:.3g})" for e in found)
-    return name, size, pictures, minutes and round(minutes, 1), *cells
+    return name, size, pictures, minutes and round(minutes, 1), *map(str, found)
 
 
 def judged(seen: dict[str, View], real: dict[str, View]) -> Iterator[Estimate]:

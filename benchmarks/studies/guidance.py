@@ -10,13 +10,14 @@ from collections.abc import Iterator
 from benchmarks import samples
 from benchmarks.features import JUDGE, NETS
 from benchmarks.quality import metric_name
+from benchmarks.statistics import Estimate
 from benchmarks.studies import Cell, Findings, Study
 from benchmarks.sweep import artifact, in_process
 from benchmarks.workload import Setting
 from export.gate import require
 from serving.bundles import prepare
 
-CHECKPOINTS, IMAGES, STEPS, SCALES = ("ddpm", "guided"), 1000, 20, (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0)
+CHECKPOINTS, IMAGES, STEPS, SCALES = ("ddpm", "guided"), 500, 20, (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0)
 ACCURACY, RECALL, DISTANCE = (metric_name(kind, IMAGES, JUDGE) for kind in ("accuracy", "recall", "fd"))
 METRICS = (ACCURACY, *(metric_name(kind, IMAGES, net) for net in NETS for kind in ("fd", "precision", "recall")))
 
@@ -33,7 +34,7 @@ def measured(name: str) -> Iterator[tuple[Cell, ...]]:
         setting = Setting(STEPS, guidance_scale=scale)
         found = samples.judge(in_process(bundle), setting, IMAGES, artifact(bundle))["metrics"]
         values = (found[metric] for metric in METRICS)
-        yield name, scale, *(f"{m['value']:.3g} ({m['low']:.3g} to {m['high']:.3g})" for m in values)
+        yield name, scale, *(str(Estimate(**m)) for m in values)
 
 
 def _answer(rows: tuple[tuple[Cell, ...], ...], name: str) -> str:

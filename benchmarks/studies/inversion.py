@@ -113,7 +113,7 @@ def _measured(checkpoint: Checkpoint, runners: dict[str, OnnxRuntimeRunner]) -> 
         timings: list[Cell] = []
         for batch in BATCHES:
             ratio = percentile(times[batch][first] / times[batch][key], 50)
-            timings += [float(np.median(times[batch][key])), f"{ratio.value:.2f} ({ratio.low:.2f} to {ratio.high:.2f})"]
+            timings += [float(np.median(times[batch][key])), str(ratio)]
         apart = int(np.abs(images[key].astype(int) - images[first]).max())
         error = inverse_error(flow, runner, drawn)
         yield checkpoint.name, key, " ".join(f"{each:.1f}" for each in passes), *timings, apart, error, bits

@@ -15,6 +15,7 @@ import numpy as np
 from benchmarks import samples
 from benchmarks.features import JUDGE, NETS
 from benchmarks.quality import metric_name
+from benchmarks.statistics import Estimate
 from benchmarks.studies import Cell, Findings, Study
 from benchmarks.variants import Variant
 from benchmarks.workload import Setting
@@ -39,7 +40,7 @@ def run() -> Findings:
     for name, options in OPTIONS.items():
         trained = variant(options)
         found = samples.judge(trained.generator(), Setting(), IMAGES, trained.made_by)["metrics"]
-        cells = (f"{m['value']:.3g} ({m['low']:.3g} to {m['high']:.3g})" for m in map(found.get, METRICS))
+        cells = (str(Estimate(**found[metric])) for metric in METRICS)
         rows.append((name, last_loss(trained), *cells))
     return Findings(("regularized by", "discriminator's last loss", *METRICS), tuple(rows), _answer(rows))
 

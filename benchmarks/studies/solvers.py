@@ -5,6 +5,7 @@ from __future__ import annotations
 from benchmarks import samples
 from benchmarks.features import NETS
 from benchmarks.quality import metric_name
+from benchmarks.statistics import Estimate
 from benchmarks.studies import Cell, Findings, Study
 from benchmarks.sweep import artifact, in_process
 from benchmarks.workload import Setting
@@ -12,7 +13,7 @@ from export.gate import require
 from serving.bundles import prepare
 from zoo.request import nfe
 
-CHECKPOINT, IMAGES, CALLS = "ddpm", 500, (5, 10, 20, 50)
+CHECKPOINT, IMAGES, CALLS = "ddpm", 1000, (5, 10, 20, 50)
 REFERENCE_STEPS = 1000  # Ho et al. 2020
 
 
@@ -27,7 +28,7 @@ def run() -> Findings:
         metrics = samples.judge(generator, setting, IMAGES, artifact(bundle))["metrics"]
         distances = [metrics[metric_name("fd", IMAGES, net)] for net in NETS]
         calls = nfe(bundle.spec, setting.sample_request(range(1)))
-        cells = [f"{d['value']:.2f} ({d['low']:.2f} to {d['high']:.2f})" for d in distances]
+        cells = [str(Estimate(**d)) for d in distances]
         rows.append((setting.sampler, setting.num_steps, calls, *cells))
     columns = ("sampler", "steps", "NFE", *(metric_name("fd", IMAGES, net) for net in NETS))
     return Findings(columns, tuple(rows), _answer(rows))

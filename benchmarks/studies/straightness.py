@@ -10,6 +10,7 @@ import numpy as np
 from benchmarks import samples
 from benchmarks.features import NETS
 from benchmarks.quality import metric_name
+from benchmarks.statistics import Estimate
 from benchmarks.studies import Cell, Findings, Study
 from benchmarks.sweep import artifact, in_process
 from benchmarks.workload import Setting
@@ -34,7 +35,7 @@ def run() -> Findings:
         for calls in (each for each in CALLS if not spec.sampling.steps or each in spec.sampling.steps):
             found = samples.judge(generator, Setting(calls), IMAGES, made_by)["metrics"]
             distances = (found[metric_name("fd", IMAGES, net)] for net in NETS)
-            cells = (f"{d['value']:.2f} ({d['low']:.2f} to {d['high']:.2f})" for d in distances)
+            cells = (str(Estimate(**d)) for d in distances)
             rows.append((name, bent, calls, *cells))
     columns = ("generator", "bending", "NFE", *(metric_name("fd", IMAGES, net) for net in NETS))
     return Findings(columns, tuple(rows), answer(rows))
