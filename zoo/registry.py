@@ -16,6 +16,7 @@ from zoo.request import GeneratorSpec, nearest, table
 
 FAMILIES = (
     "autoencoder",
+    "denoising_diffusion_gan",
     "diffusers_unet",
     "diffusion",
     "gan",

@@ -17,7 +17,7 @@ from benchmarks.workload import Setting
 from export.gate import require
 from serving.bundles import prepare
 
-CHECKPOINTS, IMAGES, STEPS, SCALES = ("ddpm", "guided"), 500, 20, (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0)
+CHECKPOINTS, IMAGES, STEPS, SCALES = ("ddpm", "guided"), 500, 20, (0.0, 1.0, 2.0, 3.0, 5.0)
 ACCURACY, RECALL, DISTANCE = (metric_name(kind, IMAGES, JUDGE) for kind in ("accuracy", "recall", "fd"))
 METRICS = (ACCURACY, *(metric_name(kind, IMAGES, net) for net in NETS for kind in ("fd", "precision", "recall")))
 

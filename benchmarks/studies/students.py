@@ -25,6 +25,7 @@ PAIRS = (  # a student, its steps, the teacher, its steps: the halvings one by o
     ("ddpm-pd1", 1, "ddpm", REFERENCE_STEPS),
     *(("ddpm-cd", steps, "ddpm", REFERENCE_STEPS) for steps in (4, 2, 1)),
     *(("ddpm-ct", steps, "ddpm", REFERENCE_STEPS) for steps in (4, 2, 1)),
+    ("ddgan", 4, "ddpm", REFERENCE_STEPS),
     *(("ddpm-dmd", steps, "ddpm", REFERENCE_STEPS) for steps in (4, 2, 1)),
     *((name, steps, "fm", REFERENCE_STEPS) for name in ("fm", "fm-rect", "fm-mean") for steps in (4, 2, 1)),
 )

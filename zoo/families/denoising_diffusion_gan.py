@@ -58,18 +58,6 @@ def graphs(module: DenoisingDiffusionGAN, checkpoint: Checkpoint) -> tuple[Graph
     )
 
 
-def from_teacher(model: DenoisingDiffusionGAN, teacher: UNet) -> None:
-    """Begin as a denoiser of one channel that does not see z yet."""
-    state = teacher.state_dict()
-    own = model.denoiser.network.state_dict()
-    for key in ("patchify.weight", "unpatchify.weight", "unpatchify.bias"):
-        wider = torch.zeros_like(own[key])
-        axis = 0 if key.endswith("bias") else 1
-        wider.narrow(axis, 0, state[key].shape[axis]).copy_(state[key])
-        state[key] = wider
-    model.denoiser.network.load_state_dict(state)
-
-
 CHECKPOINTS = (
     Checkpoint(
         spec=GeneratorSpec(
@@ -83,24 +71,28 @@ CHECKPOINTS = (
         config=UNetConfig(image_channels=2),
         recipe=Recipe(
             "denoising_diffusion_gan",
-            images=32_000,
+            images=24_000,
             batch_size=64,
-            learning_rate=1e-4,
-            ema_images=4_000,
+            learning_rate=5e-5,
+            ema_images=5_000,
             seed=41,
             options={
                 "steps": 4,
-                "r1": 0.2,
+                "r1": 0.02,
                 "r1_interval": 8,
-                "discriminator_rate": 1e-3,
-                "alone": 0.1,
-                "anchor": 5.0,
+                "discriminator_rate": 2e-4,
+                "alone": 0.05,
+                "anchor": [5.0, 1.5],
             },
             minutes=15.0,
         ),
         teacher="ddpm",
         paper="Xiao et al. 2022, arXiv:2112.07804",
         description="A denoising diffusion GAN of four steps, begun from the weights of `ddpm`.",
+        faults=(
+            "Dark and printed clothes are spotted with black and white, and some sandals are in pieces.",
+            "It is less varied than its teacher: the discriminator rewards what is plainly of its class.",
+        ),
         systems=(
             System(
                 "Denoising diffusion GAN",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from typing import cast
 
@@ -10,6 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from zoo.networks.convolutional import PlainResidual
+from zoo.networks.unet import UNet, widen
+
+LOGIT_SCALE = 10.0  # of the mean over an image
 
 
 def downsampling_trunk(channels: tuple[int, ...]) -> nn.Sequential:
@@ -65,3 +69,25 @@ class PatchDiscriminator(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         return cast(Tensor, self.logits(self.trunk(pixels)).float())
+
+
+class DenoiserDiscriminator(nn.Module):
+    """`forward(x, c_noise, class_ids)` -> logits (B,): a denoiser's network with a new last layer, on its own inputs.
+
+    It knows every level of noise from the start, where one that is trained from nothing stays at chance for thousands
+    of noisy images (after Sauer et al. 2024, arXiv:2403.12015, whose features of the denoiser stay frozen). `channels`
+    of an input beyond the denoiser's are conditions, which it does not see yet.
+    """
+
+    def __init__(self, denoiser: UNet, channels: int) -> None:
+        super().__init__()
+        config = denoiser.config
+        self.network = UNet(replace(config, image_channels=channels))
+        widen(self.network, denoiser)
+        self.network.unpatchify = nn.ConvTranspose2d(
+            config.channels[0], 1, config.patch + 2, stride=config.patch, padding=1
+        )
+        nn.init.zeros_(self.network.unpatchify.weight)
+
+    def forward(self, x: Tensor, c_noise: Tensor, class_ids: Tensor) -> Tensor:
+        return cast(Tensor, LOGIT_SCALE * self.network(x, c_noise, class_ids).float().mean((1, 2, 3)))

@@ -96,6 +96,7 @@ class UNet(nn.Module):
 
     def __init__(self, config: UNetConfig) -> None:
         super().__init__()
+        self.config = config
         width, patch = config.channels[0], config.patch
         self.noise_embedding = NoiseEmbedding(config.embedding)
         self.class_embedding = nn.Embedding(config.num_classes + 1, config.embedding)
@@ -163,3 +164,14 @@ class UNet(nn.Module):
             if level:
                 h = self.ups[self.levels - 1 - level](F.interpolate(h, scale_factor=2.0, mode="nearest"))
         return cast(Tensor, self.unpatchify(F.silu(self.norm_out(h)))).to(x.dtype)
+
+
+def widen(network: UNet, teacher: UNet) -> None:
+    """Give `network`, which has more channels, a teacher's weights; it does not see the others yet, nor fill them."""
+    state, own = teacher.state_dict(), network.state_dict()
+    for key in ("patchify.weight", "unpatchify.weight", "unpatchify.bias"):
+        wider = torch.zeros_like(own[key])
+        axis = 0 if key.endswith("bias") else 1
+        wider.narrow(axis, 0, state[key].shape[axis]).copy_(state[key])
+        state[key] = wider
+    network.load_state_dict(state)

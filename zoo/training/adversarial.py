@@ -7,19 +7,21 @@ its largest singular value (Miyato et al. 2018). `loss` is a word of LOSSES.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.utils.parametrizations import spectral_norm
 
 from zoo import registry
 from zoo.family import Checkpoint, Recipe
 from zoo.networks.convolutional import channels_last
 from zoo.networks.discriminator import ProjectionDiscriminator
-from zoo.training.loop import autocast
+from zoo.training.loop import autocast, descend
 
 DiscriminatorLoss = Callable[[Tensor, Tensor], Tensor]  # logits of real and of generated images, (B,) each
 GeneratorLoss = Callable[[Tensor], Tensor]  # logits of generated images
@@ -35,10 +37,21 @@ LOSSES: dict[str, tuple[DiscriminatorLoss, GeneratorLoss]] = {
 }
 
 
+@contextmanager
+def frozen(player: nn.Module) -> Iterator[None]:
+    """What is computed inside has gradients, but none of the player's own parameters."""
+    player.requires_grad_(False)
+    try:
+        yield
+    finally:
+        player.requires_grad_(True)
+
+
 def gradient_penalty(discriminator: nn.Module, pixels: Tensor, *condition: Any) -> Tensor:
     """R1: the mean squared norm of the logits' gradient at real images, in float32."""
     pixels = pixels.detach().requires_grad_(True)
-    logits = discriminator(pixels, *condition)
+    with sdpa_kernel(SDPBackend.MATH):  # the fused kernels of attention have no second derivative
+        logits = discriminator(pixels, *condition)
     (gradient,) = torch.autograd.grad(logits.sum(), pixels, create_graph=True)
     return gradient.square().flatten(1).sum(1).mean()
 
@@ -82,23 +95,17 @@ class Players:
         with autocast(self.device):
             fakes = self.generator.pixels(torch.randn(len(pixels), self.latent, device=self.device), *condition)
         discriminator_loss = self._update_discriminator(pixels, fakes.detach(), *condition)
-        self.discriminator.requires_grad_(False)
-        with autocast(self.device):
+        with frozen(self.discriminator), autocast(self.device):
             loss = self.losses[1](self.discriminator(fakes, *condition))
-        self._update("generator", loss)
-        self.discriminator.requires_grad_(True)
+        descend(self.optimizers["generator"], loss)
         return {"generator": loss.detach(), "discriminator": discriminator_loss}
 
     def _update_discriminator(self, pixels: Tensor, fakes: Tensor, *condition: Any) -> Tensor:
         with autocast(self.device):
             loss = self.losses[0](self.discriminator(pixels, *condition), self.discriminator(fakes, *condition))
-        self._update("discriminator", with_penalty(loss, self.discriminator, self.options, pixels, *condition))
+        loss_and_penalty = with_penalty(loss, self.discriminator, self.options, pixels, *condition)
+        descend(self.optimizers["discriminator"], loss_and_penalty)
         return loss.detach()
-
-    def _update(self, name: str, loss: Tensor) -> None:
-        self.optimizers[name].zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        self.optimizers[name].step()
 
 
 class AdversarialObjective:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from zoo import registry, schedules
 from zoo.family import Checkpoint, Recipe
 from zoo.parameterization import PARAMETERIZATIONS, Parameterization
-from zoo.training.loop import autocast
+from zoo.training.loop import autocast, descend
 
 
 def adam(module: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
@@ -93,11 +93,7 @@ class DiffusionObjective:
         with autocast(self.device):
             output = self.network(c_in * x, c_noise, class_ids.masked_fill(dropped, self.num_classes))
         loss = (output.float() - target).square().mean()
-        optimizer = self.optimizers["model"]
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
-        optimizer.step()
+        descend(self.optimizers["model"], loss, clip=1.0)
         return {"loss": loss.detach()}
 
 

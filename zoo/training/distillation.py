@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from zoo import registry, store
 from zoo.family import Checkpoint
 from zoo.training.diffusion import Denoiser, adam, denoiser_module, encoder
+from zoo.training.loop import descend
 
 
 def bend(x: Tensor, denoised: Tensor, sigma: Tensor, following: Tensor) -> Tensor:
@@ -54,8 +55,4 @@ class Distillation:
         return bend(x, denoised, sigma, following)
 
     def update(self, loss: Tensor) -> None:
-        optimizer = self.optimizers["model"]
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], 1.0)
-        optimizer.step()
+        descend(self.optimizers["model"], loss, clip=1.0)

@@ -3,29 +3,31 @@
 The student's pictures, made noisy, are scored twice: by the frozen teacher, and by a copy of it that keeps learning
 what the student makes. The difference of the two is the gradient of the divergence of what is made from what is real.
 The student learns at the levels of its own grids, on the states that its own sampling reaches there ("backward
-simulation", DMD2, section 4.5). A discriminator of its pictures and real ones makes up for what the teacher's score
-has wrong (DMD2, section 4.3); it is a small one of its own on pictures, where DMD2 adds a branch to the fake score.
+simulation", DMD2, section 4.5). A discriminator of its pictures and real ones, made noisy alike, makes up for what the
+teacher's score has wrong (DMD2, section 4.3); it is a third copy of the teacher, where DMD2 gives the second a branch.
 """
 
 from __future__ import annotations
 
 import copy
 from dataclasses import replace
+from typing import cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from zoo import registry, schedules, store
 from zoo.family import Checkpoint
-from zoo.networks.discriminator import ProjectionDiscriminator
-from zoo.training.adversarial import discriminator_cross_entropy, with_penalty
-from zoo.training.diffusion import Denoiser, adam, levels, uniform_times
+from zoo.networks.discriminator import DenoiserDiscriminator
+from zoo.networks.unet import UNet
+from zoo.training.adversarial import discriminator_cross_entropy, frozen, with_penalty
+from zoo.training.diffusion import Denoiser, adam, columns, levels, uniform_times
 from zoo.training.distillation import Distillation
-from zoo.training.loop import autocast
+from zoo.training.loop import autocast, descend
 
 LOWEST, HIGHEST = 0.02, 0.98  # of the times at which the two scores are compared; DMD, appendix B
-WIDTHS = (32, 64, 128)  # of the discriminator
+BETAS = (0.5, 0.9)  # of the discriminator's Adam
 
 
 def matching_gradient(made: Tensor, real: Tensor, fake: Tensor) -> Tensor:
@@ -48,17 +50,17 @@ class DistributionMatching(Distillation):
         grids = (schedules.SCHEDULES[self.schedule](int(steps)) for steps in self.options["steps"])
         self.grids = [torch.from_numpy(grid).float().to(device) for grid in grids]
         self.fake_updates = int(self.options["fake_updates"])
-        network = copy.deepcopy(self.student.network)
+        network = cast(UNet, copy.deepcopy(self.student.network))
         self.fake = Denoiser(network, spec.sampling.parameterization, device)
         if start := self.options.get("start"):
             self.model.load_state_dict(store.load_module(registry.checkpoint(start)).state_dict())
-        self.discriminator = ProjectionDiscriminator(self.shape[0], WIDTHS, self.shape[-1], self.num_classes).to(device)
+        self.discriminator = DenoiserDiscriminator(network, self.shape[0]).to(device).train()
         self.modules |= {"fake": network, "discriminator": self.discriminator}
         fake_recipe = replace(recipe, learning_rate=float(self.options["fake_learning_rate"]))
         rate = float(self.options["discriminator_rate"])
         self.optimizers |= {
             "fake": adam(network, fake_recipe),
-            "discriminator": torch.optim.Adam(self.discriminator.parameters(), rate, betas=(0.0, 0.99)),
+            "discriminator": torch.optim.Adam(self.discriminator.parameters(), rate, betas=BETAS),
         }
 
     def step(self, pixels: Tensor, class_ids: Tensor, progress: float) -> dict[str, Tensor]:
@@ -73,10 +75,9 @@ class DistributionMatching(Distillation):
 
     @torch.no_grad()
     def reached(self, class_ids: Tensor) -> tuple[Tensor, Tensor]:
-        """(x, sigma): where the student's sampling gets to at one level of one grid, half of the time the first."""
+        """(x, sigma): where the student's sampling gets to at one level of one grid."""
         grid = self.grids[int(torch.randint(len(self.grids), ()))]
-        steps = len(grid) - 1
-        count = max(0, int(torch.randint(1 - steps, steps, ())))
+        count = int(torch.randint(len(grid) - 1, ()))
         sigmas = grid[:, None].expand(-1, len(class_ids))
         x = grid[0] * torch.randn(len(class_ids), *self.shape, device=self.device)
         for now, following in zip(sigmas[:count], grid[1:], strict=False):
@@ -90,6 +91,11 @@ class DistributionMatching(Distillation):
         sigma = levels(self.schedule, times)
         return made + sigma[:, None, None, None] * torch.randn_like(made), sigma
 
+    def scaled(self, x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+        """What a denoiser's network is given."""
+        c_in, _, _, c_noise = columns(self.teacher.parameterization, sigma)
+        return c_in * x, c_noise
+
     @torch.no_grad()
     def gradient(self, made: Tensor, class_ids: Tensor) -> Tensor:
         x, sigma = self.noised(made)
@@ -97,17 +103,17 @@ class DistributionMatching(Distillation):
 
     def doubt(self, made: Tensor, class_ids: Tensor) -> Tensor:
         """The non-saturating loss of a generator; it leaves the discriminator as it is."""
-        self.discriminator.requires_grad_(False)
-        with autocast(self.device):
-            loss = F.softplus(-self.discriminator(made, class_ids)).mean()
-        self.discriminator.requires_grad_(True)
-        return loss
+        x, c_noise = self.scaled(*self.noised(made))
+        with frozen(self.discriminator), autocast(self.device):
+            return F.softplus(-self.discriminator(x, c_noise, class_ids)).mean()
 
     def learn_discriminator(self, real: Tensor, made: Tensor, class_ids: Tensor) -> Tensor:
+        (x, c_noise), (fake, fake_noise) = (self.scaled(*self.noised(each)) for each in (real, made))
         with autocast(self.device):
-            loss = discriminator_cross_entropy(self.discriminator(real, class_ids), self.discriminator(made, class_ids))
-        total = with_penalty(loss, self.discriminator, self.options, real, class_ids)
-        self.descend("discriminator", total)
+            logits = self.discriminator(x, c_noise, class_ids), self.discriminator(fake, fake_noise, class_ids)
+            loss = discriminator_cross_entropy(*logits)
+        total = with_penalty(loss, self.discriminator, self.options, x, c_noise, class_ids)
+        descend(self.optimizers["discriminator"], total, clip=1.0)
         return loss.detach()
 
     def learn_fake(self, made: Tensor, class_ids: Tensor) -> Tensor:
@@ -115,14 +121,8 @@ class DistributionMatching(Distillation):
         x, sigma = self.noised(made)
         weight = (1.0 + sigma**-2)[:, None, None, None]
         loss = (weight * (self.fake(x, sigma, class_ids) - made).square()).mean()
-        self.descend("fake", loss)
+        descend(self.optimizers["fake"], loss, clip=1.0)
         return loss.detach()
-
-    def descend(self, name: str, loss: Tensor) -> None:
-        self.optimizers[name].zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self.modules[name].parameters(), 1.0)
-        self.optimizers[name].step()
 
 
 def objective(checkpoint: Checkpoint, device: torch.device) -> DistributionMatching:

@@ -16,7 +16,7 @@ from zoo.families.guided_diffusion import GuidedDenoiser
 from zoo.family import Checkpoint
 from zoo.parameterization import PARAMETERIZATIONS
 from zoo.training.diffusion import adam, columns, uniform_times
-from zoo.training.loop import autocast
+from zoo.training.loop import autocast, descend
 
 LEVELS = (0.2, 0.4, 0.6, 0.8)  # times at which the held-out accuracy is told
 EVALUATED = 2000
@@ -38,10 +38,7 @@ class GuidanceObjective:
     def step(self, pixels: Tensor, class_ids: Tensor, progress: float) -> dict[str, Tensor]:
         logits = self._logits(self.model, pixels, uniform_times(len(pixels), self.device))
         loss = F.cross_entropy(logits, class_ids)
-        optimizer = self.optimizers["classifier"]
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
+        descend(self.optimizers["classifier"], loss)
         accuracy = (logits.argmax(1) == class_ids).float().mean()
         return {"loss": loss.detach(), "accuracy": accuracy}
 

@@ -14,7 +14,7 @@ from zoo.families.latent_diffusion import FirstStage
 from zoo.family import Checkpoint
 from zoo.networks.discriminator import PatchDiscriminator
 from zoo.training.diffusion import DiffusionObjective, adam
-from zoo.training.loop import autocast
+from zoo.training.loop import autocast, descend
 from zoo.training.variational import kl_to_prior
 
 MOMENTUM = 0.02  # of the latents' running mean and scale
@@ -42,9 +42,9 @@ class FirstStageObjective:
             loss = reconstruction + self.options["kl"] * kl_to_prior(mean, log_variance).mean() / mean[0].numel()
             if progress > 1.0 / 3.0:
                 loss = loss - self.options["adversarial"] * self.discriminator(decoded).mean()
-        self._update("first_stage", loss)
+        descend(self.optimizers["first_stage"], loss)  # it reaches the discriminator too, which forgets it
         if progress > 1.0 / 3.0:
-            self._update("discriminator", self._hinge(pixels, decoded.detach()))
+            descend(self.optimizers["discriminator"], self._hinge(pixels, decoded.detach()))
         return {"reconstruction": reconstruction.detach()}
 
     @torch.no_grad()
@@ -56,12 +56,6 @@ class FirstStageObjective:
     def _hinge(self, real: Tensor, fake: Tensor) -> Tensor:
         with autocast(self.device):
             return F.relu(1.0 - self.discriminator(real)).mean() + F.relu(1.0 + self.discriminator(fake)).mean()
-
-    def _update(self, name: str, loss: Tensor) -> None:
-        for optimizer in self.optimizers.values():  # the generator's loss reaches the discriminator too
-            optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        self.optimizers[name].step()
 
 
 class LatentDiffusionObjective:

@@ -12,7 +12,7 @@ from zoo.families.normalizing_flow import Mixing
 from zoo.family import Checkpoint
 from zoo.images import GREY_LEVELS, dequantize
 from zoo.networks.convolutional import channels_last
-from zoo.training.loop import autocast
+from zoo.training.loop import autocast, descend
 
 
 def bits_per_dim(log_density: Tensor, dimensions: int) -> Tensor:
@@ -56,11 +56,7 @@ class LikelihoodObjective:
             initialize(self.model, dequantize(pixels, torch.rand_like(pixels)), class_ids)
         with autocast(self.device, self.bfloat16):  # of the conditioners alone: what is inverted stays in float32
             loss = bits(self.model, pixels, class_ids).mean()
-        optimizer = self.optimizers["model"]
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        optimizer.step()
+        descend(self.optimizers["model"], loss, clip=1.0)
         return {"bits_per_dim": loss.detach()}
 
     @torch.no_grad()

@@ -14,6 +14,7 @@ import platform
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from math import inf
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
@@ -65,6 +66,15 @@ class Concluded(Protocol):
 
 def autocast(device: torch.device, enabled: bool = True) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
+
+
+def descend(optimizer: torch.optim.Optimizer, loss: Tensor, clip: float = inf) -> None:
+    """One step down the gradient of a loss, whose norm is at most `clip`."""
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    if clip < inf:
+        nn.utils.clip_grad_norm_([each for group in optimizer.param_groups for each in group["params"]], clip)
+    optimizer.step()
 
 
 def chunks(tensor: Tensor, size: int = 1000) -> Iterator[Tensor]:

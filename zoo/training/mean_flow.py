@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from zoo import registry, schedules, store
 from zoo.family import Checkpoint
 from zoo.training.diffusion import adam, denoiser_module
-from zoo.training.loop import autocast
+from zoo.training.loop import autocast, descend
 
 LOG_MEAN, LOG_STD = -0.4, 1.0  # of the logits of the two times; Geng et al., table 1d
 TARGET_DECAY = 0.95  # a step
@@ -89,11 +89,7 @@ class MeanFlow:
         return torch.lerp(remaining, velocity, stretch)
 
     def _update(self, loss: Tensor) -> None:
-        optimizer = self.optimizers["model"]
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
-        optimizer.step()
+        descend(self.optimizers["model"], loss, clip=1.0)
         with torch.no_grad():
             for mean, online in zip(self.target.parameters(), self.network.parameters(), strict=True):
                 mean.lerp_(online, 1.0 - TARGET_DECAY)

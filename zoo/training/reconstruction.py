@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from zoo.families.autoencoder import Autoencoder
 from zoo.family import Checkpoint
 from zoo.networks.convolutional import channels_last
-from zoo.training.loop import autocast, chunks
+from zoo.training.loop import autocast, chunks, descend
 
 BLACK = -1.0
 HARD = 0.5  # the masked share in which every autoencoder is judged
@@ -44,11 +44,7 @@ class ReconstructionObjective:
             seen = mask(pixels, self.masked) if self.masked else pixels
             decoded = self.model.decode(self.model.encode(seen))
         loss = F.mse_loss(decoded, pixels)
-        optimizer = self.optimizers["model"]
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self.model.parameters(), 0.5)
-        optimizer.step()
+        descend(self.optimizers["model"], loss, clip=0.5)
         return {"squared_error": loss.detach()}
 
     @torch.no_grad()

@@ -12,7 +12,7 @@ from zoo import registry
 from zoo.families.vae import VAE
 from zoo.family import Checkpoint
 from zoo.networks.convolutional import channels_last
-from zoo.training.loop import autocast
+from zoo.training.loop import autocast, descend
 
 HALF_BIN = 1.0 / 255.0  # half the distance of two grey levels in [-1, 1]
 
@@ -67,11 +67,7 @@ class VariationalObjective:
             decoded = self.model.decode(latents, class_ids)
         reconstruction = -discretized_logistic(pixels, decoded, self.model.log_scale).mean()
         kl = kl_to_prior(mean, log_variance).mean()
-        optimizer = self.optimizers["model"]
-        optimizer.zero_grad(set_to_none=True)
-        ((reconstruction + kl) / pixels[0].numel()).backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self.model.parameters(), 0.5)
-        optimizer.step()
+        descend(self.optimizers["model"], (reconstruction + kl) / pixels[0].numel(), clip=0.5)
         return {"nats": (reconstruction + kl).detach(), "kl": kl.detach()}
 
     def evaluate(self, model: VAE, pixels: Tensor, class_ids: Tensor) -> dict[str, float]:

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from zoo.families.vqvae import VQVAE, Quantizer
 from zoo.family import Checkpoint, Recipe
 from zoo.networks.convolutional import channels_last
-from zoo.training.loop import autocast, chunks
+from zoo.training.loop import autocast, chunks, descend
 
 MOMENTUM = 0.03  # of the averages that make the code book
 PLAIN = 0.1  # of the first phase, in which nothing is quantized: a code book cannot follow an encoder that rushes off
@@ -122,10 +122,7 @@ class VectorQuantizationObjective:
         optimizer = self.optimizers[name]
         for group in optimizer.param_groups:
             group["lr"] *= 0.5 * (1.0 + math.cos(math.pi * progress))
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(optimizer.param_groups[0]["params"], 0.5)
-        optimizer.step()
+        descend(optimizer, loss, clip=0.5)
 
     @torch.no_grad()
     def evaluate(self, model: VQVAE, pixels: Tensor, class_ids: Tensor) -> dict[str, float]:
