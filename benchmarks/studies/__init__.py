@@ -6,12 +6,14 @@ A study is one file here and one word in STUDIES; what it finds is a record, and
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from benchmarks import environment, records
+from benchmarks.features import NETS
 from benchmarks.records import Record
+from benchmarks.statistics import Estimate
 from zoo import registry, store
 from zoo.registry import UnknownNameError
 from zoo.request import nearest
@@ -32,6 +34,9 @@ STUDIES = (
 Cell = str | int | float | None
 
 
+Row = tuple[Cell, ...]
+
+
 @dataclass(frozen=True)
 class Findings:
     """A table, and what it says in a sentence or two, the negative as well."""
@@ -49,6 +54,26 @@ class Study:
     checkpoints: tuple[str, ...]
     run: Callable[[], Findings]
     settings: dict[str, Any]
+
+
+def shown(metrics: Mapping[str, Any], names: Iterable[str]) -> list[str]:
+    """The cells of some metrics, as `samples.judge` gives them."""
+    return [str(Estimate(**metrics[name])) for name in names]
+
+
+def value(cell: Cell) -> float:
+    """What a cell shows before its interval."""
+    return float(str(cell).split()[0])
+
+
+def least(groups: Mapping[int, Sequence[Row]], column: int) -> str:
+    """Which row of each group shows the least, `5: a; 10: b (classifier) and c (critic)`: in a column for each net."""
+    said = []
+    for key, group in groups.items():
+        best = [min(group, key=lambda row, c=c: value(row[c]))[0] for c in range(column, column + len(NETS))]  # type: ignore[misc]
+        each = " and ".join(f"{name} ({net})" for name, net in zip(best, NETS, strict=True))
+        said.append(f"{key}: {best[0] if len(set(best)) == 1 else each}")
+    return "; ".join(said)
 
 
 def study(name: str) -> Study:

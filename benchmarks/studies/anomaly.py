@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from benchmarks.statistics import Estimate
-from benchmarks.studies import Cell, Findings, Study
+from benchmarks.studies import Cell, Findings, Study, value
 from zoo import registry, store
 from zoo.datasets import fashion_mnist, openmoji
 from zoo.images import to_pixels
@@ -79,7 +79,7 @@ def _placements(points: np.ndarray, among: np.ndarray) -> np.ndarray:
 
 
 def _answer(rows: list[tuple[Cell, ...]], names: list[str]) -> str:
-    plain, denoising = ([float(str(cell).split()[0]) for cell in row[1:]] for row in rows[1:])
+    plain, denoising = ([value(cell) for cell in row[1:]] for row in rows[1:])
     said = [f"{d - p:+.3f} on {name}" for name, p, d in zip(names, plain, denoising, strict=True)]
     return f"Denoising moves the area under the curve by {', '.join(said)}, against the plain autoencoder."
 

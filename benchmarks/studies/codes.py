@@ -18,8 +18,7 @@ from torch import Tensor
 from benchmarks import features, quality, samples
 from benchmarks.features import NETS
 from benchmarks.quality import metric_name
-from benchmarks.statistics import Estimate
-from benchmarks.studies import Cell, Findings, Study
+from benchmarks.studies import Cell, Findings, Study, shown
 from benchmarks.sweep import in_process
 from benchmarks.workload import Setting
 from export.gate import require
@@ -118,7 +117,7 @@ def _images(model: Any, codes: Tensor) -> np.ndarray:
 
 def _distances(images: np.ndarray, class_ids: Tensor) -> list[str]:
     found = quality.measure(features.look(images), class_ids.numpy())["metrics"]
-    return [str(Estimate(**found[name])) for name in _columns()]
+    return shown(found, _columns())
 
 
 def _answer(rows: list[tuple[Cell, ...]], drawn: np.ndarray, reference: np.ndarray) -> str:

@@ -20,7 +20,7 @@ from benchmarks import features, samples, statistics
 from benchmarks.features import NETS, View
 from benchmarks.quality import metric_name
 from benchmarks.statistics import Estimate
-from benchmarks.studies import Cell, Findings, Study
+from benchmarks.studies import Cell, Findings, Study, value
 from benchmarks.variants import Variant
 from benchmarks.workload import Setting
 from zoo import registry, store
@@ -122,7 +122,7 @@ def _answer(rows: list[tuple[Cell, ...]]) -> str:
     whole, *rivals = (by_name[name] for name in (STAGES[-1], "direct, as long", "direct, as many pictures"))
     said = []
     for column, net in enumerate(NETS, 4):
-        values = [float(str(row[column]).split()[0]) for row in (whole, *rivals)]
+        values = [value(row[column]) for row in (whole, *rivals)]
         said.append(
             f"in the {net}'s features {values[0]:.3g} grown, {values[1]:.3g} direct in the same time and "
             f"{values[2]:.3g} direct with as many pictures"

@@ -10,8 +10,7 @@ from collections.abc import Iterator
 from benchmarks import samples
 from benchmarks.features import JUDGE, NETS
 from benchmarks.quality import metric_name
-from benchmarks.statistics import Estimate
-from benchmarks.studies import Cell, Findings, Study
+from benchmarks.studies import Cell, Findings, Study, shown, value
 from benchmarks.sweep import artifact, in_process
 from benchmarks.workload import Setting
 from export.gate import require
@@ -33,23 +32,22 @@ def measured(name: str) -> Iterator[tuple[Cell, ...]]:
     for scale in (each for each in SCALES if each <= bundle.spec.sampling.max_guidance_scale):
         setting = Setting(STEPS, guidance_scale=scale)
         found = samples.judge(in_process(bundle), setting, IMAGES, artifact(bundle))["metrics"]
-        values = (found[metric] for metric in METRICS)
-        yield name, scale, *(str(Estimate(**m)) for m in values)
+        yield name, scale, *shown(found, METRICS)
 
 
 def _answer(rows: tuple[tuple[Cell, ...], ...], name: str) -> str:
     """What the rows of one generator say."""
 
-    def value(row: tuple[Cell, ...], metric: str) -> float:
-        return float(str(row[METRICS.index(metric) + 2]).split()[0])
+    def of(row: tuple[Cell, ...], metric: str) -> float:
+        return value(row[METRICS.index(metric) + 2])
 
     mine = [row for row in rows if row[0] == name]
     plain, most = next(row for row in mine if row[1] == 1.0), mine[-1]
-    nearest = min(mine, key=lambda row: value(row, DISTANCE))[1]
+    nearest = min(mine, key=lambda row: of(row, DISTANCE))[1]
     return (
-        f"`{name}`: from a scale of 1 to {most[1]} the right class goes from {value(plain, ACCURACY):.1%} to "
-        f"{value(most, ACCURACY):.1%} of the images and recall in the {JUDGE}'s features from "
-        f"{value(plain, RECALL):.1%} to {value(most, RECALL):.1%}; the least Fréchet distance there is at {nearest}."
+        f"`{name}`: from a scale of 1 to {most[1]} the right class goes from {of(plain, ACCURACY):.1%} to "
+        f"{of(most, ACCURACY):.1%} of the images and recall in the {JUDGE}'s features from "
+        f"{of(plain, RECALL):.1%} to {of(most, RECALL):.1%}; the least Fréchet distance there is at {nearest}."
     )
 
 

@@ -15,8 +15,7 @@ import numpy as np
 from benchmarks import samples
 from benchmarks.features import JUDGE, NETS
 from benchmarks.quality import metric_name
-from benchmarks.statistics import Estimate
-from benchmarks.studies import Cell, Findings, Study
+from benchmarks.studies import Cell, Findings, Study, shown, value
 from benchmarks.variants import Variant
 from benchmarks.workload import Setting
 from zoo import registry
@@ -40,8 +39,7 @@ def run() -> Findings:
     for name, options in OPTIONS.items():
         trained = variant(options)
         found = samples.judge(trained.generator(), Setting(), IMAGES, trained.made_by)["metrics"]
-        cells = (str(Estimate(**found[metric])) for metric in METRICS)
-        rows.append((name, last_loss(trained), *cells))
+        rows.append((name, last_loss(trained), *shown(found, METRICS)))
     return Findings(("regularized by", "discriminator's last loss", *METRICS), tuple(rows), _answer(rows))
 
 
@@ -60,13 +58,10 @@ def last_loss(trained: Variant) -> float:
 
 
 def _answer(rows: list[tuple[Cell, ...]]) -> str:
-    def value(row: tuple[Cell, ...], metric: str) -> float:
-        return float(str(row[2 + METRICS.index(metric)]).split()[0])
-
     said = []
     for net in NETS:
-        metric = metric_name("fd", IMAGES, net)
-        ordered = sorted((value(row, metric), str(row[0])) for row in rows)
+        column = 2 + METRICS.index(metric_name("fd", IMAGES, net))
+        ordered = sorted((value(row[column]), str(row[0])) for row in rows)
         said.append(f"in the {net}'s features, best first, {', '.join(f'{name} {d:.3g}' for d, name in ordered)}")
     return f"Fréchet distances after {TRAINED:,} images, one seed: {'; '.join(said)}."
 

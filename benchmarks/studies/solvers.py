@@ -5,8 +5,7 @@ from __future__ import annotations
 from benchmarks import samples
 from benchmarks.features import NETS
 from benchmarks.quality import metric_name
-from benchmarks.statistics import Estimate
-from benchmarks.studies import Cell, Findings, Study
+from benchmarks.studies import Cell, Findings, Study, least, shown
 from benchmarks.sweep import artifact, in_process
 from benchmarks.workload import Setting
 from export.gate import require
@@ -15,6 +14,7 @@ from zoo.request import nfe
 
 CHECKPOINT, IMAGES, CALLS = "ddpm", 1000, (5, 10, 20, 50)
 REFERENCE_STEPS = 1000  # Ho et al. 2020
+DISTANCES = tuple(metric_name("fd", IMAGES, net) for net in NETS)
 
 
 def run() -> Findings:
@@ -26,11 +26,9 @@ def run() -> Findings:
     rows: list[tuple[Cell, ...]] = []
     for setting in settings:
         metrics = samples.judge(generator, setting, IMAGES, artifact(bundle))["metrics"]
-        distances = [metrics[metric_name("fd", IMAGES, net)] for net in NETS]
         calls = nfe(bundle.spec, setting.sample_request(range(1)))
-        cells = [str(Estimate(**d)) for d in distances]
-        rows.append((setting.sampler, setting.num_steps, calls, *cells))
-    columns = ("sampler", "steps", "NFE", *(metric_name("fd", IMAGES, net) for net in NETS))
+        rows.append((setting.sampler, setting.num_steps, calls, *shown(metrics, DISTANCES)))
+    columns = ("sampler", "steps", "NFE", *DISTANCES)
     return Findings(columns, tuple(rows), _answer(rows))
 
 
@@ -40,12 +38,8 @@ def _steps(sampler: str, calls: int) -> int:
 
 
 def _answer(rows: list[tuple[Cell, ...]]) -> str:
-    said = []
-    for calls in CALLS:
-        group = [row for row in rows if row[2] in (calls, calls - 1)]
-        best = [min(group, key=lambda row, c=column: float(str(row[c]).split()[0]))[0] for column in (3, 4)]  # type: ignore[misc]
-        said.append(f"{calls}: {best[0]}" + (f" ({NETS[0]}) and {best[1]} ({NETS[1]})" if best[0] != best[1] else ""))
-    return f"The least Fréchet distance by network calls is that of {'; '.join(said)}."
+    groups = {calls: [row for row in rows if row[2] in (calls, calls - 1)] for calls in CALLS}
+    return f"The least Fréchet distance by network calls is that of {least(groups, 3)}."
 
 
 STUDY = Study(

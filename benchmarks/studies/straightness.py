@@ -10,8 +10,7 @@ import numpy as np
 from benchmarks import samples
 from benchmarks.features import NETS
 from benchmarks.quality import metric_name
-from benchmarks.statistics import Estimate
-from benchmarks.studies import Cell, Findings, Study
+from benchmarks.studies import Cell, Findings, Study, least, shown
 from benchmarks.sweep import artifact, in_process
 from benchmarks.workload import Setting
 from export.gate import require
@@ -22,6 +21,7 @@ from zoo.parameterization import PARAMETERIZATIONS
 from zoo.request import SampleRequest, feeds
 
 CHECKPOINTS, IMAGES, CALLS = ("ddpm", "fm", "fm-rect", "fm-mean"), 1000, (1, 2, 4, 10, 20, 50)
+DISTANCES = tuple(metric_name("fd", IMAGES, net) for net in NETS)
 PATHS, GRID = 100, 50  # paths, and the steps in which their velocity is looked at
 
 
@@ -34,10 +34,8 @@ def run() -> Findings:
         generator, made_by = in_process(bundle := require(prepare(name))), artifact(bundle)
         for calls in (each for each in CALLS if not spec.sampling.steps or each in spec.sampling.steps):
             found = samples.judge(generator, Setting(calls), IMAGES, made_by)["metrics"]
-            distances = (found[metric_name("fd", IMAGES, net)] for net in NETS)
-            cells = (str(Estimate(**d)) for d in distances)
-            rows.append((name, bent, calls, *cells))
-    columns = ("generator", "bending", "NFE", *(metric_name("fd", IMAGES, net) for net in NETS))
+            rows.append((name, bent, calls, *shown(found, DISTANCES)))
+    columns = ("generator", "bending", "NFE", *DISTANCES)
     return Findings(columns, tuple(rows), answer(rows))
 
 
@@ -75,14 +73,10 @@ def path_bending(noise: np.ndarray, sigmas: np.ndarray, states: Sequence[tuple[A
 def answer(rows: list[tuple[Cell, ...]]) -> str:
     bent = {str(row[0]): float(row[1]) for row in rows if isinstance(row[1], float)}
     paths = ", ".join(f"{name} {value:.3f}" for name, value in sorted(bent.items(), key=lambda item: item[1]))
-    said = []
-    for calls in CALLS:
-        group = [row for row in rows if row[2] == calls]
-        best = [str(min(group, key=lambda row, c=column: float(str(row[c]).split()[0]))[0]) for column in (3, 4)]  # type: ignore[misc]
-        said.append(f"{calls}: {best[0]}" + (f" ({NETS[0]}) and {best[1]} ({NETS[1]})" if best[0] != best[1] else ""))
+    groups = {calls: [row for row in rows if row[2] == calls] for calls in CALLS}
     return (
         f"The straightest paths first: {paths}. The least Fréchet distance by network calls is that of "
-        f"{'; '.join(said)}. `ddpm` saw twice the pictures that `fm` saw."
+        f"{least(groups, 3)}. `ddpm` saw twice the pictures that `fm` saw."
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from math import inf
 from typing import Any
 
 import torch
@@ -66,6 +67,29 @@ def with_penalty(
     return loss
 
 
+def update_discriminator(
+    discriminator: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    options: Mapping[str, Any],
+    real: tuple[Any, ...],
+    fake: tuple[Any, ...],
+    *,
+    loss: DiscriminatorLoss = discriminator_cross_entropy,
+    clip: float = inf,
+) -> Tensor:
+    """One step, from the arguments that show it a real and a generated batch; its loss without the penalty."""
+    with autocast(real[0].device):
+        found = loss(discriminator(*real), discriminator(*fake))
+    descend(optimizer, with_penalty(found, discriminator, options, *real), clip)
+    return found.detach()
+
+
+def doubt(discriminator: nn.Module, *fake: Any, loss: GeneratorLoss = LOSSES["non_saturating"][1]) -> Tensor:
+    """The loss of who generated what the discriminator is shown; it leaves the discriminator as it is."""
+    with frozen(discriminator), autocast(fake[0].device):
+        return loss(discriminator(*fake))
+
+
 def normalize_spectrally(discriminator: nn.Module) -> None:
     """Parametrize every convolution and linear layer by one step of the power method a call, in place."""
     for module in list(discriminator.modules()):
@@ -94,18 +118,18 @@ class Players:
         """One update of the discriminator, then one of the generator against it; their losses."""
         with autocast(self.device):
             fakes = self.generator.pixels(torch.randn(len(pixels), self.latent, device=self.device), *condition)
-        discriminator_loss = self._update_discriminator(pixels, fakes.detach(), *condition)
-        with frozen(self.discriminator), autocast(self.device):
-            loss = self.losses[1](self.discriminator(fakes, *condition))
+        of_discriminator, of_generator = self.losses
+        discriminator_loss = update_discriminator(
+            self.discriminator,
+            self.optimizers["discriminator"],
+            self.options,
+            (pixels, *condition),
+            (fakes.detach(), *condition),
+            loss=of_discriminator,
+        )
+        loss = doubt(self.discriminator, fakes, *condition, loss=of_generator)
         descend(self.optimizers["generator"], loss)
         return {"generator": loss.detach(), "discriminator": discriminator_loss}
-
-    def _update_discriminator(self, pixels: Tensor, fakes: Tensor, *condition: Any) -> Tensor:
-        with autocast(self.device):
-            loss = self.losses[0](self.discriminator(pixels, *condition), self.discriminator(fakes, *condition))
-        loss_and_penalty = with_penalty(loss, self.discriminator, self.options, pixels, *condition)
-        descend(self.optimizers["discriminator"], loss_and_penalty)
-        return loss.detach()
 
 
 class AdversarialObjective:

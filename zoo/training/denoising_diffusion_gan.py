@@ -12,16 +12,15 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from zoo import registry, schedules, store
 from zoo.families.denoising_diffusion_gan import DenoisingDiffusionGAN
 from zoo.family import Checkpoint
 from zoo.networks.discriminator import DenoiserDiscriminator
 from zoo.networks.unet import widen
-from zoo.training.adversarial import discriminator_cross_entropy, frozen, with_penalty
-from zoo.training.diffusion import Denoiser, columns
-from zoo.training.loop import autocast, descend
+from zoo.training.adversarial import doubt, update_discriminator
+from zoo.training.diffusion import Denoiser
+from zoo.training.loop import descend
 
 BETAS = (0.5, 0.9)  # of Adam; appendix C
 
@@ -52,21 +51,19 @@ class StepwiseAdversarial:
             name: torch.optim.Adam(self.modules[name].parameters(), each, betas=BETAS) for name, each in rates.items()
         }
         self.sigmas = torch.from_numpy(schedules.SCHEDULES[spec.sampling.schedule](self.steps)).float().to(device)
-        self.c_noise = columns(self.generator.parameterization, self.sigmas)[3]
 
     def step(self, pixels: Tensor, class_ids: Tensor, progress: float) -> dict[str, Tensor]:
         step = torch.arange(len(pixels), device=self.device) % self.steps
         sigma, following = self.sigmas[step], self.sigmas[step + 1]
         after = pixels + wide(following) * torch.randn_like(pixels)
         before = after + wide((sigma**2 - following**2).sqrt()) * torch.randn_like(pixels)
-        seen = (self.c_noise[step + 1], class_ids)
-        condition = scaled(before, sigma)
+        condition, _ = self.generator.inputs(before, sigma)
         denoised = self._denoised(before, sigma, class_ids)
         made = drawn(before, denoised, sigma, following)
-        real, fake = (torch.cat([scaled(each, following), condition], dim=1) for each in (after, made))
-        discriminator_loss = self._update_discriminator(real, fake.detach(), *seen)
-        with frozen(self.discriminator), autocast(self.device):
-            loss = F.softplus(-self.discriminator(fake, *seen)).mean()
+        real, fake = (self._shown(each, following, condition, class_ids) for each in (after, made))
+        optimizer, unlearnt = self.optimizers["discriminator"], (fake[0].detach(), *fake[1:])
+        discriminator_loss = update_discriminator(self.discriminator, optimizer, self.options, real, unlearnt)
+        loss = doubt(self.discriminator, *fake)
         error = (denoised - pixels).square().mean()
         if progress >= self.alone:
             anchor = self.last + (self.first - self.last) * max(0.0, 1.0 - 2.0 * progress)
@@ -79,12 +76,10 @@ class StepwiseAdversarial:
             :, :1
         ]
 
-    def _update_discriminator(self, real: Tensor, fake: Tensor, *seen: Tensor) -> Tensor:
-        with autocast(self.device):
-            loss = discriminator_cross_entropy(self.discriminator(real, *seen), self.discriminator(fake, *seen))
-        total = with_penalty(loss, self.discriminator, self.options, real, *seen)
-        descend(self.optimizers["discriminator"], total)
-        return loss.detach()
+    def _shown(self, x: Tensor, sigma: Tensor, condition: Tensor, class_ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What the discriminator sees of a state after a step: beside it, as `condition`, the state before."""
+        scaled, c_noise = self.generator.inputs(x, sigma)
+        return torch.cat([scaled, condition], dim=1), c_noise, class_ids
 
 
 def drawn(before: Tensor, denoised: Tensor, sigma: Tensor, following: Tensor) -> Tensor:
@@ -96,10 +91,6 @@ def drawn(before: Tensor, denoised: Tensor, sigma: Tensor, following: Tensor) ->
 
 def wide(values: Tensor) -> Tensor:
     return values[:, None, None, None]
-
-
-def scaled(x: Tensor, sigma: Tensor) -> Tensor:
-    return x / wide((1.0 + sigma**2).sqrt())
 
 
 def objective(checkpoint: Checkpoint, device: torch.device) -> StepwiseAdversarial:

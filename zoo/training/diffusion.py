@@ -49,6 +49,11 @@ class Denoiser:
         self.network, self.device = network, device
         self.parameterization = PARAMETERIZATIONS[parameterization]
 
+    def inputs(self, x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+        """(c_in x, c_noise): what the network is given."""
+        c_in, _, _, c_noise = columns(self.parameterization, sigma)
+        return c_in * x, c_noise
+
     def __call__(self, x: Tensor, sigma: Tensor, class_ids: Tensor) -> Tensor:
         c_in, c_skip, c_out, c_noise = columns(self.parameterization, sigma)
         with autocast(self.device):

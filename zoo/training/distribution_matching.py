@@ -15,16 +15,15 @@ from typing import cast
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from zoo import registry, schedules, store
 from zoo.family import Checkpoint
 from zoo.networks.discriminator import DenoiserDiscriminator
 from zoo.networks.unet import UNet
-from zoo.training.adversarial import discriminator_cross_entropy, frozen, with_penalty
-from zoo.training.diffusion import Denoiser, adam, columns, levels, uniform_times
+from zoo.training.adversarial import doubt, update_discriminator
+from zoo.training.diffusion import Denoiser, adam, levels, uniform_times
 from zoo.training.distillation import Distillation
-from zoo.training.loop import autocast, descend
+from zoo.training.loop import descend
 
 LOWEST, HIGHEST = 0.02, 0.98  # of the times at which the two scores are compared; DMD, appendix B
 BETAS = (0.5, 0.9)  # of the discriminator's Adam
@@ -91,30 +90,21 @@ class DistributionMatching(Distillation):
         sigma = levels(self.schedule, times)
         return made + sigma[:, None, None, None] * torch.randn_like(made), sigma
 
-    def scaled(self, x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
-        """What a denoiser's network is given."""
-        c_in, _, _, c_noise = columns(self.teacher.parameterization, sigma)
-        return c_in * x, c_noise
-
     @torch.no_grad()
     def gradient(self, made: Tensor, class_ids: Tensor) -> Tensor:
         x, sigma = self.noised(made)
         return matching_gradient(made, self.teacher(x, sigma, class_ids), self.fake(x, sigma, class_ids))
 
+    def shown(self, pictures: Tensor, class_ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What the discriminator sees of pictures: they are made noisy, as for the scores."""
+        return *self.teacher.inputs(*self.noised(pictures)), class_ids
+
     def doubt(self, made: Tensor, class_ids: Tensor) -> Tensor:
-        """The non-saturating loss of a generator; it leaves the discriminator as it is."""
-        x, c_noise = self.scaled(*self.noised(made))
-        with frozen(self.discriminator), autocast(self.device):
-            return F.softplus(-self.discriminator(x, c_noise, class_ids)).mean()
+        return doubt(self.discriminator, *self.shown(made, class_ids))
 
     def learn_discriminator(self, real: Tensor, made: Tensor, class_ids: Tensor) -> Tensor:
-        (x, c_noise), (fake, fake_noise) = (self.scaled(*self.noised(each)) for each in (real, made))
-        with autocast(self.device):
-            logits = self.discriminator(x, c_noise, class_ids), self.discriminator(fake, fake_noise, class_ids)
-            loss = discriminator_cross_entropy(*logits)
-        total = with_penalty(loss, self.discriminator, self.options, x, c_noise, class_ids)
-        descend(self.optimizers["discriminator"], total, clip=1.0)
-        return loss.detach()
+        seen = (self.shown(each, class_ids) for each in (real, made))
+        return update_discriminator(self.discriminator, self.optimizers["discriminator"], self.options, *seen, clip=1.0)
 
     def learn_fake(self, made: Tensor, class_ids: Tensor) -> Tensor:
         """One step of denoising what the student makes, with the weights of v-prediction."""
