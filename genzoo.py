@@ -12,14 +12,14 @@ from zoo.errors import GenzooError
 
 APPS = (
     "zoo.cli",
-    "zoo.commands.pull",
-    "zoo.commands.push",
-    "zoo.commands.importing",
-    "zoo.commands.maintenance",
+    "zoo.exchange.commands.pull",
+    "zoo.exchange.commands.push",
+    "zoo.exchange.commands.importing",
+    "zoo.exchange.commands.maintenance",
     "export.cli",
     "serving.cli",
     "benchmarks.cli",
-    "benchmarks.pulls",
+    "benchmarks.transfers.pulls",
 )
 EXTRAS = {
     "torch": "export",

@@ -33,9 +33,9 @@ def bench(
     as_json: Json = False,
 ) -> None:
     """Measure latency and quality, one record a cell; what is on record is not measured again."""
-    from benchmarks import sweep
-    from benchmarks.workload import RUNTIMES, SCENARIOS, Load, WorkloadError
-    from zoo.request import RequestError, nearest
+    from benchmarks.measure import sweep
+    from benchmarks.measure.workload import RUNTIMES, SCENARIOS, Load, WorkloadError
+    from zoo.contract.request import RequestError, nearest
 
     runtimes = runtime or ["onnxruntime", "triton"]
     scenarios = scenario or (["single-stream"] if quick else list(SCENARIOS))
@@ -75,14 +75,14 @@ def demo(
 
 
 def _trained() -> list[str]:
-    from benchmarks import tree
+    from benchmarks.report import tree
 
     return [checkpoint.name for checkpoint in tree.trained()]
 
 
 def _measurable(choice: Any) -> list[str]:
     """The trained checkpoints of which a choice measures something: no other need be exported."""
-    from benchmarks import tree
+    from benchmarks.report import tree
 
     return [each.name for each in tree.trained() if choice.settings(each.spec, each.systems)]
 
@@ -99,8 +99,8 @@ def _print_table(found: list[Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from benchmarks import summary
-    from benchmarks.features import JUDGE, NETS
+    from benchmarks.quality.features import JUDGE, NETS
+    from benchmarks.report import summary
     from benchmarks.statistics import short
 
     for section in summary.sections(found):
@@ -128,7 +128,7 @@ def report(
 ) -> None:
     """Make the self-contained HTML report from records."""
     from benchmarks import records as reading
-    from benchmarks import report as page
+    from benchmarks.report import html as page
 
     found = reading.read(records)
     page.write(found, output)
@@ -142,9 +142,9 @@ def tree(
     as_json: Json = False,
 ) -> None:
     """Write the family tree from records: the README's table and picture, and the numbers of each family's page."""
-    from benchmarks import overview, pages
     from benchmarks import records as reading
-    from benchmarks import tree as growing
+    from benchmarks.report import overview, pages
+    from benchmarks.report import tree as growing
 
     found = growing.Tree.of(growing.trained(), reading.read(records))
     written = [str(path) for path in (*overview.write(root, found), *pages.write(root, found))]
@@ -168,9 +168,9 @@ def ratios(
     as_json: Json = False,
 ) -> None:
     """Measure the fused graph against a plain PyTorch loop, a diffusers pipeline, and itself behind Triton."""
-    from benchmarks import overview
-    from benchmarks import ratios as measuring
     from benchmarks import records as writing
+    from benchmarks.measure import ratios as measuring
+    from benchmarks.report import overview
 
     [bundle] = _bundles([name])
     record = measuring.measure(bundle, rounds, triton=triton)
@@ -191,6 +191,7 @@ def study(
     """Answer questions that quality and latency leave open: solvers, guidance, and what a method claims."""
     from benchmarks import records as writing
     from benchmarks import studies
+    from benchmarks.report.findings import markdown
 
     for name in names or studies.STUDIES:
         known = {} if again else writing.on_record(records)
@@ -198,7 +199,7 @@ def study(
         if record is None:
             record = studies.run(name)
             writing.append(records, record)
-        typer.echo(json.dumps(record) if as_json else f"{record['question']}\n\n{studies.markdown(record)}\n")
+        typer.echo(json.dumps(record) if as_json else f"{record['question']}\n\n{markdown(record)}\n")
     if not as_json:
         typer.echo("next: genzoo card, which writes these into the cards")
 
@@ -210,8 +211,8 @@ def card(
     as_json: Json = False,
 ) -> None:
     """Write the model card, its curves and its grid from the training record and from measured records."""
-    from benchmarks import cards
     from benchmarks import records as reading
+    from benchmarks.report import cards
     from zoo import registry
 
     found = reading.read(records)
@@ -229,9 +230,9 @@ def train_features(
     """Train one of the two feature nets in which quality is measured, and publish it with its reference."""
     import torch
 
-    from benchmarks import feature_training, features
+    from benchmarks.quality import feature_training, features
+    from zoo.contract.request import nearest
     from zoo.registry import UnknownNameError
-    from zoo.request import nearest
 
     if name not in features.NETS:
         raise UnknownNameError(f"unknown feature net {name!r}: {nearest(name, features.NETS)}")

@@ -18,9 +18,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from zoo import files
+from zoo.contract.graph import TensorSpec
+from zoo.contract.request import GeneratorSpec
 from zoo.errors import GenzooError
-from zoo.graph import TensorSpec
-from zoo.request import GeneratorSpec
 
 FORMAT = "genzoo-bundle/1"
 MANIFEST, WEIGHTS, GATE = "manifest.json", "model.safetensors", "gate.json"

@@ -6,7 +6,7 @@
 
 They are written in ONNX's textual syntax around calls in the domain `genzoo`, which `inline` replaces by the graphs
 that they name. A call's weights become initializers of the graph that holds the call: ONNX Runtime packs the weights of
-a Loop's body only where they belong to the body. The arithmetic is that of `zoo.samplers.walk`, in float32.
+a Loop's body only where they belong to the body. The arithmetic is that of `zoo.sampling.samplers.walk`, in float32.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import onnx
 import onnx.parser
 
 from export.onnx_graph import IR_VERSION, OPSET, OnnxGraph, rename, subgraphs
-from zoo.graph import BATCH, TensorSpec
-from zoo.request import GeneratorSpec
+from zoo.contract.graph import BATCH, TensorSpec
+from zoo.contract.request import GeneratorSpec
 
 CALL = "genzoo"  # the domain of calls to be inlined
 

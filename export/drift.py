@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from zoo import noise
+from zoo.sampling import noise
 
 GRID, KERNELS, KERNEL_SIZE, KERNEL_SEED = 4, 16, 5, 20260
 RESAMPLES, LEVEL = 1000, 0.95

@@ -19,8 +19,9 @@ from typing import Any
 
 from export.bundle import Bundle
 from export.profiles import AXES, profile
-from zoo import derived, files
+from zoo import files
 from zoo.errors import GenzooError
+from zoo.exchange import derived
 
 WORKSPACE_BYTES = 2 << 30
 

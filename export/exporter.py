@@ -14,10 +14,11 @@ import numpy as np
 from export.bundle import FORMAT, MANIFEST, WEIGHTS, Bundle, BundleError
 from export.runners import TorchRunner
 from export.variant import LoopKind, Precision, Variant
-from zoo import derived, files, registry, store
+from zoo import files, registry, shelf
+from zoo.contract.graph import TensorSpec
 from zoo.errors import GenzooError
+from zoo.exchange import derived
 from zoo.family import Checkpoint
-from zoo.graph import TensorSpec
 
 PACKAGES = ("torch", "onnx", "onnxscript", "onnx-ir", "numpy")
 
@@ -33,7 +34,7 @@ def folder(name: str, variant: Variant) -> Path:
 def inputs(checkpoint: Checkpoint, variant: Variant) -> dict[str, Any]:
     """Everything that determines a bundle's bytes."""
     return {
-        "checkpoint": store.config(checkpoint.name)["weights"]["sha256"],
+        "checkpoint": shelf.config(checkpoint.name)["weights"]["sha256"],
         "spec": checkpoint.spec.to_json(),
         "variant": variant.name,
         "code": _code_digests(checkpoint.spec.family),
@@ -47,7 +48,7 @@ def _code_digests(family: str) -> dict[str, str]:
         f"export/{name}.py"
         for name in ("onnx_graph", "rewrite", "compose", "weights", "precision", "quantization", "exporter")
     ]
-    names += [f"zoo/{name}.py" for name in ("samplers", "request", "images", "onnx_edges")]
+    names += [f"zoo/{name}.py" for name in ("sampling/samplers", "contract/request", "images")]
     paths = [*(root / name for name in names), *sorted((root / "zoo/networks").glob("*.py"))]
     paths.append(Path(inspect.getfile(registry.family(family).graphs)))
     return {path.stem: files.sha256(path)[:16] for path in paths}
@@ -107,7 +108,7 @@ def _export(checkpoint: Checkpoint, variant: Variant) -> Bundle:
     from export.precision import OPSETS, in_precision, lower
     from export.weights import Weights, write
 
-    module = store.load_module(checkpoint)
+    module = registry.load_module(checkpoint)
     family = registry.family(checkpoint.spec.family)
     traced = {graph.name: lower(to_onnx(graph), variant.precision) for graph in family.graphs(module, checkpoint)}
     if variant.precision is Precision.INT8:

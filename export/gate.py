@@ -24,9 +24,9 @@ from export.parity import LIMITS, Parity, constant_images, image_error
 from export.runners import OnnxRuntimeRunner, TorchRunner, bundle_runner
 from export.variant import Precision
 from zoo import files, registry
+from zoo.contract.generator import Generator, Runner
+from zoo.contract.request import GeneratorSpec, SampleRequest, feeds, table
 from zoo.errors import GenzooError
-from zoo.generator import Generator, Runner
-from zoo.request import GeneratorSpec, SampleRequest, feeds, table
 
 PARITY_SEEDS = tuple(range(1000, 1008))
 DRIFT_SEEDS = tuple(range(2000, 2128))

@@ -19,7 +19,7 @@ import onnx
 import torch
 
 from export.rewrite import rewrite
-from zoo.graph import Graph, OnnxSource, TensorSpec
+from zoo.contract.graph import Graph, OnnxSource, TensorSpec
 
 OPSET = 20
 IR_VERSION = 10

@@ -16,8 +16,8 @@ import torch
 from export.bundle import Bundle
 from export.runners import TorchRunner
 from export.variant import Precision
-from zoo.generator import Runner, Tensors
-from zoo.samplers import walk
+from zoo.contract.generator import Runner, Tensors
+from zoo.sampling.samplers import walk
 
 
 @dataclass(frozen=True)

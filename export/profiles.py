@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from zoo.graph import BATCH, TensorSpec
-from zoo.request import MAX_STEPS
+from zoo.contract.graph import BATCH, TensorSpec
+from zoo.contract.request import MAX_STEPS
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,8 @@ from export.onnx_graph import OnnxGraph, as_model, initializers
 from export.parity import rows, tensor_error
 from export.rewrite import nodes_of
 from export.runners import TorchRunner
-from zoo.generator import Tensors
-from zoo.request import SampleRequest, feeds
+from zoo.contract.generator import Tensors
+from zoo.contract.request import SampleRequest, feeds
 
 SEEDS = tuple(range(3000, 3016))
 ROWS = 8  # of the table, at most, evenly spread

@@ -1,7 +1,7 @@
 """Runners: one call, `run(**tensors) -> tensors`, for torch, ONNX Runtime and TensorRT.
 
-Each takes the tensors that `zoo.request.feeds` makes, batch first. torch and onnxruntime are imported by the runner
-that needs them, TensorRT by `export.engine`.
+Each takes the tensors that `zoo.contract.request.feeds` makes, batch first. torch and onnxruntime are imported by the
+runner that needs them, TensorRT by `export.engine`.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ import numpy as np
 
 from export.bundle import Bundle
 from export.engine import Library, deserialize
+from zoo.contract.generator import Runner, Tensors
+from zoo.contract.graph import Graph
 from zoo.errors import GenzooError
 from zoo.family import Checkpoint
-from zoo.generator import Runner, Tensors
-from zoo.graph import Graph
-from zoo.samplers import walk
+from zoo.sampling.samplers import walk
 
 SPLIT_FROM = 4  # images in a batch from which one chunk a core is faster than all cores on one batch
 
@@ -155,16 +155,16 @@ class TensorRTRunner:
 
 
 class TorchRunner:
-    """The reference: the checkpoint's own module, and `zoo.samplers.walk` around a denoiser.
+    """The reference: the checkpoint's own module, and `zoo.sampling.samplers.walk` around a denoiser.
 
     `module` takes the place of the published weights.
     """
 
     def __init__(self, checkpoint: Checkpoint, module: Any = None) -> None:
-        from zoo import registry, store
+        from zoo import registry
 
         self.spec = checkpoint.spec
-        self.module = store.load_module(checkpoint) if module is None else module
+        self.module = registry.load_module(checkpoint) if module is None else module
         graphs: tuple[Graph, ...] = registry.family(self.spec.family).graphs(self.module, checkpoint)
         self.graphs = {graph.name: graph for graph in graphs}
         for graph in graphs:

@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from zoo.files import home
+
 if TYPE_CHECKING:
     from serving.model_repository import Repository
-    from zoo.generator import Runner
-    from zoo.request import GeneratorSpec, SampleRequest
+    from zoo.contract.generator import Runner
+    from zoo.contract.request import GeneratorSpec, SampleRequest
 
 app = typer.Typer()
 
@@ -106,8 +108,8 @@ def sample(
     import numpy as np
 
     from serving import images
-    from zoo.generator import seed_range
-    from zoo.request import RequestError, SampleRequest
+    from zoo.contract.generator import seed_range
+    from zoo.contract.request import RequestError, SampleRequest
 
     images.check_path(output)
     if url and runtime is not Runtime.TRITON:
@@ -132,7 +134,7 @@ def sample(
 
 def _classes(text: str, seeds: Sequence[int], spec: GeneratorSpec) -> tuple[int, ...] | None:
     """Classes for the seeds in turn; None for an unconditional generator. Raises RequestError."""
-    from zoo.request import RequestError
+    from zoo.contract.request import RequestError
 
     if text == "cycle":
         in_turn = spec.classes_in_turn(seeds)
@@ -153,7 +155,7 @@ def _sample(spec: GeneratorSpec, endpoint: Runner, request: SampleRequest) -> An
     from rich.progress import track
 
     from serving.interface import tensors
-    from zoo.request import feeds
+    from zoo.contract.request import feeds
 
     first = replace(request, seeds=request.seeds[:1], class_ids=request.class_ids and request.class_ids[:1])
     feeds(spec, first)  # what the generator cannot do is refused here, in the same words for every runtime
@@ -175,7 +177,7 @@ def _between(endpoint: Any, request: SampleRequest, frames: int) -> Any:
 @contextmanager
 def _endpoint(name: str, runtime: Runtime, url: str | None) -> Iterator[tuple[GeneratorSpec, Runner]]:
     """A generator's endpoint, in this process or on a server: nothing after this can tell them apart."""
-    from zoo.generator import Generator
+    from zoo.contract.generator import Generator
 
     if runtime is Runtime.TORCH:
         from export.runners import TorchRunner
@@ -209,11 +211,10 @@ def _server(names: Sequence[str], **ports: int) -> Iterator[Any]:
     from serving.install import install
     from serving.ports import check
     from serving.server import TritonServer
-    from zoo import store
 
     check(ports)
     installation = install(report=_say)
-    folder = store.home() / "serving"
+    folder = home() / "serving"
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix="models-") as models:
         repository = _write_repository(names, Path(models) / "models")

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from zoo.contract.generator import Tensors
+from zoo.contract.request import GeneratorSpec, nearest
 from zoo.errors import GenzooError
-from zoo.generator import Tensors
-from zoo.request import GeneratorSpec, nearest
 
 TIMEOUT_S = 120.0
 NAMES = {

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from serving import interface
+from zoo.contract.request import GeneratorSpec
 from zoo.errors import GenzooError
-from zoo.request import GeneratorSpec
 
 
 class EndpointError(GenzooError):

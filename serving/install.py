@@ -20,8 +20,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from zoo import files, store
+from zoo import files
 from zoo.errors import GenzooError
+from zoo.files import home
 
 PYTRITON = "nvidia-pytriton==0.7.0"  # tritonserver 2.51, the 24.10 release
 # The stub of 2.51 sends empty outputs, silently, under NumPy 2; ONNX Runtime is the project's own, for equal bits.
@@ -59,7 +60,7 @@ class Installation:
 
 def default_root() -> Path:
     """`.triton` in a checkout, else below the store."""
-    return CHECKOUT / ".triton" if (CHECKOUT / "pyproject.toml").is_file() else store.home() / "triton"
+    return CHECKOUT / ".triton" if (CHECKOUT / "pyproject.toml").is_file() else home() / "triton"
 
 
 def install(root: Path | None = None, report: Callable[[str], None] = lambda _: None) -> Installation:

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from zoo.generator import Tensors
-from zoo.graph import BATCH, TensorSpec
-from zoo.request import GeneratorSpec, RequestError, SampleRequest
+from zoo.contract.generator import Tensors
+from zoo.contract.graph import BATCH, TensorSpec
+from zoo.contract.request import GeneratorSpec, RequestError, SampleRequest
 
 
 def inputs(spec: GeneratorSpec) -> tuple[TensorSpec, ...]:

@@ -11,8 +11,8 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from serving import interface
-from zoo.graph import BATCH, TensorSpec
-from zoo.request import GeneratorSpec
+from zoo.contract.graph import BATCH, TensorSpec
+from zoo.contract.request import GeneratorSpec
 
 MAX_BATCH_SIZE = 64
 DTYPES = {

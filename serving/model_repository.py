@@ -20,8 +20,8 @@ from pathlib import Path
 
 from export.bundle import WEIGHTS, Bundle
 from serving import model_config
+from zoo.contract.request import GeneratorSpec
 from zoo.errors import GenzooError
-from zoo.request import GeneratorSpec
 
 PUBLIC_MODEL = Path(__file__).parent / "python_models" / "generator.py"
 

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from zoo import registry, store
+from zoo import registry, shelf
 from zoo.datasets import fashion_mnist
 from zoo.family import Checkpoint
+from zoo.files import HOME_VARIABLE
 
 ONE_SHOT = '''
 """A linear map from noise and class to an image."""
@@ -22,9 +23,9 @@ import torch
 from torch import nn
 
 from zoo.family import Checkpoint, Family
-from zoo.graph import Graph
+from zoo.contract.graph import Graph
 from zoo.images import to_images
-from zoo.request import GeneratorSpec
+from zoo.contract.request import GeneratorSpec
 
 
 @dataclass(frozen=True)
@@ -62,8 +63,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from zoo.family import Checkpoint, Family, denoiser_graph
-from zoo.graph import BATCH, Graph, TensorSpec
-from zoo.request import GeneratorSpec, Sampling
+from zoo.contract.graph import BATCH, Graph, TensorSpec
+from zoo.contract.request import GeneratorSpec, Sampling
 
 
 @dataclass(frozen=True)
@@ -137,14 +138,14 @@ def toy_families(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(zoo.families, "__path__", [*zoo.families.__path__, str(folder)])
         patch.setattr(registry, "FAMILIES", (*registry.FAMILIES, *names))
-        patch.setenv(store.TREE_VARIABLE, str(folder / "checkpoints"))
+        patch.setenv(shelf.TREE_VARIABLE, str(folder / "checkpoints"))
         patch.setenv(fashion_mnist.SOURCE_VARIABLE, fashion_mnist.default_source())
-        patch.setenv(store.HOME_VARIABLE, str(folder / "home"))
+        patch.setenv(HOME_VARIABLE, str(folder / "home"))
         for name in names:
             family = registry.family(name)
             for checkpoint in family.checkpoints:
                 torch.manual_seed(len(checkpoint.name))
-                store.save(checkpoint, family.build(checkpoint.config).state_dict(), {})
+                shelf.save(checkpoint, family.build(checkpoint.config).state_dict(), {})
         yield names
 
 

@@ -17,15 +17,49 @@ import genzoo
 
 ROOT = Path(__file__).parents[1]
 ORDER = ("zoo", "export", "serving", "benchmarks")
+# The rooms of a package in their order: each imports only what stands above it, wherever in a file an import stands.
+ROOMS = {
+    "zoo": (
+        "errors",  # leaves: errors, atomic files and home(), strict dataclasses, pixels
+        "files",
+        "plain",
+        "images",
+        "untrusted",  # files from outside, looked at before use
+        "store",  # artifacts by digest; knows no generator
+        "sampling",  # pure functions: noise, schedules, dialects, samplers
+        "contract",  # what every generator takes and gives; NumPy only
+        "family",  # what a family and a checkpoint are
+        "shelf",  # a checkpoint's folder, verified
+        "networks",  # parts that families share
+        "families",  # one file a family
+        "registry",  # names to families and checkpoints
+        "datasets",  # one file a data set
+        "training",  # one file a kind of training
+        "exchange",  # push, pull, import
+        "cli",
+    ),
+    "benchmarks": (
+        "templates",
+        "statistics",
+        "environment",
+        "records",
+        "quality",  # is it good
+        "measure",  # is it fast; cells to records
+        "studies",  # one file a question
+        "report",  # records to pages
+        "transfers",  # the store against other tools
+        "cli",
+    ),
+}
 # What each heavy dependency may be imported by; everything else must live without it.
 OWNERS = {
     "tritonclient": {"serving/client.py"},
     "tensorrt": {"export/engine.py", "export/runners.py"},
     "tensorrt_rtx": {"export/engine.py", "export/runners.py"},
-    "mlperf_loadgen": {"benchmarks/latency.py"},
-    "diffusers": {"benchmarks/ratios.py", "zoo/families/diffusers_unet.py"},
-    "huggingface_hub": {"zoo/remotes/hf.py"},
-    "model_signing": {"zoo/signing.py"},
+    "mlperf_loadgen": {"benchmarks/measure/latency.py"},
+    "diffusers": {"benchmarks/measure/ratios.py", "zoo/families/diffusers_unet.py"},
+    "huggingface_hub": {"zoo/store/remotes/hf.py"},
+    "model_signing": {"zoo/store/signing.py"},
 }
 SERVING_ONLY = """
 import sys, importlib, pkgutil
@@ -63,6 +97,52 @@ def test_imports_run_one_way(package: str) -> None:
     assert not wrong
 
 
+def modules() -> dict[str, Path]:
+    """Every module of the four packages by its dotted name."""
+    return {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+        for package in ORDER
+        for path in sources(package)
+    }
+
+
+def arrows() -> Iterator[tuple[str, str]]:
+    """(importer, imported) between modules; a name that is itself a module counts as that module."""
+    known = modules()
+    for name, path in known.items():
+        for node in ast.walk(ast.parse(path.read_text())):
+            found: list[str] = []
+            if isinstance(node, ast.Import):
+                found = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                found = [f"{node.module}.{alias.name}" for alias in node.names]
+                found = [each if each in known else str(node.module) for each in found]
+            yield from ((name, each) for each in found if each in known and each != name)
+
+
+@pytest.mark.parametrize("package", ROOMS)
+def test_rooms_import_only_what_stands_before_them(package: str) -> None:
+    order = {f"{package}.{room}": place for place, room in enumerate(ROOMS[package])}
+    inside = {name: ".".join(name.split(".")[:2]) for name in modules() if name.startswith(f"{package}.")}
+    assert set(inside.values()) == set(order), "a room that ROOMS does not list, or lists in vain"
+    wrong = [
+        f"{importer} imports {imported}"
+        for importer, imported in arrows()
+        if importer in inside and imported in inside and order[inside[importer]] < order[inside[imported]]
+    ]
+    assert not wrong
+
+
+def test_no_modules_import_each_other() -> None:
+    """No circle, however long, not even through imports inside functions."""
+    waiting: dict[str, set[str]] = {}
+    for importer, imported in arrows():
+        waiting.setdefault(importer, set()).add(imported)
+    while free := {each for found in waiting.values() for each in found} - set(waiting):
+        waiting = {name: left for name, found in waiting.items() if (left := found - free)}
+    assert not waiting, f"among these is a circle: {sorted(waiting)}"
+
+
 @pytest.mark.parametrize("dependency", OWNERS)
 def test_a_heavy_dependency_has_one_owner(dependency: str) -> None:
     users = {
@@ -95,8 +175,15 @@ def test_the_command_line_and_serving_live_without_torch() -> None:
         "genzoo",
         *(f"serving.{path.stem}" for path in (ROOT / "serving").glob("*.py") if path.stem != "__init__"),
     ]
-    modules += ["zoo.generator", "zoo.registry", "zoo.store", "export.bundle", "export.runners"]
-    modules += ["zoo.pull", "zoo.publish", "zoo.signing", "zoo.remotes.oci", "zoo.remotes.hf", "zoo.importing"]
+    modules += ["zoo.contract.generator", "zoo.registry", "zoo.shelf", "export.bundle", "export.runners"]
+    modules += [
+        "zoo.exchange.pull",
+        "zoo.exchange.publish",
+        "zoo.store.signing",
+        "zoo.store.remotes.oci",
+        "zoo.store.remotes.hf",
+        "zoo.exchange.importing",
+    ]
     blocked = {"torch", "onnxscript", "diffusers", "tensorrt", "tensorrt_rtx", "matplotlib", "mlperf_loadgen"}
     blocked |= {"huggingface_hub", "model_signing", "cryptography"}
     script = SERVING_ONLY.format(blocked=blocked, modules=modules)

@@ -11,9 +11,9 @@ import pytest
 from export.bundle import Bundle
 from export.runners import OnnxRuntimeRunner, TorchRunner
 from serving.bundles import prepare, prepare_all
-from zoo import registry, store
-from zoo.generator import Generator
-from zoo.request import SampleRequest
+from zoo import registry, shelf
+from zoo.contract.generator import Generator
+from zoo.contract.request import SampleRequest
 
 NAMES = [checkpoint.name for checkpoint in registry.checkpoints()]
 SEEDS = tuple(range(24))
@@ -41,21 +41,21 @@ def differing(first: np.ndarray, second: np.ndarray) -> float:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_checkpoint_can_be_trusted(name: str) -> None:
-    checkpoint, config = registry.checkpoint(name), store.config(name)
-    store.verified_weights(name)
+    checkpoint, config = registry.checkpoint(name), shelf.config(name)
+    shelf.verified_weights(name)
     assert config["weights"]["bytes"] <= 6_000_000
     assert config["licence"] == checkpoint.licence
     assert config["training"]["curves"]
     if checkpoint.teacher:
         assert config["teacher"] == {
             "name": checkpoint.teacher,
-            "sha256": store.config(checkpoint.teacher)["weights"]["sha256"],
+            "sha256": shelf.config(checkpoint.teacher)["weights"]["sha256"],
         }
-    card = (store.directory(name) / "README.md").read_text()
+    card = (shelf.directory(name) / "README.md").read_text()
     assert card.startswith("---\n")
     for expected in ("license:", "datasets:", f"genzoo train {name}", "## Known faults", config["weights"]["sha256"]):
         assert expected in card
-    assert (store.directory(name) / "grid.png").is_file()
+    assert (shelf.directory(name) / "grid.png").is_file()
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -12,7 +12,8 @@ from typer.testing import CliRunner
 
 import genzoo
 import zoo.families
-from zoo import registry, store
+from zoo import registry, shelf
+from zoo.files import HOME_VARIABLE
 
 FAMILY_FILE = '''
 """Stripes whose direction is the class and whose brightness is the noise."""
@@ -22,9 +23,9 @@ import torch
 from torch import nn
 
 from zoo.family import Checkpoint, Family
-from zoo.graph import Graph
+from zoo.contract.graph import Graph
 from zoo.images import to_images
-from zoo.request import GeneratorSpec
+from zoo.contract.request import GeneratorSpec
 
 
 @dataclass(frozen=True)
@@ -60,12 +61,12 @@ def stripes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "toy_stripes.py").write_text(FAMILY_FILE)
     monkeypatch.setattr(zoo.families, "__path__", [*zoo.families.__path__, str(tmp_path)])
     monkeypatch.setattr(registry, "FAMILIES", (*registry.FAMILIES, "toy_stripes"))
-    monkeypatch.setenv(store.TREE_VARIABLE, str(tmp_path / "checkpoints"))
-    monkeypatch.setenv(store.HOME_VARIABLE, str(tmp_path / "home"))
+    monkeypatch.setenv(shelf.TREE_VARIABLE, str(tmp_path / "checkpoints"))
+    monkeypatch.setenv(HOME_VARIABLE, str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)
     torch.manual_seed(0)
     [checkpoint] = registry.family("toy_stripes").checkpoints
-    store.save(checkpoint, registry.family("toy_stripes").build(checkpoint.config).state_dict(), {"curves": []})
+    shelf.save(checkpoint, registry.family("toy_stripes").build(checkpoint.config).state_dict(), {"curves": []})
 
 
 def run(*words: str) -> str:

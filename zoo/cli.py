@@ -17,12 +17,12 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 
 def summary(checkpoint: Any) -> dict[str, Any]:
     """One row of `genzoo list --json`; what an untrained checkpoint does not have yet is None."""
-    from zoo import store
-    from zoo.request import SampleRequest, nfe
+    from zoo import shelf
+    from zoo.contract.request import SampleRequest, nfe
 
     try:
-        config = store.config(checkpoint.name)
-    except store.StoreError:
+        config = shelf.config(checkpoint.name)
+    except shelf.StoreError:
         config = {"weights": {}}
     sampling = checkpoint.spec.sampling
     return {
@@ -42,9 +42,9 @@ def summary(checkpoint: Any) -> dict[str, Any]:
 
 def _origin(name: str) -> dict[str, Any]:
     """What is known of a checkpoint that was pulled or imported; nothing of the tree's."""
-    from zoo import store
+    from zoo import shelf
 
-    ref = store.pulled(name)
+    ref = shelf.pulled(name)
     return {"version": ref.version, "source": ref.source, "signer": ref.signer or None} if ref else {}
 
 
@@ -90,18 +90,18 @@ def list_checkpoints(as_json: Json = False) -> None:
 @app.command()
 def show(name: str, as_json: Json = False) -> None:
     """Show one checkpoint: its card's facts, its inputs, its training."""
-    from zoo import registry, store
+    from zoo import registry, shelf
 
-    kept = store.pulled(name) and store.config(name).get("unsupported")
-    record = {**store.config(name), "name": name}
+    kept = shelf.pulled(name) and shelf.config(name).get("unsupported")
+    record = {**shelf.config(name), "name": name}
     last = f"next: genzoo verify {name}"
     if not kept:
         record["description"] = registry.checkpoint(name).description
-        store.verified_weights(name)
+        shelf.verified_weights(name)
         last = f"the weights match their digest; next: genzoo export {name}"
     record["training"] = {key: value for key, value in (record.get("training") or {}).items() if key != "curves"}
-    if ref := store.pulled(name):
-        manifest = store.blob_store().manifest(ref)
+    if ref := shelf.pulled(name):
+        manifest = shelf.blob_store().manifest(ref)
         record |= {"licence": manifest.licence, "version": ref.version, "manifest": ref.manifest, "source": ref.source}
         record |= {"signer": ref.signer or None, "signature": ref.signature or None, "accepted": ref.accepted or None}
         record |= {"pulled_at": ref.pulled_at, "provenance": dict(manifest.provenance)}
@@ -126,13 +126,13 @@ def train(
     """Train a checkpoint by its recipe, resuming an interrupted run, and publish it into the tree."""
     import torch
 
-    from zoo import registry, store
+    from zoo import registry, shelf
     from zoo.training import loop
 
     checkpoint = registry.checkpoint(name)
     torch.set_num_threads(threads)
     folder = loop.train(checkpoint, images=images, source=data, device=device)
     if as_json:
-        typer.echo(json.dumps(store.config(name)["weights"]))
+        typer.echo(json.dumps(shelf.config(name)["weights"]))
     else:
         typer.echo(f"{folder} holds {name}; next: genzoo export {name}, genzoo card {name}")

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from zoo.graph import BATCH, Graph, TensorSpec
-from zoo.request import GeneratorSpec
+from zoo.contract.graph import BATCH, Graph, TensorSpec
+from zoo.contract.request import GeneratorSpec
 
 
 @dataclass(frozen=True)

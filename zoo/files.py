@@ -11,6 +11,14 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+HOME_VARIABLE = "GENZOO_HOME"
+
+
+def home() -> Path:
+    """Where genzoo keeps what it derives: $GENZOO_HOME, or a folder in the user's cache."""
+    default = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "genzoo"
+    return Path(os.environ.get(HOME_VARIABLE) or default)
+
 
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:

@@ -8,11 +8,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import fields, replace
 from typing import Any
 
-from zoo import store
+from zoo import shelf
+from zoo.contract.request import GeneratorSpec, nearest, table
 from zoo.errors import GenzooError
 from zoo.family import Checkpoint, Family, Recipe, System
 from zoo.plain import PlainError, check_sizes, rebuild
-from zoo.request import GeneratorSpec, nearest, table
 
 FAMILIES = (
     "autoencoder",
@@ -64,8 +64,8 @@ def checkpoints() -> Iterator[Checkpoint]:
 def checkpoint(name: str) -> Checkpoint:
     """The checkpoint of that name: pulled, imported, or a table's. Raises UnknownNameError, StoreError."""
     table = {entry.name: entry for entry in checkpoints()}
-    if store.pulled(name):
-        found = described(name, store.config(name))
+    if shelf.pulled(name):
+        found = described(name, shelf.config(name))
         known = table.get(name)
         if known:
             return replace(found, description=known.description, faults=known.faults, systems=known.systems)
@@ -82,14 +82,14 @@ def systems(name: str) -> tuple[System, ...]:
 
 def stored() -> Iterator[str]:
     """The names of the checkpoints that were pulled or imported."""
-    for ref in store.blob_store().refs():
-        if store.CHECKPOINT_NAME.fullmatch(ref.name) and store.pulled(ref.name):
+    for ref in shelf.blob_store().refs():
+        if shelf.CHECKPOINT_NAME.fullmatch(ref.name) and shelf.pulled(ref.name):
             yield ref.name
 
 
 def described(name: str, config: Mapping[str, Any]) -> Checkpoint:
     """The checkpoint that a `config.json` describes, under the name that it has here. Raises StoreError."""
-    if config.get("unsupported"):  # an import that is kept, not sampled: zoo.importing
+    if config.get("unsupported"):  # an import that is kept, not sampled: zoo.exchange.importing
         raise UnsupportedError(f"{name} is in the store, but {config['unsupported']}")
     try:
         kind = family(config["family"])
@@ -109,7 +109,7 @@ def described(name: str, config: Mapping[str, Any]) -> Checkpoint:
         )
     except (GenzooError, KeyError, TypeError, ValueError) as error:
         what = f"lacks {error}" if isinstance(error, KeyError) else str(error)
-        raise store.StoreError(f"{name}: its config.json cannot be used, {what}") from error
+        raise shelf.StoreError(f"{name}: its config.json cannot be used, {what}") from error
 
 
 def _check_spec(spec: GeneratorSpec) -> None:
@@ -126,3 +126,33 @@ def _check_spec(spec: GeneratorSpec) -> None:
             table(spec)
     except (LookupError, ValueError) as error:
         raise PlainError(f"its sampling is unknown here ({error}); a newer genzoo may know it") from error
+
+
+def load_module(checkpoint: Checkpoint) -> Any:
+    """The network of a checkpoint with its weights, in evaluation mode. Raises StoreError."""
+    import torch
+
+    state = {key: torch.from_numpy(value) for key, value in shelf.load_tensors(checkpoint.name).items()}
+    build = family(checkpoint.spec.family).build
+    _check_shapes(checkpoint, build, {key: tuple(value.shape) for key, value in state.items()})
+    module = build(checkpoint.config)
+    module.load_state_dict(state, strict=True)
+    return module.eval().requires_grad_(False)
+
+
+def _check_shapes(checkpoint: Checkpoint, build: Any, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Raises StoreError where the architecture is not the weights', before memory is taken for what it claims."""
+    import torch
+
+    try:
+        with torch.device("meta"):
+            wanted = {key: tuple(value.shape) for key, value in build(checkpoint.config).state_dict().items()}
+    except (RuntimeError, ValueError, TypeError, ArithmeticError, LookupError) as error:
+        raise shelf.StoreError(f"{checkpoint.name}: its architecture cannot be built ({error})") from error
+    differing = sorted(key for key in {*wanted, *shapes} if wanted.get(key) != shapes.get(key))
+    if differing:
+        key = differing[0]
+        raise shelf.StoreError(
+            f"{checkpoint.name}: its config.json describes {key} as {wanted.get(key, 'not there')}, its weights hold "
+            f"{shapes.get(key, 'none')} ({len(differing)} such tensors); config and weights are not of one checkpoint"
+        )

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks import environment, records
-from benchmarks.features import NETS
+from benchmarks.quality.features import NETS
 from benchmarks.records import Record
 from benchmarks.statistics import Estimate
-from zoo import registry, store
+from zoo import registry, shelf
+from zoo.contract.request import nearest
 from zoo.registry import UnknownNameError
-from zoo.request import nearest
 
 STUDIES = (
     "solvers",
@@ -89,7 +89,7 @@ def identity(name: str) -> dict[str, Any]:
     wanted = study(name)
     for checkpoint in wanted.checkpoints:
         registry.checkpoint(checkpoint)
-    digests = {checkpoint: store.config(checkpoint)["weights"]["sha256"] for checkpoint in wanted.checkpoints}
+    digests = {checkpoint: shelf.config(checkpoint)["weights"]["sha256"] for checkpoint in wanted.checkpoints}
     return {"study": name, "checkpoints": digests, "settings": wanted.settings}
 
 
@@ -101,16 +101,3 @@ def run(name: str) -> Record:
     return records.make(
         "study", identity(name), question=wanted.question, **content, environment=environment.describe()
     )
-
-
-def markdown(record: Record) -> str:
-    """The findings as a table, and the answer below it."""
-    lines = ["| " + " | ".join(record["columns"]) + " |", "|---" * len(record["columns"]) + "|"]
-    lines += ["| " + " | ".join(_text(cell) for cell in row) + " |" for row in record["rows"]]
-    return "\n".join([*lines, "", record["answer"]])
-
-
-def _text(cell: Cell) -> str:
-    if cell is None:
-        return ""
-    return f"{cell:.4g}" if isinstance(cell, float) else f"{cell:,}" if isinstance(cell, int) else cell

@@ -15,7 +15,7 @@ import torch
 
 from benchmarks.statistics import Estimate
 from benchmarks.studies import Cell, Findings, Study, value
-from zoo import registry, store
+from zoo import registry
 from zoo.datasets import fashion_mnist, openmoji
 from zoo.images import to_pixels
 from zoo.training.loop import chunks
@@ -48,7 +48,7 @@ def anomalies(clothes: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
 def scores() -> Iterator[tuple[str, Score]]:
     yield "brightness", lambda pixels: np.asarray(pixels.mean((1, 2, 3)))
     for name in CHECKPOINTS:
-        yield f"error of {name}", reconstruction_error(store.load_module(registry.checkpoint(name)))
+        yield f"error of {name}", reconstruction_error(registry.load_module(registry.checkpoint(name)))
 
 
 def reconstruction_error(model: Any) -> Score:

@@ -15,18 +15,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks import features, quality, samples
-from benchmarks.features import NETS
-from benchmarks.quality import metric_name
+from benchmarks.measure import samples
+from benchmarks.measure.sweep import in_process
+from benchmarks.measure.workload import Setting
+from benchmarks.quality import features
+from benchmarks.quality import metrics as quality
+from benchmarks.quality.features import NETS
+from benchmarks.quality.metrics import metric_name
 from benchmarks.studies import Cell, Findings, Study, shown
-from benchmarks.sweep import in_process
-from benchmarks.workload import Setting
 from export.gate import require
 from export.runners import TorchRunner
 from serving.bundles import prepare
-from zoo import registry, store
+from zoo import registry
+from zoo.contract.generator import Generator
 from zoo.datasets import fashion_mnist
-from zoo.generator import Generator
 from zoo.images import to_images, to_pixels
 from zoo.training.loop import chunks
 
@@ -35,7 +37,7 @@ Draw = Callable[[Tensor], Tensor]  # classes (N,) -> images, uint8 NHWC
 
 
 def run() -> Findings:
-    model: Any = store.load_module(registry.checkpoint(CHECKPOINT))
+    model: Any = registry.load_module(registry.checkpoint(CHECKPOINT))
     bundle = require(prepare(CHECKPOINT))
     judged = Setting().sample_request(range(samples.FIRST_SEED, samples.FIRST_SEED + IMAGES))
     asked = bundle.spec.classes_in_turn(judged.seeds)

@@ -14,9 +14,10 @@ import numpy as np
 
 from benchmarks.studies import Cell, Findings, Study
 from export.runners import TorchRunner
-from zoo import registry, samplers, schedules
-from zoo.parameterization import PARAMETERIZATIONS
-from zoo.request import GeneratorSpec, SampleRequest, feeds
+from zoo import registry
+from zoo.contract.request import GeneratorSpec, SampleRequest, feeds
+from zoo.sampling import samplers, schedules
+from zoo.sampling.parameterization import PARAMETERIZATIONS
 
 CHECKPOINT, IMAGES, STEPS, LIMIT_STEPS = "ddpm", 16, (8, 16, 32, 64, 128, 256), 1000
 LIMIT = "heun"

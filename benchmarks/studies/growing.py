@@ -16,18 +16,20 @@ from functools import cache
 import numpy as np
 import torch
 
-from benchmarks import features, samples, statistics
-from benchmarks.features import NETS, View
-from benchmarks.quality import metric_name
+from benchmarks import statistics
+from benchmarks.measure import samples
+from benchmarks.measure.workload import Setting
+from benchmarks.quality import features
+from benchmarks.quality.features import NETS, View
+from benchmarks.quality.metrics import metric_name
 from benchmarks.statistics import Estimate
 from benchmarks.studies import Cell, Findings, Study, value
-from benchmarks.variants import Variant
-from benchmarks.workload import Setting
-from zoo import registry, store
+from benchmarks.studies.variants import Variant
+from zoo import registry, shelf
+from zoo.contract.generator import Generator
 from zoo.datasets import fashion_mnist
 from zoo.families.progressive_gan import shrunk
 from zoo.family import Checkpoint, Recipe
-from zoo.generator import Generator
 from zoo.images import to_images, to_pixels
 
 STAGES = ("pgan-4", "pgan-8", "pgan-16", "pgan")
@@ -48,7 +50,7 @@ def grown() -> Iterator[tuple[Cell, ...]]:
 
     pictures, minutes = 0, 0.0
     for name in STAGES:
-        stage, config = registry.checkpoint(name), store.config(name)
+        stage, config = registry.checkpoint(name), shelf.config(name)
         pictures, minutes = pictures + config["training"]["images"], minutes + config["training"]["core_minutes"]
         generator = Generator(stage.spec, TorchRunner(stage))
         images = samples.draw(generator, Setting(), IMAGES, {"weights": config["weights"]["sha256"]})

@@ -6,8 +6,8 @@ beside that teacher's DDIM in as few steps as the student.
 
 from __future__ import annotations
 
-from benchmarks.features import NETS
-from benchmarks.quality import metric_name
+from benchmarks.quality.features import NETS
+from benchmarks.quality.metrics import metric_name
 from benchmarks.studies import Cell, Findings, Study
 from benchmarks.studies.students import closeness, distances, images
 

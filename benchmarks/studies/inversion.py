@@ -18,20 +18,21 @@ import numpy as np
 import torch
 from torch import nn
 
-from benchmarks import samples
-from benchmarks.ratios import interleaved
+from benchmarks.measure import samples
+from benchmarks.measure.ratios import interleaved
 from benchmarks.statistics import percentile
 from benchmarks.studies import Cell, Findings, Study
 from export.bundle import WEIGHTS
 from export.onnx_graph import save, to_onnx
 from export.runners import OnnxRuntimeRunner
 from export.weights import Weights, write
-from zoo import noise, registry, store
+from zoo import registry
+from zoo.contract.generator import Runner, Tensors
+from zoo.contract.graph import BATCH, Graph, TensorSpec
 from zoo.datasets import fashion_mnist
 from zoo.family import Checkpoint
-from zoo.generator import Runner, Tensors
-from zoo.graph import BATCH, Graph, TensorSpec
 from zoo.images import bin_centres, dequantize, to_images, to_pixels
+from zoo.sampling import noise
 from zoo.training.likelihood import bits_per_dim, standard_normal
 from zoo.training.loop import chunks
 
@@ -96,7 +97,7 @@ def exported(wanted: Mapping[str, Graph], folder: Path) -> dict[str, OnnxRuntime
 def _rows(name: str, windows: tuple[Windows, ...]) -> list[Row]:
     checkpoint = registry.checkpoint(name)
     with tempfile.TemporaryDirectory() as folder:
-        runners = exported(graphs(checkpoint, store.load_module(checkpoint), windows), Path(folder))
+        runners = exported(graphs(checkpoint, registry.load_module(checkpoint), windows), Path(folder))
         return list(_measured(checkpoint, runners))
 
 

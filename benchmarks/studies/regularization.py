@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import samples
-from benchmarks.features import JUDGE, NETS
-from benchmarks.quality import metric_name
+from benchmarks.measure import samples
+from benchmarks.measure.workload import Setting
+from benchmarks.quality.features import JUDGE, NETS
+from benchmarks.quality.metrics import metric_name
 from benchmarks.studies import Cell, Findings, Study, shown, value
-from benchmarks.variants import Variant
-from benchmarks.workload import Setting
+from benchmarks.studies.variants import Variant
 from zoo import registry
 
 CHECKPOINT, IMAGES, TRAINED = "gan-u", 1000, 48_000

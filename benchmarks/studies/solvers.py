@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from benchmarks import samples
-from benchmarks.features import NETS
-from benchmarks.quality import metric_name
+from benchmarks.measure import samples
+from benchmarks.measure.sweep import artifact, in_process
+from benchmarks.measure.workload import Setting
+from benchmarks.quality.features import NETS
+from benchmarks.quality.metrics import metric_name
 from benchmarks.studies import Cell, Findings, Study, least, shown
-from benchmarks.sweep import artifact, in_process
-from benchmarks.workload import Setting
 from export.gate import require
 from serving.bundles import prepare
-from zoo.request import nfe
+from zoo.contract.request import nfe
 
 CHECKPOINT, IMAGES, CALLS = "ddpm", 1000, (5, 10, 20, 50)
 REFERENCE_STEPS = 1000  # Ho et al. 2020

@@ -7,18 +7,19 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import samples
-from benchmarks.features import NETS
-from benchmarks.quality import metric_name
+from benchmarks.measure import samples
+from benchmarks.measure.sweep import artifact, in_process
+from benchmarks.measure.workload import Setting
+from benchmarks.quality.features import NETS
+from benchmarks.quality.metrics import metric_name
 from benchmarks.studies import Cell, Findings, Study, least, shown
-from benchmarks.sweep import artifact, in_process
-from benchmarks.workload import Setting
 from export.gate import require
 from export.runners import TorchRunner
 from serving.bundles import prepare
-from zoo import registry, samplers, schedules
-from zoo.parameterization import PARAMETERIZATIONS
-from zoo.request import SampleRequest, feeds
+from zoo import registry
+from zoo.contract.request import SampleRequest, feeds
+from zoo.sampling import samplers, schedules
+from zoo.sampling.parameterization import PARAMETERIZATIONS
 
 CHECKPOINTS, IMAGES, CALLS = ("ddpm", "fm", "fm-rect", "fm-mean"), 1000, (1, 2, 4, 10, 20, 50)
 DISTANCES = tuple(metric_name("fd", IMAGES, net) for net in NETS)

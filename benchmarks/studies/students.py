@@ -6,12 +6,13 @@ from functools import cache
 
 import numpy as np
 
-from benchmarks import features, samples
-from benchmarks.features import JUDGE, NETS
-from benchmarks.quality import metric_name
+from benchmarks.measure import samples
+from benchmarks.measure.sweep import artifact, in_process
+from benchmarks.measure.workload import Setting
+from benchmarks.quality import features
+from benchmarks.quality.features import JUDGE, NETS
+from benchmarks.quality.metrics import metric_name
 from benchmarks.studies import Cell, Findings, Study
-from benchmarks.sweep import artifact, in_process
-from benchmarks.workload import Setting
 from export.gate import require
 from serving.bundles import prepare
 

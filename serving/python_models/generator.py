@@ -1,4 +1,4 @@
-"""The public model of a generator, on Triton's Python backend: `zoo.generator.Generator` before its graph.
+"""The public model of a generator, on Triton's Python backend: `zoo.contract.generator.Generator` before its graph.
 
 The graph is another model of the server (in production, on a native backend), or where the configuration names its
 file, ONNX Runtime in this process, which saves a CPU host the way to a second one.
@@ -18,9 +18,9 @@ import triton_python_backend_utils as pb_utils
 
 from export.runners import OnnxRuntimeRunner
 from serving.interface import canary, merged
+from zoo.contract.generator import Generator, Runner, Tensors
+from zoo.contract.request import GeneratorSpec
 from zoo.errors import GenzooError
-from zoo.generator import Generator, Runner, Tensors
-from zoo.request import GeneratorSpec
 
 
 class ModelRunner:

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from benchmarks import records
-from benchmarks.tree import Tree
-from benchmarks.workload import Setting
+from benchmarks.measure.workload import Setting
+from benchmarks.report.tree import Tree
 from tests.benchmarks.made_up import floor, made_up, shipped
-from zoo import store
+from zoo import shelf
 from zoo.datasets import fashion_mnist
 
 
@@ -34,10 +34,10 @@ def small_tree() -> Tree:
     """The checkpoints of the tree, four of whose systems are on record, and a study."""
 
     def record(name: str, p50: float, shift: float, setting: Setting) -> records.Record:
-        weights = store.config(name)["weights"]["sha256"]
+        weights = shelf.config(name)["weights"]["sha256"]
         return made_up(name, p50, 100, shift, setting=setting, weights=weights)
 
-    weights = {"ddpm": store.config("ddpm")["weights"]["sha256"]}
+    weights = {"ddpm": shelf.config("ddpm")["weights"]["sha256"]}
     study = {"study": "toy", "checkpoints": weights, "settings": {}}
     return Tree.of(
         shipped(),

@@ -8,18 +8,20 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import environment, quality, records, samples
-from benchmarks.features import JUDGE
+from benchmarks import environment, records
+from benchmarks.measure import samples
+from benchmarks.measure.workload import Setting
+from benchmarks.quality import metrics as quality
+from benchmarks.quality.features import JUDGE
 from benchmarks.records import Record
-from benchmarks.tree import trained
-from benchmarks.workload import Setting
-from zoo import store
+from benchmarks.report.tree import trained
+from zoo import shelf
 from zoo.family import Checkpoint
 
 
 def shipped() -> list[Checkpoint]:
     """The trained checkpoints of the zoo's own tree, without the toys that other tests add to the registry."""
-    return [each for each in trained() if (store.TREE / each.name).is_dir()]
+    return [each for each in trained() if (shelf.TREE / each.name).is_dir()]
 
 
 @cache

@@ -79,8 +79,8 @@ import sys
 sys.modules.update(dict.fromkeys(("torch", "onnx", "onnx_ir", "tensorrt_rtx")))
 from export.bundle import Bundle
 from export.runners import bundle_runner
-from zoo.generator import Generator
-from zoo.request import SampleRequest
+from zoo.contract.generator import Generator
+from zoo.contract.request import SampleRequest
 bundle = Bundle.open({str(copy)!r})
 print(Generator(bundle.spec, bundle_runner(bundle)).sample(SampleRequest((1, 2))).shape)
 """

@@ -14,9 +14,9 @@ from export.exporter import export
 from export.parity import image_error
 from export.runners import OnnxRuntimeRunner, TorchRunner, bundle_runner
 from export.variant import LoopKind, Variant
+from zoo.contract.generator import Tensors
+from zoo.contract.request import SampleRequest, feeds
 from zoo.family import Checkpoint
-from zoo.generator import Tensors
-from zoo.request import SampleRequest, feeds
 
 SAMPLERS = ("ddim", "ddpm", "heun", "dpmpp_2m", "consistency")
 
@@ -125,7 +125,7 @@ def test_a_seed_is_an_image_at_any_batch_size(toy_diffusion: Checkpoint, loop: O
 
 
 def test_all_graphs_share_one_copy_of_the_weights(toy_bundles: Mapping[str, Path], toy_diffusion: Checkpoint) -> None:
-    from zoo.store import load_tensors
+    from zoo.shelf import load_tensors
 
     folder = toy_bundles["toy-diffusion"]
     stored = load_tensors("toy-diffusion")
@@ -144,7 +144,7 @@ def test_all_graphs_share_one_copy_of_the_weights(toy_bundles: Mapping[str, Path
 def test_a_transposed_weight_is_found_in_the_file(tmp_path: Path) -> None:
     from export.onnx_graph import OnnxGraph, save
     from export.weights import Weights, write
-    from zoo.graph import TensorSpec
+    from zoo.contract.graph import TensorSpec
 
     text = '<ir_version: 10, opset_import: ["": 20]> g (float[batch,40] x) => (float[batch,30] y) { y = MatMul (x, w) }'
     proto = onnx.parser.parse_model(text).graph

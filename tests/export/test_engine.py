@@ -14,9 +14,9 @@ from export.engine import EngineError, Library, Target, build, deserialize, grap
 from export.exporter import export
 from export.profiles import profile
 from export.variant import LoopKind, Precision, Variant
-from zoo import derived
+from zoo.contract.graph import TensorSpec
+from zoo.exchange import derived
 from zoo.family import Checkpoint
-from zoo.graph import TensorSpec
 
 needs_rtx = pytest.mark.skipif(importlib.util.find_spec("tensorrt_rtx") is None, reason="tensorrt-rtx is not installed")
 

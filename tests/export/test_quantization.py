@@ -14,8 +14,8 @@ from export.parity import tensor_error
 from export.quantization import quantize
 from export.runners import OnnxRuntimeRunner
 from export.weights import Weights, write
-from zoo.generator import Tensors
-from zoo.graph import BATCH, Graph, TensorSpec
+from zoo.contract.generator import Tensors
+from zoo.contract.graph import BATCH, Graph, TensorSpec
 
 
 class Network(nn.Module):

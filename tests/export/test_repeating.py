@@ -18,7 +18,7 @@ from export.quantization import quantize
 from export.runners import OnnxRuntimeRunner
 from export.variant import Precision
 from export.weights import Weights, write
-from zoo.graph import BATCH, Graph, TensorSpec
+from zoo.contract.graph import BATCH, Graph, TensorSpec
 
 TIMES = 5
 

@@ -14,7 +14,7 @@ from torch import nn
 from export.onnx_graph import OnnxGraph, save, to_onnx
 from export.runners import OnnxRuntimeRunner
 from export.weights import Weights, write
-from zoo.graph import BATCH, Graph, TensorSpec
+from zoo.contract.graph import BATCH, Graph, TensorSpec
 
 
 class Network(nn.Module):

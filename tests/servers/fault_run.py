@@ -29,17 +29,17 @@ from typing import Annotated, Any
 import typer
 
 from tests.servers.fault import FaultServer, Kind, seeded
-from zoo import artifact
-from zoo.artifact import File, Manifest
-from zoo.digests import BLAKE3, HASHERS, SHA256
-from zoo.local import journal
-from zoo.local.blobs import BlobStore
-from zoo.transfer.answers import Patience
-from zoo.transfer.fetch import fetch
-from zoo.transfer.http import Client
-from zoo.transfer.http_source import HttpSource
-from zoo.transfer.mirrors import Policy
-from zoo.transfer.sources import TransferError
+from zoo.store import artifact
+from zoo.store.artifact import File, Manifest
+from zoo.store.digests import BLAKE3, HASHERS, SHA256
+from zoo.store.local import journal
+from zoo.store.local.blobs import BlobStore
+from zoo.store.transfer.answers import Patience
+from zoo.store.transfer.fetch import fetch
+from zoo.store.transfer.http import Client
+from zoo.store.transfer.http_source import HttpSource
+from zoo.store.transfer.mirrors import Policy
+from zoo.store.transfer.sources import TransferError
 
 QUICK = Policy(
     connections=4,

@@ -19,10 +19,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from zoo import store
+from zoo.files import home
 
 # Where tools lie that are not installed: decided once, for tests change where genzoo's home is.
-TOOLS = Path(os.environ.get("GENZOO_TOOLS") or store.home() / "tools")
+TOOLS = Path(os.environ.get("GENZOO_TOOLS") or home() / "tools")
 FETCH = Path(__file__).with_name("fetch_tools.sh")
 CONFIG = """\
 version: 0.1

@@ -16,9 +16,9 @@ from export.bundle import FORMAT, GATE, MANIFEST, WEIGHTS, Bundle
 from serving import model_repository
 from serving.server import TritonServer
 from zoo import files
-from zoo.graph import TensorSpec
-from zoo.request import GeneratorSpec, Sampling
-from zoo.samplers import COLUMNS
+from zoo.contract.graph import TensorSpec
+from zoo.contract.request import GeneratorSpec, Sampling
+from zoo.sampling.samplers import COLUMNS
 
 SIDE = 8
 ONE_SHOT = GeneratorSpec("toy-gan", "toy", (1, SIDE, SIDE), (SIDE, SIDE, 1), num_classes=10)

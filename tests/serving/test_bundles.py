@@ -7,14 +7,15 @@ from pathlib import Path
 import pytest
 
 from serving.bundles import prepare_all
-from zoo import store
+from zoo import shelf
+from zoo.files import HOME_VARIABLE
 from zoo.registry import UnknownNameError
 
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("torch")
-    monkeypatch.setenv(store.HOME_VARIABLE, str(tmp_path))
+    monkeypatch.setenv(HOME_VARIABLE, str(tmp_path))
 
 
 def test_bundles_that_are_missing_are_made_side_by_side_and_come_in_order() -> None:
@@ -31,12 +32,12 @@ def test_bundles_that_are_missing_are_made_side_by_side_and_come_in_order() -> N
 def test_what_goes_wrong_beside_the_others_is_told_as_it_is_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(store.TREE_VARIABLE, str(tmp_path / "tree"))
+    monkeypatch.setenv(shelf.TREE_VARIABLE, str(tmp_path / "tree"))
     for name in ("vae", "gan"):
         (tmp_path / "tree" / name).mkdir(parents=True)
-        (tmp_path / "tree" / name / "config.json").write_bytes((store.TREE / name / "config.json").read_bytes())
+        (tmp_path / "tree" / name / "config.json").write_bytes((shelf.TREE / name / "config.json").read_bytes())
         (tmp_path / "tree" / name / "model.safetensors").write_bytes(b"damaged")
-    with pytest.raises(store.StoreError, match=r"model.safetensors has 7 bytes, expected"):
+    with pytest.raises(shelf.StoreError, match=r"model.safetensors has 7 bytes, expected"):
         prepare_all(["vae", "gan"])
     with pytest.raises(UnknownNameError, match="gam"):
         prepare_all(["vae", "gam"])

@@ -15,8 +15,8 @@ from serving.cli import app
 from serving.client import ServingError
 from serving.images import OutputError, grid
 from serving.server import TritonServer
+from zoo.contract.request import RequestError
 from zoo.errors import GenzooError
-from zoo.request import RequestError
 
 
 def sample(*arguments: object) -> str:

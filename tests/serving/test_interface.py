@@ -9,7 +9,7 @@ import pytest
 
 from serving import interface
 from tests.serving.conftest import ITERATIVE, ONE_SHOT
-from zoo.request import RequestError, SampleRequest, table
+from zoo.contract.request import RequestError, SampleRequest, table
 
 
 def test_what_a_request_leaves_to_the_generator_is_not_sent() -> None:

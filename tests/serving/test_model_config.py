@@ -11,8 +11,8 @@ from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from serving import model_config
 from tests.serving.conftest import ITERATIVE, ONE_SHOT
-from zoo.graph import TensorSpec
-from zoo.request import GeneratorSpec
+from zoo.contract.graph import TensorSpec
+from zoo.contract.request import GeneratorSpec
 
 
 def parsed(text: str) -> Any:

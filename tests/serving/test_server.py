@@ -22,7 +22,7 @@ from serving.client import ServingError, TritonRunner
 from serving.endpoint import Endpoint
 from serving.ports import HOST, PortInUseError
 from serving.server import SHARED_MEMORY, ServerError, TritonServer
-from zoo.generator import Generator
+from zoo.contract.generator import Generator
 
 ROOT = Path(__file__).parents[2]
 SEED = np.arange(2, dtype=np.uint64)

@@ -14,8 +14,8 @@ import pytest
 from tests.servers.hub import Hub
 from tests.servers.registry import Registry, tool
 from tests.servers.static import StaticServer
-from zoo.artifact import CHUNK_BYTES, MANIFEST, File, Kind, Manifest, describe
-from zoo.remotes import Remote, open_remote
+from zoo.store.artifact import CHUNK_BYTES, MANIFEST, File, Kind, Manifest, describe
+from zoo.store.remotes import Remote, open_remote
 
 KINDS = ("directory", "http", "hf", "oci")
 CARD = b"---\nlicense: apache-2.0\n---\n# A card\n"

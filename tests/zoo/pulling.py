@@ -12,14 +12,15 @@ from typer.testing import CliRunner
 
 import genzoo
 from tests.zoo.keys import Pair
-from zoo import signing, store
-from zoo.artifact import Kind, Manifest, describe
-from zoo.commands.pull import app as pull_app
+from zoo import shelf
 from zoo.errors import GenzooError
-from zoo.offers import Policy
-from zoo.pull import pull
-from zoo.remotes import Remote
-from zoo.signing import SigningKey, Trust
+from zoo.exchange.commands.pull import app as pull_app
+from zoo.exchange.pull import pull
+from zoo.store import signing
+from zoo.store.artifact import Kind, Manifest, describe
+from zoo.store.offers import Policy
+from zoo.store.remotes import Remote
+from zoo.store.signing import SigningKey, Trust
 
 
 @dataclass
@@ -53,7 +54,7 @@ def trusting(*keys: Pair, **policy: Any) -> Policy:
 
 def refusal(remotes: list[Remote], policy: Policy | None = None, name: str = "toy", **choice: Any) -> str:
     """The sentence with which a pull is refused; what was here before is still what is here."""
-    blobs = store.blob_store()
+    blobs = shelf.blob_store()
     before = list(blobs.refs())
     with pytest.raises(GenzooError) as caught:
         pull(name, remotes, blobs, policy or Policy(), **choice)

@@ -9,9 +9,9 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from zoo.artifact import File, Kind, Manifest, describe
-from zoo.digests import SHA256
-from zoo.local.blobs import BlobStore, Ref
+from zoo.store.artifact import File, Kind, Manifest, describe
+from zoo.store.digests import SHA256
+from zoo.store.local.blobs import BlobStore, Ref
 
 CHUNK = 1 << 16
 

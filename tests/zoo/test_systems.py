@@ -6,9 +6,9 @@ import re
 
 import pytest
 
-from zoo import registry, store
+from zoo import registry, shelf
+from zoo.contract.request import SampleRequest, feeds
 from zoo.family import Checkpoint, System
-from zoo.request import SampleRequest, feeds
 
 CHECKPOINTS = tuple(registry.checkpoints())  # as they are now: other tests add toys to the registry
 DECLARED = [
@@ -34,5 +34,5 @@ def test_a_checkpoint_that_is_no_system_is_a_step_towards_one() -> None:
 
 
 def test_what_a_table_declares_is_no_part_of_what_is_published() -> None:
-    assert "systems" not in store.config("ddpm")
-    assert not registry.described("mine", store.config("ddpm")).systems
+    assert "systems" not in shelf.config("ddpm")
+    assert not registry.described("mine", shelf.config("ddpm")).systems

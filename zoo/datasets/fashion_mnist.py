@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from zoo import store
 from zoo.errors import GenzooError
+from zoo.files import home
 
 NAME = "fashion_mnist"
 LICENCE = "MIT"
@@ -52,7 +52,7 @@ def load(split: str, source: str | None = None) -> tuple[np.ndarray, np.ndarray]
 
 
 def default_source() -> str:
-    ours = store.home() / "data" / "fashion-mnist"
+    ours = home() / "data" / "fashion-mnist"
     return os.environ.get(SOURCE_VARIABLE) or str(ours if ours.is_dir() else DEBIAN_DIRECTORY)
 
 

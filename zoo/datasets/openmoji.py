@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from zoo import store
 from zoo.datasets.fashion_mnist import DatasetError
+from zoo.files import home
 
 LICENCE = "CC BY-SA 4.0"
 PACKAGE = "openmoji-17.0.0.tgz"
@@ -34,7 +34,7 @@ def outlines(source: str | None = None) -> np.ndarray:
     `source` is the package's file; without one, the environment variable GENZOO_OPENMOJI, then `data/openmoji` in
     genzoo's home. Raises DatasetError.
     """
-    path = Path(source or os.environ.get(SOURCE_VARIABLE) or store.home() / "data" / "openmoji" / PACKAGE)
+    path = Path(source or os.environ.get(SOURCE_VARIABLE) or home() / "data" / "openmoji" / PACKAGE)
     drawn: dict[bytes, np.ndarray] = {}
     for name, svg in sorted(drawings(package(path))):
         if not has_skin_tone(name):

@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from zoo.contract.graph import Graph
 from zoo.family import Checkpoint, Family, denoiser_graph
-from zoo.graph import Graph
 
 MAX_WIDTH, MAX_LEVELS = 8192, 16
 LIMITS = {"num_class_embeds": 65_536, "layers_per_block": 16, "num_train_timesteps": 10_000}
@@ -27,7 +27,7 @@ class DiffusersUNetConfig:
     """`network` is the `config.json` of diffusers; with `clip`, `prediction` is what the network gives before it."""
 
     network: Mapping[str, Any] = field(default_factory=dict)
-    prediction: str = "eps"  # of zoo.parameterization
+    prediction: str = "eps"  # of zoo.sampling.parameterization
     clip: float | None = None
 
     def __post_init__(self) -> None:

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from zoo.contract.graph import Graph
+from zoo.contract.request import GeneratorSpec, Sampling
 from zoo.family import Branch, Checkpoint, Family, Recipe, System, denoiser_graph
-from zoo.graph import Graph
 from zoo.networks.unet import UNet, UNetConfig
-from zoo.request import GeneratorSpec, Sampling
 
 
 def graphs(module: UNet, checkpoint: Checkpoint) -> tuple[Graph, ...]:

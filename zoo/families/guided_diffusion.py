@@ -20,10 +20,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from zoo.contract.graph import Graph
+from zoo.contract.request import GeneratorSpec, Sampling
 from zoo.family import Branch, Checkpoint, Family, Recipe, System, denoiser_graph
-from zoo.graph import Graph
 from zoo.networks.unet import NoiseEmbedding, UNet, UNetConfig
-from zoo.request import GeneratorSpec, Sampling
 
 
 @dataclass(frozen=True)

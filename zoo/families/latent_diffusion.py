@@ -13,11 +13,11 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from zoo.contract.graph import BATCH, Graph, TensorSpec
+from zoo.contract.request import GeneratorSpec, Sampling
 from zoo.family import Branch, Checkpoint, Family, Recipe, System, denoiser_graph
-from zoo.graph import BATCH, Graph, TensorSpec
 from zoo.networks.convolutional import PlainResidual, Upsample
 from zoo.networks.unet import UNet, UNetConfig
-from zoo.request import GeneratorSpec, Sampling
 
 
 @dataclass(frozen=True)

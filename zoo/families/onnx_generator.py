@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,37 +16,22 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from zoo.contract.graph import Graph
 from zoo.family import Checkpoint, Family
-from zoo.graph import Graph
 from zoo.images import to_images
+from zoo.networks.onnx_edges import RANGES as RANGES
+from zoo.networks.onnx_edges import OnnxConfig as OnnxConfig
 
 OPSET = 20  # of export
 WEIGHT = "weight/"  # before the name of each tensor that lies in the checkpoint's file
 TORCH = {1: torch.float32, 10: torch.float16}  # onnx.TensorProto's FLOAT and FLOAT16
-RANGES = ("uint8", "symmetric", "unit")  # NHWC [0, 255]; NCHW [-1, 1]; NCHW [0, 1]
-
-
-@dataclass(frozen=True)
-class OnnxConfig:
-    """`model` holds the ModelProto without its weights, in base64; `inputs` are its names of noise and class."""
-
-    model: Mapping[str, Any] = field(default_factory=dict)
-    inputs: tuple[str, ...] = ("noise",)
-    squeezed: bool = True  # its noise is (B, ...) rather than (B, 1, ...)
-    class_axes: int = 1  # (B,) or (B, 1)
-    output: str = "images"
-    range: str = "uint8"
-
-    def __post_init__(self) -> None:
-        if self.range not in RANGES or not 1 <= len(self.inputs) <= 2 or self.class_axes not in (1, 2):
-            raise ValueError(f"range {self.range!r} with {len(self.inputs)} inputs is no generator's")
 
 
 def parse(config: OnnxConfig) -> Any:
     """The ModelProto without its weights. Raises UntrustedError, ValueError."""
     import onnx
 
-    from zoo.untrusted_onnx import check_bytes, check_model
+    from zoo.untrusted.onnx import check_bytes, check_model
 
     try:
         data = base64.b64decode(str(config.model["onnx"]), validate=True)
@@ -112,7 +95,7 @@ class OnnxGenerator(nn.Module):
 
     def onnx_model(self) -> Any:
         """The model in the house's opset, functions inlined, between the inputs and the output of `GeneratorSpec`."""
-        from zoo.onnx_edges import between_edges
+        from zoo.networks.onnx_edges import between_edges
 
         return between_edges(self.complete(), self.config, OPSET)
 

@@ -18,11 +18,11 @@ from typing import cast
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from zoo.contract.graph import Graph
+from zoo.contract.request import GeneratorSpec
 from zoo.family import Branch, Checkpoint, Family, Recipe, System
-from zoo.graph import Graph
 from zoo.images import to_images
 from zoo.networks.discriminator import batch_deviation
-from zoo.request import GeneratorSpec
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ import math
 import torch
 from torch import Tensor
 
-from zoo import schedules
 from zoo.family import Checkpoint
+from zoo.sampling import schedules
 from zoo.training.diffusion import Denoiser
 from zoo.training.distillation import Distillation
 

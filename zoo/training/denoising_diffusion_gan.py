@@ -13,11 +13,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from zoo import registry, schedules, store
+from zoo import registry
 from zoo.families.denoising_diffusion_gan import DenoisingDiffusionGAN
 from zoo.family import Checkpoint
 from zoo.networks.discriminator import DenoiserDiscriminator
 from zoo.networks.unet import widen
+from zoo.sampling import schedules
 from zoo.training.adversarial import doubt, update_discriminator
 from zoo.training.diffusion import Denoiser
 from zoo.training.loop import descend
@@ -36,7 +37,7 @@ class StepwiseAdversarial:
         assert spec.sampling is not None
         self.device, self.options = device, recipe.options
         model: DenoisingDiffusionGAN = registry.family(spec.family).build(checkpoint.config)
-        teacher = store.load_module(registry.checkpoint(checkpoint.teacher))
+        teacher = registry.load_module(registry.checkpoint(checkpoint.teacher))
         widen(model.denoiser.network, teacher)
         self.model = model.to(device).train().requires_grad_(True)
         self.generator = Denoiser(self.model.denoiser, spec.sampling.parameterization, device)

@@ -12,9 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from zoo import registry, schedules
+from zoo import registry
 from zoo.family import Checkpoint, Recipe
-from zoo.parameterization import PARAMETERIZATIONS, Parameterization
+from zoo.sampling import schedules
+from zoo.sampling.parameterization import PARAMETERIZATIONS, Parameterization
 from zoo.training.loop import autocast, descend
 
 

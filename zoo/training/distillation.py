@@ -7,7 +7,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from zoo import registry, store
+from zoo import registry
 from zoo.family import Checkpoint
 from zoo.training.diffusion import Denoiser, adam, denoiser_module, encoder
 from zoo.training.loop import descend
@@ -29,7 +29,7 @@ class Distillation:
         assert checkpoint.teacher is not None
         origin = registry.checkpoint(checkpoint.teacher)
         assert origin.spec.sampling is not None
-        teacher = store.load_module(origin).to(device)
+        teacher = registry.load_module(origin).to(device)
         self.device, self.options = device, recipe.options
         self.num_classes = checkpoint.spec.num_classes
         self.encode = encoder(teacher)

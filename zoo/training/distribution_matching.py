@@ -16,10 +16,11 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from zoo import registry, schedules, store
+from zoo import registry
 from zoo.family import Checkpoint
 from zoo.networks.discriminator import DenoiserDiscriminator
 from zoo.networks.unet import UNet
+from zoo.sampling import schedules
 from zoo.training.adversarial import doubt, update_discriminator
 from zoo.training.diffusion import Denoiser, adam, levels, uniform_times
 from zoo.training.distillation import Distillation
@@ -52,7 +53,7 @@ class DistributionMatching(Distillation):
         network = cast(UNet, copy.deepcopy(self.student.network))
         self.fake = Denoiser(network, spec.sampling.parameterization, device)
         if start := self.options.get("start"):
-            self.model.load_state_dict(store.load_module(registry.checkpoint(start)).state_dict())
+            self.model.load_state_dict(registry.load_module(registry.checkpoint(start)).state_dict())
         self.discriminator = DenoiserDiscriminator(network, self.shape[0]).to(device).train()
         self.modules |= {"fake": network, "discriminator": self.discriminator}
         fake_recipe = replace(recipe, learning_rate=float(self.options["fake_learning_rate"]))

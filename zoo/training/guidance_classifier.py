@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zoo import registry, schedules, store
+from zoo import registry
 from zoo.families.guided_diffusion import GuidedDenoiser
 from zoo.family import Checkpoint
-from zoo.parameterization import PARAMETERIZATIONS
+from zoo.sampling import schedules
+from zoo.sampling.parameterization import PARAMETERIZATIONS
 from zoo.training.diffusion import adam, columns, uniform_times
 from zoo.training.loop import autocast, descend
 
@@ -27,7 +28,7 @@ class GuidanceObjective:
         assert checkpoint.recipe is not None
         assert checkpoint.teacher is not None
         model: GuidedDenoiser = registry.family(checkpoint.spec.family).build(checkpoint.config)
-        teacher = store.load_module(registry.checkpoint(checkpoint.teacher))
+        teacher = registry.load_module(registry.checkpoint(checkpoint.teacher))
         model.denoiser.load_state_dict(teacher.state_dict())
         model.denoiser.requires_grad_(False)
         self.model, self.device = model.to(device).train(), device

@@ -24,9 +24,10 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from zoo import files, store
+from zoo import files, shelf
 from zoo.datasets import fashion_mnist
 from zoo.family import Checkpoint, Recipe
+from zoo.files import home
 from zoo.images import to_pixels
 
 Published = TypeVar("Published")
@@ -108,7 +109,7 @@ def train(checkpoint: Checkpoint, *, images: int | None = None, source: str | No
     where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     torch.manual_seed(recipe.seed)
     objective: Objective = importlib.import_module(f"zoo.training.{recipe.kind}").objective(checkpoint, where)
-    publish = partial(store.save, checkpoint)
+    publish = partial(shelf.save, checkpoint)
     return fit(checkpoint.name, recipe, objective, where, publish, images=images, source=source)
 
 
@@ -160,7 +161,7 @@ class _Run:
     def __init__(self, name: str, recipe: Recipe, images: int, objective: Objective) -> None:
         self.recipe, self.images, self.objective = recipe, images, objective
         self.average = copy.deepcopy(objective.model).eval().requires_grad_(False)
-        self.path = store.home() / "training" / name / "state.safetensors"
+        self.path = home() / "training" / name / "state.safetensors"
         self.seen, self.seconds, self.saved_at = 0, 0.0, time.monotonic()
         self.core_seconds = 0.0  # of this process: what the run takes on a machine that does nothing else
         self.curves: list[dict[str, float]] = []

@@ -17,8 +17,9 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from zoo import registry, schedules, store
+from zoo import registry
 from zoo.family import Checkpoint
+from zoo.sampling import schedules
 from zoo.training.diffusion import adam, denoiser_module
 from zoo.training.loop import autocast, descend
 
@@ -53,7 +54,7 @@ class MeanFlow:
         self.latest = float(schedules.CLOCKS[sampling.schedule].time(schedules.SIGMA_MAX))
         self.model: nn.Module = registry.family(checkpoint.spec.family).build(checkpoint.config)
         if checkpoint.teacher:
-            known = store.load_module(registry.checkpoint(checkpoint.teacher)).state_dict()
+            known = registry.load_module(registry.checkpoint(checkpoint.teacher)).state_dict()
             self.model.load_state_dict({**self.model.state_dict(), **known})
         self.model.to(device).train()
         self.network = denoiser_module(checkpoint, self.model)

@@ -9,8 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from zoo import schedules
 from zoo.family import Checkpoint
+from zoo.sampling import schedules
 from zoo.training.distillation import Distillation
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from zoo import registry, store
+from zoo import registry
 from zoo.families.progressive_gan import ProgressiveGAN, enlarged, shrunk
 from zoo.family import Checkpoint
 from zoo.training.adversarial import Players
@@ -23,7 +23,7 @@ class GrowingObjective:
         assert recipe is not None
         self.model: ProgressiveGAN = registry.family(spec.family).build(checkpoint.config)
         if checkpoint.teacher:
-            self.model.grow_from(store.load_module(registry.checkpoint(checkpoint.teacher)))
+            self.model.grow_from(registry.load_module(registry.checkpoint(checkpoint.teacher)))
         self.size, self.fade = spec.image_shape[0], float(recipe.options["fade"])
         self.players = Players(self.model.generator, self.model.discriminator, recipe, spec.latent_shape[0], device)
         self.modules: dict[str, nn.Module] = {"model": self.model}

@@ -11,8 +11,9 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from zoo import registry, samplers
+from zoo import registry
 from zoo.family import Checkpoint
+from zoo.sampling import samplers
 from zoo.training.diffusion import levels, uniform_times
 from zoo.training.distillation import Distillation
 from zoo.training.loop import autocast

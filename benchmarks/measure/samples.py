@@ -1,0 +1,105 @@
+"""The images in which a generator is judged: fixed seeds, classes in turn, kept by the digest of what made them."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import dataclasses
+import io
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.measure.workload import Setting
+from benchmarks.quality import features
+from benchmarks.quality import metrics as quality
+from benchmarks.records import identify
+from serving.images import grid as sheet
+from zoo import files
+from zoo.contract.generator import Generator
+from zoo.datasets import fashion_mnist
+from zoo.files import home
+
+FIRST_SEED = 1_000_000  # those below are for grids and for people
+GRID_ROWS = 4
+FRAMES = 10
+
+
+def draw(generator: Generator, setting: Setting, count: int, made_by: Mapping[str, Any]) -> np.ndarray:
+    """`count` images, uint8 (N, H, W, C), of seeds from FIRST_SEED on; `made_by` has the digests of what makes them."""
+    path = _path("samples", setting.resolved(generator.spec), count, made_by).with_suffix(".npy")
+    if path.is_file():
+        return np.asarray(np.load(path, allow_pickle=False))
+    images = generator.sample(setting.sample_request(range(FIRST_SEED, FIRST_SEED + count)))
+    with files.atomic(path) as temporary, temporary.open("wb") as file:
+        np.save(file, images)
+    return images
+
+
+def judge(generator: Generator, setting: Setting, count: int, made_by: Mapping[str, Any]) -> dict[str, Any]:
+    """The quality of `count` images: what `quality.measure` finds. Raises QualityError."""
+    nets = {net: features.config(net)["files"] for net in features.NETS}
+    path = _path(
+        "quality",
+        setting.resolved(generator.spec),
+        count,
+        {**made_by, "nets": nets, "metrics": list(quality.LOWER_IS_BETTER)},
+    ).with_suffix(".json")
+    if path.is_file():
+        found: dict[str, Any] = json.loads(path.read_text())
+        return found
+    images = draw(generator, setting, count, made_by)
+    found = quality.measure(
+        features.look(images), generator.spec.classes_in_turn(range(FIRST_SEED, FIRST_SEED + count))
+    )
+    if count >= quality.MEMORY_FROM:
+        with contextlib.suppress(
+            fashion_mnist.DatasetError
+        ):  # quality can be measured without the data set, this cannot
+            training, _ = fashion_mnist.load("train")
+            memorised = quality.memorised(images[: quality.MEMORY_CHECKED], training)
+            found["metrics"][quality.MEMORISED] = dataclasses.asdict(memorised)
+    files.write_json(path, found)
+    return found
+
+
+def _path(kind: str, setting: Setting, count: int, made_by: Mapping[str, Any]) -> Path:
+    identity = {"setting": setting.to_json(), "count": count, "first_seed": FIRST_SEED, **made_by}
+    return home() / kind / identify(identity)
+
+
+def pictures(generator: Generator, setting: Setting, made_by: Mapping[str, Any]) -> dict[str, str]:
+    """`grid` and `interpolation`, PNG in base64: they are the same on every runtime."""
+    path = _path("pictures", setting.resolved(generator.spec), GRID_ROWS, {**made_by, "frames": FRAMES})
+    path = path.with_suffix(".json")
+    if path.is_file():
+        found: dict[str, str] = json.loads(path.read_text())
+        return found
+    drawn = {"grid": grid(generator, setting), "interpolation": interpolation(generator, setting)}
+    made = {name: base64.b64encode(picture).decode() for name, picture in drawn.items()}
+    files.write_json(path, made)
+    return made
+
+
+def grid(generator: Generator, setting: Setting) -> bytes:
+    """A column for each class, a row for each of a few seeds."""
+    columns = generator.spec.num_classes or 10
+    return png(generator.sample(setting.sample_request(range(columns * GRID_ROWS))), columns)
+
+
+def interpolation(generator: Generator, setting: Setting) -> bytes:
+    """A row from each of a few seeds to the next."""
+    made = generator.between(setting.sample_request(range(GRID_ROWS + 1)), FRAMES)
+    return png(made.reshape(-1, *made.shape[2:]), FRAMES)
+
+
+def png(images: np.ndarray, columns: int) -> bytes:
+    """uint8 (N, H, W, C) with C 1 or 3 as one picture, row by row; small images are enlarged to be seen."""
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(sheet(features.enlarged(images), columns, gap=0)).save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()

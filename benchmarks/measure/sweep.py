@@ -1,0 +1,256 @@
+"""Measure cells of generator x setting x runtime x scenario, and write their records."""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks import environment, records
+from benchmarks.measure import latency, samples
+from benchmarks.measure.latency import Timing
+from benchmarks.measure.workload import Load, Setting, title
+from benchmarks.quality import features
+from benchmarks.quality import metrics as quality
+from benchmarks.records import Record
+from export.bundle import Bundle
+from zoo import registry
+from zoo.contract.generator import Generator, Runner
+from zoo.contract.request import GeneratorSpec, nfe
+from zoo.family import System
+
+TEACHER_STEPS = (5, 20)  # beside its default, where a generator takes any number
+QUICK_CALLS = 100  # network calls for an image, at most, in a quick run
+Connect = Callable[[Bundle], Runner]  # an endpoint: run(seed, class_id, num_steps, guidance_scale) -> image
+
+
+@dataclass(frozen=True)
+class Cell:
+    bundle: Bundle
+    runtime: str
+    setting: Setting
+    load: Load
+    count: int  # images judged
+
+    @property
+    def spec(self) -> GeneratorSpec:
+        return self.bundle.spec
+
+    @property
+    def title(self) -> str:
+        name = title(self.spec.name, self.setting.resolved(self.spec), self.bundle.manifest["precision"])
+        return f"{name} on {self.runtime}, {self.load.scenario}"
+
+    @cached_property
+    def artifact(self) -> dict[str, Any]:
+        return artifact(self.bundle)
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        manifest = self.bundle.manifest
+        return {
+            "cell": {
+                "generator": self.spec.name,
+                **self.setting.resolved(self.spec).to_json(),
+                "runtime": self.runtime,
+                "precision": manifest["precision"],
+                "loop": manifest["loop"],
+                "scenario": self.load.scenario,
+            },
+            "artifact": self.artifact,
+            "protocol": {**dataclasses.asdict(self.load), "judged": self.count, "first_seed": samples.FIRST_SEED},
+            "machine": environment.machine(),
+        }
+
+    @property
+    def id(self) -> str:
+        return records.identify({"format": records.FORMAT, "kind": "cell", **self.identity})
+
+
+def artifact(bundle: Bundle) -> dict[str, Any]:
+    """The digests of what runs."""
+    manifest = bundle.manifest
+    graphs = {name: graph["sha256"] for name, graph in manifest["graphs"].items()}
+    weights = {"checkpoint": manifest["checkpoint"]["sha256"], "weights": manifest["weights"]["sha256"]}
+    return {**weights, "graphs": graphs}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which settings of a generator are measured: the usual numbers of steps, and what makes it its systems."""
+
+    steps: tuple[int, ...] = ()  # these and nothing else
+    tree: bool = False  # its systems and nothing else
+    calls: int | None = None  # network calls for an image, at most
+
+    def settings(self, spec: GeneratorSpec, systems: Iterable[System] = ()) -> tuple[Setting, ...]:
+        """Without doubles, and without steps that the generator was not trained for."""
+        swept = [] if self.tree else [Setting(num_steps) for num_steps in self._steps(spec)]
+        declared = [] if self.steps else [Setting.of(system) for system in systems]
+        chosen: dict[Setting, Setting] = {}
+        for setting in (*swept, *declared):
+            chosen.setdefault(setting.resolved(spec), setting)
+        return tuple(setting for setting in chosen.values() if self._affords(spec, setting))
+
+    def _steps(self, spec: GeneratorSpec) -> Sequence[int | None]:
+        if spec.sampling is None:
+            return (None,)
+        allowed = spec.sampling.steps
+        wanted = self.steps or allowed or (*TEACHER_STEPS, spec.sampling.num_steps)
+        return [count for count in sorted(set(wanted)) if not allowed or count in allowed]
+
+    def _affords(self, spec: GeneratorSpec, setting: Setting) -> bool:
+        return self.calls is None or nfe(spec, setting.sample_request(range(1))) <= self.calls
+
+
+USUAL = Choice()
+
+
+def cells(
+    bundles: Iterable[Bundle], runtimes: Sequence[str], loads: Sequence[Load], count: int, choice: Choice = USUAL
+) -> list[Cell]:
+    """Every combination; through Triton two batches are under way at a time, so that it always has one to run."""
+    return [
+        Cell(bundle, runtime, setting, _for_runtime(load, runtime), count)
+        for bundle in bundles
+        for setting in choice.settings(bundle.spec, _systems(bundle))
+        for runtime in runtimes
+        for load in loads
+    ]
+
+
+def _systems(bundle: Bundle) -> tuple[System, ...]:
+    try:
+        return registry.systems(bundle.name)
+    except ModuleNotFoundError:  # a host without torch has bundles and no tables of checkpoints
+        return ()
+
+
+def left_out(bundles: Iterable[Bundle], choice: Choice) -> list[str]:
+    """What of these a choice does not measure because an image takes too many calls."""
+    every = dataclasses.replace(choice, calls=None)
+    return [
+        title(bundle.name, setting.resolved(bundle.spec), bundle.manifest["precision"])
+        for bundle in bundles
+        for setting in every.settings(bundle.spec, _systems(bundle))
+        if setting not in choice.settings(bundle.spec, _systems(bundle))
+    ]
+
+
+def _for_runtime(load: Load, runtime: str) -> Load:
+    return dataclasses.replace(load, in_flight=2) if (runtime, load.scenario) == ("triton", "offline") else load
+
+
+def run(
+    wanted: Sequence[Cell], path: Path, *, again: bool = False, told: Callable[[str], None] = print
+) -> list[Record]:
+    """The records of all cells; those that are missing are measured and appended to `path`. Raises GenzooError."""
+    known = {} if again else records.on_record(path)
+    missing = [cell for cell in wanted if cell.id not in known]
+    done, began = 0, time.monotonic()
+    for runtime in dict.fromkeys(cell.runtime for cell in missing):
+        group = [cell for cell in missing if cell.runtime == runtime]
+        with endpoints(runtime, [cell.bundle for cell in group]) as connect:
+            for cell in group:
+                record = measure(cell, connect(cell.bundle))
+                records.append(path, record)
+                known[cell.id], done = record, done + 1
+                minutes, seconds = divmod(int(time.monotonic() - began), 60)
+                result = f"p50 {record['latency']['p50']['value']:.2f} ms"
+                told(f"[{done}/{len(missing)} {minutes}:{seconds:02}] {cell.title}: {result}{unjudged(cell.spec)}")
+    return [known[cell.id] for cell in wanted]
+
+
+def measure(cell: Cell, endpoint: Runner) -> Record:
+    """One record: latency of the endpoint, and quality of the bundle's images, which are the same on every runtime."""
+
+    def ask(seeds: list[int]) -> np.ndarray:
+        return endpoint.run(**cell.setting.tensors(cell.spec, seeds))["image"]
+
+    with environment.guard() as noise:
+        timing = latency.measure(ask, cell.load)
+    generator, judged = in_process(cell.bundle), features.knows(cell.spec.image_shape)
+    return records.make(
+        "cell",
+        cell.identity,
+        family=cell.spec.family,
+        nfe=nfe(cell.spec, cell.setting.sample_request(range(1))),
+        latency=timing_json(timing),
+        quality=samples.judge(generator, cell.setting, cell.count, cell.artifact) if judged else None,
+        **samples.pictures(generator, cell.setting, cell.artifact),
+        environment=environment.describe(),
+        noise=noise,
+    )
+
+
+def unjudged(spec: GeneratorSpec) -> str:
+    """A clause that says why there is no quality on a record; empty where there is."""
+    shape, known = ("x".join(map(str, each)) for each in (spec.image_shape, features.IMAGE_SHAPE))
+    return "" if features.knows(spec.image_shape) else f"; quality not judged: the nets know {known}, these are {shape}"
+
+
+def timing_json(timing: Timing) -> dict[str, Any]:
+    return {
+        "raw_ms": [round(float(value), 3) for value in timing.latencies_ms],
+        **{name: dataclasses.asdict(value) for name, value in timing.percentiles().items()},
+        "images_per_second": timing.images_per_second,
+        "images": timing.images,
+        "valid": timing.valid,
+    }
+
+
+def in_process(bundle: Bundle) -> Generator:
+    from export.runners import bundle_runner
+
+    return Generator(bundle.spec, bundle_runner(bundle))
+
+
+@contextmanager
+def endpoints(runtime: str, bundles: Iterable[Bundle]) -> Iterator[Connect]:
+    """How to reach each bundle's generator on a runtime, as long as the block runs."""
+    if runtime == "triton":
+        with _triton({bundle.path: bundle for bundle in bundles}.values()) as connect:
+            yield connect
+    elif runtime == "torch":
+        yield _torch
+    else:
+        yield in_process
+
+
+def _torch(bundle: Bundle) -> Runner:
+    from export.runners import TorchRunner
+
+    return Generator(bundle.spec, TorchRunner(registry.checkpoint(bundle.name)))
+
+
+@contextmanager
+def _triton(bundles: Iterable[Bundle]) -> Iterator[Connect]:
+    from serving import model_repository
+    from serving.client import TritonRunner
+    from serving.server import TritonServer
+
+    with tempfile.TemporaryDirectory(prefix="genzoo-bench-") as folder:
+        repository = model_repository.write(bundles, Path(folder) / "models")
+        with TritonServer(repository, Path(folder) / "triton.log", canary_seconds=0) as server:
+            yield lambda bundle: TritonRunner(server.grpc_url, bundle.name)
+
+
+def baselines(count: int, path: Path) -> Iterator[Record]:
+    """The floor (real pictures) and the ceiling (noise) at `count` images, measured once and appended to `path`."""
+    known = records.on_record(path)
+    nets = {net: features.config(net)["files"] for net in features.NETS}
+    for name, measure in (("floor", quality.floor), ("ceiling", quality.ceiling)):
+        identity = {"baseline": name, "judged": count, "nets": nets}
+        record = known.get(records.identify({"format": records.FORMAT, "kind": "baseline", **identity}))
+        if record is None:
+            record = records.make("baseline", identity, quality=measure(count), environment=environment.describe())
+            records.append(path, record)
+        yield record

@@ -1,0 +1,1 @@
+"""Is it good: the feature nets and the metrics in them. Knows nothing of speed."""

@@ -1,0 +1,113 @@
+"""Publish a trained feature net: a graph for ONNX Runtime, weights in float16, and what it sees in real pictures."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.numpy import save_file as save_numpy
+from safetensors.torch import save_file
+from torch import nn
+
+from benchmarks.quality import features
+from benchmarks.statistics import moments
+from benchmarks.templates import template
+from zoo import files
+from zoo.datasets import fashion_mnist
+from zoo.family import Recipe
+
+
+def publish(name: str, network: nn.Module, recipe: Recipe, record: dict[str, Any], purpose: str, faults: str) -> Path:
+    """Write the folder that `benchmarks.quality.features` reads."""
+    folder = features.FOLDER / name
+    folder.mkdir(parents=True, exist_ok=True)
+    export(network, folder)
+    net = features.FeatureNet(folder / "model.onnx")
+    (train_images, _), (test_images, class_ids) = fashion_mnist.load("train"), fashion_mnist.load("test")
+    train, test = moments(net(train_images).features), net(test_images)
+    tensors = {"train_mean": train.mean.astype(np.float32), "train_covariance": train.covariance.astype(np.float32)}
+    tensors |= {"test_features": test.features.astype(np.float16), "class_ids": class_ids.astype(np.uint8)}
+    if test.predicted is not None:
+        tensors["test_predicted"] = test.predicted.astype(np.uint8)
+        record = {**record, "test_accuracy": float((test.predicted == class_ids).mean())}
+    with files.atomic(folder / "reference.safetensors") as temporary:
+        save_numpy(tensors, temporary)
+    digests = {
+        file: files.sha256(folder / file) for file in ("model.onnx", "model.safetensors", "reference.safetensors")
+    }
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    config: dict[str, Any] = {
+        "name": name,
+        "width": len(train.mean),
+        "parameters": parameters,
+        "dataset": fashion_mnist.NAME,
+    }
+    files.write_json(
+        folder / "config.json", {**config, "files": digests, "recipe": dataclasses.asdict(recipe), "training": record}
+    )
+    card: str = template("feature_card.md.j2").render(config=config, purpose=purpose, faults=faults)
+    with files.atomic(folder / "README.md") as temporary:
+        temporary.write_text(card)
+    return folder
+
+
+def export(network: nn.Module, folder: Path) -> None:
+    """A graph in float32 whose weights are float16 tensors of the `model.safetensors` beside it."""
+    import onnx
+
+    batch = torch.export.Dim("batch", min=1)
+    example = torch.zeros(2, 32, 32, 1, dtype=torch.uint8)
+    outputs = len(network.eval()(example))
+    program = torch.onnx.export(
+        network,
+        (example,),
+        input_names=["images"],
+        output_names=["features", "logits"][:outputs],
+        dynamic_shapes=({0: batch},),
+        opset_version=20,
+        dynamo=True,
+        optimize=False,
+        verbose=False,
+    )
+    assert program is not None
+    model = program.model_proto
+    halves = {
+        key: value.half()
+        for key, value in network.state_dict().items()
+        if key in {t.name for t in model.graph.initializer}
+    }
+    with files.atomic(folder / "model.safetensors") as temporary:
+        save_file(halves, temporary, metadata={"format": "pt"})
+    _point_into(model, folder / "model.safetensors")
+    with files.atomic(folder / "model.onnx") as temporary:
+        onnx.save(model, temporary)
+
+
+def _point_into(model: Any, path: Path) -> None:
+    """Replace each initializer that `path` holds by a float16 one stored there and a Cast."""
+    import onnx
+
+    header_bytes = int.from_bytes(path.read_bytes()[:8], "little")
+    header = json.loads(path.read_bytes()[8 : 8 + header_bytes])
+    kept, nodes = [], []
+    for tensor in model.graph.initializer:
+        if tensor.name not in header:
+            kept.append(tensor)
+            continue
+        begin, end = header[tensor.name]["data_offsets"]
+        half = onnx.TensorProto(name=f"{tensor.name}.half", data_type=onnx.TensorProto.FLOAT16, dims=tensor.dims)
+        half.data_location = onnx.TensorProto.EXTERNAL
+        for key, value in (("location", path.name), ("offset", 8 + header_bytes + begin), ("length", end - begin)):
+            half.external_data.add(key=key, value=str(value))
+        kept.append(half)
+        nodes.append(onnx.helper.make_node("Cast", [half.name], [tensor.name], to=onnx.TensorProto.FLOAT))
+    nodes += model.graph.node
+    for node in nodes:
+        del node.metadata_props[:]
+    del model.graph.initializer[:], model.graph.node[:], model.graph.value_info[:], model.graph.metadata_props[:]
+    model.graph.initializer.extend(kept)
+    model.graph.node.extend(nodes)

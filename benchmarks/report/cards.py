@@ -1,0 +1,131 @@
+"""Model cards in the manner of Hugging Face: front matter, then facts from the training record and from records."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from benchmarks.measure.workload import Setting
+from benchmarks.quality.features import IMAGE_SHAPE, JUDGE, NETS
+from benchmarks.quality.metrics import MEMORISED, MEMORY_CHECKED, metric_name
+from benchmarks.records import Record, RecordError
+from benchmarks.report import summary
+from benchmarks.report.findings import markdown
+from benchmarks.report.summary import Row, Section
+from benchmarks.statistics import Estimate
+from benchmarks.templates import template
+from zoo import files, shelf
+from zoo.family import Checkpoint
+
+CURVE_WIDTH, CURVE_HEIGHT = 640, 220
+
+
+def write(checkpoint: Checkpoint, found: Iterable[Record]) -> Path:
+    """`README.md`, `grid.png`, `interpolation.png` and `curves.svg` in the checkpoint's folder; the card's path.
+
+    Raises RecordError where the weights of the tree were not measured, StoreError where there are none.
+    """
+    config, folder, found = shelf.config(checkpoint.name), shelf.directory(checkpoint.name), list(found)
+    section, rows = measured(checkpoint.name, config["weights"]["sha256"], found)
+    shown, answered = default(checkpoint, rows), concerning(checkpoint.name, config["weights"]["sha256"], found)
+    for name, picture in (("grid.png", shown.grid), ("interpolation.png", shown.interpolation)):
+        with files.atomic(folder / name) as temporary:
+            temporary.write_bytes(base64.b64decode(picture))
+    curves = config["training"].get("curves", [])
+    if curves:
+        with files.atomic(folder / "curves.svg") as temporary:
+            temporary.write_text(curves_svg(curves))
+    with files.atomic(folder / "README.md") as temporary:
+        temporary.write_text(render(checkpoint, config, section, rows, answered))
+    return folder / "README.md"
+
+
+def measured(name: str, weights: str, found: Iterable[Record]) -> tuple[Section, list[Row]]:
+    """The section with the most judged images, and its rows of these weights; without metrics where none is judged.
+
+    Raises RecordError.
+    """
+
+    def concerns(identity: Mapping[str, Any]) -> bool:
+        if identity["kind"] != "cell":
+            return bool(identity["kind"] == "baseline")
+        return bool(identity["cell"]["generator"] == name and identity["artifact"]["checkpoint"] == weights)
+
+    mine = [record for record in found if concerns(record["identity"])]
+    sections = sorted(summary.sections(mine), key=lambda section: section.count)
+    sections = [section for section in sections if any(row.metrics for row in section.rows)] or sections
+    if not sections:
+        raise RecordError(
+            f"the weights of {name} ({weights[:12]}) are not on record; `genzoo bench {name}` measures them"
+        )
+    return sections[-1], sections[-1].rows
+
+
+def default(checkpoint: Checkpoint, rows: list[Row]) -> Row:
+    """The row of what the checkpoint does where nothing is asked of it, or the last."""
+    asked = Setting().resolved(checkpoint.spec)
+    return next((row for row in rows if row.setting == asked), rows[-1])
+
+
+def concerning(name: str, weights: str, found: Iterable[Record]) -> list[Record]:
+    """The newest record of each study that looked at these weights."""
+    mine = (
+        record
+        for record in found
+        if record["identity"]["kind"] == "study" and record["identity"]["checkpoints"].get(name) == weights
+    )
+    return list({record["identity"]["study"]: record for record in mine}.values())
+
+
+def render(
+    checkpoint: Checkpoint, config: Mapping[str, Any], section: Section, rows: list[Row], answered: list[Record]
+) -> str:
+    best = default(checkpoint, rows)
+    page: str = template("card.md.j2").render(
+        checkpoint=checkpoint,
+        config=config,
+        training=config["training"],
+        recipe=config["recipe"],
+        section=section,
+        rows=rows,
+        studies=[(record["question"], record["identity"]["study"], markdown(record)) for record in answered],
+        best=best,
+        known="x".join(map(str, IMAGE_SHAPE)),
+        classes=best.metric("classes", JUDGE),
+        floor=section.baselines.get("floor"),
+        ceiling=section.baselines.get("ceiling"),
+        nets=NETS,
+        judge=JUDGE,
+        memorised=best.metrics.get(MEMORISED),
+        memory_checked=MEMORY_CHECKED,
+        name=metric_name,
+        cell=str,
+        share=_share,
+        runtimes=[runtime for runtime in ("triton", "onnxruntime") if runtime in rows[0].runtimes],
+    )
+    return page
+
+
+def _share(estimate: Estimate) -> str:
+    return f"{100 * estimate.value:.1f} % ({100 * estimate.low:.1f} to {100 * estimate.high:.1f})"
+
+
+def curves_svg(curves: list[dict[str, float]]) -> str:
+    """The losses over the images seen, each from its least to its greatest value, in the phase that has it."""
+    names = [name for name in dict.fromkeys(name for point in curves for name in point) if name != "images"]
+    last = curves[-1]["images"]
+    lines = []
+    for index, name in enumerate(names):
+        having = [point for point in curves if name in point]
+        values = [point[name] for point in having]
+        low, high = min(values), max(values)
+        span = (high - low) or 1.0
+        points = " ".join(
+            f"{40 + 580 * point['images'] / last:.1f},{190 - 150 * (point[name] - low) / span:.1f}" for point in having
+        )
+        text = f"{name}: {low:.4g} to {high:.4g}"
+        lines.append({"points": points, "text": text, "hue": 215 + 75 * index, "y": 20 + 16 * index})
+    page: str = template("curves.svg.j2").render(lines=lines, images=last, width=CURVE_WIDTH, height=CURVE_HEIGHT)
+    return page

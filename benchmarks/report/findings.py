@@ -1,0 +1,19 @@
+"""What a study found, in words and a table."""
+
+from __future__ import annotations
+
+from benchmarks.records import Record
+from benchmarks.studies import Cell
+
+
+def markdown(record: Record) -> str:
+    """The findings as a table, and the answer below it."""
+    lines = ["| " + " | ".join(record["columns"]) + " |", "|---" * len(record["columns"]) + "|"]
+    lines += ["| " + " | ".join(_text(cell) for cell in row) + " |" for row in record["rows"]]
+    return "\n".join([*lines, "", record["answer"]])
+
+
+def _text(cell: Cell) -> str:
+    if cell is None:
+        return ""
+    return f"{cell:.4g}" if isinstance(cell, float) else f"{cell:,}" if isinstance(cell, int) else cell

@@ -1,0 +1,129 @@
+"""The pages of the family tree's branches: prose is written by hand, numbers stand between marks and come from records.
+
+`docs/families/<branch>.md` has every measured setting of its checkpoints, what papers report, what training took and
+what was studied; `docs/families/README.md` has the branches side by side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from benchmarks.quality.features import NETS
+from benchmarks.records import Record
+from benchmarks.report import cards
+from benchmarks.report.overview import (
+    accuracy,
+    baselines,
+    cost,
+    distances,
+    markdown,
+    percent,
+    replace_marked,
+)
+from benchmarks.report.summary import Row
+from benchmarks.report.tree import Tree
+from zoo import shelf
+from zoo.family import Branch, Checkpoint
+
+FOLDER, MARK = Path("docs/families"), "numbers"
+
+
+def write(root: Path, tree: Tree) -> list[Path]:
+    """Write the numbers of each page below `root`; the paths. Raises WorkloadError where a page lacks its marks."""
+    pages = {"README": index(tree)} | {branch.page: numbers(branch, tree) for branch in Branch}
+    written = []
+    for name, text in pages.items():
+        written.append(root / FOLDER / f"{name}.md")
+        replace_marked(written[-1], MARK, text)
+    return written
+
+
+def numbers(branch: Branch, tree: Tree) -> str:
+    """All that a branch's page says in numbers, in Markdown."""
+    machine = tree.section.machine
+    parts = [
+        f"Measured on {machine['cpu']}, {machine['cores']} cores, {tree.section.count:,} images each, 95 % intervals; "
+        "*reported* is what the system's own paper says, on its own data.",
+        measured(branch, tree),
+        *described(tree.members(branch)),
+        trained(tree.members(branch)),
+    ]
+    return "\n\n".join([*parts, *studied(tree.members(branch), tree.records)])
+
+
+def measured(branch: Branch, tree: Tree) -> str:
+    """A line for each setting on record, and for each system that is not; the floor last."""
+    head = ["asked as", "system", "NFE", f"ms ({tree.section.runtime}, p50)", *(f"FD {net}" for net in NETS)]
+    head += [*(f"recall {net}" for net in NETS), "class accuracy", "reported"]
+    places = {(place.checkpoint.name, place.setting): place for place in tree.branch(branch)}
+    rows = []
+    for row in tree.rows(branch):
+        place = places.get((row.generator, row.setting))
+        system, reported = (place.system.title, place.system.reported) if place else ("", "")
+        cells = [f"`{row.title}`", system, *cost(row, tree.section), *distances(row), *recalls(row)]
+        rows.append([*cells, accuracy(row), reported])
+    for place in tree.branch(branch):
+        if place.row is None:
+            blank = [f"not measured: `{tree.command(place)}`", *[""] * (2 * len(NETS) + 1)]
+            rows.append([f"`{place.title}`", place.system.title, f"{place.nfe:,}", *blank, place.system.reported])
+    rows += [[f"*{words}*", "", "", "", *of, *[""] * (len(NETS) + 2)] for words, of in baselines(tree.section)[:1]]
+    return markdown(head, rows, words=2)
+
+
+def described(checkpoints: Iterable[Checkpoint]) -> Iterator[str]:
+    """What each checkpoint is, and what the eye finds wrong with its images."""
+    yield "What the checkpoints are, with the faults that were seen in their images, and what it took to train them:"
+    yield "\n".join(" ".join([f"- `{each.name}`: {each.description}", *each.faults]) for each in checkpoints)
+
+
+def trained(checkpoints: Iterable[Checkpoint]) -> str:
+    """What the published weights are and what making them took, from their training records."""
+    head = ["checkpoint", "made from", "parameters", "weights, MB", "images seen", "core minutes", "on unseen pictures"]
+    rows = []
+    for each in checkpoints:
+        config = shelf.config(each.name)
+        training = config["training"]
+        held_out = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in training.get("held_out", {}).items())
+        teacher = f"`{each.teacher}`" if each.teacher else ""
+        cells = [f"[`{each.name}`](../../zoo/checkpoints/{each.name}/)", teacher, f"{config['parameters']:,}"]
+        minutes = training.get("core_minutes") or training["minutes"] * training.get("threads", 1)
+        cells += [f"{config['weights']['bytes'] / 1e6:.1f}", f"{training['images']:,}", f"{minutes:.0f}"]
+        rows.append([*cells, held_out])
+    return markdown(head, rows, words=2)
+
+
+def studied(checkpoints: Iterable[Checkpoint], records: Iterable[Record]) -> list[str]:
+    """What the studies of these weights answered, the newest of each."""
+    records, found = list(records), {}
+    for each in checkpoints:
+        for record in cards.concerning(each.name, shelf.config(each.name)["weights"]["sha256"], records):
+            found[record["identity"]["study"]] = record
+    return [f"**{record['question']}** {record['answer']} (`genzoo study {name}`)" for name, record in found.items()]
+
+
+def index(tree: Tree) -> str:
+    """The branches side by side: of each, the system that comes nearest to real pictures, in either net's features."""
+    head = ["family", "nearest, says the", "NFE", f"ms ({tree.section.runtime}, p50)", *(f"FD {net}" for net in NETS)]
+    head += [f"recall {net}" for net in NETS]
+    rows = []
+    for branch in Branch:
+        nearest: dict[str, tuple[Row, list[str]]] = {}
+        for net in NETS:
+            judged = [
+                (distance.value, place.system.title, place.row)
+                for place in tree.branch(branch)
+                if place.row and (distance := place.row.metric("fd", net))
+            ]
+            if judged:
+                _, title, row = min(judged, key=lambda each: each[0])
+                nearest.setdefault(f"{title}, `{row.title}`", (row, []))[1].append(net)
+        for system, (row, nets) in nearest.items():
+            cells = [f"[{branch}]({branch.page}.md)", f"{' and '.join(nets)}: {system}"]
+            rows.append([*cells, *cost(row, tree.section), *distances(row), *recalls(row)])
+    rows += [[f"*{words}*", "", "", "", *of, *[""] * len(NETS)] for words, of in baselines(tree.section)[:1]]
+    return markdown(head, rows, words=2)
+
+
+def recalls(row: Row) -> list[str]:
+    return [percent(row.metric("recall", net)) for net in NETS]

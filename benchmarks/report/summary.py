@@ -1,0 +1,163 @@
+"""Records -> what tables and plots show: one row a generator, number of steps and precision, on one machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from itertools import combinations
+from typing import Any
+
+from benchmarks import records
+from benchmarks.measure.workload import Setting, title
+from benchmarks.quality.features import NETS
+from benchmarks.quality.metrics import metric_name
+from benchmarks.records import Record, RecordError
+from benchmarks.statistics import Estimate
+
+CELL = ("generator", "num_steps", "sampler", "guidance_scale", "precision")  # what makes a row of its own
+
+
+@dataclass
+class Row:
+    """The cells of one generator at one setting: latency by runtime and scenario, quality once."""
+
+    generator: str
+    family: str
+    num_steps: int | None
+    sampler: str | None
+    guidance_scale: float
+    precision: str
+    nfe: int
+    count: int
+    metrics: dict[str, Estimate]
+    grid: str
+    interpolation: str
+    cells: dict[tuple[str, str], Record] = field(default_factory=dict)
+
+    @property
+    def title(self) -> str:
+        return title(self.generator, self.setting, self.precision)
+
+    @property
+    def setting(self) -> Setting:
+        return Setting(self.num_steps, self.sampler, self.guidance_scale)
+
+    def metric(self, kind: str, net: str) -> Estimate | None:
+        """None where the feature nets do not know such images."""
+        return self.metrics.get(metric_name(kind, self.count, net))
+
+    def percentile(self, runtime: str, name: str = "p50") -> Estimate | None:
+        record = self.cells.get((runtime, "single-stream"))
+        return Estimate(**record["latency"][name]) if record else None
+
+    def images_per_second(self, runtime: str) -> float | None:
+        record = self.cells.get((runtime, "offline"))
+        return float(record["latency"]["images_per_second"]) if record else None
+
+    @property
+    def runtimes(self) -> list[str]:
+        return [runtime for runtime in ("triton", "onnxruntime", "torch") if (runtime, "single-stream") in self.cells]
+
+    @property
+    def weights(self) -> str:
+        """The digest of the checkpoint that was measured."""
+        return _weights(next(iter(self.cells.values())))
+
+    @property
+    def noisy(self) -> bool:
+        """Whether other processes or a changing clock disturbed a measurement."""
+        return any(record["noise"]["noisy"] for record in self.cells.values())
+
+
+@dataclass(frozen=True)
+class Section:
+    """Rows that may be compared: one machine, one number of judged images, and that number's floor and ceiling."""
+
+    machine: dict[str, Any]
+    count: int
+    rows: list[Row]
+    baselines: dict[str, dict[str, Estimate]]
+
+    @property
+    def runtime(self) -> str | None:
+        """The runtime on which most rows were timed, the one nearest to production first."""
+        runtimes = [runtime for row in self.rows for runtime in row.runtimes]
+        return max(("triton", "onnxruntime", "torch"), key=runtimes.count) if runtimes else None
+
+
+def sections(found: Iterable[Record]) -> list[Section]:
+    """The latest records of every cell of each generator's latest weights, the section with the most rows first."""
+    latest = records.latest(found)
+    weights = {_generator(record): _weights(record) for record in latest if record["identity"]["kind"] == "cell"}
+    groups: dict[bytes, list[Record]] = {}
+    for record in latest:
+        if record["identity"]["kind"] == "cell" and _weights(record) == weights[_generator(record)]:
+            key = records.canonical([record["identity"]["machine"], record["identity"]["protocol"]["judged"]])
+            groups.setdefault(key, []).append(record)
+    made = [_section(group, latest) for group in groups.values()]
+    return sorted(made, key=lambda section: -len(section.rows))
+
+
+def main(found: Iterable[Record]) -> Section:
+    """The section with the most rows. Raises RecordError where no cell is on record."""
+    made = sections(found)
+    if not made:
+        raise RecordError("no cell is on record: `genzoo bench` measures some")
+    return made[0]
+
+
+def _generator(record: Record) -> str:
+    return str(record["identity"]["cell"]["generator"])
+
+
+def _weights(record: Record) -> str:
+    return str(record["identity"]["artifact"]["checkpoint"])
+
+
+def _section(cells: list[Record], latest: list[Record]) -> Section:
+    count = cells[0]["identity"]["protocol"]["judged"]
+    baselines = {
+        record["identity"]["baseline"]: estimates(record["quality"])
+        for record in latest
+        if record["identity"]["kind"] == "baseline" and record["identity"]["judged"] == count
+    }
+    rows: dict[tuple[Any, ...], Row] = {}
+    for record in cells:
+        cell = record["identity"]["cell"]
+        key = tuple(cell[name] for name in CELL)
+        measured = rows[key].cells if key in rows else {}
+        measured[cell["runtime"], cell["scenario"]] = record
+        rows[key] = Row(
+            **{name: cell[name] for name in CELL},
+            **{name: record[name] for name in ("family", "nfe", "grid", "interpolation")},
+            count=count,
+            metrics=estimates(record["quality"]),
+            cells=measured,
+        )
+    ordered = sorted(rows.values(), key=lambda row: (row.family, row.generator, row.num_steps or 0, row.title))
+    return Section(cells[0]["identity"]["machine"], count, ordered, baselines)
+
+
+def estimates(quality: dict[str, Any] | None) -> dict[str, Estimate]:
+    return {name: Estimate(**value) for name, value in quality["metrics"].items()} if quality else {}
+
+
+@dataclass(frozen=True)
+class Disagreement:
+    """Two rows that the feature nets put in opposite order, each by more than chance."""
+
+    better: dict[str, Row]  # net -> the row that it prefers
+
+
+def disagreements(rows: Iterable[Row], kind: str = "fd") -> list[Disagreement]:
+    """Pairs of rows whose intervals are apart in both nets, in opposite order."""
+    found = []
+    for a, b in combinations(rows, 2):
+        order = {}
+        for net in NETS:
+            one, other = a.metric(kind, net), b.metric(kind, net)
+            if one and other and (one.high < other.low or other.high < one.low):
+                order[net] = a if one.value < other.value else b
+        if len(order) == len(NETS) and len({row.title for row in order.values()}) > 1:
+            found.append(Disagreement(order))
+    return found

@@ -1,0 +1,1 @@
+"""The store against other tools: what a pull takes."""

@@ -1,0 +1,103 @@
+"""Every published metric gets worse as real pictures do; where one is blind by its definition, that is stated here."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from benchmarks.quality import features
+from benchmarks.quality import metrics as quality
+from benchmarks.quality.features import JUDGE, NETS, View
+from benchmarks.quality.metrics import LOWER_IS_BETTER, QualityError, metric_name
+from tests.benchmarks.quality.degradations import DAMAGES
+
+COUNT = 500
+# A generator that drops classes makes the others as well as before, and precision asks nothing else.
+BLIND = {("precision", "mode dropping")}
+NEAR = 0.06  # how far a blind metric may move by chance, at 500 images
+MEASURED = [("fd", net) for net in NETS] + [("kd", net) for net in NETS]
+MEASURED += [(kind, net) for kind in ("precision", "recall") for net in NETS] + [("accuracy", JUDGE)]
+
+
+@pytest.fixture(scope="module")
+def scores(pictures: tuple[np.ndarray, np.ndarray]) -> dict[str, list[dict[str, float]]]:
+    """Each damage's metrics at rising strength, intact pictures first."""
+    images, class_ids = pictures[0][:COUNT], pictures[1][:COUNT]
+
+    def score(damaged: np.ndarray) -> dict[str, float]:
+        found = quality.measure(features.look(damaged), class_ids)["metrics"]
+        return {name: estimate["value"] for name, estimate in found.items()}
+
+    intact = score(images)
+    return {
+        name: [intact, *(score(damage(images, class_ids, strength)) for strength in strengths)]
+        for name, (damage, strengths) in DAMAGES.items()
+    }
+
+
+@pytest.mark.parametrize(("kind", "net"), MEASURED)
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_metric_worsens_with_damage(
+    scores: dict[str, list[dict[str, float]]], damage: str, kind: str, net: str
+) -> None:
+    values = np.array([score[metric_name(kind, COUNT, net)] for score in scores[damage]])
+    if (kind, damage) in BLIND:
+        assert np.abs(values - values[0]).max() < NEAR
+        return
+    worse = np.diff(values) if LOWER_IS_BETTER[kind] else -np.diff(values)
+    at_the_bottom = (values[1:] == 0) & (values[:-1] == 0)  # nothing is left to lose
+    assert ((worse > 0) | at_the_bottom).all(), values
+
+
+def test_classes_are_counted_as_they_are_dropped(scores: dict[str, list[dict[str, float]]]) -> None:
+    """A few pictures of the others are taken for a dropped class, so it does not vanish. Of damage it says nothing."""
+    counted = [score[metric_name("classes", COUNT, JUDGE)] for score in scores["mode dropping"]]
+    np.testing.assert_allclose(counted, [10, 9, 7, 5, 3], atol=0.7)
+
+
+def test_where_no_class_was_asked_for_none_can_be_wrong() -> None:
+    views = {net: features.reference(net).test for net in NETS}
+    few = {net: View(view.features[:50], view.predicted[:50] if view.predicted is not None else None)
+           for net, view in views.items()}  # fmt: skip
+    found = quality.measure(few, None)["metrics"]
+    assert not any(name.startswith("accuracy") for name in found)
+    assert set(quality.measure(few, np.zeros(50, np.int64))["metrics"]) - set(found) == {
+        metric_name("accuracy", 50, JUDGE)
+    }
+
+
+def test_blur_is_worse_than_slight_tearing_to_the_critic_and_not_to_the_classifier(
+    scores: dict[str, list[dict[str, float]]],
+) -> None:
+    """The nets do see different things, which is why there are two."""
+    blurred, torn = scores["blur"][3], scores["tearing"][2]
+    ratio = {net: blurred[metric_name("fd", COUNT, net)] / torn[metric_name("fd", COUNT, net)] for net in NETS}
+    assert ratio["critic"] > 3.0 * ratio["classifier"]
+
+
+def test_floor_is_better_than_any_damage_and_ceiling_worse(scores: dict[str, list[dict[str, float]]]) -> None:
+    floor, ceiling = quality.floor(COUNT)["metrics"], quality.ceiling(COUNT)["metrics"]
+    assert set(floor) == set(ceiling) == set(scores["blur"][0])
+    for net in NETS:
+        name = metric_name("fd", COUNT, net)
+        damaged = [score[name] for values in scores.values() for score in values[1:]]
+        assert floor[name]["value"] < min(damaged)
+        assert ceiling[name]["value"] > max(damaged)
+
+
+def test_every_metric_lies_in_its_interval() -> None:
+    for name, estimate in quality.floor(COUNT)["metrics"].items():
+        assert estimate["low"] <= estimate["value"] <= estimate["high"], name
+
+
+def test_copies_of_training_pictures_are_caught(pictures: tuple[np.ndarray, np.ndarray]) -> None:
+    training = pictures[0][100:600]
+    near = np.clip(training[:50].astype(int) + np.random.default_rng(0).integers(-2, 3, training[:50].shape), 0, 255)
+    assert quality.memorised(near.astype(np.uint8), training).value > 0.9
+    assert quality.memorised(pictures[0][:50], training).value < 0.1
+
+
+def test_a_sample_too_small_or_too_large_is_refused() -> None:
+    view = {net: View(np.zeros((3, 1))) for net in NETS}
+    with pytest.raises(QualityError, match="7 to 5000"):
+        quality.measure(view, np.zeros(3, np.int64))

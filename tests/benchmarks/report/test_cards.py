@@ -1,0 +1,50 @@
+"""What a card says of a generator without classes, and of one whose images no feature net knows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks import records
+from benchmarks.quality import metrics as quality
+from benchmarks.report import cards
+from tests.benchmarks.made_up import made_up
+from zoo import shelf
+from zoo.contract.request import GeneratorSpec
+from zoo.families.gan import GANConfig, Generator
+from zoo.family import Checkpoint
+
+COUNT = 100
+CONFIG = GANConfig(channels=(8, 8), latent=4, style=0, num_classes=0)
+TRAINING = {"images": 64, "minutes": 0.1, "hardware": "a desk", "threads": 1, "torch": "2", "curves": []}
+
+
+def card(size: int, *, judged: bool, tree: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The card of an unconditional generator with images of that size."""
+    monkeypatch.setenv(shelf.TREE_VARIABLE, str(tree))
+    entry = Checkpoint(GeneratorSpec("free", "gan", (4,), (size, size, 1), 0), CONFIG)
+    shelf.save(entry, Generator(CONFIG).state_dict(), TRAINING)
+    weights = shelf.config("free")["weights"]["sha256"]
+    record = made_up("free", 1.0, COUNT, 3.0, weights=weights, unconditional=True, judged=judged)
+    floor = records.make("baseline", {"baseline": "floor", "judged": COUNT, "nets": {}}, quality=quality.floor(COUNT))
+    return cards.write(entry, [record, floor]).read_text()
+
+
+def test_without_classes_a_card_tells_how_varied_the_images_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = card(32, judged=True, tree=tmp_path, monkeypatch=monkeypatch)
+    assert "tags: [gan, unconditional," in text
+    assert "equally frequent classes of the ten" in text
+    assert "than the one asked for" not in text
+    [row] = [line for line in text.splitlines() if line.startswith("| free (NFE 1)")]
+    assert row.endswith("|  |"), "no accuracy"
+
+
+def test_images_that_no_net_knows_get_a_card_that_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = card(8, judged=False, tree=tmp_path, monkeypatch=monkeypatch)
+    assert "the feature nets know images of 32x32x1, and these are 8x8x1" in text
+    assert "padded to 32x32 and shrunk to 8x8, and nothing else" in text
+    assert "## Measured latency" in text
+    assert "fd_" not in text

@@ -1,0 +1,65 @@
+"""A variant is trained once, from scratch or from another's weights, and is known by all that determines them."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks.studies import growing, regularization
+from benchmarks.studies.variants import Variant
+from zoo.contract.request import GeneratorSpec, SampleRequest
+from zoo.datasets import fashion_mnist
+from zoo.families.gan import GANConfig
+from zoo.family import Checkpoint, Recipe
+
+CONFIG = GANConfig(channels=(8, 8, 8, 8), discriminator=(8, 8), latent=4, style=0, num_classes=0)
+RECIPE = Recipe("adversarial", images=32, batch_size=16, ema_images=10)
+ENTRY = Checkpoint(GeneratorSpec("tiny", "gan", (4,), (32, 32, 1), 0), CONFIG, RECIPE)
+
+
+@pytest.fixture(autouse=True)
+def few_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (40, 32, 32, 1), np.uint8)
+    monkeypatch.setattr(fashion_mnist, "load", lambda split, source=None: (images, np.arange(40) % 10))
+
+
+def with_recipe(**changes: object) -> Checkpoint:
+    return dataclasses.replace(ENTRY, recipe=dataclasses.replace(RECIPE, **changes))  # type: ignore[arg-type]
+
+
+def test_it_is_trained_once_and_makes_images() -> None:
+    variant = Variant(ENTRY)
+    path = variant.trained()
+    before = path.stat().st_mtime_ns
+    assert Variant(ENTRY).trained() == path
+    assert path.stat().st_mtime_ns == before
+    assert variant.record()["images"] == 32
+    assert variant.generator().sample(SampleRequest((1, 2, 3))).shape == (3, 32, 32, 1)
+
+
+def test_it_begins_with_the_weights_of_its_start() -> None:
+    start = Variant(ENTRY)
+    still = Variant(with_recipe(learning_rate=0.0, seed=5), start=start)
+    for key, value in still.module().named_parameters():
+        torch.testing.assert_close(value, start.module().get_parameter(key))
+
+
+def test_what_changes_the_weights_changes_the_name_and_a_budget_does_not() -> None:
+    base = Variant(ENTRY)
+    assert Variant(with_recipe(minutes=9.0)).path == base.path
+    others = [Variant(with_recipe(seed=1)), Variant(with_recipe(options={"r1": 1.0})), Variant(ENTRY, start=base)]
+    assert len({base.path, *(other.path for other in others)}) == 4
+
+
+def test_the_studies_differ_in_what_they_ask_about_and_in_nothing_else() -> None:
+    recipes = [regularization.variant(options).entry.recipe for options in regularization.OPTIONS.values()]
+    assert len({(r.images, r.batch_size, r.learning_rate, r.seed) for r in recipes if r}) == 1
+    last = growing.registry.checkpoint(growing.STAGES[-1])
+    direct = growing.ungrown(last.recipe.images if last.recipe else 0)
+    assert direct.config == last.config
+    assert direct.recipe
+    assert last.recipe
+    assert dataclasses.replace(direct.recipe, options={**direct.recipe.options, "fade": 0.5}) == last.recipe

@@ -1,0 +1,40 @@
+"""Checkpoints on disk: what is published loads, what was altered is refused with a sentence."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from zoo import files, shelf
+from zoo.files import HOME_VARIABLE, home
+
+
+def test_atomic_leaves_the_old_file_and_no_new_one_when_the_block_fails(tmp_path: Path) -> None:
+    target = tmp_path / "file"
+    target.write_text("old")
+
+    def write() -> None:
+        with files.atomic(target) as temporary:
+            temporary.write_text("half")
+            raise OSError(errno.ENOSPC, "no space left")
+
+    with pytest.raises(OSError, match="no space"):
+        write()
+    assert target.read_text() == "old"
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_home_follows_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv(HOME_VARIABLE, str(tmp_path))
+    assert home() == tmp_path
+    monkeypatch.delenv(HOME_VARIABLE)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert home() == tmp_path / "cache" / "genzoo"
+
+
+def test_a_missing_checkpoint_says_what_makes_it() -> None:
+    with pytest.raises(shelf.StoreError, match="genzoo train nothing"):
+        shelf.config("nothing")

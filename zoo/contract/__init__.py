@@ -1,0 +1,1 @@
+"""What a generator takes and gives, to everything downstream: NumPy only, no family's name, no torch."""

@@ -1,0 +1,152 @@
+"""`genzoo pull`: checkpoints, bundles and engines from mirrors, verified before they get their name."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from zoo.exchange.pull import Pulled
+    from zoo.store.artifact import Kind, Manifest
+
+app = typer.Typer()
+
+REMOTE_VARIABLE = "GENZOO_REMOTE"
+
+From = Annotated[list[str] | None, typer.Option("--from", help="A mirror; several are used together.")]
+
+
+@app.command()
+def pull(
+    name: Annotated[str, typer.Argument(help="A checkpoint's name.")],
+    remotes: From = None,
+    bundle: Annotated[bool, typer.Option("--bundle", help="Its bundle instead of the checkpoint.")] = False,
+    variant: Annotated[str, typer.Option(help="The bundle's variant.")] = "fp32",
+    engine: Annotated[str, typer.Option(help="Its engines for a target, like sm89; they must be signed.")] = "",
+    version: Annotated[int | None, typer.Option(min=1, help="The newest without.")] = None,
+    key: Annotated[list[Path] | None, typer.Option(help="A trusted public key, PEM.")] = None,
+    certificate: Annotated[list[Path] | None, typer.Option(help="A trusted root certificate, PEM.")] = None,
+    require_signature: Annotated[bool, typer.Option("--require-signature", help="Refuse what is not signed.")] = False,
+    accept_licence: Annotated[str, typer.Option(help="The restricted licence that you accept.")] = "",
+    allow_rollback: Annotated[bool, typer.Option("--allow-rollback", help="Also what is older than yours.")] = False,
+    offline: Annotated[bool, typer.Option("--offline", help="Only verify what is here.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object for machines.")] = False,
+) -> None:
+    """Fetch a checkpoint, a bundle or engines: parallel, resumable, every byte verified, from any mirror that works.
+
+    Mirrors are folders, http(s)://, hf:// or oci:// addresses: --from, or $GENZOO_REMOTE with commas between them.
+    """
+    from zoo.exchange import pull as pulling
+    from zoo.shelf import blob_store
+    from zoo.store import signing
+    from zoo.store.offers import Policy
+
+    kind, variant = _kind(bundle, variant, engine)
+    trust = signing.trusted(key or (), certificate or ())
+    policy = Policy(trust, require_signature, accept_licence, allow_rollback, version)
+    store = blob_store()
+    if offline:
+        pulled = pulling.held(name, store, policy, kind=kind, variant=variant)
+    else:
+        with _progress(as_json) as begin, _resumable():
+            mirrors = _mirrors(remotes or ())
+            pulled = pulling.pull(name, mirrors, store, policy, kind=kind, variant=variant, begin=begin)
+    _report(name, pulled, as_json)
+
+
+def _kind(bundle: bool, variant: str, engine: str) -> tuple[Kind, str]:
+    from zoo.store.artifact import Kind
+    from zoo.store.offers import PullError
+
+    if bundle and engine:
+        raise PullError("--bundle and --engine name two artifacts: pull one after the other")
+    if engine:
+        return Kind.ENGINE, engine
+    return (Kind.BUNDLE, variant) if bundle else (Kind.CHECKPOINT, "")
+
+
+def _mirrors(named: Sequence[str]) -> list[Any]:
+    from zoo.store.offers import PullError
+    from zoo.store.remotes import open_remote
+
+    urls = list(named) or [url.strip() for url in os.environ.get(REMOTE_VARIABLE, "").split(",") if url.strip()]
+    if not urls:
+        raise PullError(f"no remote was named: give --from, or set ${REMOTE_VARIABLE}; --offline verifies what is here")
+    return [open_remote(url) for url in urls]
+
+
+@contextmanager
+def _resumable() -> Iterator[None]:
+    """What ends a transfer says that nothing is lost."""
+    from zoo.store.transfer.sources import TransferError, TransferInterrupt
+
+    try:
+        yield
+    except TransferInterrupt as interrupt:
+        typer.echo(str(interrupt), err=True)
+        raise
+    except TransferError as error:
+        kept = "" if "same command" in str(error) else "; what has arrived is kept: the same command resumes"
+        raise TransferError(f"{error}{kept}") from error
+
+
+@contextmanager
+def _progress(silent: bool) -> Iterator[Callable[[Manifest], Callable[[int], None]]]:
+    """Says what is coming, and shows it coming where somebody watches."""
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    console = Console(stderr=True)
+    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    shown = console.is_terminal and not silent
+    with Progress(TextColumn("{task.description}"), *columns, console=console, disable=not shown) as progress:
+
+        def begin(manifest: Manifest) -> Callable[[int], None]:
+            if not silent:
+                typer.echo(f"{manifest.name} {manifest.version}, licence {printable(manifest.licence)}", err=True)
+            task = progress.add_task(manifest.name, total=manifest.size)
+            return lambda count: progress.advance(task, count)
+
+        yield begin
+
+
+def printable(text: str) -> str:
+    """Words from outside, without what a terminal would obey."""
+    return "".join(character if character.isprintable() else "?" for character in text)
+
+
+def _report(name: str, pulled: Pulled, as_json: bool) -> None:
+    ref, manifest = pulled.ref, pulled.manifest
+    trust = f"signed by {ref.signer}" if ref.signer else "signed, not verified" if ref.signature else "not signed"
+    if as_json:
+        record: dict[str, Any] = {
+            "name": ref.name,
+            "kind": manifest.kind.value,
+            "version": ref.version,
+            "digest": ref.manifest,
+        }
+        record |= {"licence": manifest.licence, "restricted": manifest.restricted, "signer": ref.signer or None}
+        state = "verified" if ref.signer else "unverified" if ref.signature else "none"
+        record |= {"signature": state, "source": ref.source, "path": str(pulled.path)}
+        record |= {"bytes": manifest.size, "fetched": pulled.fetched, "reused": pulled.reused}
+        typer.echo(json.dumps({**record, "seconds": round(pulled.seconds, 3), "warnings": list(pulled.warnings)}))
+        return
+    for warning in pulled.warnings:
+        typer.echo(f"warning: {printable(warning)}", err=True)
+    amounts = f"{pulled.fetched / 1e6:.1f} MB fetched, {pulled.reused / 1e6:.1f} MB were here"
+    typer.echo(
+        f"{ref.name} version {ref.version}, {ref.manifest[:12]}, {printable(manifest.licence)}, {printable(trust)}"
+    )
+    typer.echo(f"{amounts}, {pulled.seconds:.2f} s; {pulled.path}")
+    following = {
+        "checkpoint": f"sample {name} -o grid.png",
+        "bundle": f"serve {pulled.path}",
+        "engine": f"build {name}",
+    }
+    typer.echo(f"next: genzoo {following[manifest.kind.value]}")

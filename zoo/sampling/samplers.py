@@ -1,0 +1,148 @@
+"""Samplers as tables: every explicit sampler used here is linear in what it has seen.
+
+With D the denoised estimate of this row, P that of the row before and S a saved state,
+
+    x' = a x + b D + p P + s S + n noise
+    S' = e x + f D + g S
+    P' = D
+
+so a sampler is a plain function from sigmas to rows of coefficients, in float64. The network's preconditioning is
+further columns, and the scale of the initial noise is folded into the first row. A network that predicts for a whole
+step has one column more, the level at which the step ends. One row is one network call: a table's length is its NFE.
+`execute` is the reference: a few lines that torch, NumPy and the exported graph agree on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from zoo.sampling.parameterization import Parameterization
+
+COLUMNS = ("c_in", "c_skip", "c_out", "c_noise", "a", "b", "p", "s", "n", "e", "f", "g")
+STEP_COLUMNS = (*COLUMNS, "c_next")  # for a network that takes the level of the next row too, 0 after the last
+X_COLUMNS = [COLUMNS.index(name) for name in ("c_in", "c_skip", "a", "e")]  # those that multiply x
+
+Rows = list[dict[str, float]]  # one row: its `sigma` and the non-zero coefficients of the two updates
+Sampler = Callable[[np.ndarray], Rows]
+
+
+def ddim(sigmas: np.ndarray) -> Rows:
+    """Song et al. 2021 (DDIM), equation 12 at eta = 0; in these coordinates also Euler's method."""
+    return [{"sigma": now, "a": following / now, "b": 1.0 - following / now} for now, following in pairwise(sigmas)]
+
+
+def ddpm(sigmas: np.ndarray) -> Rows:
+    """Ho et al. 2020 (DDPM), equations 6 and 7: a draw from the posterior q(x' | x, D)."""
+    return [
+        {
+            "sigma": now,
+            "a": (following / now) ** 2,
+            "b": 1.0 - (following / now) ** 2,
+            "n": following * np.sqrt(1.0 - (following / now) ** 2),
+        }
+        for now, following in pairwise(sigmas)
+    ]
+
+
+def heun(sigmas: np.ndarray) -> Rows:
+    """Karras et al. 2022, algorithm 1: two rows a step, one for the last; S keeps x + h d / 2."""
+    rows: Rows = []
+    for now, following in pairwise(sigmas):
+        h = (following - now) / now
+        rows.append({"sigma": now, "a": 1.0 + h, "b": -h, "e": 1.0 + h / 2, "f": -h / 2})
+        if following > 0:
+            half = (following - now) / (2 * following)
+            rows.append({"sigma": following, "a": half, "b": -half, "s": 1.0})
+    return rows
+
+
+def dpmpp_2m(sigmas: np.ndarray) -> Rows:
+    """Lu et al. 2022 (DPM-Solver++), algorithm 2, first order at both ends."""
+    rows: Rows = []
+    for index, (now, following) in enumerate(pairwise(sigmas)):
+        gain = 1.0 - following / now  # -expm1(-h), h the step in log(1 / sigma)
+        row = {"sigma": now, "a": following / now, "b": gain}
+        if index and following > 0:
+            r = np.log(sigmas[index - 1] / now) / np.log(now / following)
+            row |= {"b": gain * (1.0 + 1.0 / (2.0 * r)), "p": -gain / (2.0 * r)}
+        rows.append(row)
+    return rows
+
+
+def consistency(sigmas: np.ndarray) -> Rows:
+    """Song et al. 2023 (consistency models), algorithm 1: denoise completely, then add the next level's noise."""
+    return [{"sigma": now, "b": 1.0, "n": following} for now, following in pairwise(sigmas)]
+
+
+SAMPLERS: dict[str, Sampler] = {
+    "ddim": ddim,
+    "ddpm": ddpm,
+    "heun": heun,
+    "dpmpp_2m": dpmpp_2m,
+    "consistency": consistency,
+}
+
+
+def sampler_table(
+    sampler: Sampler,
+    sigmas: np.ndarray,
+    parameterization: Parameterization,
+    start: float | None = None,
+    columns: tuple[str, ...] = COLUMNS,
+) -> np.ndarray:
+    """The table of one sampler on one schedule: float64 (NFE, len(columns)), for unit initial noise.
+
+    `start` is the scale of the first x; None takes the first sigma.
+    """
+    rows = sampler(np.asarray(sigmas, np.float64))
+    levels = parameterization(np.array([row["sigma"] for row in rows]))
+    table = np.zeros((len(rows), len(columns)))
+    for column, name in enumerate(columns):
+        if name == "c_next":
+            table[:-1, column] = levels.c_noise[1:]
+        elif name.startswith("c_"):
+            table[:, column] = getattr(levels, name)
+        else:
+            table[:, column] = [row.get(name, 0.0) for row in rows]
+    table[0, X_COLUMNS] *= sigmas[0] if start is None else start
+    return table
+
+
+def is_stochastic(table: np.ndarray) -> bool:
+    """Whether any row adds noise; without, one draw per image is enough."""
+    return bool(np.any(table[..., COLUMNS.index("n")]))
+
+
+def walk(table: Any, noise: Any, network: Callable[..., Any]) -> Iterator[tuple[Any, Any, Any]]:
+    """Walk a table: (x, denoised, saved) after each row.
+
+    `table` is (NFE, columns) for all images, or (B, NFE, columns) with rows for each; `noise` (draws, B, ...)
+    holds the initial state and then one draw a row, the last draw again where there are fewer;
+    `network(c_in x, c_noise)` is F, its `c_noise` a number or (B,), and likewise `c_next` after it where the table has
+    that column. Arrays may be NumPy's or torch's.
+    """
+    x, previous, saved = noise[0], 0.0, 0.0
+    for index in range(table.shape[-2]):
+        row = table[..., index, :]
+        times = [row[..., column] for column in (COLUMNS.index("c_noise"), *range(len(COLUMNS), row.shape[-1]))]
+        if row.ndim > 1:  # one coefficient an image
+            row = row.swapaxes(0, 1).reshape(row.shape[1], row.shape[0], *[1] * (x.ndim - 1))
+        c_in, c_skip, c_out, _, a, b, p, s, n, e, f, g = row[: len(COLUMNS)]
+        denoised = c_skip * x + c_out * network(c_in * x, *times)
+        draw = noise[min(index + 1, len(noise) - 1)]
+        x, saved, previous = (
+            a * x + b * denoised + p * previous + s * saved + n * draw,
+            e * x + f * denoised + g * saved,
+            denoised,
+        )
+        yield x, denoised, saved
+
+
+def execute(table: Any, noise: Any, network: Callable[..., Any]) -> Any:
+    """The last x of `walk`."""
+    *_, (x, _, _) = walk(table, noise, network)
+    return x

@@ -1,0 +1,145 @@
+"""Checkpoints on disk: a folder each, laid out as a Hugging Face model repository, every weight checked by digest.
+
+    zoo/checkpoints/<name>/
+        model.safetensors   the weights, float16
+        config.json         what they are: family, architecture, sha256, training record, measured quality
+        README.md           the card
+
+$GENZOO_CHECKPOINTS names a folder of such folders that comes before all else and takes what is trained. Then comes what
+was pulled or imported: a ref in the blob store, its artifact laid out as such a folder. The tree comes last. Anything
+derived (bundles, engines, training states) lives below `home()`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from zoo.errors import StoreError as StoreError
+from zoo.family import Checkpoint
+from zoo.files import atomic, home, sha256, write_json
+
+if TYPE_CHECKING:
+    from zoo.store.local.blobs import BlobStore, Ref
+
+TREE = Path(__file__).parent / "checkpoints"
+TREE_VARIABLE = "GENZOO_CHECKPOINTS"
+CHECKPOINT_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,95}")
+
+
+def blob_store() -> BlobStore:
+    """What was pulled, pushed or imported on this host."""
+    from zoo.store.local.blobs import BlobStore
+
+    return BlobStore(home())
+
+
+def pulled(name: str) -> Ref | None:
+    """The ref of a checkpoint that was pulled or imported and is what `directory` finds; None for any other."""
+    own = os.environ.get(TREE_VARIABLE)
+    if not CHECKPOINT_NAME.fullmatch(name) or (own and (Path(own) / name / "config.json").is_file()):
+        return None
+    return blob_store().ref(name)
+
+
+def directory(name: str) -> Path:
+    """Where a checkpoint lies: below $GENZOO_CHECKPOINTS, in the blob store, or in the tree. Raises StoreError."""
+    if ref := pulled(name):
+        blobs = blob_store()
+        blobs.has(ref.manifest)  # counts as using it: what is used daily is not collected
+        view = blobs.root / "views" / ref.manifest  # whole, if it is there
+        return view if (view / "config.json").is_file() else blobs.view(blobs.manifest(ref))
+    own = _own_tree() / name
+    return own if (own / "config.json").is_file() else TREE / name
+
+
+def _own_tree() -> Path:
+    return Path(os.environ.get(TREE_VARIABLE) or TREE)
+
+
+def config(name: str) -> dict[str, Any]:
+    """The `config.json` of a checkpoint. Raises StoreError."""
+    path = directory(name) / "config.json"
+    try:
+        found: dict[str, Any] = json.loads(path.read_text())
+    except (OSError, ValueError, RecursionError) as error:
+        raise StoreError(f"{name}: {path} could not be read ({error}); {_remedy(name)}") from error
+    return found
+
+
+def _remedy(name: str) -> str:
+    """What brings a checkpoint's files back."""
+    if pulled(name):
+        return f"`genzoo verify` drops what is damaged, and `genzoo pull {name}` fetches it again"
+    restore = "restore it from the repository or " if (TREE / name).is_dir() else ""
+    return f"{restore}`genzoo train {name}` makes it"
+
+
+def verified_weights(name: str) -> Path:
+    """The weights file of a checkpoint, once its bytes match the recorded digest. Raises StoreError."""
+    expected = config(name)["weights"]
+    path = directory(name) / "model.safetensors"
+    if not path.is_file() or path.is_symlink():
+        raise StoreError(f"{name}: {path} is missing or not a plain file; {_remedy(name)}")
+    if path.stat().st_size != expected["bytes"]:
+        raise StoreError(
+            f"{name}: {path} has {path.stat().st_size} bytes, expected {expected['bytes']}; it is truncated or "
+            f"altered, {_remedy(name)}"
+        )
+    digest = sha256(path)
+    if digest != expected["sha256"]:
+        raise StoreError(
+            f"{name}: {path} has sha256 {digest[:12]}, expected {expected['sha256'][:12]}; it was altered, "
+            f"{_remedy(name)}"
+        )
+    return path
+
+
+def load_tensors(name: str) -> dict[str, np.ndarray]:
+    """Verified weights as float32 arrays (integers stay as they are). Raises StoreError."""
+    from safetensors.numpy import load_file
+
+    tensors = load_file(verified_weights(name))
+    return {key: value.astype(np.float32) if value.dtype.kind == "f" else value for key, value in tensors.items()}
+
+
+def save(checkpoint: Checkpoint, state: Mapping[str, Any], training: Mapping[str, Any]) -> Path:
+    """Publish trained weights (name -> torch tensor), in float16: the folder's path."""
+    from safetensors.torch import save_file
+
+    folder = _own_tree() / checkpoint.name
+    tensors = {k: (v.half() if v.is_floating_point() else v).contiguous().cpu() for k, v in state.items()}
+    with atomic(folder / "model.safetensors") as temporary:
+        save_file(tensors, temporary, metadata={"format": "pt"})
+    write_json(folder / "config.json", record(checkpoint, folder / "model.safetensors", tensors, "float16", training))
+    return folder
+
+
+def record(
+    checkpoint: Checkpoint, weights: Path, tensors: Mapping[str, Any], dtype: str, training: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The `config.json` of a checkpoint; `tensors` have a `shape` each, `dtype` is the weights' on disk."""
+    return {
+        **checkpoint.spec.to_json(),
+        "architecture": dataclasses.asdict(checkpoint.config),
+        "parameters": sum(math.prod(tensor.shape) for tensor in tensors.values()),
+        "dataset": checkpoint.dataset,
+        "licence": checkpoint.licence,
+        "paper": checkpoint.paper,
+        "teacher": checkpoint.teacher and {"name": checkpoint.teacher, "sha256": _digest(checkpoint.teacher)},
+        "weights": {"sha256": sha256(weights), "bytes": weights.stat().st_size, "dtype": dtype},
+        "recipe": dataclasses.asdict(checkpoint.recipe) if checkpoint.recipe else None,
+        "training": dict(training),
+    }
+
+
+def _digest(name: str) -> str:
+    return str(config(name)["weights"]["sha256"])

@@ -1,0 +1,93 @@
+"""The finished chunks of a file on its way, noted behind its own last byte: one file, so that one rename claims both.
+
+Records have a fixed size. A record comes after its chunk was written, yet a power cut may keep the one and lose the
+other: what a journal says is a claim, `verified` is what the bytes say. A torn record is overwritten by the next.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from zoo.store.artifact import READ_BYTES, File
+
+RECORD_BYTES = 80
+WRITE_BYTES = 256 << 10  # of one call: for more, Linux takes large pages, and in a virtual machine waits for its host
+_RECORD = re.compile(rb"([0-9]{14}) ([0-9a-f]{64})\n")
+
+
+class Journal:
+    """The journal behind `file.bytes` of an open file. `claims` are the chunks that it lists, with their digests."""
+
+    def __init__(self, descriptor: int, file: File) -> None:
+        self._descriptor, self._file = descriptor, file
+        self._head = (b"genzoo-part/1 %d" % file.chunk_bytes).ljust(RECORD_BYTES - 1) + b"\n"
+        tail = os.pread(descriptor, RECORD_BYTES * (1 + 4 * file.chunk_count), file.bytes)
+        self.started = tail[:RECORD_BYTES] == self._head
+        self._end = len(tail) // RECORD_BYTES * RECORD_BYTES
+        self.claims = self._parse(tail) if self.started else {}
+        if not tail and os.fstat(descriptor).st_size == file.bytes:
+            # cut off to be published, and then it was not
+            self.claims = dict(enumerate(file.chunks or ("",) * file.chunk_count))
+
+    def _parse(self, tail: bytes) -> dict[int, str]:
+        records = (tail[at : at + RECORD_BYTES] for at in range(RECORD_BYTES, self._end, RECORD_BYTES))
+        matches = (_RECORD.fullmatch(record) for record in records)
+        found = {int(match[1]): match[2].decode() for match in matches if match}
+        return {index: digest for index, digest in found.items() if index < self._file.chunk_count}
+
+    def start(self, chunks: Mapping[int, str]) -> None:
+        """Begin it anew with these chunks, in one write."""
+        records = b"".join(b"%014d %s\n" % (index, digest.encode()) for index, digest in chunks.items())
+        os.ftruncate(self._descriptor, self._file.bytes)
+        write_all(self._descriptor, memoryview(self._head + records), self._file.bytes)
+        self._end = RECORD_BYTES * (1 + len(chunks))
+
+    def append(self, index: int, digest: str) -> None:
+        record = b"%014d %s\n" % (index, digest.encode())
+        write_all(self._descriptor, memoryview(record), self._file.bytes + self._end)
+        self._end += RECORD_BYTES
+
+    def verified(self) -> dict[int, str]:
+        """What it claims and the bytes confirm: every claimed chunk is read again, on several cores."""
+        claims = self.claims
+        if "" in claims.values():
+            whole = digest_of(hashlib.sha256(), self._descriptor, 0, self._file.bytes)
+            claims = dict.fromkeys(claims, "") if whole == self._file.sha256 else {}
+
+        def is_true(index: int) -> bool:
+            expected = self._file.chunks[index] if self._file.chunks else claims[index]
+            if not expected:
+                return True
+            return digest_of(self._file.hasher(), self._descriptor, *self._file.chunk_range(index)) == expected
+
+        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+            return {index: claims[index] for index, true in zip(claims, pool.map(is_true, claims), strict=True) if true}
+
+
+def digest_of(hasher: Any, descriptor: int, start: int, length: int) -> str:
+    """The digest of a part of a file; of what there is, where the file ends early."""
+    feed(hasher, descriptor, start, length)
+    return str(hasher.hexdigest())
+
+
+def feed(hasher: Any, descriptor: int, start: int, length: int) -> None:
+    """Put a part of a file through a running hash, in memory that does not grow with it."""
+    buffer = memoryview(bytearray(min(READ_BYTES, length)))
+    end = start + length
+    while start < end:
+        count = os.preadv(descriptor, [buffer[: end - start]], start)
+        if count == 0:
+            return
+        hasher.update(buffer[:count])
+        start += count
+
+
+def write_all(descriptor: int, data: memoryview, start: int) -> None:
+    while data.nbytes:
+        count = os.pwrite(descriptor, data[:WRITE_BYTES], start)
+        data, start = data[count:], start + count
