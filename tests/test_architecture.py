@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-import genzoo
+from genzoo import cli as command_line
 
 ROOT = Path(__file__).parents[1]
 ORDER = ("zoo", "export", "serving", "benchmarks")
@@ -172,7 +172,7 @@ def test_no_file_but_a_family_s_own_asks_for_a_family() -> None:
 
 def test_the_command_line_and_serving_live_without_torch() -> None:
     modules = [
-        "genzoo",
+        "genzoo.cli",
         *(f"serving.{path.stem}" for path in (ROOT / "serving").glob("*.py") if path.stem != "__init__"),
     ]
     modules += ["zoo.contract.generator", "zoo.registry", "zoo.shelf", "export.bundle", "export.runners"]
@@ -202,16 +202,16 @@ def documented_commands() -> list[str]:
 @pytest.mark.parametrize("command", documented_commands())
 def test_documented_commands_exist_with_their_options(command: str) -> None:
     words = shlex.split(command)[1:]
-    help_text = CliRunner().invoke(genzoo.app, [words[0], "--help"], env={"COLUMNS": "200", "NO_COLOR": "1"})
+    help_text = CliRunner().invoke(command_line.app, [words[0], "--help"], env={"COLUMNS": "200", "NO_COLOR": "1"})
     assert help_text.exit_code == 0, help_text.output
     for option in (word.split("=")[0] for word in words[1:] if re.match("-[-a-z]", word)):
         assert option in help_text.output, f"{words[0]} has no option {option}"
 
 
 def test_every_command_takes_json() -> None:
-    for command in genzoo.app.registered_commands:
+    for command in command_line.app.registered_commands:
         name = command.name or command.callback.__name__.replace("_", "-")  # type: ignore[union-attr]
-        result = CliRunner().invoke(genzoo.app, [name, "--help"], env={"COLUMNS": "200", "NO_COLOR": "1"})
+        result = CliRunner().invoke(command_line.app, [name, "--help"], env={"COLUMNS": "200", "NO_COLOR": "1"})
         assert "--json" in result.output, name
 
 

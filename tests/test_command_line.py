@@ -78,9 +78,8 @@ def test_bad_input_is_one_sentence(words: tuple[str, ...], expected: str, tmp_pa
 @pytest.fixture
 def copy_of_the_tree(tmp_path: Path) -> Path:
     """The packages with their checkpoints, to damage."""
-    for name in ("zoo", "export", "serving", "benchmarks"):
+    for name in ("genzoo", "zoo", "export", "serving", "benchmarks"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "genzoo.py", tmp_path)
     return tmp_path
 
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-import genzoo
 import zoo.families
+from genzoo import cli as command_line
 from zoo import registry, shelf
 from zoo.files import HOME_VARIABLE
 
@@ -70,7 +70,7 @@ def stripes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def run(*words: str) -> str:
-    result = CliRunner().invoke(genzoo.app, list(words), catch_exceptions=False)
+    result = CliRunner().invoke(command_line.app, list(words), catch_exceptions=False)
     assert result.exit_code == 0, result.output
     return result.stdout
 

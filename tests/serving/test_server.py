@@ -185,9 +185,10 @@ def test_a_graph_that_does_not_load_is_one_sentence_and_leaves_nothing(
 
 
 def test_serve_says_when_it_is_ready_and_sigterm_ends_it_cleanly(bundles: dict[str, Bundle], tmp_path: Path) -> None:
-    command = [sys.executable, str(ROOT / "genzoo.py"), "serve", str(bundles["toy-gan"].path), "--json"]
+    command = [sys.executable, "-m", "genzoo", "serve", str(bundles["toy-gan"].path), "--json"]
     process = subprocess.Popen(
         command,
+        cwd=ROOT,
         env=os.environ | {"GENZOO_HOME": str(tmp_path)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-import genzoo
+from genzoo import cli as command_line
 from tests.zoo.keys import Pair
 from zoo import shelf
 from zoo.errors import GenzooError
@@ -72,6 +72,6 @@ def command(*words: str) -> dict[str, Any]:
 
 
 def house(*words: str) -> str:
-    result = CliRunner().invoke(genzoo.app, list(words), catch_exceptions=False)
+    result = CliRunner().invoke(command_line.app, list(words), catch_exceptions=False)
     assert result.exit_code == 0, result.output
     return result.stdout

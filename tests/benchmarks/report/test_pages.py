@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-import genzoo
 from benchmarks import records
 from benchmarks.report import overview, pages
 from benchmarks.report.tree import Tree
+from genzoo import cli as command_line
 from tests.benchmarks.made_up import shipped
 from zoo.family import Branch
 
@@ -35,7 +35,7 @@ def between_marks(path: Path, name: str) -> str:
 def test_the_command_writes_the_readme_its_picture_and_every_page(house: Path, small_tree: Tree) -> None:
     for record in small_tree.records:
         records.append(house / "records.jsonl", record)
-    result = CliRunner().invoke(genzoo.app, ["tree", str(house), "--records", str(house / "records.jsonl")])
+    result = CliRunner().invoke(command_line.app, ["tree", str(house), "--records", str(house / "records.jsonl")])
     assert result.exit_code == 0, result.output
     assert between_marks(house / "README.md", "tree") == overview.table(small_tree)
     assert (house / overview.PICTURE).read_text() == overview.picture(small_tree)
@@ -45,7 +45,9 @@ def test_the_command_writes_the_readme_its_picture_and_every_page(house: Path, s
         assert between_marks(page, "numbers") == pages.numbers(branch, small_tree)
     assert "next: genzoo bench vae --tree --samples 100" in result.output
 
-    again = CliRunner().invoke(genzoo.app, ["tree", str(house), "--records", str(house / "records.jsonl"), "--json"])
+    again = CliRunner().invoke(
+        command_line.app, ["tree", str(house), "--records", str(house / "records.jsonl"), "--json"]
+    )
     assert len(json.loads(again.output)) == 3 + len(Branch)
 
 

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
-import genzoo
+from genzoo import cli as command_line
 from zoo import registry, shelf
 from zoo.contract.request import SampleRequest, feeds
 from zoo.errors import GenzooError
@@ -271,7 +271,7 @@ def stable_diffusion(folder: Path) -> Path:
 
 
 def run(*words: str) -> Any:
-    return CliRunner().invoke(genzoo.app, list(words), env={"COLUMNS": "200"})
+    return CliRunner().invoke(command_line.app, list(words), env={"COLUMNS": "200"})
 
 
 def test_a_text_conditioned_pipeline_is_kept_and_not_sampled(tmp_path: Path) -> None:

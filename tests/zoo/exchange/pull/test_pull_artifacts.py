@@ -126,10 +126,10 @@ def test_a_bundle_serves_where_its_checkpoint_is_unknown(
 
 def test_a_pulled_bundle_makes_images_without_torch(bundle_elsewhere: Elsewhere, alice: Pair, tmp_path: Path) -> None:
     bundle_elsewhere.pull(trusting(alice), kind=Kind.BUNDLE, variant="fp32")
-    block = "import sys; sys.modules['torch'] = None; import genzoo; genzoo.main()"
+    block = "import sys; sys.modules['torch'] = None; from genzoo.cli import main; main()"
     out = tmp_path / "out.npz"
     words = [sys.executable, "-c", block, "sample", "vae", "--seeds", "0-3", "-o", str(out)]
-    result = subprocess.run(words, capture_output=True, text=True, check=False, cwd=Path(genzoo.__file__).parent)
+    result = subprocess.run(words, capture_output=True, text=True, check=False, cwd=Path(genzoo.__file__).parents[1])
     assert result.returncode == 0, result.stderr
     house("sample", "vae", "--seeds", "0-3", "--runtime", "torch", "-o", str(tmp_path / "torch.npz"))
     images = [np.load(path)["images"].astype(int) for path in (out, tmp_path / "torch.npz")]

@@ -71,7 +71,3 @@ def main() -> None:
 def _fail(sentence: str) -> None:
     typer.echo(f"error: {sentence}", err=True)
     sys.exit(1)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,1 @@
+"""A model zoo of image generators: checkpoint, ONNX, TensorRT, Triton, and a measured point for each."""
