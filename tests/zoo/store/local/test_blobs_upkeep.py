@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from tests.zoo.stocking import CHUNK, age, make_file, publish, put
 from zoo import shelf as zoo_store
 from zoo.exchange.commands.maintenance import QuantityError, app, parse_age, parse_size
+from zoo.files import HOME_VARIABLE
 from zoo.shelf import StoreError
 from zoo.store.local import garbage, verification
 from zoo.store.local.blobs import BlobStore, BusyError
@@ -239,7 +240,7 @@ def run(*words: str) -> tuple[int, str]:
 
 
 def test_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(zoo_store.HOME_VARIABLE, str(tmp_path))
+    monkeypatch.setenv(HOME_VARIABLE, str(tmp_path))
     store = zoo_store.blob_store()
     manifest = publish(store, tmp_path)
     code, text = run("verify")
