@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from serving import interface
+from zoo.contract.generator import Tensors
 from zoo.contract.request import GeneratorSpec
 from zoo.errors import GenzooError
 
@@ -51,12 +52,21 @@ class Endpoint:
 
     def canary(self, spec: GeneratorSpec) -> None:
         """One image at the generator's least cost. Raises EndpointError."""
+        self.infer(spec.name, interface.canary(spec))
+
+    def infer(self, model: str, tensors: Tensors) -> None:
+        """One execution of a public model, (B,) each; the images are not read. Raises EndpointError."""
         inputs = [
-            {"name": name, "shape": [1, 1], "datatype": tensor.dtype.name.upper(), "data": tensor.tolist()}
-            for name, tensor in interface.canary(spec).items()
+            {
+                "name": name,
+                "shape": [len(tensor), 1],
+                "datatype": interface.datatype(tensor.dtype),
+                "data": tensor.tolist(),
+            }
+            for name, tensor in tensors.items()
         ]
         outputs = [{"name": "image", "parameters": {"binary_data": True}}]
-        self.call("POST", f"/v2/models/{spec.name}/infer", {"inputs": inputs, "outputs": outputs})
+        self.call("POST", f"/v2/models/{model}/infer", {"inputs": inputs, "outputs": outputs})
 
     def call(self, method: str, path: str, body: dict[str, Any] | None = None) -> bytes:
         """The answer's bytes. Raises EndpointError."""

@@ -143,6 +143,11 @@ def test_the_canary_knows_every_generator(server: TritonServer, capsys: pytest.C
     assert capsys.readouterr().err.startswith(f"{HOST}:1: ")
 
 
+def test_the_canary_sends_conditions_of_every_type(server: TritonServer) -> None:
+    tensors = {"guidance_scale": np.ones(2, np.float32), "sampler": np.array(["heun", "ddim"])}
+    Endpoint(server.http_url).infer("toy-ddpm", {"seed": SEED, "num_steps": np.full(2, 3, np.int32)} | tensors)
+
+
 def test_a_killed_stub_is_detected_and_replaced(server: TritonServer, bundles: dict[str, Bundle]) -> None:
     assert server.supervisor is not None
     before, runner = server.supervisor.heals["toy-gan"], TritonRunner(server.grpc_url, "toy-gan", timeout_s=5)
