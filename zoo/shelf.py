@@ -5,9 +5,9 @@
         config.json         what they are: family, architecture, sha256, training record, measured quality
         README.md           the card
 
-$GENZOO_CHECKPOINTS names a folder of such folders that comes before all else and takes what is trained. Then comes what
-was pulled or imported: a ref in the blob store, its artifact laid out as such a folder. The tree comes last. Anything
-derived (bundles, engines, training states) lives below `home()`.
+The user's own tree, `$GENZOO_CHECKPOINTS` or `checkpoints` below `home()`, comes before all else and takes what is
+trained. Then comes what was pulled or imported: a ref in the blob store, its artifact laid out as such a folder. The
+tree beside the code comes last. Anything derived (bundles, engines, training states) lives below `home()`.
 """
 
 from __future__ import annotations
@@ -45,25 +45,25 @@ def blob_store() -> BlobStore:
 
 def pulled(name: str) -> Ref | None:
     """The ref of a checkpoint that was pulled or imported and is what `directory` finds; None for any other."""
-    own = os.environ.get(TREE_VARIABLE)
-    if not CHECKPOINT_NAME.fullmatch(name) or (own and (Path(own) / name / "config.json").is_file()):
+    if not CHECKPOINT_NAME.fullmatch(name) or (own_tree() / name / "config.json").is_file():
         return None
     return blob_store().ref(name)
 
 
 def directory(name: str) -> Path:
-    """Where a checkpoint lies: below $GENZOO_CHECKPOINTS, in the blob store, or in the tree. Raises StoreError."""
+    """Where a checkpoint lies: in the user's own tree, in the blob store, or beside the code. Raises StoreError."""
     if ref := pulled(name):
         blobs = blob_store()
         blobs.has(ref.manifest)  # counts as using it: what is used daily is not collected
         view = blobs.root / "views" / ref.manifest  # whole, if it is there
         return view if (view / "config.json").is_file() else blobs.view(blobs.manifest(ref))
-    own = _own_tree() / name
+    own = own_tree() / name
     return own if (own / "config.json").is_file() else TREE / name
 
 
-def _own_tree() -> Path:
-    return Path(os.environ.get(TREE_VARIABLE) or TREE)
+def own_tree() -> Path:
+    """The folder of the checkpoints that were trained here: $GENZOO_CHECKPOINTS, or one below `home()`."""
+    return Path(os.environ.get(TREE_VARIABLE) or home() / "checkpoints")
 
 
 def is_here(name: str) -> bool:
@@ -125,11 +125,16 @@ def load_tensors(name: str) -> dict[str, np.ndarray]:
     return {key: value.astype(np.float32) if value.dtype.kind == "f" else value for key, value in tensors.items()}
 
 
-def save(checkpoint: Checkpoint, state: Mapping[str, Any], training: Mapping[str, Any]) -> Path:
-    """Publish trained weights (name -> torch tensor), in float16: the folder's path."""
+def save(
+    checkpoint: Checkpoint, state: Mapping[str, Any], training: Mapping[str, Any], *, publish: bool = False
+) -> Path:
+    """Keep trained weights (name -> torch tensor), in float16: the folder's path, in the user's own tree.
+
+    `publish` writes them beside the code instead, over what is shipped.
+    """
     from safetensors.torch import save_file
 
-    folder = _own_tree() / checkpoint.name
+    folder = (TREE if publish else own_tree()) / checkpoint.name
     tensors = {k: (v.half() if v.is_floating_point() else v).contiguous().cpu() for k, v in state.items()}
     with atomic(folder / "model.safetensors") as temporary:
         save_file(tensors, temporary, metadata={"format": "pt"})

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -108,11 +106,10 @@ def _sort(store: BlobStore, names: Sequence[str] | None) -> tuple[list[str], lis
 
 
 def _tree_names() -> list[str]:
-    """Every checkpoint that lies in the tree, or in $GENZOO_CHECKPOINTS."""
-    from zoo.shelf import TREE, TREE_VARIABLE
+    """Every checkpoint that lies in the user's own tree, or beside the code."""
+    from zoo.shelf import TREE, own_tree
 
-    folders = {TREE, Path(os.environ.get(TREE_VARIABLE) or TREE)}
-    return sorted({path.parent.name for folder in folders for path in folder.glob("*/config.json")})
+    return sorted({path.parent.name for folder in (TREE, own_tree()) for path in folder.glob("*/config.json")})
 
 
 def _check_tree(name: str) -> str | None:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from zoo.plain import printable
+
 if TYPE_CHECKING:
     from zoo.exchange.pull import Pulled
     from zoo.store.artifact import Kind, Manifest
@@ -114,11 +116,6 @@ def _progress(silent: bool) -> Iterator[Callable[[Manifest], Callable[[int], Non
             return lambda count: progress.advance(task, count)
 
         yield begin
-
-
-def printable(text: str) -> str:
-    """Words from outside, without what a terminal would obey."""
-    return "".join(character if character.isprintable() else "?" for character in text)
 
 
 def _report(name: str, pulled: Pulled, as_json: bool) -> None:
