@@ -22,6 +22,7 @@ def summary(name: str) -> dict[str, Any]:
 
     entry, known, here = registry.entry(name), index.records().get(name, {}), shelf.is_here(name)
     config = shelf.config(name) if here else known
+    yours = shelf.directory(name).parent == shelf.own_tree()
     measured = config["weights"] == known.get("weights")  # the index tells of the release's weights
     return {
         "name": name,
@@ -35,7 +36,7 @@ def summary(name: str) -> dict[str, Any]:
         "licence": entry.licence,
         "teacher": entry.teacher,
         "quality": known.get("quality") if measured else None,
-        "where": "here" if here else "release",
+        "where": "yours" if yours else "here" if here else "release",
         **_origin(name),
     }
 

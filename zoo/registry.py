@@ -108,7 +108,7 @@ def record(name: str) -> Mapping[str, Any]:
 
 def names() -> list[str]:
     """Every checkpoint that is here or in the release, by name; without torch."""
-    return list(dict.fromkeys([*index.records(), *stored(), *shelf.own()]))
+    return list(dict.fromkeys([*index.records(), *stored(), *shelf.folders()]))
 
 
 def _known(name: str) -> Mapping[str, Any]:

@@ -17,7 +17,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,9 +71,9 @@ def is_here(name: str) -> bool:
     return CHECKPOINT_NAME.fullmatch(name) is not None and (directory(name) / "config.json").is_file()
 
 
-def own() -> Iterator[str]:
-    """The names of the checkpoints below $GENZOO_CHECKPOINTS or, without, in the tree."""
-    yield from sorted(path.parent.name for path in _own_tree().glob("*/config.json"))
+def folders() -> list[str]:
+    """The names of the checkpoints that lie in the user's own tree or beside the code."""
+    return sorted({path.parent.name for tree in (TREE, own_tree()) for path in tree.glob("*/config.json")})
 
 
 def config(name: str) -> dict[str, Any]:
