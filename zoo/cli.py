@@ -18,7 +18,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 def summary(checkpoint: Any) -> dict[str, Any]:
     """One row of `genzoo list --json`; what an untrained checkpoint does not have yet is None."""
     from zoo import shelf
-    from zoo.contract.request import SampleRequest, nfe
+    from zoo.contract.request import Setting, nfe
 
     try:
         config = shelf.config(checkpoint.name)
@@ -30,7 +30,7 @@ def summary(checkpoint: Any) -> dict[str, Any]:
         "family": checkpoint.spec.family,
         "dataset": checkpoint.dataset,
         "default_steps": sampling.num_steps if sampling else 1,
-        "nfe": nfe(checkpoint.spec, SampleRequest((0,))),
+        "nfe": nfe(checkpoint.spec, Setting()),
         "parameters": config.get("parameters"),
         "bytes": config["weights"].get("bytes"),
         "digest": config["weights"].get("sha256"),
