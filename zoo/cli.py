@@ -18,7 +18,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 def summary(name: str) -> dict[str, Any]:
     """One row of `genzoo list --json`, without torch. Raises GenzooError where it cannot be read."""
     from zoo import index, registry, shelf
-    from zoo.contract.request import SampleRequest, nfe
+    from zoo.contract.request import Setting, nfe
 
     entry, known, here = registry.entry(name), index.records().get(name, {}), shelf.is_here(name)
     config = shelf.config(name) if here else known
@@ -29,7 +29,7 @@ def summary(name: str) -> dict[str, Any]:
         "family": entry.spec.family,
         "dataset": entry.dataset,
         "default_steps": entry.spec.sampling.num_steps if entry.spec.sampling else 1,
-        "nfe": nfe(entry.spec, SampleRequest((0,))),
+        "nfe": nfe(entry.spec, Setting()),
         "parameters": config.get("parameters"),
         "bytes": config["weights"].get("bytes"),
         "digest": config["weights"].get("sha256"),

@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from zoo.contract.graph import BATCH, Graph, TensorSpec
-from zoo.contract.request import GeneratorSpec
+from zoo.contract.request import GeneratorSpec, Setting
 
 
 @dataclass(frozen=True)
@@ -41,15 +41,13 @@ class Branch(StrEnum):
 
 @dataclass(frozen=True)
 class System:
-    """A system of the field's history, and how a checkpoint is asked to be it; None is the generator's default."""
+    """A system of the field's history, and how a checkpoint is asked to be it."""
 
     title: str
     branch: Branch
     paper: str  # authors, year and identifier: "Ho et al. 2020, arXiv:2006.11239"
     reported: str = ""  # what the paper reports, with its data set: "CIFAR-10 FID 3.17 in 1,000 steps"
-    num_steps: int | None = None
-    sampler: str | None = None
-    guidance_scale: float = 1.0
+    setting: Setting = Setting()
 
     @property
     def authors(self) -> str:

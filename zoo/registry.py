@@ -13,7 +13,7 @@ from dataclasses import fields
 from typing import Any
 
 from zoo import index, shelf
-from zoo.contract.request import GeneratorSpec, nearest, table
+from zoo.contract.request import GeneratorSpec, Setting, nearest, table
 from zoo.errors import GenzooError
 from zoo.family import Checkpoint, Entry, Family, Recipe, System
 from zoo.plain import PlainError, check_sizes, rebuild
@@ -181,8 +181,8 @@ def _check_spec(spec: GeneratorSpec) -> None:
     try:
         if spec.sampling:
             for sampler in spec.sampling.samplers:
-                table(spec, sampler=sampler)
-            table(spec)
+                table(spec, Setting(sampler=sampler))
+            table(spec, Setting())
     except (LookupError, ValueError) as error:
         raise PlainError(f"its sampling is unknown here ({error}); a newer genzoo may know it") from error
 

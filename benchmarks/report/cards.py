@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measure.workload import Setting
 from benchmarks.quality.features import IMAGE_SHAPE, JUDGE, NETS
 from benchmarks.quality.metrics import MEMORISED, MEMORY_CHECKED, metric_name
 from benchmarks.records import Record, RecordError
@@ -17,6 +16,7 @@ from benchmarks.report.summary import Row, Section
 from benchmarks.statistics import Estimate
 from benchmarks.templates import template
 from zoo import files, shelf
+from zoo.contract.request import Setting
 from zoo.family import Checkpoint
 
 CURVE_WIDTH, CURVE_HEIGHT = 640, 220
