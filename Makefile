@@ -6,13 +6,16 @@ PIP := .venv/bin/pip --disable-pip-version-check --quiet
 export GENZOO_HOME ?= $(CURDIR)/.genzoo
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: demo test check data tools release clean
+.PHONY: demo test fuzz check data tools release clean
 
 demo: .venv/demo.stamp
 	genzoo demo
 
 test: .venv/test.stamp data tools check
 	python -m pytest -q
+
+fuzz: .venv/test.stamp data tools
+	GENZOO_EXAMPLES=random python -m pytest -q -m "hypothesis or longer"
 
 check: .venv/test.stamp
 	ruff check .
