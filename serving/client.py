@@ -78,8 +78,8 @@ class TritonRunner:
 
     def _unknown_model(self, error: ServingError) -> ServingError:
         """A better error where the server is there and only the name is not."""
-        index = self._call("RepositoryIndex", self._messages.RepositoryIndexRequest(ready=True))
-        names = {model.name for model in index.models}
+        loaded = self._call("ModelStatistics", self._messages.ModelStatisticsRequest())  # the index may be closed
+        names = {model.name for model in loaded.model_stats}
         if self.name in names:
             return error
         return ServingError(f"unknown model {self.name!r} at {self.url}: {nearest(self.name, names)}")

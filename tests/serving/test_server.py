@@ -20,8 +20,9 @@ from export.runners import OnnxRuntimeRunner
 from serving import canary, model_repository
 from serving.client import ServingError, TritonRunner
 from serving.endpoint import Endpoint
+from serving.guardian import SHARED_MEMORY
 from serving.ports import HOST, PortInUseError
-from serving.server import SHARED_MEMORY, ServerError, TritonServer
+from serving.server import ServerError, TritonServer
 from zoo.contract.generator import Generator
 
 ROOT = Path(__file__).parents[2]
