@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from enum import StrEnum
@@ -27,6 +27,7 @@ app = typer.Typer()
 BATCH_SIZE = 32  # images a call
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+Ungated = Annotated[bool, typer.Option("--ungated", help="Take also what the gate refused, or has not judged.")]
 Port = Annotated[int, typer.Option(min=0, max=65535, help="0: any free one.")]
 
 
@@ -51,10 +52,11 @@ def install_server(as_json: Json = False) -> None:
 def write_repository(
     names: Annotated[list[str], typer.Argument(help="Checkpoints, or folders of bundles.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The new folder.")],
+    ungated: Ungated = False,
     as_json: Json = False,
 ) -> None:
     """Write the Triton model repository of some generators, for the embedded server or for NVIDIA's container."""
-    repository = _write_repository(names, output)
+    repository = _write_repository(names, output, ungated)
     if as_json:
         typer.echo(json.dumps({"path": str(output), "models": [model.spec.name for model in repository.models]}))
     else:
@@ -68,13 +70,17 @@ def serve(
     http_port: Port = 0,
     grpc_port: Port = 0,
     metrics_port: Port = 0,
+    ungated: Ungated = False,
     as_json: Json = False,
 ) -> None:
     """Serve generators from a real Triton server on this machine's loopback address, until Ctrl-C.
 
-    One JSON line on standard output says when it is ready and where it listens.
+    One JSON line on standard output says when it is ready and where it listens. The embedded Triton is older than the
+    releases that are safe on a network (see serving/deploy for one that is not), so no option makes it listen on any
+    other address, and loading, logging, tracing and shared memory are closed to clients.
     """
-    with _ended_by_signals(), _server(names, http=http_port, grpc=grpc_port, metrics=metrics_port) as server:
+    ports = {"http": http_port, "grpc": grpc_port, "metrics": metrics_port}
+    with _ended_by_signals(), _server(names, ports, ungated) as server:
         ready = {
             "http": server.http_url,
             "grpc": server.grpc_url,
@@ -102,6 +108,7 @@ def sample(
     frames: Annotated[int | None, typer.Option(help="A row of so many images from each seed to the next.")] = None,
     runtime: Annotated[Runtime, typer.Option(help="Where the graph runs.")] = Runtime.ONNXRUNTIME,
     url: Annotated[str | None, typer.Option(help="A Triton server's gRPC address; one is started without.")] = None,
+    ungated: Ungated = False,
     as_json: Json = False,
 ) -> None:
     """Make images: the same seed gives the same image on every runtime."""
@@ -117,12 +124,14 @@ def sample(
     if frames is not None and (runtime is Runtime.TRITON or output.suffix != ".png"):
         raise RequestError("--frames makes a picture in this process: end --output in .png and leave Triton out")
     numbers = tuple(seed_range(seeds))
-    with _endpoint(name, runtime, url) as (spec, endpoint):
+    with _endpoint(name, runtime, url, ungated) as (spec, endpoint):
         classes = _classes(class_ids, numbers, spec)
         request = SampleRequest(numbers, classes, Setting(steps, sampler, guidance_scale))
         start = time.perf_counter()
         made = _sample(spec, endpoint, request) if frames is None else _between(endpoint, request, frames)
         seconds = time.perf_counter() - start
+    if not ungated:
+        images.check_contents(made, spec.name)
     labels = np.full(len(numbers), -1) if classes is None else np.array(classes)
     images.write(output, made, np.array(numbers, np.uint64), labels.astype(np.int64), columns=frames)
     if as_json:
@@ -175,7 +184,7 @@ def _between(endpoint: Any, request: SampleRequest, frames: int) -> Any:
 
 
 @contextmanager
-def _endpoint(name: str, runtime: Runtime, url: str | None) -> Iterator[tuple[GeneratorSpec, Runner]]:
+def _endpoint(name: str, runtime: Runtime, url: str | None, ungated: bool) -> Iterator[tuple[GeneratorSpec, Runner]]:
     """A generator's endpoint, in this process or on a server: nothing after this can tell them apart."""
     from zoo.contract.generator import Generator
 
@@ -189,7 +198,7 @@ def _endpoint(name: str, runtime: Runtime, url: str | None) -> Iterator[tuple[Ge
         from export.runners import bundle_runner
         from serving.bundles import prepare
 
-        bundle = prepare(name, _say, gate=False)
+        bundle = prepare(name, _say, judge=False, ungated=ungated)  # judging takes longer than sampling
         yield bundle.spec, Generator(bundle.spec, bundle_runner(bundle))
     else:
         from serving.client import TritonRunner
@@ -198,13 +207,13 @@ def _endpoint(name: str, runtime: Runtime, url: str | None) -> Iterator[tuple[Ge
             runner = TritonRunner(url, name)
             yield runner.spec, runner
         else:
-            with _server([name]) as server:
+            with _server([name], {}, ungated) as server:
                 (model,) = server.repository.models
                 yield model.spec, TritonRunner(server.grpc_url, model.spec.name)
 
 
 @contextmanager
-def _server(names: Sequence[str], **ports: int) -> Iterator[Any]:
+def _server(names: Sequence[str], ports: Mapping[str, int], ungated: bool) -> Iterator[Any]:
     """A running server over a model repository of its own, which goes with it; the log stays."""
     import tempfile
 
@@ -217,17 +226,17 @@ def _server(names: Sequence[str], **ports: int) -> Iterator[Any]:
     folder = home() / "serving"
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix="models-") as models:
-        repository = _write_repository(names, Path(models) / "models")
+        repository = _write_repository(names, Path(models) / "models", ungated)
         log = folder / f"{Path(models).name.replace('models', 'triton')}.log"
-        with TritonServer(repository, log, ports=ports, installation=installation) as server:
+        with TritonServer(repository, log, ports=ports, installation=installation, scratch=[Path(models)]) as server:
             yield server
 
 
-def _write_repository(names: Sequence[str], path: Path) -> Repository:
+def _write_repository(names: Sequence[str], path: Path, ungated: bool) -> Repository:
     from serving import model_repository
     from serving.bundles import prepare_all
 
-    return model_repository.write(prepare_all(names, _say), path)
+    return model_repository.write(prepare_all(names, _say, ungated=ungated), path, allow_unadmitted=ungated)
 
 
 @contextmanager
