@@ -210,13 +210,18 @@ def card(
     records: Records = RECORDS,
     as_json: Json = False,
 ) -> None:
-    """Write the model card, its curves and its grid from the training record and from measured records."""
+    """Write the model card, its curves and its grid from the training record and from measured records.
+
+    The zoo's index takes its numbers from there too.
+    """
     from benchmarks import records as reading
     from benchmarks.report import cards
-    from zoo import registry
+    from zoo import index, registry
 
     found = reading.read(records)
-    written = [str(cards.write(registry.checkpoint(name), found)) for name in names or _trained()]
+    checkpoints = [registry.checkpoint(name) for name in names or _trained()]
+    written = [str(cards.write(checkpoint, found)) for checkpoint in checkpoints]
+    index.write(registry.checkpoints(), {each.name: cards.quality(each, found) for each in checkpoints})
     typer.echo(json.dumps(written) if as_json else "\n".join(written))
 
 

@@ -109,7 +109,7 @@ def sample(
 
     from serving import images
     from zoo.contract.generator import seed_range
-    from zoo.contract.request import RequestError, SampleRequest
+    from zoo.contract.request import RequestError, SampleRequest, Setting
 
     images.check_path(output)
     if url and runtime is not Runtime.TRITON:
@@ -119,7 +119,7 @@ def sample(
     numbers = tuple(seed_range(seeds))
     with _endpoint(name, runtime, url) as (spec, endpoint):
         classes = _classes(class_ids, numbers, spec)
-        request = SampleRequest(numbers, classes, steps, sampler, guidance_scale)
+        request = SampleRequest(numbers, classes, Setting(steps, sampler, guidance_scale))
         start = time.perf_counter()
         made = _sample(spec, endpoint, request) if frames is None else _between(endpoint, request, frames)
         seconds = time.perf_counter() - start

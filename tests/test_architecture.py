@@ -29,6 +29,7 @@ ROOMS = {
         "sampling",  # pure functions: noise, schedules, dialects, samplers
         "contract",  # what every generator takes and gives; NumPy only
         "family",  # what a family and a checkpoint are
+        "index",  # what the zoo says of each checkpoint, without torch and without weights
         "shelf",  # a checkpoint's folder, verified
         "networks",  # parts that families share
         "families",  # one file a family

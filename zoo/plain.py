@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import types
 from collections.abc import Mapping
+from enum import Enum
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from zoo.errors import GenzooError
@@ -75,6 +76,10 @@ def _value(hint: Any, value: Any, path: str) -> Any:
         return rebuild(hint, value, path)  # type: ignore[arg-type]
     if hint is Any:
         return value
+    if issubclass(hint, Enum):
+        if value not in [each.value for each in hint]:
+            raise PlainError(f"{path} is {_short(value)}, expected one of {', '.join(map(str, hint))}")
+        return hint(value)
     return _scalar(hint, value, path)
 
 

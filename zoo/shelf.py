@@ -23,14 +23,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from zoo import index
 from zoo.errors import StoreError as StoreError
 from zoo.family import Checkpoint
 from zoo.files import atomic, home, sha256, write_json
+from zoo.index import TREE as TREE
 
 if TYPE_CHECKING:
     from zoo.store.local.blobs import BlobStore, Ref
 
-TREE = Path(__file__).parent / "checkpoints"
 TREE_VARIABLE = "GENZOO_CHECKPOINTS"
 CHECKPOINT_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,95}")
 
@@ -65,6 +66,16 @@ def own_tree() -> Path:
     return Path(os.environ.get(TREE_VARIABLE) or home() / "checkpoints")
 
 
+def is_here(name: str) -> bool:
+    """Whether a checkpoint's folder is on this host."""
+    return CHECKPOINT_NAME.fullmatch(name) is not None and (directory(name) / "config.json").is_file()
+
+
+def folders() -> list[str]:
+    """The names of the checkpoints that lie in the user's own tree or beside the code."""
+    return sorted({path.parent.name for tree in (TREE, own_tree()) for path in tree.glob("*/config.json")})
+
+
 def config(name: str) -> dict[str, Any]:
     """The `config.json` of a checkpoint. Raises StoreError."""
     path = directory(name) / "config.json"
@@ -79,8 +90,11 @@ def _remedy(name: str) -> str:
     """What brings a checkpoint's files back."""
     if pulled(name):
         return f"`genzoo verify` drops what is damaged, and `genzoo pull {name}` fetches it again"
-    restore = "restore it from the repository or " if (TREE / name).is_dir() else ""
-    return f"{restore}`genzoo train {name}` makes it"
+    if name not in index.records():
+        return f"`genzoo train {name}` makes it"
+    if (TREE / name).is_dir():
+        return f"restore it from the repository or `genzoo train {name}` makes it"
+    return f"it is in the release, not here: `genzoo pull {name}` fetches it, --from or $GENZOO_REMOTE say where"
 
 
 def verified_weights(name: str) -> Path:

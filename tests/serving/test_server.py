@@ -20,8 +20,9 @@ from export.runners import OnnxRuntimeRunner
 from serving import canary, model_repository
 from serving.client import ServingError, TritonRunner
 from serving.endpoint import Endpoint
+from serving.guardian import SHARED_MEMORY
 from serving.ports import HOST, PortInUseError
-from serving.server import SHARED_MEMORY, ServerError, TritonServer
+from serving.server import ServerError, TritonServer
 from zoo.contract.generator import Generator
 
 ROOT = Path(__file__).parents[2]
@@ -141,6 +142,11 @@ def test_the_canary_knows_every_generator(server: TritonServer, capsys: pytest.C
     assert canary.main(server.http_url) == 0
     assert canary.main(f"{HOST}:1") == 1
     assert capsys.readouterr().err.startswith(f"{HOST}:1: ")
+
+
+def test_the_canary_sends_conditions_of_every_type(server: TritonServer) -> None:
+    tensors = {"guidance_scale": np.ones(2, np.float32), "sampler": np.array(["heun", "ddim"])}
+    Endpoint(server.http_url).infer("toy-ddpm", {"seed": SEED, "num_steps": np.full(2, 3, np.int32)} | tensors)
 
 
 def test_a_killed_stub_is_detected_and_replaced(server: TritonServer, bundles: dict[str, Bundle]) -> None:

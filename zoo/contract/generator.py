@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from zoo.contract.request import GeneratorSpec, RequestError, SampleRequest, check_seeds, feeds
+from zoo.contract.request import GeneratorSpec, RequestError, SampleRequest, Setting, check_seeds, feeds
 from zoo.sampling import noise
 
 Tensors = dict[str, np.ndarray]
@@ -45,14 +45,13 @@ class Generator:
         names = ("num_steps", "guidance_scale", "sampler")
         steps, scales, samplers = (_column(tensors.get(name), len(seeds)) for name in names)
         classes = tensors["class_id"].reshape(-1) if tensors.get("class_id") is not None else None
-        groups: dict[tuple[int | None, float, str | None], list[int]] = {}
+        groups: dict[Setting, list[int]] = {}
         for row, (num_steps, scale, sampler) in enumerate(zip(steps, scales, samplers, strict=True)):
-            groups.setdefault((num_steps, 1.0 if scale is None else scale, sampler), []).append(row)
+            groups.setdefault(Setting(num_steps, sampler, 1.0 if scale is None else scale), []).append(row)
         images = np.empty((len(seeds), *self.spec.image_shape), np.uint8)
-        for (num_steps, scale, sampler), rows in groups.items():
+        for setting, rows in groups.items():
             picked = None if classes is None else tuple(int(classes[row]) for row in rows)
-            request = SampleRequest(tuple(seeds[row] for row in rows), picked, num_steps, sampler, scale)
-            images[rows] = self.sample(request)
+            images[rows] = self.sample(SampleRequest(tuple(seeds[row] for row in rows), picked, setting))
         return {"image": images}
 
     def sample(self, request: SampleRequest, batch_size: int = 64) -> np.ndarray:

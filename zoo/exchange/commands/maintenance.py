@@ -98,18 +98,13 @@ def gc(
 
 def _sort(store: BlobStore, names: Sequence[str] | None) -> tuple[list[str], list[str]]:
     """Which refs are meant, a checkpoint's bundles and engines with it, and which checkpoints of the tree."""
-    known, tree = store.names(), _tree_names()
+    from zoo import shelf
+
+    known, tree = store.names(), shelf.folders()
     if not names:
         return known, [name for name in tree if name not in known]
     stored = [ref for ref in known if any(ref == name or ref.startswith(f"{name}.") for name in names)]
     return stored, [name for name in names if name not in known and (name in tree or not stored)]
-
-
-def _tree_names() -> list[str]:
-    """Every checkpoint that lies in the user's own tree, or beside the code."""
-    from zoo.shelf import TREE, own_tree
-
-    return sorted({path.parent.name for folder in (TREE, own_tree()) for path in folder.glob("*/config.json")})
 
 
 def _check_tree(name: str) -> str | None:

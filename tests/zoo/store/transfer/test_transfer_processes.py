@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import signal
 import subprocess
@@ -144,8 +143,8 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
     for megabytes in (40, 200):
         path = tmp_path / "data"
         with path.open("wb") as file:
-            for _ in range(megabytes):
-                file.write(os.urandom(1 << 20))
+            for number in range(megabytes):
+                file.write(random.Random(number).randbytes(1 << 20))
         data = path.read_bytes()
         publish({"a": data}, tmp_path / "m", 4 << 20)
         del data
