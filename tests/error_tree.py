@@ -15,7 +15,7 @@ PACKAGES = ("zoo", "export", "serving", "benchmarks", "genzoo")
 HEAD = """# Errors
 
 What a person can act on derives from `GenzooError`: the command line prints it as one sentence, and under `--json`
-names it as `type`. `python tests/error_tree.py > docs/errors.md` reads this page from the sources; a test keeps it true.
+names it as `type`. `python tests/error_tree.py > docs/errors.md` reads this page from the sources; a test watches it.
 
 """
 
