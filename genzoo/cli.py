@@ -25,13 +25,13 @@ APPS = (
     "benchmarks.cli",
     "benchmarks.transfers.pulls",
 )
-# In the order of `genzoo --help`: every command stands in one panel.
+# In the order of `genzoo --help`.
 PANELS = {
     "Look": ("list", "show", "sample"),
-    "Make": ("train", "export", "gate", "build"),
+    "Make": ("train", "export", "gate", "build", "index"),
     "Serve": ("serve", "repository", "install-server"),
     "Measure": ("demo", "bench", "report", "tree", "ratios", "study", "card", "train-features", "pulls"),
-    "Exchange": ("pull", "push", "import", "verify", "gc"),
+    "Exchange": ("pull", "push", "import", "verify", "gc", "release"),
 }
 
 app = typer.Typer(
@@ -43,7 +43,7 @@ app = typer.Typer(
 
 
 def _join() -> None:
-    """Every app's commands, each in its panel. Raises ValueError for one that stands in none."""
+    """Every app's commands, each in its panel; one that has no place in PANELS stands below all others."""
     found: dict[str, CommandInfo] = {}
     for module in APPS:
         for command in importlib.import_module(module).app.registered_commands:
@@ -52,8 +52,7 @@ def _join() -> None:
         for name in names:
             found[name].rich_help_panel = panel
             app.registered_commands.append(found.pop(name))
-    if found:
-        raise ValueError(f"no panel has a place for {', '.join(found)}")
+    app.registered_commands += found.values()
 
 
 _join()
@@ -84,7 +83,7 @@ def main(words: Sequence[str] | None = None) -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a lone surrogate, or a letter that the locale lacks
     try:
-        code = app(words or ["--help"], standalone_mode=False)
+        code = app(words or ["--help"], prog_name="genzoo", standalone_mode=False)
     except BaseException as error:
         failures.end(error, words)
     sys.exit(code if isinstance(code, int) else 0)

@@ -8,11 +8,14 @@ from typing import Annotated, Any
 
 import typer
 
+from zoo import completion
+
 app = typer.Typer()
 
 MAX_SHOWN = 2000  # characters of a field
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+Name = Annotated[str, typer.Argument(help="A checkpoint's name.", autocompletion=completion.checkpoints)]
 
 
 def summary(name: str) -> dict[str, Any]:
@@ -115,7 +118,7 @@ def write_index(as_json: Json = False) -> None:
 
 
 @app.command()
-def show(name: str, as_json: Json = False) -> None:
+def show(name: Name, as_json: Json = False) -> None:
     """Show one checkpoint: its card's facts, its inputs, its training; without torch, and also where it is not here."""
     from zoo import registry, shelf
 
@@ -144,7 +147,7 @@ def show(name: str, as_json: Json = False) -> None:
 
 @app.command()
 def train(
-    name: str,
+    name: Name,
     data: Annotated[str | None, typer.Option(help="Directory or URL of the data set.")] = None,
     images: Annotated[int | None, typer.Option(min=1, help="Training images, instead of the recipe's.")] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda; the best there is by default.")] = "",
