@@ -12,6 +12,7 @@ import typer
 
 from export.engine import Library, Target
 from export.variant import LoopKind, Precision, Variant
+from zoo import completion
 
 if TYPE_CHECKING:
     from export.bundle import Bundle
@@ -22,12 +23,18 @@ app = typer.Typer()
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object for machines.")]
 Loop = Annotated[LoopKind, typer.Option(help="Who walks the sampler's table: an ONNX Loop, nobody, or the host.")]
 Numbers = Annotated[Precision, typer.Option(help="The numbers of products and convolutions.")]
+Sources = Annotated[
+    list[str] | None,
+    typer.Argument(help="Bundles' folders or checkpoints' names.", autocompletion=completion.checkpoints),
+]
 Steps = Annotated[int | None, typer.Option(help="Rows of an unrolled loop; default: the checkpoint's.")]
 
 
 @app.command("export")
 def export_command(
-    names: Annotated[list[str] | None, typer.Argument(help="Checkpoints; none for all.")] = None,
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Checkpoints; none for all.", autocompletion=completion.checkpoints)
+    ] = None,
     loop: Loop = LoopKind.ONNX,
     steps: Steps = None,
     precision: Numbers = Precision.FP32,
@@ -54,7 +61,7 @@ def export_command(
 
 @app.command()
 def gate(
-    sources: Annotated[list[str] | None, typer.Argument(help="Bundles' folders or checkpoints' names.")] = None,
+    sources: Sources = None,
     loop: Loop = LoopKind.ONNX,
     steps: Steps = None,
     precision: Numbers = Precision.FP32,
@@ -80,7 +87,7 @@ def gate(
 
 @app.command()
 def build(
-    sources: Annotated[list[str] | None, typer.Argument(help="Bundles' folders or checkpoints' names.")] = None,
+    sources: Sources = None,
     target: Annotated[
         list[Target] | None, typer.Option(help="GPU generation; give it several times, or --all-targets.")
     ] = None,

@@ -34,6 +34,7 @@ ROOMS = {
         "networks",  # parts that families share
         "families",  # one file a family
         "registry",  # names to families and checkpoints
+        "completion",  # what a shell completes
         "datasets",  # one file a data set
         "training",  # one file a kind of training
         "exchange",  # push, pull, import

@@ -8,11 +8,14 @@ from typing import Annotated, Any
 
 import typer
 
+from zoo import completion
+
 app = typer.Typer()
 
 MAX_SHOWN = 2000  # characters of a field
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+Name = Annotated[str, typer.Argument(help="A checkpoint's name.", autocompletion=completion.checkpoints)]
 
 
 def summary(name: str) -> dict[str, Any]:
@@ -115,7 +118,7 @@ def write_index(as_json: Json = False) -> None:
 
 
 @app.command()
-def show(name: str, as_json: Json = False) -> None:
+def show(name: Name, as_json: Json = False) -> None:
     """Show one checkpoint: its card's facts, its inputs, its training; without torch, and also where it is not here."""
     from zoo import registry, shelf
 
@@ -144,23 +147,34 @@ def show(name: str, as_json: Json = False) -> None:
 
 @app.command()
 def train(
-    name: str,
+    name: Name,
     data: Annotated[str | None, typer.Option(help="Directory or URL of the data set.")] = None,
     images: Annotated[int | None, typer.Option(min=1, help="Training images, instead of the recipe's.")] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda; the best there is by default.")] = "",
-    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
+    threads: Annotated[int, typer.Option(min=1, max=1024, help="CPU threads.")] = 2,
+    publish: Annotated[
+        bool, typer.Option("--publish", help="Write over what is shipped, beside the code, for everybody.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Train a checkpoint by its recipe, resuming an interrupted run, and publish it into the tree."""
-    import torch
+    """Train a checkpoint by its recipe into your own tree, whose checkpoints are found first.
 
+    A run that was interrupted goes on where the same command is given again. Your own tree is $GENZOO_CHECKPOINTS, or
+    `checkpoints` below genzoo's home.
+    """
     from zoo import registry, shelf
-    from zoo.training import loop
 
     checkpoint = registry.checkpoint(name)
+    import torch
+
+    from zoo.training import loop
+
     torch.set_num_threads(threads)
-    folder = loop.train(checkpoint, images=images, source=data, device=device)
+    folder = loop.train(checkpoint, images=images, source=data, device=device, publish=publish)
+    if publish and shelf.directory(name) != folder:
+        typer.echo(f"{shelf.directory(name)} still comes before it", err=True)
     if as_json:
-        typer.echo(json.dumps(shelf.config(name)["weights"]))
+        weights = json.loads((folder / "config.json").read_text())["weights"]
+        typer.echo(json.dumps({**weights, "path": str(folder)}))
     else:
         typer.echo(f"{folder} holds {name}; next: genzoo export {name}, genzoo card {name}")

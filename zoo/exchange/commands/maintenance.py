@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from zoo import completion
 from zoo.errors import GenzooError
 
 if TYPE_CHECKING:
@@ -52,7 +53,9 @@ def parse_age(text: str) -> float:
 
 @app.command()
 def verify(
-    names: Annotated[list[str] | None, typer.Argument(help="Names; everything without.")] = None,
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Names; everything without.", autocompletion=completion.checkpoints)
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Read every byte again: of what was pulled or imported, and of the checkpoints in the tree.

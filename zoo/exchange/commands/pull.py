@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from zoo import completion
 from zoo.plain import printable
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ From = Annotated[list[str] | None, typer.Option("--from", help="A mirror; severa
 
 @app.command()
 def pull(
-    name: Annotated[str, typer.Argument(help="A checkpoint's name.")],
+    name: Annotated[str, typer.Argument(help="A checkpoint's name.", autocompletion=completion.checkpoints)],
     remotes: From = None,
     bundle: Annotated[bool, typer.Option("--bundle", help="Its bundle instead of the checkpoint.")] = False,
     variant: Annotated[str, typer.Option(help="The bundle's variant.")] = "fp32",
