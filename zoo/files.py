@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 HOME_VARIABLE = "GENZOO_HOME"
+MAX_NAME_BYTES, MAX_PATH_BYTES = 255, 1024
 
 
 def home() -> Path:
@@ -71,6 +72,8 @@ def fault_of_name(name: str) -> str | None:
         return "is absolute"
     if ".." in pure.parts:
         return "leaves its folder"
-    if "\\" in name or any(ord(character) < 32 for character in name):
+    if "\\" in name or any(ord(character) < 32 or "\ud800" <= character <= "\udfff" for character in name):
         return "has a character that paths here do not use"
+    if len(name.encode()) > MAX_PATH_BYTES or any(len(part.encode()) > MAX_NAME_BYTES for part in pure.parts):
+        return "is longer than file systems take"
     return None
