@@ -90,6 +90,24 @@ def sign(manifest: Manifest, key: SigningKey) -> bytes:
     return bundle.encode()
 
 
+def is_by(key: SigningKey, signature: bytes, manifest: Manifest) -> bool:
+    """Whether a signature over a manifest is this key's own. Raises SigningError for a key that cannot be used."""
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+    signer = _signer(key)
+    try:
+        if key.certificate:
+            chain = _bundle(signature).bundle.verification_material.x509_certificate_chain
+            mine = signer._signing_certificate.public_bytes(Encoding.DER)
+            return chain is not None and [each.raw_bytes for each in chain.certificates[:1]] == [mine]
+        with tempfile.NamedTemporaryFile(suffix=".pem") as file:
+            file.write(signer._private_key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+            file.flush()
+            return bool(verify(signature, manifest.to_bytes(), Trust((Path(file.name),))))
+    except SigningError:
+        return False
+
+
 def verify(signature: bytes, manifest: bytes, trust: Trust) -> str:
     """Who signed exactly the files of this manifest, if that is somebody trusted. Raises SigningError."""
     if len(signature) > MAX_SIGNATURE_BYTES:
