@@ -15,6 +15,7 @@ from typing import Any
 from zoo.errors import GenzooError
 
 HOME_VARIABLE = "GENZOO_HOME"
+MAX_NAME_BYTES, MAX_PATH_BYTES = 255, 1024
 
 
 class HomeError(GenzooError):
@@ -102,6 +103,8 @@ def fault_of_name(name: str) -> str | None:
         return "is absolute"
     if ".." in pure.parts:
         return "leaves its folder"
-    if "\\" in name or any(ord(character) < 32 for character in name):
+    if "\\" in name or any(ord(character) < 32 or "\ud800" <= character <= "\udfff" for character in name):
         return "has a character that paths here do not use"
+    if len(name.encode()) > MAX_PATH_BYTES or any(len(part.encode()) > MAX_NAME_BYTES for part in pure.parts):
+        return "is longer than file systems take"
     return None
