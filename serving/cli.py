@@ -8,16 +8,18 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from enum import StrEnum
 from itertools import cycle, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from export.engine import Library, Target
+from export.runtimes import Runtime
 from zoo.files import home
 
 if TYPE_CHECKING:
+    from serving.engines import Wanted
     from serving.model_repository import Repository
     from zoo.contract.generator import Runner
     from zoo.contract.request import GeneratorSpec, SampleRequest
@@ -28,14 +30,13 @@ BATCH_SIZE = 32  # images a call
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 Port = Annotated[int, typer.Option(min=0, max=65535, help="0: any free one.")]
-
-
-class Runtime(StrEnum):
-    """Where `genzoo sample` runs the graph."""
-
-    TORCH = "torch"
-    ONNXRUNTIME = "onnxruntime"
-    TRITON = "triton"
+Engines = Annotated[
+    list[Target] | None, typer.Option("--engine", help="Run on TensorRT engines for this GPU generation; repeatable.")
+]
+By = Annotated[Library | None, typer.Option(help="Whose engines; TensorRT's before TensorRT-RTX's by default.")]
+Gpus = Annotated[str | None, typer.Option(help="GPUs by number, like 0,1; all that Triton sees by default.")]
+Instances = Annotated[int, typer.Option(min=1, help="Instances of each graph on each GPU.")]
+Ungated = Annotated[bool, typer.Option("--ungated", help="Take also what the gate has not admitted.")]
 
 
 @app.command("install-server")
@@ -51,13 +52,33 @@ def install_server(as_json: Json = False) -> None:
 def write_repository(
     names: Annotated[list[str], typer.Argument(help="Checkpoints, or folders of bundles.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The new folder.")],
+    engine: Engines = None,
+    library: By = None,
+    gpus: Gpus = None,
+    instances: Instances = 1,
+    ungated: Ungated = False,
     as_json: Json = False,
 ) -> None:
-    """Write the Triton model repository of some generators, for the embedded server or for NVIDIA's container."""
-    repository = _write_repository(names, output)
+    """Write the Triton model repository of some generators, for the embedded server or for NVIDIA's container.
+
+    With --engine, graphs run on TensorRT plans, which are built where they are not there and must have been admitted by
+    `genzoo gate --runtime tensorrt` on a GPU of their generation.
+    """
+    from serving.engines import Wanted
+
+    repository = _write_repository(names, output, Wanted.of(engine, library, gpus, instances), ungated)
     if as_json:
-        typer.echo(json.dumps({"path": str(output), "models": [model.spec.name for model in repository.models]}))
+        models = [model.spec.name for model in repository.models]
+        typer.echo(
+            json.dumps(
+                {"path": str(output), "models": models, "ungated": repository.ungated, "packages": repository.packages}
+            )
+        )
     else:
+        if repository.ungated:
+            typer.echo(f"not admitted by the gate: {', '.join(repository.ungated)}")
+        if repository.packages:
+            typer.echo(f"its engines load only with {' and '.join(repository.packages)}")
         compose = f"MODELS={output.absolute()} docker compose -f serving/deploy/compose.yaml up"
         typer.echo(f"{output} holds {', '.join(names)}; next: {compose}")
 
@@ -68,13 +89,22 @@ def serve(
     http_port: Port = 0,
     grpc_port: Port = 0,
     metrics_port: Port = 0,
+    engine: Engines = None,
+    library: By = None,
+    gpus: Gpus = None,
+    instances: Instances = 1,
     as_json: Json = False,
 ) -> None:
     """Serve generators from a real Triton server on this machine's loopback address, until Ctrl-C.
 
-    One JSON line on standard output says when it is ready and where it listens.
+    One JSON line on standard output says when it is ready and where it listens. With --engine, graphs run on TensorRT
+    plans on this machine's GPU, which the gate has admitted.
     """
-    with _ended_by_signals(), _server(names, http=http_port, grpc=grpc_port, metrics=metrics_port) as server:
+    from serving.engines import Wanted
+
+    on_engines = Wanted.of(engine, library, gpus, instances)
+    ports = {"http": http_port, "grpc": grpc_port, "metrics": metrics_port}
+    with _ended_by_signals(), _server(names, on_engines, **ports) as server:
         ready = {
             "http": server.http_url,
             "grpc": server.grpc_url,
@@ -179,24 +209,23 @@ def _endpoint(name: str, runtime: Runtime, url: str | None) -> Iterator[tuple[Ge
     """A generator's endpoint, in this process or on a server: nothing after this can tell them apart."""
     from zoo.contract.generator import Generator
 
-    if runtime is Runtime.TORCH:
-        from export.runners import TorchRunner
+    if runtime is not Runtime.TRITON:
+        from export.runtimes import runner
+        from serving.bundles import prepare
         from zoo import registry
 
-        checkpoint = registry.checkpoint(name)
-        yield checkpoint.spec, Generator(checkpoint.spec, TorchRunner(checkpoint))
-    elif runtime is Runtime.ONNXRUNTIME:
-        from export.runners import bundle_runner
-        from serving.bundles import prepare
-
-        bundle = prepare(name, _say, gate=False)
-        yield bundle.spec, Generator(bundle.spec, bundle_runner(bundle))
+        if runtime is Runtime.TORCH:
+            checkpoint = registry.checkpoint(name)
+            yield checkpoint.spec, Generator(checkpoint.spec, runner(checkpoint, runtime))
+        else:
+            bundle = prepare(name, _say, gate=False)
+            yield bundle.served_spec, Generator(bundle.served_spec, runner(bundle, runtime))
     else:
         from serving.client import TritonRunner
 
         if url:
-            runner = TritonRunner(url, name)
-            yield runner.spec, runner
+            client = TritonRunner(url, name)
+            yield client.spec, client
         else:
             with _server([name]) as server:
                 (model,) = server.repository.models
@@ -204,30 +233,44 @@ def _endpoint(name: str, runtime: Runtime, url: str | None) -> Iterator[tuple[Ge
 
 
 @contextmanager
-def _server(names: Sequence[str], **ports: int) -> Iterator[Any]:
+def _server(names: Sequence[str], on_engines: Wanted | None = None, **ports: int) -> Iterator[Any]:
     """A running server over a model repository of its own, which goes with it; the log stays."""
     import tempfile
 
-    from serving.install import install
+    from export.cuda import gpu
+    from serving.install import add, install
     from serving.ports import check
     from serving.server import TritonServer
 
     check(ports)
     installation = install(report=_say)
+    if on_engines:
+        _say(f"engines run on {gpu()}")
     folder = home() / "serving"
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix="models-") as models:
-        repository = _write_repository(names, Path(models) / "models")
+        repository = _write_repository(names, Path(models) / "models", on_engines)
+        add(installation, repository.packages)
         log = folder / f"{Path(models).name.replace('models', 'triton')}.log"
-        with TritonServer(repository, log, ports=ports, installation=installation) as server:
+        config, engines = ("", True) if on_engines else ("cpu", False)
+        with TritonServer(
+            repository, log, ports=ports, config=config, installation=installation, engines=engines
+        ) as server:
             yield server
 
 
-def _write_repository(names: Sequence[str], path: Path) -> Repository:
+def _write_repository(
+    names: Sequence[str], path: Path, on_engines: Wanted | None = None, ungated: bool = False
+) -> Repository:
     from serving import model_repository
     from serving.bundles import prepare_all
 
-    return model_repository.write(prepare_all(names, _say), path)
+    bundles = prepare_all(names, _say)
+    if on_engines is None:
+        return model_repository.write(bundles, path)
+    engines = {bundle.name: on_engines.engines(bundle, _say) for bundle in bundles}
+    placement = on_engines.placement
+    return model_repository.write(bundles, path, engines=engines, placement=placement, allow_unadmitted=ungated)
 
 
 @contextmanager

@@ -41,6 +41,7 @@ class TritonServer:
 
     `ports` fixes some of "http", "grpc" and "metrics"; the others are any free ones.
     `config` names the models' configuration, `configs/<config>.pbtxt`; without one it is production's, `config.pbtxt`.
+    `engines` runs plans on this host's GPU, by our own backend; without it their ONNX graphs take their place.
     `canary_seconds` is the time between two rounds of the supervisor; 0 turns it off.
     """
 
@@ -53,7 +54,9 @@ class TritonServer:
         config: str = "cpu",
         canary_seconds: float = 10.0,
         installation: Installation | None = None,
+        engines: bool = False,
     ) -> None:
+        self._engine_backend = "tensorrt_rtx" if engines else "onnxruntime"
         self.repository, self.log, self.config, self.canary_seconds = repository, log, config, canary_seconds
         self._wanted = {"http": 0, "grpc": 0, "metrics": 0, **(ports or {})}
         self._installation = installation
@@ -94,7 +97,7 @@ class TritonServer:
         installation = self._installation or install()
         check(self._wanted)
         try:
-            self._folder = _assemble(installation)
+            self._folder = _assemble(installation, self._engine_backend)
             for attempt in range(1, ATTEMPTS + 1):
                 self.ports = choose(self._wanted)
                 self._launch(installation)
@@ -202,7 +205,7 @@ def _environment(installation: Installation) -> dict[str, str]:
     }
 
 
-def _assemble(installation: Installation) -> tempfile.TemporaryDirectory[str]:
+def _assemble(installation: Installation, engine_backend: str) -> tempfile.TemporaryDirectory[str]:
     """The backend directory, and our packages alone: what is installed beside them must not reach the models."""
     folder = tempfile.TemporaryDirectory(prefix="genzoo-triton-")
     python, backends = Path(folder.name, "python"), Path(folder.name, "backends")
@@ -211,6 +214,7 @@ def _assemble(installation: Installation) -> tempfile.TemporaryDirectory[str]:
     for package in ("zoo", "export", "serving"):
         (python / package).symlink_to(CHECKOUT / package)
     (backends / "python").symlink_to(installation.python_backend)
-    for backend in ("onnxruntime", "tensorrt"):
-        (backends / backend).symlink_to(BACKENDS / "onnxruntime")
+    (backends / "onnxruntime").symlink_to(BACKENDS / "onnxruntime")
+    for backend in ("tensorrt", "tensorrt_rtx"):
+        (backends / backend).symlink_to(BACKENDS / engine_backend)
     return folder
