@@ -5,22 +5,19 @@ from __future__ import annotations
 import json
 import signal
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
-from enum import StrEnum
 from itertools import cycle, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from export.engine import Library, Target
+from export.runtimes import Runtime
 from zoo import completion
-from zoo.files import home
 
 if TYPE_CHECKING:
-    from serving.model_repository import Repository
-    from zoo.contract.generator import Runner
     from zoo.contract.request import GeneratorSpec, SampleRequest
 
 app = typer.Typer()
@@ -36,14 +33,12 @@ Names = Annotated[
     list[str], typer.Argument(help="Checkpoints, or folders of bundles.", autocompletion=completion.checkpoints)
 ]
 Port = Annotated[int, typer.Option(min=0, max=65535, help="0: any free one.")]
-
-
-class Runtime(StrEnum):
-    """Where `genzoo sample` runs the graph."""
-
-    TORCH = "torch"
-    ONNXRUNTIME = "onnxruntime"
-    TRITON = "triton"
+Engines = Annotated[
+    list[Target] | None, typer.Option("--engine", help="Run on TensorRT engines for this GPU generation; repeatable.")
+]
+By = Annotated[Library | None, typer.Option(help="Whose engines; TensorRT's before TensorRT-RTX's by default.")]
+Gpus = Annotated[str | None, typer.Option(help="GPUs by number, like 0,1; all that Triton sees by default.")]
+Instances = Annotated[int, typer.Option(min=1, help="Instances of each graph on each GPU.")]
 
 
 @app.command("install-server")
@@ -59,14 +54,35 @@ def install_server(as_json: Json = False) -> None:
 def write_repository(
     names: Names,
     output: Annotated[Path, typer.Option("--output", "-o", help="The new folder.")],
+    engine: Engines = None,
+    library: By = None,
+    gpus: Gpus = None,
+    instances: Instances = 1,
     ungated: Ungated = False,
     as_json: Json = False,
 ) -> None:
-    """Write the Triton model repository of some generators, for the embedded server or for NVIDIA's container."""
-    repository = _write_repository(names, output, ungated)
+    """Write the Triton model repository of some generators, for the embedded server or for NVIDIA's container.
+
+    With --engine, graphs run on TensorRT plans, which are built where they are not there and must have been admitted by
+    `genzoo gate --runtime tensorrt` on a GPU of their generation.
+    """
+    from serving.engines import Wanted
+    from serving.generators import write_repository as write
+
+    on_engines = Wanted.of(engine, library, gpus, instances)
+    repository = write(names, output, on_engines, ungated=ungated, report=_say)
     if as_json:
-        typer.echo(json.dumps({"path": str(output), "models": [model.spec.name for model in repository.models]}))
+        models = [model.spec.name for model in repository.models]
+        typer.echo(
+            json.dumps(
+                {"path": str(output), "models": models, "ungated": repository.ungated, "packages": repository.packages}
+            )
+        )
     else:
+        if repository.ungated:
+            typer.echo(f"not admitted by the gate: {', '.join(repository.ungated)}")
+        if repository.packages:
+            typer.echo(f"its engines load only with {' and '.join(repository.packages)}")
         compose = f"MODELS={output.absolute()} docker compose -f serving/deploy/compose.yaml up"
         typer.echo(f"{output} holds {', '.join(names)}; next: {compose}")
 
@@ -79,17 +95,26 @@ def serve(
     http_port: Port = 0,
     grpc_port: Port = 0,
     metrics_port: Port = 0,
+    engine: Engines = None,
+    library: By = None,
+    gpus: Gpus = None,
+    instances: Instances = 1,
     ungated: Ungated = False,
     as_json: Json = False,
 ) -> None:
     """Serve generators from a real Triton server on this machine's loopback address, until Ctrl-C.
 
-    One JSON line on standard output says when it is ready and where it listens. The embedded Triton is older than the
-    releases that are safe on a network (see serving/deploy for one that is not), so no option makes it listen on any
-    other address, and loading, logging, tracing and shared memory are closed to clients.
+    One JSON line on standard output says when it is ready and where it listens. With --engine, graphs run on TensorRT
+    plans on this machine's GPU, which the gate has admitted. The embedded Triton is older than the releases that are
+    safe on a network (see serving/deploy for one that is not), so no option makes it listen on any other address, and
+    loading, logging, tracing and shared memory are closed to clients.
     """
+    from serving.engines import Wanted
+    from serving.generators import served
+
     ports = {"http": http_port, "grpc": grpc_port, "metrics": metrics_port}
-    with _ended_by_signals(), _server(names, ports, ungated) as server:
+    on_engines = Wanted.of(engine, library, gpus, instances)
+    with _ended_by_signals(), served(names, ports, on_engines, ungated=ungated, report=_say) as server:
         ready = {
             "http": server.http_url,
             "grpc": server.grpc_url,
@@ -125,7 +150,7 @@ def sample(
     """Make images: the same seed gives the same image on every runtime."""
     import numpy as np
 
-    from serving import images
+    from serving import generators, images
     from zoo.contract.generator import seed_range
     from zoo.contract.request import RequestError, SampleRequest, Setting
 
@@ -135,11 +160,14 @@ def sample(
     if frames is not None and (runtime is Runtime.TRITON or output.suffix != ".png"):
         raise RequestError("--frames makes a picture in this process: end --output in .png and leave Triton out")
     numbers = tuple(seed_range(seeds))
-    with _endpoint(name, runtime, url, ungated) as (spec, endpoint):
+    with generators.opened(name, runtime, url, ungated=ungated, report=_say) as (spec, endpoint):
         classes = _classes(class_ids, numbers, spec)
         request = SampleRequest(numbers, classes, Setting(steps, sampler, guidance_scale))
         start = time.perf_counter()
-        made = _sample(spec, endpoint, request) if frames is None else _between(endpoint, request, frames)
+        if frames is None:
+            made = generators.sample(spec, endpoint, request, _watched)
+        else:
+            made = _between(endpoint, request, frames)
         seconds = time.perf_counter() - start
     if not ungated:
         images.check_contents(made, spec.name)
@@ -168,86 +196,21 @@ def _classes(text: str, seeds: Sequence[int], spec: GeneratorSpec) -> tuple[int,
     return tuple(islice(cycle(given), len(seeds)))
 
 
-def _sample(spec: GeneratorSpec, endpoint: Runner, request: SampleRequest) -> Any:
-    """The images of a request, with a progress bar where it takes long enough to watch."""
-    import numpy as np
+def _watched(starts: Sequence[int]) -> Iterable[int]:
+    """With a progress bar where it takes long enough to watch."""
     from rich.console import Console
     from rich.progress import track
 
-    from serving.interface import tensors
-    from zoo.contract.request import feeds
-
-    first = replace(request, seeds=request.seeds[:1], class_ids=request.class_ids and request.class_ids[:1])
-    feeds(spec, first)  # what the generator cannot do is refused here, in the same words for every runtime
-    columns = tensors(request)
-    starts: Iterable[int] = range(0, len(request.seeds), BATCH_SIZE)
     console = Console(stderr=True)
-    if console.is_terminal and len(request.seeds) > BATCH_SIZE:
-        starts = track(starts, "sampling", console=console, transient=True)
-    parts = ({name: column[start : start + BATCH_SIZE] for name, column in columns.items()} for start in starts)
-    return np.concatenate([endpoint.run(**part)["image"] for part in parts])
+    if not console.is_terminal or len(starts) < 2:
+        return starts
+    return track(starts, "sampling", console=console, transient=True)
 
 
 def _between(endpoint: Any, request: SampleRequest, frames: int) -> Any:
     """Rows of frames, one after the other."""
     made = endpoint.between(request, frames)
     return made.reshape(-1, *made.shape[2:])
-
-
-@contextmanager
-def _endpoint(name: str, runtime: Runtime, url: str | None, ungated: bool) -> Iterator[tuple[GeneratorSpec, Runner]]:
-    """A generator's endpoint, in this process or on a server: nothing after this can tell them apart."""
-    from zoo.contract.generator import Generator
-
-    if runtime is Runtime.TORCH:
-        from export.runners import TorchRunner
-        from zoo import registry
-
-        checkpoint = registry.checkpoint(name)
-        yield checkpoint.spec, Generator(checkpoint.spec, TorchRunner(checkpoint))
-    elif runtime is Runtime.ONNXRUNTIME:
-        from export.runners import bundle_runner
-        from serving.bundles import prepare
-
-        bundle = prepare(name, _say, judge=False, ungated=ungated)  # judging takes longer than sampling
-        yield bundle.spec, Generator(bundle.spec, bundle_runner(bundle))
-    else:
-        from serving.client import TritonRunner
-
-        if url:
-            runner = TritonRunner(url, name)
-            yield runner.spec, runner
-        else:
-            with _server([name], {}, ungated) as server:
-                (model,) = server.repository.models
-                yield model.spec, TritonRunner(server.grpc_url, model.spec.name)
-
-
-@contextmanager
-def _server(names: Sequence[str], ports: Mapping[str, int], ungated: bool) -> Iterator[Any]:
-    """A running server over a model repository of its own, which goes with it; the log stays."""
-    import tempfile
-
-    from serving.install import install
-    from serving.ports import check
-    from serving.server import TritonServer
-
-    check(ports)
-    installation = install(report=_say)
-    folder = home() / "serving"
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder, prefix="models-") as models:
-        repository = _write_repository(names, Path(models) / "models", ungated)
-        log = folder / f"{Path(models).name.replace('models', 'triton')}.log"
-        with TritonServer(repository, log, ports=ports, installation=installation, scratch=[Path(models)]) as server:
-            yield server
-
-
-def _write_repository(names: Sequence[str], path: Path, ungated: bool) -> Repository:
-    from serving import model_repository
-    from serving.bundles import prepare_all
-
-    return model_repository.write(prepare_all(names, _say, ungated=ungated), path, allow_unadmitted=ungated)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,6 +78,13 @@ def install(root: Path | None = None, report: Callable[[str], None] = lambda _: 
         _server(installation)
         files.write_json(marker, wanted)
     return installation
+
+
+def add(installation: Installation, packages: Sequence[str]) -> None:
+    """Packages that some models need beside the usual ones, into the models' environment. Raises InstallError."""
+    if packages:
+        with _lock(installation.root):
+            _pip(installation, *packages)
 
 
 @contextmanager

@@ -49,6 +49,7 @@ class TritonServer:
 
     `ports` fixes some of "http", "grpc" and "metrics"; the others are any free ones.
     `config` names the models' configuration, `configs/<config>.pbtxt`; without one it is production's, `config.pbtxt`.
+    `engines` runs plans on this host's GPU, by our own backend; without it their ONNX graphs take their place.
     `canary_seconds` is the time between two rounds of the supervisor; 0 turns it off. The folders `scratch` are removed
     where this process is killed.
     """
@@ -62,8 +63,10 @@ class TritonServer:
         config: str = "cpu",
         canary_seconds: float = 10.0,
         installation: Installation | None = None,
+        engines: bool = False,
         scratch: Sequence[Path] = (),
     ) -> None:
+        self._engine_backend = "tensorrt_rtx" if engines else "onnxruntime"
         self.repository, self.log, self.config, self.canary_seconds = repository, log, config, canary_seconds
         self._wanted = {"http": 0, "grpc": 0, "metrics": 0, **(ports or {})}
         self._installation, self._scratch = installation, tuple(scratch)
@@ -100,7 +103,7 @@ class TritonServer:
         installation = self._installation or install()
         check(self._wanted)
         try:
-            self._places = assemble(installation, self.repository.path)
+            self._places = assemble(installation, self.repository.path, self._engine_backend)
             for attempt in range(1, ATTEMPTS + 1):
                 self.ports = choose(self._wanted)
                 self._launch(installation, self._places)

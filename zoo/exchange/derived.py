@@ -40,6 +40,11 @@ def built(sha256: str) -> Path:
     return engines() / "built" / f"{sha256}{RECORD}"
 
 
+def admitted(sha256: str) -> Path:
+    """What the gate found of a plan, on every generation of GPUs where it ran."""
+    return engines() / "admitted" / f"{sha256}{RECORD}"
+
+
 def files_of(name: str, kind: Kind = Kind.CHECKPOINT, variant: str = "") -> dict[str, Path]:
     """The files that make up an artifact here, by their paths in it. Raises ArtifactError where there are none."""
     if kind is Kind.ENGINE:
