@@ -10,6 +10,7 @@ from export.bundle import Bundle
 from export.runners import OnnxRuntimeRunner, RunnerError, TorchRunner, bundle_runner
 from export.variant import LoopKind
 from zoo.contract.generator import Runner
+from zoo.contract.request import RequestError, nearest
 
 if TYPE_CHECKING:
     from zoo.family import Checkpoint
@@ -25,6 +26,13 @@ class Runtime(StrEnum):
     ONNXRUNTIME_RTX = "onnxruntime-rtx"
     TENSORRT = "tensorrt"
     TRITON = "triton"
+
+
+def named(text: str) -> Runtime:
+    """The runtime of that name. Raises RequestError with the nearest ones."""
+    if text not in [each.value for each in Runtime]:
+        raise RequestError(f"unknown runtime {text!r}: {nearest(text, [each.value for each in Runtime])}")
+    return Runtime(text)
 
 
 def runner(source: Bundle | Checkpoint, runtime: Runtime) -> Runner:

@@ -7,7 +7,6 @@ import signal
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import cycle, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,7 +17,7 @@ from export.runtimes import Runtime
 from zoo import completion
 
 if TYPE_CHECKING:
-    from zoo.contract.request import GeneratorSpec, SampleRequest
+    from zoo.contract.request import SampleRequest
 
 app = typer.Typer()
 
@@ -161,7 +160,7 @@ def sample(
         raise RequestError("--frames makes a picture in this process: end --output in .png and leave Triton out")
     numbers = tuple(seed_range(seeds))
     with generators.opened(name, runtime, url, ungated=ungated, report=_say) as (spec, endpoint):
-        classes = _classes(class_ids, numbers, spec)
+        classes = generators.classes(spec, numbers, _classes(class_ids))
         request = SampleRequest(numbers, classes, Setting(steps, sampler, guidance_scale))
         start = time.perf_counter()
         if frames is None:
@@ -180,20 +179,16 @@ def sample(
         typer.echo(f"{output}: {len(made)} images in {seconds:.2f} s; next: genzoo bench {name}")
 
 
-def _classes(text: str, seeds: Sequence[int], spec: GeneratorSpec) -> tuple[int, ...] | None:
-    """Classes for the seeds in turn; None for an unconditional generator. Raises RequestError."""
+def _classes(text: str) -> tuple[int, ...] | None:
+    """The classes that were given; None for all of them in turn. Raises RequestError."""
     from zoo.contract.request import RequestError
 
     if text == "cycle":
-        in_turn = spec.classes_in_turn(seeds)
-        return None if in_turn is None else tuple(in_turn.tolist())
+        return None
     try:
-        given = tuple(int(part) for part in text.split(","))
+        return tuple(int(part) for part in text.split(","))
     except ValueError as error:
         raise RequestError(f"class ids {text!r}: write numbers like 0,1,5, or cycle") from error
-    if len(given) > len(seeds):
-        raise RequestError(f"{len(given)} class ids for {len(seeds)} seeds: give at most one for each, or cycle")
-    return tuple(islice(cycle(given), len(seeds)))
 
 
 def _watched(starts: Sequence[int]) -> Iterable[int]:

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import cycle, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ import numpy as np
 from export.runtimes import Runtime
 from serving.interface import tensors
 from zoo.contract.generator import Generator, Runner
-from zoo.contract.request import GeneratorSpec, SampleRequest, feeds
+from zoo.contract.request import GeneratorSpec, RequestError, SampleRequest, check_seeds, feeds
 from zoo.files import home
 
 if TYPE_CHECKING:
@@ -69,6 +70,17 @@ def in_process(
 
     bundle = prepare(name, report, judge=False, ungated=ungated)  # judging takes longer than sampling
     return bundle.served_spec, runner(bundle, runtime)
+
+
+def classes(spec: GeneratorSpec, seeds: Sequence[int], given: Sequence[int] | None) -> tuple[int, ...] | None:
+    """A class for each seed: those given in turn, or all in turn; None for a generator without. Raises RequestError."""
+    check_seeds(seeds)
+    if given is None:
+        in_turn = spec.classes_in_turn(seeds)
+        return None if in_turn is None else tuple(in_turn.tolist())
+    if not 0 < len(given) <= len(seeds):
+        raise RequestError(f"{len(given)} class ids for {len(seeds)} seeds: give at least one, at most one for each")
+    return tuple(islice(cycle(given), len(seeds)))
 
 
 def sample(

@@ -185,8 +185,10 @@ def table(spec: GeneratorSpec, setting: Setting) -> np.ndarray | None:
     return spec.sampling.table(num_steps, sampler)
 
 
-def check_seeds(seeds: Iterable[int]) -> None:
-    """Raises RequestError for a seed that is no key of the noise."""
+def check_seeds(seeds: Sequence[int]) -> None:
+    """Raises RequestError for a seed that is no key of the noise, and where there is none."""
+    if not seeds:
+        raise RequestError("no seed was given: each image is made from one")
     for seed in seeds:
         if not 0 <= seed <= noise.MAX_SEED:
             raise RequestError(f"seed {seed} is outside 0 to 2**64 - 1")

@@ -7,6 +7,7 @@ arrived where the same command finds it again.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -20,7 +21,7 @@ from zoo.store import signing
 from zoo.store.artifact import File, Kind, Manifest, contradiction, describe, identifier
 from zoo.store.local.blobs import BlobStore, Ref
 from zoo.store.offers import Offer, Policy, PullError, clause, offers
-from zoo.store.remotes import Remote
+from zoo.store.remotes import REMOTE_VARIABLE, Remote, open_remote
 from zoo.store.transfer.fetch import fetch
 from zoo.store.transfer.sources import Source, SourceError
 
@@ -92,6 +93,14 @@ def _take(
     fetched = sum(source.bytes for source in sources)
     reused = max(0, sum({file.blob: file.bytes for file in manifest.files}.values()) - fetched)
     return Pulled(ref, manifest, path, fetched, reused, warnings=tuple(faults))
+
+
+def mirrors(named: Sequence[str]) -> list[Remote]:
+    """The remotes at these addresses; without any, those of $GENZOO_REMOTE, commas between them. Raises PullError."""
+    urls = list(named) or [url.strip() for url in os.environ.get(REMOTE_VARIABLE, "").split(",") if url.strip()]
+    if not urls:
+        raise PullError(f"no remote was named: give --from, or set ${REMOTE_VARIABLE}; --offline verifies what is here")
+    return [open_remote(url) for url in urls]
 
 
 def held(name: str, store: BlobStore, policy: Policy, *, kind: Kind = Kind.CHECKPOINT, variant: str = "") -> Pulled:

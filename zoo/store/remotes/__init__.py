@@ -12,6 +12,7 @@ from zoo.errors import GenzooError
 from zoo.store.artifact import File, Manifest
 from zoo.store.transfer.sources import Source
 
+REMOTE_VARIABLE = "GENZOO_REMOTE"  # the remotes of who names none; commas between them
 SCHEMES = {"http": "http", "https": "http", "hf": "hf", "oci": "oci", "file": "directory", "": "directory"}
 
 
