@@ -18,7 +18,6 @@ from typing import Any
 from zoo.errors import GenzooError
 
 FORMAT = "genzoo-record/2"
-DEFAULT = Path("results/records.jsonl")
 
 Record = dict[str, Any]
 

@@ -6,12 +6,14 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 HOME_VARIABLE = "GENZOO_HOME"
+
+Progress = Callable[[int], None]  # told of bytes as they are done; negative: they are lost again
 
 
 def home() -> Path:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from zoo.exchange import derived
+from zoo.files import Progress
 from zoo.store import signing
 from zoo.store.artifact import File, Kind, Manifest, contradiction, describe, identifier
 from zoo.store.local.blobs import BlobStore, Ref
@@ -22,8 +23,6 @@ from zoo.store.offers import Offer, Policy, PullError, best
 from zoo.store.remotes import Remote, RemoteError
 from zoo.store.transfer.fetch import fetch
 from zoo.store.transfer.sources import Source, SourceError
-
-Progress = Callable[[int], None]
 
 
 @dataclass(frozen=True)
