@@ -20,13 +20,14 @@ import numpy as np
 
 from export.bundle import GATE, Bundle
 from export.drift import drift
-from export.parity import LIMITS, Parity, constant_images, image_error
+from export.parity import LIMITS, Parity, image_error
 from export.runners import OnnxRuntimeRunner, TorchRunner, bundle_runner
 from export.variant import Precision
 from zoo import files, registry
 from zoo.contract.generator import Generator, Runner
 from zoo.contract.request import GeneratorSpec, SampleRequest, Setting, feeds, table
 from zoo.errors import GenzooError
+from zoo.images import PixelError, constant_images
 
 PARITY_SEEDS = tuple(range(1000, 1008))
 DRIFT_SEEDS = tuple(range(2000, 2128))
@@ -55,7 +56,10 @@ def gate(bundle: Bundle, reference: TorchRunner | None = None) -> Verdict:
     reference = reference or TorchRunner(registry.checkpoint(bundle.name))
     numbers: dict[str, Any] = {}
     with _one_thread():
-        fault = _fault(bundle, reference, numbers)
+        try:
+            fault = _fault(bundle, reference, numbers)
+        except PixelError as error:
+            fault = f"the checkpoint's own {error}"
     numbers["seconds"] = round(time.perf_counter() - began, 2)
     message = f"{bundle.name} {bundle.manifest['precision']} was " + (f"refused: {fault}" if fault else "admitted")
     record = {"bundle": bundle.digest, "admitted": fault is None, "message": message, **numbers}

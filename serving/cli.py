@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from enum import StrEnum
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from zoo import completion
 from zoo.files import home
 from zoo.sampling.samplers import SAMPLERS
 
@@ -29,6 +30,13 @@ BATCH_SIZE = 32  # images a call
 SAMPLER_KINDS = ", ".join(f"{name} ({sampler.kind})" for name, sampler in SAMPLERS.items())
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+Ungated = Annotated[bool, typer.Option("--ungated", help="Take also what the gate refused, or has not judged.")]
+Name = Annotated[
+    str, typer.Argument(help="A checkpoint, or the folder of a bundle.", autocompletion=completion.checkpoints)
+]
+Names = Annotated[
+    list[str], typer.Argument(help="Checkpoints, or folders of bundles.", autocompletion=completion.checkpoints)
+]
 Port = Annotated[int, typer.Option(min=0, max=65535, help="0: any free one.")]
 
 
@@ -51,12 +59,13 @@ def install_server(as_json: Json = False) -> None:
 
 @app.command("repository")
 def write_repository(
-    names: Annotated[list[str], typer.Argument(help="Checkpoints, or folders of bundles.")],
+    names: Names,
     output: Annotated[Path, typer.Option("--output", "-o", help="The new folder.")],
+    ungated: Ungated = False,
     as_json: Json = False,
 ) -> None:
     """Write the Triton model repository of some generators, for the embedded server or for NVIDIA's container."""
-    repository = _write_repository(names, output)
+    repository = _write_repository(names, output, ungated)
     if as_json:
         typer.echo(json.dumps({"path": str(output), "models": [model.spec.name for model in repository.models]}))
     else:
@@ -66,17 +75,23 @@ def write_repository(
 
 @app.command()
 def serve(
-    names: Annotated[list[str], typer.Argument(help="Checkpoints, or folders of bundles.")],
+    names: Annotated[
+        list[str], typer.Argument(help="Checkpoints, or folders of bundles.", autocompletion=completion.checkpoints)
+    ],
     http_port: Port = 0,
     grpc_port: Port = 0,
     metrics_port: Port = 0,
+    ungated: Ungated = False,
     as_json: Json = False,
 ) -> None:
     """Serve generators from a real Triton server on this machine's loopback address, until Ctrl-C.
 
-    One JSON line on standard output says when it is ready and where it listens.
+    One JSON line on standard output says when it is ready and where it listens. The embedded Triton is older than the
+    releases that are safe on a network (see serving/deploy for one that is not), so no option makes it listen on any
+    other address, and loading, logging, tracing and shared memory are closed to clients.
     """
-    with _ended_by_signals(), _server(names, http=http_port, grpc=grpc_port, metrics=metrics_port) as server:
+    ports = {"http": http_port, "grpc": grpc_port, "metrics": metrics_port}
+    with _ended_by_signals(), _server(names, ports, ungated) as server:
         ready = {
             "http": server.http_url,
             "grpc": server.grpc_url,
@@ -94,7 +109,9 @@ def serve(
 
 @app.command()
 def sample(
-    name: Annotated[str, typer.Argument(help="A checkpoint, or the folder of a bundle.")],
+    name: Annotated[
+        str, typer.Argument(help="A checkpoint, or the folder of a bundle.", autocompletion=completion.checkpoints)
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="grid.png, or arrays in out.npz.")],
     seeds: Annotated[str, typer.Option(help="One image a seed: 7, 0-63 or 1,5,9-12.")] = "0-63",
     class_ids: Annotated[str, typer.Option(help="Classes in turn, like 0,1,5; `cycle` is all of them.")] = "cycle",
@@ -104,6 +121,7 @@ def sample(
     frames: Annotated[int | None, typer.Option(help="A row of so many images from each seed to the next.")] = None,
     runtime: Annotated[Runtime, typer.Option(help="Where the graph runs.")] = Runtime.ONNXRUNTIME,
     url: Annotated[str | None, typer.Option(help="A Triton server's gRPC address; one is started without.")] = None,
+    ungated: Ungated = False,
     as_json: Json = False,
 ) -> None:
     """Make images: the same seed gives the same image on every runtime."""
@@ -119,12 +137,14 @@ def sample(
     if frames is not None and (runtime is Runtime.TRITON or output.suffix != ".png"):
         raise RequestError("--frames makes a picture in this process: end --output in .png and leave Triton out")
     numbers = tuple(seed_range(seeds))
-    with _endpoint(name, runtime, url) as (spec, endpoint):
+    with _endpoint(name, runtime, url, ungated) as (spec, endpoint):
         classes = _classes(class_ids, numbers, spec)
         request = SampleRequest(numbers, classes, Setting(steps, sampler, guidance_scale))
         start = time.perf_counter()
         made = _sample(spec, endpoint, request) if frames is None else _between(endpoint, request, frames)
         seconds = time.perf_counter() - start
+    if not ungated:
+        images.check_contents(made, spec.name)
     labels = np.full(len(numbers), -1) if classes is None else np.array(classes)
     images.write(output, made, np.array(numbers, np.uint64), labels.astype(np.int64), columns=frames)
     if as_json:
@@ -177,7 +197,7 @@ def _between(endpoint: Any, request: SampleRequest, frames: int) -> Any:
 
 
 @contextmanager
-def _endpoint(name: str, runtime: Runtime, url: str | None) -> Iterator[tuple[GeneratorSpec, Runner]]:
+def _endpoint(name: str, runtime: Runtime, url: str | None, ungated: bool) -> Iterator[tuple[GeneratorSpec, Runner]]:
     """A generator's endpoint, in this process or on a server: nothing after this can tell them apart."""
     from zoo.contract.generator import Generator
 
@@ -191,7 +211,7 @@ def _endpoint(name: str, runtime: Runtime, url: str | None) -> Iterator[tuple[Ge
         from export.runners import bundle_runner
         from serving.bundles import prepare
 
-        bundle = prepare(name, _say, gate=False)
+        bundle = prepare(name, _say, judge=False, ungated=ungated)  # judging takes longer than sampling
         yield bundle.spec, Generator(bundle.spec, bundle_runner(bundle))
     else:
         from serving.client import TritonRunner
@@ -200,13 +220,13 @@ def _endpoint(name: str, runtime: Runtime, url: str | None) -> Iterator[tuple[Ge
             runner = TritonRunner(url, name)
             yield runner.spec, runner
         else:
-            with _server([name]) as server:
+            with _server([name], {}, ungated) as server:
                 (model,) = server.repository.models
                 yield model.spec, TritonRunner(server.grpc_url, model.spec.name)
 
 
 @contextmanager
-def _server(names: Sequence[str], **ports: int) -> Iterator[Any]:
+def _server(names: Sequence[str], ports: Mapping[str, int], ungated: bool) -> Iterator[Any]:
     """A running server over a model repository of its own, which goes with it; the log stays."""
     import tempfile
 
@@ -219,17 +239,17 @@ def _server(names: Sequence[str], **ports: int) -> Iterator[Any]:
     folder = home() / "serving"
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix="models-") as models:
-        repository = _write_repository(names, Path(models) / "models")
+        repository = _write_repository(names, Path(models) / "models", ungated)
         log = folder / f"{Path(models).name.replace('models', 'triton')}.log"
-        with TritonServer(repository, log, ports=ports, installation=installation) as server:
+        with TritonServer(repository, log, ports=ports, installation=installation, scratch=[Path(models)]) as server:
             yield server
 
 
-def _write_repository(names: Sequence[str], path: Path) -> Repository:
+def _write_repository(names: Sequence[str], path: Path, ungated: bool) -> Repository:
     from serving import model_repository
     from serving.bundles import prepare_all
 
-    return model_repository.write(prepare_all(names, _say), path)
+    return model_repository.write(prepare_all(names, _say, ungated=ungated), path, allow_unadmitted=ungated)
 
 
 @contextmanager

@@ -10,6 +10,23 @@ from zoo.contract.generator import Tensors
 from zoo.contract.graph import BATCH, TensorSpec
 from zoo.contract.request import GeneratorSpec, RequestError, SampleRequest, Setting
 
+# NumPy's names of types -> Triton's; a configuration writes TYPE_ before them, and TYPE_STRING for text.
+DTYPES = {
+    "bool": "BOOL",
+    "uint8": "UINT8",
+    "int32": "INT32",
+    "int64": "INT64",
+    "uint64": "UINT64",
+    "float16": "FP16",
+    "float32": "FP32",
+    "str": "BYTES",
+}
+
+
+def datatype(dtype: np.dtype) -> str:
+    """Triton's name of a tensor's type. Raises KeyError for a type that no model here takes."""
+    return DTYPES["str" if dtype.kind == "U" else dtype.name]
+
 
 def inputs(spec: GeneratorSpec) -> tuple[TensorSpec, ...]:
     """One value an image each; all but `seed` may be left out."""

@@ -15,16 +15,6 @@ from zoo.contract.graph import BATCH, TensorSpec
 from zoo.contract.request import GeneratorSpec
 
 MAX_BATCH_SIZE = 64
-DTYPES = {
-    "bool": "TYPE_BOOL",
-    "uint8": "TYPE_UINT8",
-    "int32": "TYPE_INT32",
-    "int64": "TYPE_INT64",
-    "uint64": "TYPE_UINT64",
-    "float16": "TYPE_FP16",
-    "float32": "TYPE_FP32",
-    "str": "TYPE_STRING",
-}
 PLATFORMS = {"model.onnx": "onnxruntime_onnx", "model.plan": "tensorrt_plan"}  # the file decides the backend
 
 
@@ -87,7 +77,12 @@ def _tensor(spec: TensorSpec) -> dict[str, Any]:
     if spec.shape[0] != BATCH:
         raise ValueError(f"{spec.name} has shape {spec.shape}: Triton batches over the first axis, {BATCH!r}")
     dims = [-1 if isinstance(axis, str) else axis for axis in spec.shape[1:]]
-    return {"name": spec.name, "data_type": Word(DTYPES[spec.dtype]), "dims": dims}
+    return {"name": spec.name, "data_type": _data_type(spec), "dims": dims}
+
+
+def _data_type(spec: TensorSpec) -> Word:
+    name = interface.DTYPES[spec.dtype]
+    return Word("TYPE_STRING" if name == "BYTES" else f"TYPE_{name}")
 
 
 def _warmup(inputs: Sequence[TensorSpec], batch: int) -> dict[str, Any]:
@@ -95,7 +90,7 @@ def _warmup(inputs: Sequence[TensorSpec], batch: int) -> dict[str, Any]:
     entries = []
     for spec in inputs:
         dims = [1 if isinstance(axis, str) else axis for axis in spec.shape[1:]]
-        value = {"data_type": Word(DTYPES[spec.dtype]), "dims": dims, "zero_data": True}
+        value = {"data_type": _data_type(spec), "dims": dims, "zero_data": True}
         entries.append({"key": spec.name, "value": value})
     return {"name": f"batch_{batch}", "batch_size": batch, "inputs": entries}
 

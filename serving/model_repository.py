@@ -22,6 +22,7 @@ from export.bundle import WEIGHTS, Bundle
 from serving import model_config
 from zoo.contract.request import GeneratorSpec
 from zoo.errors import GenzooError
+from zoo.shelf import CHECKPOINT_NAME
 
 PUBLIC_MODEL = Path(__file__).parent / "python_models" / "generator.py"
 
@@ -54,6 +55,8 @@ def write(
     """
     bundles, plans = list(bundles), plans or {}
     for bundle in bundles:
+        if not CHECKPOINT_NAME.fullmatch(bundle.name):  # a folder's name, and a word of a shell's command line
+            raise RepositoryError(f"{bundle.path} is of {bundle.name!r}: a name has letters, digits, _ and - only")
         if not (bundle.admitted or allow_unadmitted):
             state = "was refused by the gate" if bundle.verdict else "has not been before the gate"
             raise RepositoryError(f"{bundle.name} {state}, so it is not served; `genzoo gate {bundle.path}` tells more")

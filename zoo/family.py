@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -69,12 +69,11 @@ class System:
 
 
 @dataclass(frozen=True)
-class Checkpoint:
-    """One table entry of the zoo: a config with a name, a licence and an origin. Its weights are a file of the tree."""
+class Entry:
+    """What the zoo says of a checkpoint: plain data, known without its network."""
 
     spec: GeneratorSpec
-    config: Any  # the family's own frozen dataclass
-    recipe: Recipe | None = None
+    _: KW_ONLY
     dataset: str = "fashion_mnist"
     licence: str = "apache-2.0"
     paper: str = ""
@@ -86,6 +85,14 @@ class Checkpoint:
     @property
     def name(self) -> str:
         return self.spec.name
+
+
+@dataclass(frozen=True)
+class Checkpoint(Entry):
+    """One entry of a family's table: with the network's config, and how it is trained. Its weights are a file."""
+
+    config: Any  # the family's own frozen dataclass
+    recipe: Recipe | None = None
 
 
 @dataclass(frozen=True)

@@ -70,6 +70,17 @@ def default(checkpoint: Checkpoint, rows: list[Row]) -> Row:
     return next((row for row in rows if row.setting == asked), rows[-1])
 
 
+def quality(checkpoint: Checkpoint, found: Iterable[Record]) -> dict[str, Any] | None:
+    """What the index tells of a checkpoint at its default setting; None where the feature nets know no such images.
+
+    Raises as `write` does.
+    """
+    section, rows = measured(checkpoint.name, shelf.config(checkpoint.name)["weights"]["sha256"], found)
+    distances = {net: default(checkpoint, rows).metric("fd", net) for net in NETS}
+    known = {net: distance.value for net, distance in distances.items() if distance}
+    return {"images": section.count, "fd": known} if known else None
+
+
 def concerning(name: str, weights: str, found: Iterable[Record]) -> list[Record]:
     """The newest record of each study that looked at these weights."""
     mine = (

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from zoo.contract.generator import Generator, seed_range
+from zoo.contract.generator import MAX_SEEDS, Generator, seed_range
 from zoo.contract.graph import BATCH
 from zoo.contract.request import GeneratorSpec, RequestError, SampleRequest, Sampling, Setting, feeds, nfe
 from zoo.sampling import noise
@@ -82,8 +82,16 @@ def test_what_is_refused(spec: GeneratorSpec, request_: SampleRequest, sentence:
 
 def test_seed_ranges() -> None:
     assert list(seed_range("0-3,7,9-10")) == [0, 1, 2, 3, 7, 9, 10]
-    for wrong in ("a", "3-1", "1,,2", "-4", ""):
+    assert seed_range(str(2**64 - 1)) == [2**64 - 1]
+    for wrong in ("a", "3-1", "1,,2", "-4", "", "\u00b2", "1_000", "9" * 5000):
         with pytest.raises(RequestError, match="write one seed"):
+            seed_range(wrong)
+
+
+def test_more_seeds_than_images_can_be_held_are_refused_before_they_are_made() -> None:
+    assert len(seed_range(f"0-{MAX_SEEDS - 1}")) == MAX_SEEDS
+    for wrong in (f"0-{MAX_SEEDS}", "0-99999999999", f"0-18446744073709551615,{'1,' * MAX_SEEDS}1"):
+        with pytest.raises(RequestError, match=f"at most {MAX_SEEDS:,} at once"):
             seed_range(wrong)
 
 
@@ -145,7 +153,7 @@ def test_the_way_between_seeds_begins_and_ends_with_their_own_images(spec: Gener
     assert way[0, 2, 0, 0, 0] == round(128 + 40 * float(halves.sum()) / 2**0.5)
 
 
-@pytest.mark.parametrize(("seeds", "frames"), [((3,), 5), ((3, 4), 1)])
-def test_no_way_leads_from_one_seed_nor_in_one_frame(seeds: tuple[int, ...], frames: int) -> None:
+@pytest.mark.parametrize(("seeds", "frames"), [((3,), 5), ((3, 4), 1), ((3, 4), 10**9), ((3,) * 999, 999)])
+def test_no_way_leads_from_one_seed_nor_in_one_frame_nor_in_too_many(seeds: tuple[int, ...], frames: int) -> None:
     with pytest.raises(RequestError, match="at least two of each"):
         Generator(ONE_SHOT, Shades()).between(SampleRequest(seeds), frames)

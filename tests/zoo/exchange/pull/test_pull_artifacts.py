@@ -111,7 +111,7 @@ def test_a_bundle_of_another_name_is_refused(exported: Path, remote: Remote, tmp
 def test_a_bundle_serves_where_its_checkpoint_is_unknown(
     exported: Path, remote: Remote, tmp_path: Path, host: BlobStore
 ) -> None:
-    from serving.bundles import prepare
+    from serving.bundles import RefusedError, prepare
 
     shutil.copytree(exported / "bundles" / "vae" / "fp32", tmp_path / "bundle")
     manifest = json.loads((tmp_path / "bundle" / "manifest.json").read_text())
@@ -119,7 +119,9 @@ def test_a_bundle_serves_where_its_checkpoint_is_unknown(
     (tmp_path / "bundle" / "manifest.json").write_text(json.dumps(manifest))
     Artifact(tmp_path / "bundle", "novel.bundle.fp32", Kind.BUNDLE).push(remote)
     pulled = pull("novel", [remote], host, Policy(), kind=Kind.BUNDLE, variant="fp32")
-    assert prepare("novel").path == pulled.path
+    assert prepare("novel", judge=False).path == prepare("novel", ungated=True).path == pulled.path
+    with pytest.raises(RefusedError, match=r"novel has not been before the gate, .*`genzoo gate .*--ungated"):
+        prepare("novel")
     with pytest.raises(registry.UnknownNameError):
         prepare("nothing")
 
