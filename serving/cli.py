@@ -15,6 +15,7 @@ import typer
 from export.engine import Library, Target
 from export.runtimes import Runtime
 from zoo import completion
+from zoo.sampling.samplers import SAMPLERS
 
 if TYPE_CHECKING:
     from zoo.contract.request import SampleRequest
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 BATCH_SIZE = 32  # images a call
+SAMPLER_KINDS = ", ".join(f"{name} ({sampler.kind})" for name, sampler in SAMPLERS.items())
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 Ungated = Annotated[bool, typer.Option("--ungated", help="Take also what the gate refused, or has not judged.")]
@@ -138,7 +140,7 @@ def sample(
     seeds: Annotated[str, typer.Option(help="One image a seed: 7, 0-63 or 1,5,9-12.")] = "0-63",
     class_ids: Annotated[str, typer.Option(help="Classes in turn, like 0,1,5; `cycle` is all of them.")] = "cycle",
     steps: Annotated[int | None, typer.Option(help="Steps of the sampler; the checkpoint's own by default.")] = None,
-    sampler: Annotated[str | None, typer.Option(help="ddim, ddpm, heun, dpmpp_2m, ...")] = None,
+    sampler: Annotated[str | None, typer.Option(help=f"{SAMPLER_KINDS}; those that the checkpoint knows.")] = None,
     guidance_scale: Annotated[float, typer.Option(help="Classifier-free guidance; 1 is none.")] = 1.0,
     frames: Annotated[int | None, typer.Option(help="A row of so many images from each seed to the next.")] = None,
     runtime: Annotated[Runtime, typer.Option(help="Where the graph runs.")] = Runtime.ONNXRUNTIME,

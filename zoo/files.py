@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -20,6 +20,9 @@ MAX_NAME_BYTES, MAX_PATH_BYTES = 255, 1024
 
 class HomeError(GenzooError):
     """There is no folder for what genzoo keeps."""
+
+
+Progress = Callable[[int], None]  # told of bytes as they are done; negative: they are lost again
 
 
 def home() -> Path:

@@ -17,6 +17,7 @@ from benchmarks.statistics import Estimate
 from benchmarks.templates import template
 from zoo import files, shelf
 from zoo.contract.request import Setting
+from zoo.datasets import fashion_mnist
 from zoo.family import Checkpoint
 
 CURVE_WIDTH, CURVE_HEIGHT = 640, 220
@@ -98,6 +99,7 @@ def render(
         checkpoint=checkpoint,
         config=config,
         training=config["training"],
+        dataset_licence=fashion_mnist.LICENCE,
         recipe=config["recipe"],
         section=section,
         rows=rows,

@@ -16,8 +16,6 @@ from benchmarks.statistics import short
 from benchmarks.templates import template
 from zoo import files
 
-DEFAULT = Path("results/report.html")
-
 
 def render(found: Iterable[Record]) -> str:
     """The page. Raises RecordError where no cell is on record."""

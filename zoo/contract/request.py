@@ -51,14 +51,14 @@ class Sampling:
 
     def table(self, num_steps: int, sampler: str) -> np.ndarray:
         """A sampler's table, float64 (NFE, columns)."""
-        dialect, rows = PARAMETERIZATIONS[self.parameterization], samplers.SAMPLERS[sampler]
+        dialect, way = PARAMETERIZATIONS[self.parameterization], samplers.SAMPLERS[sampler]
         if self.timesteps is None:
             grid = schedules.SCHEDULES[self.schedule](num_steps)
-            return samplers.sampler_table(rows, grid, dialect, columns=self.columns)
+            return samplers.sampler_table(way, grid, dialect, columns=self.columns)
         sigmas = self.timesteps.grid(num_steps)
         # As diffusers begins: the noise is the first variance-preserving state, alpha x.
         clock, start = timed(dialect, self.timesteps.time), float(np.hypot(1.0, sigmas[0]))
-        return samplers.sampler_table(rows, sigmas, clock, start, self.columns)
+        return samplers.sampler_table(way, sigmas, clock, start, self.columns)
 
 
 @dataclass(frozen=True)

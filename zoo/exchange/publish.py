@@ -61,7 +61,7 @@ def push(
 
     Raises PublishError, StoreError, ArtifactError, SigningError, RemoteError.
     """
-    manifest, paths = described(name, kind, variant, restricted)
+    manifest, paths = gathered(name, kind, variant, restricted)
     signature: bytes | None = None
     known, original = _known(manifest)
     newest, there = _newest(remote, manifest.name)
@@ -120,7 +120,7 @@ def _known(manifest: Manifest) -> tuple[Manifest | None, bytes | None]:
     return max(found, key=lambda each: each[0].version, default=(None, None))
 
 
-def described(name: str, kind: Kind, variant: str, restricted: bool) -> tuple[Manifest, dict[str, Path]]:
+def gathered(name: str, kind: Kind, variant: str, restricted: bool) -> tuple[Manifest, dict[str, Path]]:
     """The manifest of what lies here, as version 1, and where its files are. Raises as `push` does."""
     full = identifier(name, kind, variant)
     config = shelf.config(name)

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from zoo.errors import GenzooError
 from zoo.exchange import derived
+from zoo.files import Progress
 from zoo.store import signing
 from zoo.store.artifact import File, Kind, Manifest, contradiction, describe, identifier
 from zoo.store.local.blobs import BlobStore, Ref
@@ -24,8 +25,6 @@ from zoo.store.offers import Offer, Policy, PullError, clause, offers
 from zoo.store.remotes import REMOTE_VARIABLE, Remote, open_remote
 from zoo.store.transfer.fetch import fetch
 from zoo.store.transfer.sources import Source, SourceError
-
-Progress = Callable[[int], None]
 
 
 @dataclass(frozen=True)

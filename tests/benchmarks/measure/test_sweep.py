@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -41,6 +42,16 @@ def test_a_family_that_nobody_knows_is_measured_recorded_and_reported(
     assert len(said) == len(toy_bundles)
     sweep.run(cells[:1], path, again=True, told=said.append)
     assert len(records.read(path)) == len(found) + 1
+
+
+def test_pictures_that_are_kept_need_no_session(toy_bundles: Mapping[str, Path], tmp_path: Path) -> None:
+    bundle = Bundle.open(shutil.copytree(toy_bundles["toy-linear"], tmp_path / "copy"))
+    [cell] = sweep.cells([bundle], ["onnxruntime"], [LOAD], 50)
+    endpoint = sweep.in_process(bundle)
+    first = sweep.measure(cell, endpoint)
+    (tmp_path / "copy" / "generator.onnx").unlink()
+    again = sweep.measure(cell, endpoint)
+    assert (again["grid"], again["interpolation"]) == (first["grid"], first["interpolation"])
 
 
 def test_rows_of_equal_numbers_are_compared_and_others_kept_apart() -> None:

@@ -60,7 +60,7 @@ def test_a_remote_that_lists_other_chunks_is_not_taken_for_the_same_and_not_sign
 ) -> None:
     """Its files have the right sha256, and a pull would go by the chunks: a signature on it would vouch for them."""
     weights = checkpoint / "model.safetensors"
-    manifest, _ = publish.described("toy-student", Kind.CHECKPOINT, "", False)
+    manifest, _ = publish.gathered("toy-student", Kind.CHECKPOINT, "", False)
     lies = [replace(file, chunks=("0" * 64,) * 2, chunk_bytes=1 << (file.bytes - 1).bit_length() - 1, chunk_hash=BLAKE3)
             if file.path == weights.name else file for file in manifest.files]  # fmt: skip
     assert publish._same_files(manifest, manifest)

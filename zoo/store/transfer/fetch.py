@@ -14,9 +14,10 @@ from contextlib import suppress
 from math import inf
 
 from zoo.errors import GenzooError
+from zoo.files import Progress
 from zoo.store.artifact import File, Manifest
 from zoo.store.local.blobs import BlobStore, BusyError, ChunkError
-from zoo.store.transfer.jobs import Board, Job, Progress, StoppedError
+from zoo.store.transfer.jobs import Board, Job, StoppedError
 from zoo.store.transfer.mirrors import LIMITS, Limits, Mirror, Mirrors
 from zoo.store.transfer.sources import ChangedError, Source, SourceError, TransferError, TransferInterrupt
 
