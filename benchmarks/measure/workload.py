@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from export.runtimes import Runtime
 from serving import interface
 from zoo.contract.generator import Tensors
 from zoo.contract.request import GeneratorSpec, SampleRequest
@@ -13,7 +14,7 @@ from zoo.errors import GenzooError
 from zoo.family import System
 
 SCENARIOS = ("single-stream", "offline")
-RUNTIMES = ("torch", "onnxruntime", "triton")
+RUNTIMES = tuple(str(runtime) for runtime in reversed(Runtime))  # the nearest to production first
 
 
 class WorkloadError(GenzooError, ValueError):
