@@ -19,13 +19,14 @@ import numpy as np
 
 from export.bundle import GATE, Bundle
 from export.drift import drift
-from export.parity import LIMITS, Parity, constant_images, image_error
+from export.parity import LIMITS, Parity, image_error
 from export.runners import OnnxRuntimeRunner, TorchRunner, bundle_runner
 from export.variant import Precision
 from zoo import files, registry
 from zoo.contract.generator import Generator, Runner
-from zoo.contract.request import GeneratorSpec, SampleRequest, feeds, table
+from zoo.contract.request import GeneratorSpec, SampleRequest, Setting, feeds, table
 from zoo.errors import GenzooError
+from zoo.images import PixelError, constant_images
 
 PARITY_SEEDS = tuple(range(1000, 1008))
 DRIFT_SEEDS = tuple(range(2000, 2128))
@@ -57,7 +58,10 @@ def gate(bundle: Bundle, reference: TorchRunner | None = None) -> Verdict:
     with _one_thread():
         parity = Parity(bundle, reference, runner_of)
         numbers["tensor_errors"] = parity.errors
-        fault = fault_of(bundle, reference, bundle_runner(bundle, runner_of), numbers, parity)
+        try:
+            fault = fault_of(bundle, reference, bundle_runner(bundle, runner_of), numbers, parity)
+        except PixelError as error:
+            fault = f"the checkpoint's own {error}"
     numbers["seconds"] = round(time.perf_counter() - began, 2)
     message = f"{bundle.name} {bundle.manifest['precision']} was " + (f"refused: {fault}" if fault else "admitted")
     record = {"bundle": bundle.digest, "admitted": fault is None, "message": message, **numbers}
@@ -118,7 +122,7 @@ def _drift_fault(
     bundle: Bundle, reference: Runner, entry: Runner, window: float, numbers: dict[str, Any]
 ) -> str | None:
     spec = bundle.spec.at_any_steps()
-    request = SampleRequest(DRIFT_SEEDS, num_steps=_steps(bundle, DRIFT_STEPS))
+    request = SampleRequest(DRIFT_SEEDS, setting=Setting(_steps(bundle, DRIFT_STEPS)))
     expected, found = (Generator(spec, runner).sample(request) for runner in (reference, entry))
     measured = drift(expected, found)
     numbers["drift"] = dataclasses.asdict(measured)
@@ -133,15 +137,14 @@ def _drift_fault(
 def requests(bundle: Bundle) -> list[SampleRequest]:
     """The default sampler, then every other in a few steps, then guidance; those that an unrolled loop can take."""
     sampling = bundle.spec.sampling
-    found = [SampleRequest(PARITY_SEEDS, num_steps=_steps(bundle, MANY_STEPS))]
-    if sampling is None:
-        return found
-    few = _steps(bundle, FEW_STEPS)
-    found += [SampleRequest(PARITY_SEEDS, num_steps=few, sampler=sampler) for sampler in sampling.samplers[1:]]
-    if sampling.max_guidance_scale > 1.0:
-        scale = min(GUIDANCE_SCALE, sampling.max_guidance_scale)
-        found.append(SampleRequest(PARITY_SEEDS, num_steps=few, guidance_scale=scale))
-    return [request for request in found if _fits(bundle, request)]
+    settings = [Setting(_steps(bundle, MANY_STEPS))]
+    if sampling is not None:
+        few = _steps(bundle, FEW_STEPS)
+        settings += [Setting(few, sampler) for sampler in sampling.samplers[1:]]
+        if sampling.max_guidance_scale > 1.0:
+            settings.append(Setting(few, guidance_scale=min(GUIDANCE_SCALE, sampling.max_guidance_scale)))
+        settings = [setting for setting in settings if _fits(bundle, setting)]
+    return [SampleRequest(PARITY_SEEDS, setting=setting) for setting in settings]
 
 
 def _steps(bundle: Bundle, most: int) -> int | None:
@@ -153,17 +156,17 @@ def _steps(bundle: Bundle, most: int) -> int | None:
     return max((steps for steps in allowed if steps <= most), default=min(allowed))
 
 
-def _fits(bundle: Bundle, request: SampleRequest) -> bool:
-    rows = table(bundle.spec.at_any_steps(), request.num_steps, request.sampler)
+def _fits(bundle: Bundle, setting: Setting) -> bool:
+    rows = table(bundle.spec.at_any_steps(), setting)
     return bundle.manifest["steps"] is None or (rows is not None and len(rows) == bundle.manifest["steps"])
 
 
 def _label(spec: GeneratorSpec, request: SampleRequest) -> str:
     if spec.sampling is None:
         return "one call"
-    steps = request.num_steps or spec.sampling.num_steps
-    guidance = "" if request.guidance_scale == 1.0 else f" at guidance {request.guidance_scale:g}"
-    return f"{request.sampler or spec.sampling.samplers[0]} in {steps} step{'s' if steps > 1 else ''}{guidance}"
+    setting = request.setting.resolved(spec)
+    guidance = "" if setting.guidance_scale == 1.0 else f" at guidance {setting.guidance_scale:g}"
+    return f"{setting.sampler} in {setting.num_steps} step{'' if setting.num_steps == 1 else 's'}{guidance}"
 
 
 def graph_runner(bundle: Bundle, graph: str) -> Runner:

@@ -91,13 +91,6 @@ def tensor_error(reference: np.ndarray, candidate: np.ndarray) -> float:
     return error / max(scale, 1e-6)
 
 
-def constant_images(images: np.ndarray) -> np.ndarray:
-    """Which of the images, uint8 (N, H, W, C), are of one colour."""
-    flat = images.reshape(len(images), -1, images.shape[-1])
-    same: np.ndarray = (flat == flat[:, :1]).all(axis=(1, 2))
-    return same
-
-
 class Parity:
     """A bundle's graphs against the reference. `errors` keeps the largest error seen of each graph."""
 

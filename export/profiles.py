@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from zoo.contract.graph import BATCH, MAX_BATCH, TensorSpec
-from zoo.contract.request import MAX_STEPS, GeneratorSpec, Sampling, table
+from zoo.contract.request import MAX_STEPS, GeneratorSpec, Sampling, Setting, table
 from zoo.sampling.samplers import is_stochastic
 
 OPTIMAL_BATCH = 8
@@ -33,19 +33,19 @@ def axes(spec: GeneratorSpec, max_batch: int = MAX_BATCH) -> Axes:
     found["conditions"] = Range(1, 1, 2 if spec.sampling.max_guidance_scale > 1.0 else 1)
     usual, *others = [
         (len(rows), len(rows) if is_stochastic(rows) else 1)
-        for steps, sampler in [(None, None), *_asked(spec.sampling)]
-        if (rows := table(spec, steps, sampler)) is not None
+        for setting in (Setting(), *_asked(spec.sampling))
+        if (rows := table(spec, setting)) is not None
     ]
     for axis, size, sizes in zip(("rows", "draws"), usual, zip(usual, *others, strict=True), strict=True):
         found[axis] = Range(min(sizes), size, max(sizes))
     return found
 
 
-def _asked(sampling: Sampling) -> list[tuple[int, str]]:
+def _asked(sampling: Sampling) -> list[Setting]:
     """The fewest and the most steps of each sampler, between which everything lies."""
     most = min(MAX_STEPS, sampling.timesteps.count) if sampling.timesteps else MAX_STEPS
     steps = sampling.steps or (1, most)
-    return [(count, sampler) for count in (min(steps), max(steps)) for sampler in sampling.samplers]
+    return [Setting(count, sampler) for count in (min(steps), max(steps)) for sampler in sampling.samplers]
 
 
 def profile(tensors: tuple[TensorSpec, ...], axes: Axes) -> dict[str, tuple[Shape, Shape, Shape]]:

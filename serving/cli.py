@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import cycle, islice
@@ -16,6 +16,7 @@ import typer
 
 from export.engine import Library, Target
 from export.runtimes import Runtime
+from zoo import completion
 from zoo.files import home
 
 if TYPE_CHECKING:
@@ -29,6 +30,13 @@ app = typer.Typer()
 BATCH_SIZE = 32  # images a call
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+Ungated = Annotated[bool, typer.Option("--ungated", help="Take also what the gate refused, or has not judged.")]
+Name = Annotated[
+    str, typer.Argument(help="A checkpoint, or the folder of a bundle.", autocompletion=completion.checkpoints)
+]
+Names = Annotated[
+    list[str], typer.Argument(help="Checkpoints, or folders of bundles.", autocompletion=completion.checkpoints)
+]
 Port = Annotated[int, typer.Option(min=0, max=65535, help="0: any free one.")]
 Engines = Annotated[
     list[Target] | None, typer.Option("--engine", help="Run on TensorRT engines for this GPU generation; repeatable.")
@@ -36,7 +44,6 @@ Engines = Annotated[
 By = Annotated[Library | None, typer.Option(help="Whose engines; TensorRT's before TensorRT-RTX's by default.")]
 Gpus = Annotated[str | None, typer.Option(help="GPUs by number, like 0,1; all that Triton sees by default.")]
 Instances = Annotated[int, typer.Option(min=1, help="Instances of each graph on each GPU.")]
-Ungated = Annotated[bool, typer.Option("--ungated", help="Take also what the gate has not admitted.")]
 
 
 @app.command("install-server")
@@ -50,7 +57,7 @@ def install_server(as_json: Json = False) -> None:
 
 @app.command("repository")
 def write_repository(
-    names: Annotated[list[str], typer.Argument(help="Checkpoints, or folders of bundles.")],
+    names: Names,
     output: Annotated[Path, typer.Option("--output", "-o", help="The new folder.")],
     engine: Engines = None,
     library: By = None,
@@ -66,7 +73,7 @@ def write_repository(
     """
     from serving.engines import Wanted
 
-    repository = _write_repository(names, output, Wanted.of(engine, library, gpus, instances), ungated)
+    repository = _write_repository(names, output, ungated, Wanted.of(engine, library, gpus, instances))
     if as_json:
         models = [model.spec.name for model in repository.models]
         typer.echo(
@@ -85,7 +92,9 @@ def write_repository(
 
 @app.command()
 def serve(
-    names: Annotated[list[str], typer.Argument(help="Checkpoints, or folders of bundles.")],
+    names: Annotated[
+        list[str], typer.Argument(help="Checkpoints, or folders of bundles.", autocompletion=completion.checkpoints)
+    ],
     http_port: Port = 0,
     grpc_port: Port = 0,
     metrics_port: Port = 0,
@@ -93,18 +102,21 @@ def serve(
     library: By = None,
     gpus: Gpus = None,
     instances: Instances = 1,
+    ungated: Ungated = False,
     as_json: Json = False,
 ) -> None:
     """Serve generators from a real Triton server on this machine's loopback address, until Ctrl-C.
 
-    One JSON line on standard output says when it is ready and where it listens. With --engine, graphs run on TensorRT
-    plans on this machine's GPU, which the gate has admitted.
+    One JSON line on standard output says when it is ready and where it listens. The embedded Triton is older than the
+    releases that are safe on a network (see serving/deploy for one that is not), so no option makes it listen on any
+    other address, and loading, logging, tracing and shared memory are closed to clients. With --engine, graphs run on
+    TensorRT plans on this machine's GPU.
     """
     from serving.engines import Wanted
 
     on_engines = Wanted.of(engine, library, gpus, instances)
     ports = {"http": http_port, "grpc": grpc_port, "metrics": metrics_port}
-    with _ended_by_signals(), _server(names, on_engines, **ports) as server:
+    with _ended_by_signals(), _server(names, ports, ungated, on_engines) as server:
         ready = {
             "http": server.http_url,
             "grpc": server.grpc_url,
@@ -122,7 +134,9 @@ def serve(
 
 @app.command()
 def sample(
-    name: Annotated[str, typer.Argument(help="A checkpoint, or the folder of a bundle.")],
+    name: Annotated[
+        str, typer.Argument(help="A checkpoint, or the folder of a bundle.", autocompletion=completion.checkpoints)
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="grid.png, or arrays in out.npz.")],
     seeds: Annotated[str, typer.Option(help="One image a seed: 7, 0-63 or 1,5,9-12.")] = "0-63",
     class_ids: Annotated[str, typer.Option(help="Classes in turn, like 0,1,5; `cycle` is all of them.")] = "cycle",
@@ -132,6 +146,7 @@ def sample(
     frames: Annotated[int | None, typer.Option(help="A row of so many images from each seed to the next.")] = None,
     runtime: Annotated[Runtime, typer.Option(help="Where the graph runs.")] = Runtime.ONNXRUNTIME,
     url: Annotated[str | None, typer.Option(help="A Triton server's gRPC address; one is started without.")] = None,
+    ungated: Ungated = False,
     as_json: Json = False,
 ) -> None:
     """Make images: the same seed gives the same image on every runtime."""
@@ -139,7 +154,7 @@ def sample(
 
     from serving import images
     from zoo.contract.generator import seed_range
-    from zoo.contract.request import RequestError, SampleRequest
+    from zoo.contract.request import RequestError, SampleRequest, Setting
 
     images.check_path(output)
     if url and runtime is not Runtime.TRITON:
@@ -147,12 +162,14 @@ def sample(
     if frames is not None and (runtime is Runtime.TRITON or output.suffix != ".png"):
         raise RequestError("--frames makes a picture in this process: end --output in .png and leave Triton out")
     numbers = tuple(seed_range(seeds))
-    with _endpoint(name, runtime, url) as (spec, endpoint):
+    with _endpoint(name, runtime, url, ungated) as (spec, endpoint):
         classes = _classes(class_ids, numbers, spec)
-        request = SampleRequest(numbers, classes, steps, sampler, guidance_scale)
+        request = SampleRequest(numbers, classes, Setting(steps, sampler, guidance_scale))
         start = time.perf_counter()
         made = _sample(spec, endpoint, request) if frames is None else _between(endpoint, request, frames)
         seconds = time.perf_counter() - start
+    if not ungated:
+        images.check_contents(made, spec.name)
     labels = np.full(len(numbers), -1) if classes is None else np.array(classes)
     images.write(output, made, np.array(numbers, np.uint64), labels.astype(np.int64), columns=frames)
     if as_json:
@@ -205,7 +222,7 @@ def _between(endpoint: Any, request: SampleRequest, frames: int) -> Any:
 
 
 @contextmanager
-def _endpoint(name: str, runtime: Runtime, url: str | None) -> Iterator[tuple[GeneratorSpec, Runner]]:
+def _endpoint(name: str, runtime: Runtime, url: str | None, ungated: bool) -> Iterator[tuple[GeneratorSpec, Runner]]:
     """A generator's endpoint, in this process or on a server: nothing after this can tell them apart."""
     from zoo.contract.generator import Generator
 
@@ -218,7 +235,7 @@ def _endpoint(name: str, runtime: Runtime, url: str | None) -> Iterator[tuple[Ge
             checkpoint = registry.checkpoint(name)
             yield checkpoint.spec, Generator(checkpoint.spec, runner(checkpoint, runtime))
         else:
-            bundle = prepare(name, _say, gate=False)
+            bundle = prepare(name, _say, judge=False, ungated=ungated)  # judging takes longer than sampling
             yield bundle.served_spec, Generator(bundle.served_spec, runner(bundle, runtime))
     else:
         from serving.client import TritonRunner
@@ -227,13 +244,15 @@ def _endpoint(name: str, runtime: Runtime, url: str | None) -> Iterator[tuple[Ge
             client = TritonRunner(url, name)
             yield client.spec, client
         else:
-            with _server([name]) as server:
+            with _server([name], {}, ungated) as server:
                 (model,) = server.repository.models
                 yield model.spec, TritonRunner(server.grpc_url, model.spec.name)
 
 
 @contextmanager
-def _server(names: Sequence[str], on_engines: Wanted | None = None, **ports: int) -> Iterator[Any]:
+def _server(
+    names: Sequence[str], ports: Mapping[str, int], ungated: bool, on_engines: Wanted | None = None
+) -> Iterator[Any]:
     """A running server over a model repository of its own, which goes with it; the log stays."""
     import tempfile
 
@@ -249,25 +268,29 @@ def _server(names: Sequence[str], on_engines: Wanted | None = None, **ports: int
     folder = home() / "serving"
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix="models-") as models:
-        repository = _write_repository(names, Path(models) / "models", on_engines)
+        repository = _write_repository(names, Path(models) / "models", ungated, on_engines)
         add(installation, repository.packages)
         log = folder / f"{Path(models).name.replace('models', 'triton')}.log"
         config, engines = ("", True) if on_engines else ("cpu", False)
         with TritonServer(
-            repository, log, ports=ports, config=config, installation=installation, engines=engines
+            repository,
+            log,
+            ports=ports,
+            config=config,
+            installation=installation,
+            engines=engines,
+            scratch=[Path(models)],
         ) as server:
             yield server
 
 
-def _write_repository(
-    names: Sequence[str], path: Path, on_engines: Wanted | None = None, ungated: bool = False
-) -> Repository:
+def _write_repository(names: Sequence[str], path: Path, ungated: bool, on_engines: Wanted | None = None) -> Repository:
     from serving import model_repository
     from serving.bundles import prepare_all
 
-    bundles = prepare_all(names, _say)
+    bundles = prepare_all(names, _say, ungated=ungated)
     if on_engines is None:
-        return model_repository.write(bundles, path)
+        return model_repository.write(bundles, path, allow_unadmitted=ungated)
     engines = {bundle.name: on_engines.engines(bundle, _say) for bundle in bundles}
     placement = on_engines.placement
     return model_repository.write(bundles, path, engines=engines, placement=placement, allow_unadmitted=ungated)

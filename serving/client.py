@@ -12,21 +12,13 @@ from typing import Any
 
 import numpy as np
 
+from serving.interface import DTYPES, datatype
 from zoo.contract.generator import Tensors
 from zoo.contract.request import GeneratorSpec, nearest
 from zoo.errors import GenzooError
 
 TIMEOUT_S = 120.0
-NAMES = {
-    "bool": "BOOL",
-    "uint8": "UINT8",
-    "int32": "INT32",
-    "int64": "INT64",
-    "uint64": "UINT64",
-    "float16": "FP16",
-    "float32": "FP32",
-}
-DTYPES = {triton: np.dtype(name) for name, triton in NAMES.items()}
+FROM_TRITON = {triton: np.dtype(name) for name, triton in DTYPES.items() if name != "str"}
 
 
 class ServingError(GenzooError):
@@ -64,7 +56,7 @@ class TritonRunner:
             request.raw_input_contents.append(_bytes(tensor))
         answer = self._call("ModelInfer", request)
         return {
-            output.name: np.frombuffer(content, DTYPES[output.datatype]).reshape(output.shape)
+            output.name: np.frombuffer(content, FROM_TRITON[output.datatype]).reshape(output.shape)
             for output, content in zip(answer.outputs, answer.raw_output_contents, strict=True)
         }
 
@@ -86,8 +78,8 @@ class TritonRunner:
 
     def _unknown_model(self, error: ServingError) -> ServingError:
         """A better error where the server is there and only the name is not."""
-        index = self._call("RepositoryIndex", self._messages.RepositoryIndexRequest(ready=True))
-        names = {model.name for model in index.models}
+        loaded = self._call("ModelStatistics", self._messages.ModelStatisticsRequest())  # the index may be closed
+        names = {model.name for model in loaded.model_stats}
         if self.name in names:
             return error
         return ServingError(f"unknown model {self.name!r} at {self.url}: {nearest(self.name, names)}")
@@ -118,12 +110,10 @@ def _protocol() -> tuple[Any, Any, Any]:
 
 
 def _datatype(name: str, tensor: np.ndarray) -> str:
-    """Triton's name for a tensor's type; text is BYTES."""
-    if tensor.dtype.kind == "U":
-        return "BYTES"
-    if tensor.dtype.name not in NAMES:
-        raise ServingError(f"{name} is {tensor.dtype}: Triton takes {', '.join(NAMES)} or text")
-    return NAMES[tensor.dtype.name]
+    try:
+        return datatype(tensor.dtype)
+    except KeyError:
+        raise ServingError(f"{name} is {tensor.dtype}: Triton takes {', '.join(DTYPES)}") from None
 
 
 def _bytes(tensor: np.ndarray) -> bytes:

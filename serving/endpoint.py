@@ -8,12 +8,15 @@ from __future__ import annotations
 import http.client
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from serving import interface
+from zoo.contract.generator import Tensors
 from zoo.contract.request import GeneratorSpec
 from zoo.errors import GenzooError
+
+SECRET_HEADER = "genzoo-supervisor"
 
 
 class EndpointError(GenzooError):
@@ -22,10 +25,14 @@ class EndpointError(GenzooError):
 
 @dataclass(frozen=True)
 class Endpoint:
-    """An HTTP address, `host:port`. Network failures are OSError, and a missing answer TimeoutError."""
+    """An HTTP address, `host:port`. Network failures are OSError, and a missing answer TimeoutError.
+
+    `secret` opens what a server keeps closed to others: loading and unloading.
+    """
 
     address: str
     timeout_s: float = 30.0
+    secret: str = field(default="", repr=False)
 
     def ready(self) -> bool:
         try:
@@ -35,8 +42,8 @@ class Endpoint:
         return True
 
     def generators(self) -> Iterator[GeneratorSpec]:
-        """The specs of the public models, from their configurations. Raises EndpointError."""
-        for model in json.loads(self.call("POST", "/v2/repository/index", {"ready": True})):
+        """The specs of the public models that are loaded, from their configurations. Raises EndpointError."""
+        for model in json.loads(self.call("GET", "/v2/models/stats"))["model_stats"]:  # the index may be closed
             parameters = json.loads(self.call("GET", f"/v2/models/{model['name']}/config")).get("parameters", {})
             if "graph" in parameters:
                 yield GeneratorSpec.from_json(json.loads(parameters["spec"]["string_value"]))
@@ -51,18 +58,28 @@ class Endpoint:
 
     def canary(self, spec: GeneratorSpec) -> None:
         """One image at the generator's least cost. Raises EndpointError."""
+        self.infer(spec.name, interface.canary(spec))
+
+    def infer(self, model: str, tensors: Tensors) -> None:
+        """One execution of a public model, (B,) each; the images are not read. Raises EndpointError."""
         inputs = [
-            {"name": name, "shape": [1, 1], "datatype": tensor.dtype.name.upper(), "data": tensor.tolist()}
-            for name, tensor in interface.canary(spec).items()
+            {
+                "name": name,
+                "shape": [len(tensor), 1],
+                "datatype": interface.datatype(tensor.dtype),
+                "data": tensor.tolist(),
+            }
+            for name, tensor in tensors.items()
         ]
         outputs = [{"name": "image", "parameters": {"binary_data": True}}]
-        self.call("POST", f"/v2/models/{spec.name}/infer", {"inputs": inputs, "outputs": outputs})
+        self.call("POST", f"/v2/models/{model}/infer", {"inputs": inputs, "outputs": outputs})
 
     def call(self, method: str, path: str, body: dict[str, Any] | None = None) -> bytes:
         """The answer's bytes. Raises EndpointError."""
         connection = http.client.HTTPConnection(self.address, timeout=self.timeout_s)
         try:
-            connection.request(method, path, json.dumps(body) if body is not None else None)
+            headers = {SECRET_HEADER: self.secret} if self.secret else {}
+            connection.request(method, path, json.dumps(body) if body is not None else None, headers)
             response = connection.getresponse()
             answer = response.read()
         finally:

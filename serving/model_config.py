@@ -20,16 +20,6 @@ from serving import interface
 from zoo.contract.graph import BATCH, MAX_BATCH, TensorSpec
 from zoo.contract.request import GeneratorSpec
 
-DTYPES = {
-    "bool": "TYPE_BOOL",
-    "uint8": "TYPE_UINT8",
-    "int32": "TYPE_INT32",
-    "int64": "TYPE_INT64",
-    "uint64": "TYPE_UINT64",
-    "float16": "TYPE_FP16",
-    "float32": "TYPE_FP32",
-    "str": "TYPE_STRING",
-}
 ONNX_FILE = "model.onnx"
 
 
@@ -132,7 +122,12 @@ def _tensor(spec: TensorSpec) -> dict[str, Any]:
     if spec.shape[0] != BATCH:
         raise ValueError(f"{spec.name} has shape {spec.shape}: Triton batches over the first axis, {BATCH!r}")
     dims = [-1 if isinstance(axis, str) else axis for axis in spec.shape[1:]]
-    return {"name": spec.name, "data_type": Word(DTYPES[spec.dtype]), "dims": dims}
+    return {"name": spec.name, "data_type": _data_type(spec), "dims": dims}
+
+
+def _data_type(spec: TensorSpec) -> Word:
+    name = interface.DTYPES[spec.dtype]
+    return Word("TYPE_STRING" if name == "BYTES" else f"TYPE_{name}")
 
 
 def _parameters(values: Mapping[str, str]) -> list[dict[str, Any]]:
@@ -144,7 +139,7 @@ def _warmup(inputs: Sequence[TensorSpec], axes: Axes, batch: int) -> dict[str, A
     entries = []
     for spec in inputs:
         dims = [axes[axis].minimum if isinstance(axis, str) else axis for axis in spec.shape[1:]]
-        value = {"data_type": Word(DTYPES[spec.dtype]), "dims": dims, "zero_data": True}
+        value = {"data_type": _data_type(spec), "dims": dims, "zero_data": True}
         entries.append({"key": spec.name, "value": value})
     return {"name": f"batch_{batch}", "batch_size": batch, "inputs": entries}
 

@@ -26,6 +26,7 @@ from serving.engines import deployable, packages, plans_of
 from serving.model_config import ONNX_FILE, Placement
 from zoo.contract.request import GeneratorSpec
 from zoo.errors import GenzooError
+from zoo.shelf import CHECKPOINT_NAME
 
 PUBLIC_MODEL = Path(__file__).parent / "python_models" / "generator.py"
 
@@ -67,6 +68,8 @@ def write(
     """
     bundles, engines = list(bundles), engines or {}
     for bundle in bundles:
+        if not CHECKPOINT_NAME.fullmatch(bundle.name):  # a folder's name, and a word of a shell's command line
+            raise RepositoryError(f"{bundle.path} is of {bundle.name!r}: a name has letters, digits, _ and - only")
         if not (bundle.admitted or allow_unadmitted):
             state = "was refused by the gate" if bundle.verdict else "has not been before the gate"
             raise RepositoryError(f"{bundle.name} {state}, so it is not served; `genzoo gate {bundle.path}` tells more")

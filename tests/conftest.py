@@ -5,13 +5,16 @@
 
 from __future__ import annotations
 
+import random
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 
+import tests.examples  # noqa: F401  (every test draws by its profile)
 from zoo import registry, shelf
 from zoo.datasets import fashion_mnist
 from zoo.family import Checkpoint
@@ -141,6 +144,15 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> TensorRT:
     monkeypatch.setattr(cuda, "runtime", stand_ins.Cuda())
     monkeypatch.setitem(sys.modules, "tensorrt_rtx", library)
     return library
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    """What a test draws without a seed of its own is the same on every run, whichever tests ran before."""
+    random.seed(0)
+    np.random.seed(0)
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(0)
 
 
 @pytest.fixture(scope="session")

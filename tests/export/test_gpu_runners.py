@@ -19,11 +19,11 @@ from export.runtimes import Runtime, runner
 from export.variant import LoopKind, Variant
 from tests.stand_ins import TensorRT
 from zoo.contract.generator import Generator
-from zoo.contract.request import SampleRequest, feeds
+from zoo.contract.request import SampleRequest, Setting, feeds
 from zoo.family import Checkpoint
 
 pytest.importorskip("tensorrt_rtx")
-REQUEST = SampleRequest(tuple(range(5)), num_steps=3, guidance_scale=2.0)
+REQUEST = SampleRequest(tuple(range(5)), setting=Setting(3, guidance_scale=2.0))
 
 
 def built(bundle: Bundle) -> dict[str, Engine]:
@@ -61,7 +61,7 @@ def test_an_engine_refuses_in_words(engines: dict[Path, dict[str, Engine]], gpu:
         opened.run(noise=tensors["noise"])
     with pytest.raises(RunnerError, match=r"noise is float64, .* expects float32"):
         opened.run(**{**tensors, "noise": tensors["noise"].astype(np.float64)})
-    many = feeds(bundle.spec, SampleRequest(tuple(range(65)), num_steps=3))
+    many = feeds(bundle.spec, SampleRequest(tuple(range(65)), setting=Setting(3)))
     with pytest.raises(RunnerError, match=r"is outside the sizes that .* was built for"):
         opened.run(**many)
     with pytest.raises(cuda.GpuError, match=r"out of memory \(cudaErrorMemoryAllocation\)"):
@@ -96,7 +96,9 @@ def test_tensors_bound_by_address_give_the_same_images(toy_diffusion: Checkpoint
     bound, plain = OnnxRuntimeGpuRunner(bundle.entry_path, CPU, device="cpu"), OnnxRuntimeRunner(bundle, threads=1)
     for batch in (*range(1, 19), 3):  # more shapes than are kept, and one of the first again
         for scale in (1.0, 2.0):
-            tensors = feeds(bundle.served_spec, SampleRequest(tuple(range(batch)), guidance_scale=scale))
+            tensors = feeds(
+                bundle.served_spec, SampleRequest(tuple(range(batch)), setting=Setting(guidance_scale=scale))
+            )
             expected, found = (each.run(**tensors)["images"] for each in (plain, bound))
             np.testing.assert_array_equal(found, expected)
     with pytest.raises(RunnerError, match="ONNX Runtime could not run"):

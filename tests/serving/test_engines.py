@@ -29,7 +29,8 @@ from serving import cli, model_repository
 from serving.client import TritonRunner
 from serving.engines import EngineNotServedError, Wanted
 from serving.model_config import Placement
-from serving.server import BACKENDS, TritonServer
+from serving.places import BACKENDS
+from serving.server import TritonServer
 from tests.stand_ins import TensorRT
 from zoo import files
 from zoo.contract.generator import Generator

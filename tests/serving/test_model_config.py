@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import numpy as np
 import pytest
 from google.protobuf import text_format
-from tritonclient.grpc.model_config_pb2 import ModelConfig, ModelInstanceGroup
+from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig, ModelInstanceGroup
+from tritonclient.utils import np_to_triton_dtype
 
 from export.profiles import axes
-from serving import model_config
+from serving import interface, model_config
 from tests.serving.conftest import ITERATIVE, ONE_SHOT
 from zoo.contract.graph import TensorSpec
 from zoo.contract.request import GeneratorSpec
@@ -56,10 +58,14 @@ def test_a_graph_runs_on_onnx_runtime_wherever_triton_finds_best() -> None:
     assert dims == {"noise": [-1, 1, 8, 8], "class_ids": [-1], "guidance_weights": [-1], "table": [-1, 12]}
 
 
-def test_every_dtype_is_one_that_triton_knows() -> None:
-    for dtype in model_config.DTYPES:
-        spec = TensorSpec("x", dtype, ("batch", 2))
-        parsed(model_config.graph_config("g", (spec,), (spec,), SIZES))
+@pytest.mark.parametrize("dtype", interface.DTYPES)
+def test_every_dtype_is_one_that_triton_knows(dtype: str) -> None:
+    """By the parser of a configuration, and by the client's own table of what goes over the wire."""
+    spec = TensorSpec("x", dtype, ("batch", 2))
+    config = parsed(model_config.graph_config("g", (spec,), (spec,), SIZES))
+    wire = interface.datatype(np.array(["text"] if dtype == "str" else [0], dtype).dtype)
+    assert wire == np_to_triton_dtype(np.dtype(object if dtype == "str" else dtype))
+    assert config.input[0].data_type == DataType.Value(f"TYPE_{wire}".replace("BYTES", "STRING"))
 
 
 def test_a_tensor_that_does_not_begin_with_the_batch_is_refused() -> None:
