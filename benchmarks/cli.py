@@ -26,7 +26,7 @@ REPORT = Path("results/report.html")
 @app.command()
 def bench(
     names: Names = None,
-    runtime: Annotated[list[str] | None, typer.Option(help="torch, onnxruntime or triton; repeatable.")] = None,
+    runtime: Annotated[list[str] | None, typer.Option(help="torch, onnxruntime, tensorrt, triton; repeatable.")] = None,
     scenario: Annotated[list[str] | None, typer.Option(help="single-stream or offline; repeatable.")] = None,
     steps: Annotated[list[int] | None, typer.Option(min=1, help="Numbers of steps; repeatable.")] = None,
     samples: Annotated[int, typer.Option(min=50, max=5000, help="Images judged for quality.")] = 2000,

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from export.cuda import Gpu
-from export.engine import Engine
+from export.engine import Engine, EngineError
 from zoo import files
 from zoo.exchange import derived
 
@@ -28,6 +28,14 @@ def found(engine: Engine) -> dict[str, dict[str, Any]]:
 def generations(engine: Engine) -> tuple[str, ...]:
     """Those on which a plan was admitted."""
     return tuple(name for name, entry in found(engine).items() if entry["admitted"])
+
+
+def not_refused(engine: Engine, here: Gpu) -> Engine:
+    """The engine, unless the gate refused it on this generation of GPUs. Raises EngineError."""
+    entry = found(engine).get(here.generation)
+    if entry and not entry["admitted"]:
+        raise EngineError(f"{entry['message']}; it does not run: build it again")
+    return engine
 
 
 def record(engine: Engine, here: Gpu, admitted: bool, message: str, numbers: Mapping[str, Any]) -> None:

@@ -9,11 +9,11 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from export.admission import record
+from export.admission import found, record
 from export.bundle import Bundle
 from export.cuda import Gpu, gpu
 from export.engine import Engine, for_gpu, graphs_to_build
-from export.gate import Verdict, fault_of, graph_runner, require
+from export.gate import GateError, Verdict, fault_of, graph_runner, require
 from export.gpu_runners import TensorRTRunner
 from export.runners import bundle_runner
 from export.runtimes import Runtime, runner
@@ -32,14 +32,27 @@ def admit(bundle: Bundle) -> Verdict:
     return verdict
 
 
+def require_engines(bundle: Bundle) -> None:
+    """Judge the engines that this GPU runs for a bundle if they were not yet. Raises GateError for refused ones."""
+    here = gpu()
+    engines = [for_gpu(bundle, graph, here) for graph in graphs_to_build(bundle)]
+    entries = [found(engine).get(here.generation, {}) for engine in engines]
+    if not all("admitted" in entry for entry in entries):
+        admit(bundle)
+        entries = [found(engine)[here.generation] for engine in engines]
+    for entry in entries:
+        if not entry["admitted"]:
+            raise GateError(f"{entry['message']}; nothing of it is measured")
+
+
 def compare(bundle: Bundle, entry: Runner, on: str) -> Verdict:
     """What the gate says of an admitted bundle's images by another runner; `on` names that in the message."""
     reference = bundle_runner(require(bundle), lambda graph: graph_runner(bundle, graph))
     began, numbers = time.perf_counter(), dict[str, Any]()
     fault = fault_of(bundle, reference, entry, numbers)
     numbers["seconds"] = round(time.perf_counter() - began, 2)
-    precision, found = bundle.manifest["precision"], f"refused: {fault}" if fault else "admitted"
-    return Verdict(fault is None, f"{bundle.name} {precision} on {on} was {found}", numbers)
+    result = f"refused: {fault}" if fault else "admitted"
+    return Verdict(fault is None, f"{bundle.name} {bundle.manifest['precision']} on {on} was {result}", numbers)
 
 
 def on_runtime(bundle: Bundle, runtime: Runtime) -> Verdict:

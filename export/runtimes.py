@@ -27,6 +27,11 @@ class Runtime(StrEnum):
     TENSORRT = "tensorrt"
     TRITON = "triton"
 
+    @property
+    def on_gpu(self) -> bool:
+        """Whether it needs this process's GPU."""
+        return self not in (Runtime.TORCH, Runtime.ONNXRUNTIME, Runtime.TRITON)
+
 
 def named(text: str) -> Runtime:
     """The runtime of that name. Raises RequestError with the nearest ones."""
@@ -53,11 +58,15 @@ def graph_runners(bundle: Bundle, runtime: Runtime) -> Callable[[str], Runner]:
     """How to open one graph of a bundle on a runtime. Raises as `runner` does."""
     if runtime is Runtime.ONNXRUNTIME:
         return lambda graph: OnnxRuntimeRunner(bundle.graph_path(graph))
-    from export import cuda, engine, gpu_runners
+    from export import admission, cuda, engine, gpu_runners
 
     if runtime is Runtime.TENSORRT:
         here = cuda.gpu()
-        return lambda graph: gpu_runners.TensorRTRunner(engine.for_gpu(bundle, graph, here))
+
+        def open_engine(graph: str) -> Runner:
+            return gpu_runners.TensorRTRunner(admission.not_refused(engine.for_gpu(bundle, graph, here), here))
+
+        return open_engine
     provider = {
         Runtime.ONNXRUNTIME_CUDA: gpu_runners.CUDA,
         Runtime.ONNXRUNTIME_TENSORRT: gpu_runners.TENSORRT,

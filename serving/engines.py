@@ -114,7 +114,7 @@ def _deployed(bundle: Bundle, engine: Engine, allow_unadmitted: bool) -> tuple[s
         return admitted
     if allow_unadmitted:
         return () if engine.target is Target.PORTABLE else (engine.target.value,)
-    refused = [entry["message"] for entry in admission.found(engine).values()]
+    refused = [entry["message"] for entry in admission.found(engine).values() if not entry["admitted"]]
     state = f"was refused by the gate ({refused[0]})" if refused else "was not before the gate on such a GPU"
     raise EngineNotServedError(
         f"{bundle.name}'s engine for {engine.target}, plan {engine.sha256[:12]}, {state}, so it is not deployed: run "

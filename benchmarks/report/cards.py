@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from benchmarks.measure.workload import RUNTIMES
 from benchmarks.quality.features import IMAGE_SHAPE, JUDGE, NETS
 from benchmarks.quality.metrics import MEMORISED, MEMORY_CHECKED, metric_name
 from benchmarks.records import Record, RecordError
@@ -116,7 +117,7 @@ def render(
         name=metric_name,
         cell=str,
         share=_share,
-        runtimes=[runtime for runtime in ("triton", "onnxruntime") if runtime in rows[0].runtimes],
+        runtimes=[runtime for runtime in RUNTIMES if runtime != "torch" and runtime in rows[0].runtimes],
     )
     return page
 

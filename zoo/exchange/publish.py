@@ -209,7 +209,8 @@ def _of_bundle(config: Mapping[str, Any], paths: Mapping[str, Path]) -> dict[str
 
 
 def _of_engine(config: Mapping[str, Any], paths: Mapping[str, Path]) -> dict[str, Any]:
-    records = [_json(path) for name, path in paths.items() if name.endswith(contents.RECORD)]
+    plans = [name for name in paths if not name.endswith(contents.RECORD)]
+    records = [_json(paths[name + contents.RECORD]) for name in plans]
     built = [{"plan": record["file"], "built_at": record.get("built_at"), **record["inputs"]} for record in records]
     bundles = sorted({str(record["inputs"]["bundle"]) for record in records})
     parents = [{"role": "bundle", "name": records[0]["name"], "sha256": digest} for digest in bundles]

@@ -169,6 +169,11 @@ def test_engines_are_published_with_what_they_were_built_from(checkpoint: Path, 
     manifest = published(tmp_path / "root", "toy-student.engine.sm89")
     assert {file.path for file in manifest.files} == {plan.name, plan.name + ".json"}
     assert manifest.provenance["engines"] == [{"plan": plan.name, "built_at": None, **inputs}]
+    write_json(derived.admitted(sha256(plan)), {"plan": sha256(plan), "generations": {}})
+    assert run("toy-student", str(tmp_path / "root"), "--engine", "sm89").exit_code == 0
+    again = published(tmp_path / "root", "toy-student.engine.sm89")
+    assert {file.path for file in again.files} == {plan.name, plan.name + ".json", plan.name + ".gate.json"}
+    assert again.provenance["engines"] == manifest.provenance["engines"]
     assert manifest.provenance["parents"] == [{"role": "bundle", "name": "toy-student", "sha256": "ab" * 32}]
 
 

@@ -20,7 +20,7 @@ from tests.zoo.pulling import Artifact, house, refusal, trusting
 from zoo import registry, shelf
 from zoo.exchange import publish
 from zoo.exchange.pull import Pulled, held, pull
-from zoo.files import HOME_VARIABLE, home
+from zoo.files import HOME_VARIABLE, home, sha256
 from zoo.store.artifact import Kind
 from zoo.store.local.blobs import BlobStore
 from zoo.store.offers import Policy
@@ -164,12 +164,13 @@ def test_an_engine_without_a_verified_signature_is_refused(engine: Artifact, rem
 def test_a_signed_engine_is_admitted_because_it_is_signed(
     engine: Artifact, remote: Remote, alice: Pair, host: BlobStore
 ) -> None:
-    from export.engine import EngineError, deserialize, recorded
+    from export import admission
+    from export.engine import recorded
 
     plan = next(engine.folder.glob("*.plan"))
-    assert recorded(plan) is None
-    with pytest.raises(EngineError, match="neither built here nor pulled"):
-        deserialize(plan)
+    assert recorded(plan) is None, "an engine is native code: only what is recorded is loaded"
+    verdict = {"plan": sha256(plan), "generations": {"sm89": {"admitted": True, "gpu": "NVIDIA L4"}}}
+    engine.write(**{f"{plan.name}.gate.json": json.dumps(verdict).encode()})
     manifest = engine.push(remote, alice)
     pulled = pull("vae", [remote], host, trusting(alice), kind=Kind.ENGINE, variant="sm89")
     found = recorded(pulled.path / plan.name)
@@ -177,6 +178,18 @@ def test_a_signed_engine_is_admitted_because_it_is_signed(
     assert found.record["admitted_by"].startswith("alice")
     assert found.record["artifact"] == manifest.digest
     assert found.record["inputs"]["graph"] == "generator"
+    assert admission.generations(found) == ("sm89",)
+
+
+def test_an_admission_of_another_plan_does_not_travel(
+    engine: Artifact, remote: Remote, alice: Pair, host: BlobStore
+) -> None:
+    plan = next(engine.folder.glob("*.plan"))
+    verdict = {"plan": "0" * 64, "generations": {"sm89": {"admitted": True}}}
+    engine.write(**{f"{plan.name}.gate.json": json.dumps(verdict).encode()})
+    engine.push(remote, alice)
+    assert "was made of another plan" in refusal([remote], trusting(alice), **SM89)
+    assert not (home() / "engines").exists()
 
 
 @pytest.mark.parametrize(
