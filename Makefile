@@ -6,13 +6,16 @@ PIP := .venv/bin/pip --disable-pip-version-check --quiet
 export GENZOO_HOME ?= $(CURDIR)/.genzoo
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: demo test check data tools clean
+.PHONY: demo test fuzz check data tools release clean
 
 demo: .venv/demo.stamp
 	genzoo demo
 
 test: .venv/test.stamp data tools check
 	python -m pytest -q
+
+fuzz: .venv/test.stamp data tools
+	GENZOO_EXAMPLES=random python -m pytest -q -m "hypothesis or longer"
 
 check: .venv/test.stamp
 	ruff check .
@@ -36,6 +39,12 @@ tools:
 .venv/test.stamp: .venv/demo.stamp
 	$(PIP) install --constraint constraints.txt --editable '.[cpu,export,engines,serving,benchmarks,signing,hub,openmoji,test]'
 	@touch $@
+
+# make release KEY=publisher.pem: every checkpoint and its bundle, admitted and signed, and the wheel, in dist/.
+release: .venv/test.stamp
+	@test -n "$(KEY)" || { echo "make release signs: name the publisher's private key, make release KEY=publisher.key"; exit 1; }
+	genzoo release dist/release --sign-key "$(KEY)"
+	$(PIP) wheel --no-deps --wheel-dir dist .
 
 clean:
 	rm -rf .venv .triton .genzoo results

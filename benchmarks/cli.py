@@ -9,9 +9,15 @@ from typing import Annotated, Any
 
 import typer
 
+from zoo import completion
+
 app = typer.Typer()
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+Names = Annotated[
+    list[str] | None,
+    typer.Argument(help="Checkpoints; all that are trained by default.", autocompletion=completion.checkpoints),
+]
 Records = Annotated[Path, typer.Option("--records", help="The file of records.")]
 RECORDS = Path("results/records.jsonl")
 REPORT = Path("results/report.html")
@@ -19,7 +25,7 @@ REPORT = Path("results/report.html")
 
 @app.command()
 def bench(
-    names: Annotated[list[str] | None, typer.Argument(help="Checkpoints; all that are trained by default.")] = None,
+    names: Names = None,
     runtime: Annotated[list[str] | None, typer.Option(help="torch, onnxruntime or triton; repeatable.")] = None,
     scenario: Annotated[list[str] | None, typer.Option(help="single-stream or offline; repeatable.")] = None,
     steps: Annotated[list[int] | None, typer.Option(min=1, help="Numbers of steps; repeatable.")] = None,
@@ -160,7 +166,10 @@ def tree(
 
 @app.command()
 def ratios(
-    name: Annotated[str, typer.Argument(help="A diffusion checkpoint that takes any number of steps.")] = "ddpm",
+    name: Annotated[
+        str,
+        typer.Argument(help="A diffusion checkpoint of any number of steps.", autocompletion=completion.checkpoints),
+    ] = "ddpm",
     rounds: Annotated[int, typer.Option(min=3, help="Interleaved rounds.")] = 31,
     readme: Annotated[Path | None, typer.Option(help="Write the table between the marks of this file.")] = None,
     triton: Annotated[bool, typer.Option(help="Also measure what Triton adds.")] = True,
@@ -206,17 +215,22 @@ def study(
 
 @app.command()
 def card(
-    names: Annotated[list[str] | None, typer.Argument(help="Checkpoints; all that are trained by default.")] = None,
+    names: Names = None,
     records: Records = RECORDS,
     as_json: Json = False,
 ) -> None:
-    """Write the model card, its curves and its grid from the training record and from measured records."""
+    """Write the model card, its curves and its grid from the training record and from measured records.
+
+    The zoo's index takes its numbers from there too.
+    """
     from benchmarks import records as reading
     from benchmarks.report import cards
-    from zoo import registry
+    from zoo import index, registry
 
     found = reading.read(records)
-    written = [str(cards.write(registry.checkpoint(name), found)) for name in names or _trained()]
+    checkpoints = [registry.checkpoint(name) for name in names or _trained()]
+    written = [str(cards.write(checkpoint, found)) for checkpoint in checkpoints]
+    index.write(registry.checkpoints(), {each.name: cards.quality(each, found) for each in checkpoints})
     typer.echo(json.dumps(written) if as_json else "\n".join(written))
 
 
@@ -224,7 +238,7 @@ def card(
 def train_features(
     name: Annotated[str, typer.Argument(help="classifier or critic.")],
     data: Annotated[str | None, typer.Option(help="Directory or URL of the data set.")] = None,
-    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
+    threads: Annotated[int, typer.Option(min=1, max=1024, help="CPU threads.")] = 2,
     as_json: Json = False,
 ) -> None:
     """Train one of the two feature nets in which quality is measured, and publish it with its reference."""

@@ -7,7 +7,6 @@ what kind of machine. Its `digest` covers the whole line. A cell whose id is on 
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
 import os
 import time
@@ -16,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from zoo.errors import GenzooError
+from zoo.files import canonical as canonical
+from zoo.files import identify as identify
 
 FORMAT = "genzoo-record/2"
 DEFAULT = Path("results/records.jsonl")
@@ -25,14 +26,6 @@ Record = dict[str, Any]
 
 class RecordError(GenzooError):
     """A file of records is missing or was altered."""
-
-
-def canonical(data: Any) -> bytes:
-    return json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
-
-
-def identify(identity: Mapping[str, Any]) -> str:
-    return hashlib.sha256(canonical(identity)).hexdigest()[:16]
 
 
 def make(kind: str, identity: Mapping[str, Any], **content: Any) -> Record:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from export.engine import Library, Target
 from export.variant import LoopKind, Precision, Variant
+from zoo import completion
 
 if TYPE_CHECKING:
     from export.bundle import Bundle
@@ -20,12 +23,18 @@ app = typer.Typer()
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object for machines.")]
 Loop = Annotated[LoopKind, typer.Option(help="Who walks the sampler's table: an ONNX Loop, nobody, or the host.")]
 Numbers = Annotated[Precision, typer.Option(help="The numbers of products and convolutions.")]
+Sources = Annotated[
+    list[str] | None,
+    typer.Argument(help="Bundles' folders or checkpoints' names.", autocompletion=completion.checkpoints),
+]
 Steps = Annotated[int | None, typer.Option(help="Rows of an unrolled loop; default: the checkpoint's.")]
 
 
 @app.command("export")
 def export_command(
-    names: Annotated[list[str] | None, typer.Argument(help="Checkpoints; none for all.")] = None,
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Checkpoints; none for all.", autocompletion=completion.checkpoints)
+    ] = None,
     loop: Loop = LoopKind.ONNX,
     steps: Steps = None,
     precision: Numbers = Precision.FP32,
@@ -52,7 +61,7 @@ def export_command(
 
 @app.command()
 def gate(
-    sources: Annotated[list[str] | None, typer.Argument(help="Bundles' folders or checkpoints' names.")] = None,
+    sources: Sources = None,
     loop: Loop = LoopKind.ONNX,
     steps: Steps = None,
     precision: Numbers = Precision.FP32,
@@ -78,7 +87,7 @@ def gate(
 
 @app.command()
 def build(
-    sources: Annotated[list[str] | None, typer.Argument(help="Bundles' folders or checkpoints' names.")] = None,
+    sources: Sources = None,
     target: Annotated[
         list[Target] | None, typer.Option(help="GPU generation; give it several times, or --all-targets.")
     ] = None,
@@ -102,6 +111,34 @@ def build(
                 _report_engine(build_engine(bundle, graph, each, library), as_json)
 
 
+@app.command()
+def release(
+    output: Annotated[Path, typer.Argument(help="The folder; what it holds already is not sent again.")],
+    sign_key: Annotated[Path, typer.Option(help="The publisher's private key, PEM.")],
+    names: Annotated[list[str] | None, typer.Argument(help="Checkpoints; all that are here without.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write the release: every checkpoint and its bundle, admitted by the gate and signed.
+
+    Serve the folder by any web server, or give it to `genzoo pull --from` as it is. A signing key's password is read
+    from $GENZOO_SIGN_PASSWORD.
+    """
+    from export import release as making
+    from zoo import registry, shelf
+    from zoo.exchange.commands.push import PASSWORD_VARIABLE
+    from zoo.store.remotes import open_remote
+    from zoo.store.signing import SigningKey
+
+    key = SigningKey(sign_key, os.environ.get(PASSWORD_VARIABLE) or None)
+    wanted = names or [each.name for each in registry.checkpoints() if shelf.is_here(each.name)]
+    for made in making.release(wanted, open_remote(str(output)), key):
+        sizes = [pushed.manifest.size for pushed in (made.checkpoint, made.bundle)]
+        record = {"name": made.name, "bytes": sum(sizes), "new": made.new}
+        state = "" if made.new else ", already there"
+        _print(record, [f"{made.name}: {sizes[0] / 1e6:.1f} MB, its bundle {sizes[1] / 1e6:.1f} MB{state}"], as_json)
+    _next(f"genzoo pull {wanted[-1]} --from {output} --key PUBLIC_KEY", as_json)
+
+
 def _report_engine(engine: Engine, as_json: bool) -> None:
     record = engine.record
     what = f"{record['name']} {record['inputs']['graph']} for {record['inputs']['target']}"
@@ -111,8 +148,6 @@ def _report_engine(engine: Engine, as_json: bool) -> None:
 
 def _bundles(sources: list[str] | None, variant: Variant) -> Iterable[Bundle]:
     """The bundles in folders, or of checkpoints by name, exported now if need be; all checkpoints' for none."""
-    from pathlib import Path
-
     from export.bundle import MANIFEST, Bundle
     from export.exporter import export
     from zoo import registry

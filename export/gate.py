@@ -25,7 +25,7 @@ from export.runners import OnnxRuntimeRunner, TorchRunner, bundle_runner
 from export.variant import Precision
 from zoo import files, registry
 from zoo.contract.generator import Generator, Runner
-from zoo.contract.request import GeneratorSpec, SampleRequest, feeds, table
+from zoo.contract.request import GeneratorSpec, SampleRequest, Setting, feeds, table
 from zoo.errors import GenzooError
 from zoo.images import PixelError, constant_images
 
@@ -118,7 +118,7 @@ def _drift_fault(
     bundle: Bundle, reference: TorchRunner, entry: Runner, window: float, numbers: dict[str, Any]
 ) -> str | None:
     spec = bundle.spec.at_any_steps()
-    request = SampleRequest(DRIFT_SEEDS, num_steps=_steps(bundle, DRIFT_STEPS))
+    request = SampleRequest(DRIFT_SEEDS, setting=Setting(_steps(bundle, DRIFT_STEPS)))
     expected, found = (Generator(spec, runner).sample(request) for runner in (reference, entry))
     measured = drift(expected, found)
     numbers["drift"] = dataclasses.asdict(measured)
@@ -133,15 +133,14 @@ def _drift_fault(
 def requests(bundle: Bundle) -> list[SampleRequest]:
     """The default sampler, then every other in a few steps, then guidance; those that an unrolled loop can take."""
     sampling = bundle.spec.sampling
-    found = [SampleRequest(PARITY_SEEDS, num_steps=_steps(bundle, MANY_STEPS))]
-    if sampling is None:
-        return found
-    few = _steps(bundle, FEW_STEPS)
-    found += [SampleRequest(PARITY_SEEDS, num_steps=few, sampler=sampler) for sampler in sampling.samplers[1:]]
-    if sampling.max_guidance_scale > 1.0:
-        scale = min(GUIDANCE_SCALE, sampling.max_guidance_scale)
-        found.append(SampleRequest(PARITY_SEEDS, num_steps=few, guidance_scale=scale))
-    return [request for request in found if _fits(bundle, request)]
+    settings = [Setting(_steps(bundle, MANY_STEPS))]
+    if sampling is not None:
+        few = _steps(bundle, FEW_STEPS)
+        settings += [Setting(few, sampler) for sampler in sampling.samplers[1:]]
+        if sampling.max_guidance_scale > 1.0:
+            settings.append(Setting(few, guidance_scale=min(GUIDANCE_SCALE, sampling.max_guidance_scale)))
+        settings = [setting for setting in settings if _fits(bundle, setting)]
+    return [SampleRequest(PARITY_SEEDS, setting=setting) for setting in settings]
 
 
 def _steps(bundle: Bundle, most: int) -> int | None:
@@ -152,17 +151,17 @@ def _steps(bundle: Bundle, most: int) -> int | None:
     return int(bundle.manifest["steps"] or min(sampling.num_steps, most))
 
 
-def _fits(bundle: Bundle, request: SampleRequest) -> bool:
-    rows = table(bundle.spec.at_any_steps(), request.num_steps, request.sampler)
+def _fits(bundle: Bundle, setting: Setting) -> bool:
+    rows = table(bundle.spec.at_any_steps(), setting)
     return bundle.manifest["steps"] is None or (rows is not None and len(rows) == bundle.manifest["steps"])
 
 
 def _label(spec: GeneratorSpec, request: SampleRequest) -> str:
     if spec.sampling is None:
         return "one call"
-    steps = request.num_steps or spec.sampling.num_steps
-    guidance = "" if request.guidance_scale == 1.0 else f" at guidance {request.guidance_scale:g}"
-    return f"{request.sampler or spec.sampling.samplers[0]} in {steps} step{'s' if steps > 1 else ''}{guidance}"
+    setting = request.setting.resolved(spec)
+    guidance = "" if setting.guidance_scale == 1.0 else f" at guidance {setting.guidance_scale:g}"
+    return f"{setting.sampler} in {setting.num_steps} step{'' if setting.num_steps == 1 else 's'}{guidance}"
 
 
 def graph_runner(bundle: Bundle, path: Path) -> Runner:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import errno
 import importlib
+import io
 import sys
+from collections.abc import Sequence
+from importlib import metadata
+from typing import Annotated
 
 import typer
+from typer.models import CommandInfo
 
-from zoo.errors import GenzooError
+from genzoo import failures
 
 APPS = (
     "zoo.cli",
@@ -21,53 +25,65 @@ APPS = (
     "benchmarks.cli",
     "benchmarks.transfers.pulls",
 )
-EXTRAS = {
-    "torch": "export",
-    "onnx": "export",
-    "onnx_ir": "export",
-    "onnxruntime": "cpu",
-    "tensorrt_rtx": "engines",
-    "tritonclient": "serving",
-    "PIL": "serving",
-    "mlperf_loadgen": "benchmarks",
-    "threadpoolctl": "benchmarks",
-    "jinja2": "benchmarks",
-    "diffusers": "benchmarks",
-    "model_signing": "signing",
-    "cryptography": "signing",
-    "huggingface_hub": "hub",
+# In the order of `genzoo --help`.
+PANELS = {
+    "Look": ("list", "show", "sample"),
+    "Make": ("train", "export", "gate", "build", "index"),
+    "Serve": ("serve", "repository", "install-server"),
+    "Measure": ("demo", "bench", "report", "tree", "ratios", "study", "card", "train-features", "pulls"),
+    "Exchange": ("pull", "push", "import", "verify", "gc", "release"),
 }
 
 app = typer.Typer(
     name="genzoo",
     help="A model zoo of image generators: checkpoint, ONNX, TensorRT, Triton, and a measured point for each.",
-    no_args_is_help=True,
+    epilog="Under --json a failure is the last line of standard error: an object of `error`, a sentence, and `type`.",
     pretty_exceptions_enable=False,
-    add_completion=False,
 )
-for module in APPS:
-    app.registered_commands += importlib.import_module(module).app.registered_commands
 
 
-def main() -> None:
-    """Run the command line; exit with 1 and one sentence for what a person can act on."""
+def _join() -> None:
+    """Every app's commands, each in its panel; one that has no place in PANELS stands below all others."""
+    found: dict[str, CommandInfo] = {}
+    for module in APPS:
+        for command in importlib.import_module(module).app.registered_commands:
+            found[command.name or command.callback.__name__.replace("_", "-")] = command
+    for panel, names in PANELS.items():
+        for name in names:
+            found[name].rich_help_panel = panel
+            app.registered_commands.append(found.pop(name))
+    app.registered_commands += found.values()
+
+
+_join()
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        try:
+            typer.echo(f"genzoo {metadata.version('genzoo')}")
+        except metadata.PackageNotFoundError:
+            typer.echo("genzoo, not installed: run from its source tree")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """A model zoo of image generators: checkpoint, ONNX, TensorRT, Triton, and a measured point for each."""
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Run the command line; exit with one sentence for what a person can act on."""
+    words = sys.argv[1:] if words is None else words
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a lone surrogate, or a letter that the locale lacks
     try:
-        app()
-    except GenzooError as error:
-        _fail(str(error))
-    except ModuleNotFoundError as error:
-        extra = EXTRAS.get((error.name or "").split(".")[0])
-        if extra is None:
-            raise
-        _fail(f"this command needs {error.name}, which is not installed: pip install 'genzoo[{extra}]'")
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS):
-            raise
-        _fail(f"{error.strerror}: {error.filename or 'while writing'}; nothing half-written was left behind")
-    except KeyboardInterrupt:
-        sys.exit(130)
-
-
-def _fail(sentence: str) -> None:
-    typer.echo(f"error: {sentence}", err=True)
-    sys.exit(1)
+        code = app(words or ["--help"], prog_name="genzoo", standalone_mode=False)
+    except BaseException as error:
+        failures.end(error, words)
+    sys.exit(code if isinstance(code, int) else 0)

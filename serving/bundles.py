@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from export.bundle import MANIFEST, Bundle
-from zoo.errors import GenzooError
+from export.bundle import MANIFEST, Bundle, BundleError
+from zoo.errors import GenzooError, StoreError
 
 if TYPE_CHECKING:
     from zoo.family import Checkpoint
@@ -132,9 +132,15 @@ def _found(source: str) -> tuple[Bundle | None, Checkpoint | None]:
 
     try:
         checkpoint = registry.checkpoint(source)
-    except (registry.UnknownNameError, ModuleNotFoundError):
+        return exporter.cached(checkpoint, Variant())[0], checkpoint
+    except (registry.UnknownNameError, StoreError, ModuleNotFoundError) as error:
         placed = exporter.folder(source, Variant())  # a pulled bundle whose checkpoint, or torch, is not here
         if (placed / MANIFEST).is_file():
             return Bundle.open(placed), None
-        raise
-    return exporter.cached(checkpoint, Variant())[0], checkpoint
+        if not isinstance(error, ModuleNotFoundError):
+            raise
+        registry.record(source)  # a name that nobody knows is refused as such
+        raise BundleError(
+            f"{source} has no bundle here, and {error.name}, which makes one, is not installed: "
+            f"`genzoo pull {source} --bundle` fetches it, --from or $GENZOO_REMOTE say where"
+        ) from error

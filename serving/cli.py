@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from zoo import completion
 from zoo.files import home
 
 if TYPE_CHECKING:
@@ -28,6 +29,12 @@ BATCH_SIZE = 32  # images a call
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 Ungated = Annotated[bool, typer.Option("--ungated", help="Take also what the gate refused, or has not judged.")]
+Name = Annotated[
+    str, typer.Argument(help="A checkpoint, or the folder of a bundle.", autocompletion=completion.checkpoints)
+]
+Names = Annotated[
+    list[str], typer.Argument(help="Checkpoints, or folders of bundles.", autocompletion=completion.checkpoints)
+]
 Port = Annotated[int, typer.Option(min=0, max=65535, help="0: any free one.")]
 
 
@@ -50,7 +57,7 @@ def install_server(as_json: Json = False) -> None:
 
 @app.command("repository")
 def write_repository(
-    names: Annotated[list[str], typer.Argument(help="Checkpoints, or folders of bundles.")],
+    names: Names,
     output: Annotated[Path, typer.Option("--output", "-o", help="The new folder.")],
     ungated: Ungated = False,
     as_json: Json = False,
@@ -66,7 +73,9 @@ def write_repository(
 
 @app.command()
 def serve(
-    names: Annotated[list[str], typer.Argument(help="Checkpoints, or folders of bundles.")],
+    names: Annotated[
+        list[str], typer.Argument(help="Checkpoints, or folders of bundles.", autocompletion=completion.checkpoints)
+    ],
     http_port: Port = 0,
     grpc_port: Port = 0,
     metrics_port: Port = 0,
@@ -98,7 +107,9 @@ def serve(
 
 @app.command()
 def sample(
-    name: Annotated[str, typer.Argument(help="A checkpoint, or the folder of a bundle.")],
+    name: Annotated[
+        str, typer.Argument(help="A checkpoint, or the folder of a bundle.", autocompletion=completion.checkpoints)
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="grid.png, or arrays in out.npz.")],
     seeds: Annotated[str, typer.Option(help="One image a seed: 7, 0-63 or 1,5,9-12.")] = "0-63",
     class_ids: Annotated[str, typer.Option(help="Classes in turn, like 0,1,5; `cycle` is all of them.")] = "cycle",
@@ -116,7 +127,7 @@ def sample(
 
     from serving import images
     from zoo.contract.generator import seed_range
-    from zoo.contract.request import RequestError, SampleRequest
+    from zoo.contract.request import RequestError, SampleRequest, Setting
 
     images.check_path(output)
     if url and runtime is not Runtime.TRITON:
@@ -126,7 +137,7 @@ def sample(
     numbers = tuple(seed_range(seeds))
     with _endpoint(name, runtime, url, ungated) as (spec, endpoint):
         classes = _classes(class_ids, numbers, spec)
-        request = SampleRequest(numbers, classes, steps, sampler, guidance_scale)
+        request = SampleRequest(numbers, classes, Setting(steps, sampler, guidance_scale))
         start = time.perf_counter()
         made = _sample(spec, endpoint, request) if frames is None else _between(endpoint, request, frames)
         seconds = time.perf_counter() - start

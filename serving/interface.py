@@ -8,7 +8,7 @@ import numpy as np
 
 from zoo.contract.generator import Tensors
 from zoo.contract.graph import BATCH, TensorSpec
-from zoo.contract.request import GeneratorSpec, RequestError, SampleRequest
+from zoo.contract.request import GeneratorSpec, RequestError, SampleRequest, Setting
 
 # NumPy's names of types -> Triton's; a configuration writes TYPE_ before them, and TYPE_STRING for text.
 DTYPES = {
@@ -46,16 +46,16 @@ def outputs(spec: GeneratorSpec) -> tuple[TensorSpec, ...]:
 
 def tensors(request: SampleRequest) -> Tensors:
     """A request as the public model's inputs, (B,) each; what the request leaves to the generator is left out."""
-    batch = len(request.seeds)
+    batch, setting = len(request.seeds), request.setting
     found = {"seed": np.array(request.seeds, np.uint64)}
     if request.class_ids is not None:
         found["class_id"] = np.array(request.class_ids, np.int64)
-    if request.num_steps is not None:
-        found["num_steps"] = np.full(batch, request.num_steps, np.int32)
-    if request.guidance_scale != 1.0:
-        found["guidance_scale"] = np.full(batch, request.guidance_scale, np.float32)
-    if request.sampler is not None:
-        found["sampler"] = np.full(batch, request.sampler)
+    if setting.num_steps is not None:
+        found["num_steps"] = np.full(batch, setting.num_steps, np.int32)
+    if setting.guidance_scale != 1.0:
+        found["guidance_scale"] = np.full(batch, setting.guidance_scale, np.float32)
+    if setting.sampler is not None:
+        found["sampler"] = np.full(batch, setting.sampler)
     return found
 
 
@@ -84,4 +84,4 @@ def _defaults(spec: GeneratorSpec, seed: np.ndarray) -> Tensors:
 def canary(spec: GeneratorSpec, batch: int = 1) -> Tensors:
     """The cheapest images there are: one step, or the fewest that the generator was trained for."""
     steps = min(spec.sampling.steps, default=1) if spec.sampling else None
-    return tensors(SampleRequest((0,) * batch, num_steps=steps))
+    return tensors(SampleRequest((0,) * batch, setting=Setting(steps)))

@@ -5,11 +5,15 @@
 
 from __future__ import annotations
 
+import random
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+import tests.examples  # noqa: F401  (every test draws by its profile)
 from zoo import registry, shelf
 from zoo.datasets import fashion_mnist
 from zoo.family import Checkpoint
@@ -123,6 +127,15 @@ CHECKPOINTS = (
 )
 FAMILY = Family(build=Network, graphs=graphs, checkpoints=CHECKPOINTS)
 '''
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    """What a test draws without a seed of its own is the same on every run, whichever tests ran before."""
+    random.seed(0)
+    np.random.seed(0)
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(0)
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ from export.runners import OnnxRuntimeRunner, TorchRunner
 from serving.bundles import prepare, prepare_all
 from zoo import registry, shelf
 from zoo.contract.generator import Generator
-from zoo.contract.request import SampleRequest
+from zoo.contract.request import SampleRequest, Setting
 
 NAMES = [checkpoint.name for checkpoint in registry.checkpoints()]
 SEEDS = tuple(range(24))
@@ -72,11 +72,11 @@ def test_a_seed_is_an_image_at_any_batch_size_and_order(name: str, bundle_of: Ca
     bundle = bundle_of(name)
     generator = Generator(bundle.spec.at_any_steps(), OnnxRuntimeRunner(bundle))
     steps = bundle.spec.sampling and min(4, bundle.spec.sampling.num_steps)
-    together = generator.sample(SampleRequest(SEEDS, num_steps=steps))
+    together = generator.sample(SampleRequest(SEEDS, setting=Setting(steps)))
     for size in (1, 5):
-        parts = generator.sample(SampleRequest(SEEDS, num_steps=steps), batch_size=size)
+        parts = generator.sample(SampleRequest(SEEDS, setting=Setting(steps)), batch_size=size)
         assert differing(together, parts) <= BATCH_PIXELS
-    backwards = generator.sample(SampleRequest(SEEDS[::-1], num_steps=steps))[::-1]
+    backwards = generator.sample(SampleRequest(SEEDS[::-1], setting=Setting(steps)))[::-1]
     assert differing(together, backwards) <= BATCH_PIXELS
 
 
@@ -84,7 +84,7 @@ def test_a_seed_is_an_image_at_any_batch_size_and_order(name: str, bundle_of: Ca
 def test_torch_and_onnx_runtime_agree(name: str, bundle_of: Callable[[str], Bundle]) -> None:
     bundle, checkpoint = bundle_of(name), registry.checkpoint(name)
     spec = bundle.spec.at_any_steps()
-    request = SampleRequest(SEEDS, num_steps=spec.sampling and min(8, spec.sampling.num_steps))
+    request = SampleRequest(SEEDS, setting=Setting(spec.sampling and min(8, spec.sampling.num_steps)))
     reference = Generator(spec, TorchRunner(checkpoint)).sample(request)
     exported = Generator(spec, OnnxRuntimeRunner(bundle)).sample(request)
     assert differing(reference, exported) <= RUNTIME_PIXELS

@@ -35,6 +35,7 @@ def sentence(result: subprocess.CompletedProcess[str]) -> str:
 def test_list_json_has_what_was_promised() -> None:
     rows = json.loads(genzoo("list", "--json").stdout)
     keys = {"name", "family", "dataset", "default_steps", "nfe", "parameters", "bytes", "digest", "licence", "teacher"}
+    keys |= {"quality", "where"}
     assert all(set(row) == keys for row in rows)
     names = {row["name"] for row in rows}
     assert {"gan", "vae", "glow", "ddpm", "ddpm-pd4", "ddpm-pd2", "ddpm-pd1", "ddpm-cd", "ldm", "lcm"} <= names

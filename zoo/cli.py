@@ -8,35 +8,39 @@ from typing import Annotated, Any
 
 import typer
 
+from zoo import completion
+
 app = typer.Typer()
 
 MAX_SHOWN = 2000  # characters of a field
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+Name = Annotated[str, typer.Argument(help="A checkpoint's name.", autocompletion=completion.checkpoints)]
 
 
-def summary(checkpoint: Any) -> dict[str, Any]:
-    """One row of `genzoo list --json`; what an untrained checkpoint does not have yet is None."""
-    from zoo import shelf
-    from zoo.contract.request import SampleRequest, nfe
+def summary(name: str) -> dict[str, Any]:
+    """One row of `genzoo list --json`, without torch. Raises GenzooError where it cannot be read."""
+    from zoo import index, registry, shelf
+    from zoo.contract.request import Setting, nfe
 
-    try:
-        config = shelf.config(checkpoint.name)
-    except shelf.StoreError:
-        config = {"weights": {}}
-    sampling = checkpoint.spec.sampling
+    entry, known, here = registry.entry(name), index.records().get(name, {}), shelf.is_here(name)
+    config = shelf.config(name) if here else known
+    yours = shelf.directory(name).parent == shelf.own_tree()
+    measured = config["weights"] == known.get("weights")  # the index tells of the release's weights
     return {
-        "name": checkpoint.name,
-        "family": checkpoint.spec.family,
-        "dataset": checkpoint.dataset,
-        "default_steps": sampling.num_steps if sampling else 1,
-        "nfe": nfe(checkpoint.spec, SampleRequest((0,))),
+        "name": name,
+        "family": entry.spec.family,
+        "dataset": entry.dataset,
+        "default_steps": entry.spec.sampling.num_steps if entry.spec.sampling else 1,
+        "nfe": nfe(entry.spec, Setting()),
         "parameters": config.get("parameters"),
         "bytes": config["weights"].get("bytes"),
         "digest": config["weights"].get("sha256"),
-        "licence": checkpoint.licence,
-        "teacher": checkpoint.teacher,
-        **_origin(checkpoint.name),
+        "licence": entry.licence,
+        "teacher": entry.teacher,
+        "quality": known.get("quality") if measured else None,
+        "where": "yours" if yours else "here" if here else "release",
+        **_origin(name),
     }
 
 
@@ -48,57 +52,84 @@ def _origin(name: str) -> dict[str, Any]:
     return {"version": ref.version, "source": ref.source, "signer": ref.signer or None} if ref else {}
 
 
-def _all() -> Iterator[Any]:
-    """The tables' checkpoints and those that were pulled or imported; one that cannot be read is named and left out."""
+def _summaries() -> Iterator[dict[str, Any]]:
+    """A row of each checkpoint that is here or in the release; one that cannot be read is named and left out."""
     from zoo import registry
     from zoo.errors import GenzooError
 
-    for name in dict.fromkeys([*(checkpoint.name for checkpoint in registry.checkpoints()), *registry.stored()]):
+    for name in registry.names():
         try:
-            yield registry.checkpoint(name)
+            yield summary(name)
         except GenzooError as error:
             typer.echo(f"left out: {error}", err=True)
 
 
 @app.command("list")
 def list_checkpoints(as_json: Json = False) -> None:
-    """List the checkpoints of the zoo, and those that were pulled or imported."""
-    rows = [summary(checkpoint) for checkpoint in _all()]
+    """List the checkpoints of the zoo, here or in its release, and those that were pulled or imported."""
+    rows = list(_summaries())
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
         return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=None, header_style="bold")
-    columns = {"name": "name", "family": "family", "steps": "default_steps", "NFE": "nfe", "bytes": "bytes"}
-    columns |= {"digest": "digest", "teacher": "teacher"}
-    for title in columns:
-        table.add_column(title, justify="right" if title in ("steps", "NFE", "bytes") else "left", no_wrap=True)
-    for row in rows:
-        cells = [row[key] for key in columns.values()]
-        cells[5] = cells[5] and cells[5][:12]
-        table.add_row(*("-" if cell is None else f"{cell:,}" if isinstance(cell, int) else cell for cell in cells))
-    Console().print(table)
+    _print_table(rows)
     for row in rows:
         if "source" in row:
             signed = f"signed by {row['signer']}" if row["signer"] else "no verified signature"
             typer.echo(f"{row['name']}: version {row['version']} from {row['source'] or 'this host'}, {signed}")
-    typer.echo("\nnext: genzoo sample ddpm-pd4 --seeds 0-39 -o grid.png")
+    counts = sorted({row["quality"]["images"] for row in rows if row["quality"]})
+    if counts:
+        typer.echo(f"\nFD: Fréchet distance of {' or '.join(f'{n:,}' for n in counts)} images at the default setting,")
+        typer.echo(f"in the features of {' / '.join(next(row['quality']['fd'] for row in rows if row['quality']))}")
+    if any(row["where"] == "release" for row in rows):
+        typer.echo("what is in the release comes by genzoo pull NAME, from --from or $GENZOO_REMOTE")
+    typer.echo("next: genzoo sample ddpm-pd4 --seeds 0-39 -o grid.png")
+
+
+def _print_table(rows: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.filesize import decimal
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for title in ("name", "family", "NFE", "size", "FD", "where"):
+        right = title in ("NFE", "size", "FD")
+        table.add_column(title, justify="right" if right else "left", no_wrap=title != "name", overflow="fold")
+    for row in rows:
+        size = "-" if row["bytes"] is None else decimal(row["bytes"])
+        cells = (row["name"], row["family"], str(row["nfe"]), size, _distances(row["quality"]), row["where"])
+        table.add_row(*map(Text, cells))
+    Console().print(table)
+
+
+def _distances(quality: dict[str, Any] | None) -> str:
+    """The Fréchet distances in each feature net, three digits each; - where nothing was measured."""
+    return " / ".join(f"{value:.3g}" for value in quality["fd"].values()) if quality else "-"
+
+
+@app.command("index")
+def write_index(as_json: Json = False) -> None:
+    """Write what the zoo says of its checkpoints, after a table or a checkpoint of the tree was changed."""
+    from zoo import index, registry
+
+    path = index.write(registry.checkpoints(), {})
+    count = len(index.records())
+    typer.echo(json.dumps({"path": str(path), "checkpoints": count}) if as_json else f"{path} tells of {count}")
 
 
 @app.command()
-def show(name: str, as_json: Json = False) -> None:
-    """Show one checkpoint: its card's facts, its inputs, its training."""
+def show(name: Name, as_json: Json = False) -> None:
+    """Show one checkpoint: its card's facts, its inputs, its training; without torch, and also where it is not here."""
     from zoo import registry, shelf
 
-    kept = shelf.pulled(name) and shelf.config(name).get("unsupported")
-    record = {**shelf.config(name), "name": name}
-    last = f"next: genzoo verify {name}"
-    if not kept:
-        record["description"] = registry.checkpoint(name).description
-        shelf.verified_weights(name)
-        last = f"the weights match their digest; next: genzoo export {name}"
+    record = {"name": name, "where": "release", **registry.record(name)}
+    last = f"next: genzoo pull {name}"
+    if shelf.is_here(name):
+        record["where"] = str(shelf.directory(name))
+        last = f"next: genzoo verify {name}"
+        if not record.get("unsupported"):
+            shelf.verified_weights(name)
+            last = f"the weights match their digest; next: genzoo sample {name} -o grid.png"
     record["training"] = {key: value for key, value in (record.get("training") or {}).items() if key != "curves"}
     if ref := shelf.pulled(name):
         manifest = shelf.blob_store().manifest(ref)
@@ -116,23 +147,34 @@ def show(name: str, as_json: Json = False) -> None:
 
 @app.command()
 def train(
-    name: str,
+    name: Name,
     data: Annotated[str | None, typer.Option(help="Directory or URL of the data set.")] = None,
     images: Annotated[int | None, typer.Option(min=1, help="Training images, instead of the recipe's.")] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda; the best there is by default.")] = "",
-    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
+    threads: Annotated[int, typer.Option(min=1, max=1024, help="CPU threads.")] = 2,
+    publish: Annotated[
+        bool, typer.Option("--publish", help="Write over what is shipped, beside the code, for everybody.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Train a checkpoint by its recipe, resuming an interrupted run, and publish it into the tree."""
-    import torch
+    """Train a checkpoint by its recipe into your own tree, whose checkpoints are found first.
 
+    A run that was interrupted goes on where the same command is given again. Your own tree is $GENZOO_CHECKPOINTS, or
+    `checkpoints` below genzoo's home.
+    """
     from zoo import registry, shelf
-    from zoo.training import loop
 
     checkpoint = registry.checkpoint(name)
+    import torch
+
+    from zoo.training import loop
+
     torch.set_num_threads(threads)
-    folder = loop.train(checkpoint, images=images, source=data, device=device)
+    folder = loop.train(checkpoint, images=images, source=data, device=device, publish=publish)
+    if publish and shelf.directory(name) != folder:
+        typer.echo(f"{shelf.directory(name)} still comes before it", err=True)
     if as_json:
-        typer.echo(json.dumps(shelf.config(name)["weights"]))
+        weights = json.loads((folder / "config.json").read_text())["weights"]
+        typer.echo(json.dumps({**weights, "path": str(folder)}))
     else:
         typer.echo(f"{folder} holds {name}; next: genzoo export {name}, genzoo card {name}")

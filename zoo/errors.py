@@ -1,10 +1,7 @@
 """The root of genzoo's errors: what the command line prints as one sentence, without a traceback.
 
-    GenzooError
-        RequestError, UnknownNameError, StoreError, DatasetError       zoo
-        (the packages above zoo derive theirs, each beside its raiser)
-
-A message says what was seen, what was expected and what to do.
+Each package derives its own, beside what raises it; docs/errors.md draws the tree of all of them. A message says what
+was seen, what was expected and what to do.
 """
 
 from __future__ import annotations

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from enum import StrEnum
 from typing import Any
 
 from zoo.contract.graph import BATCH, Graph, TensorSpec
-from zoo.contract.request import GeneratorSpec
+from zoo.contract.request import GeneratorSpec, Setting
 
 
 @dataclass(frozen=True)
@@ -41,15 +41,13 @@ class Branch(StrEnum):
 
 @dataclass(frozen=True)
 class System:
-    """A system of the field's history, and how a checkpoint is asked to be it; None is the generator's default."""
+    """A system of the field's history, and how a checkpoint is asked to be it."""
 
     title: str
     branch: Branch
     paper: str  # authors, year and identifier: "Ho et al. 2020, arXiv:2006.11239"
     reported: str = ""  # what the paper reports, with its data set: "CIFAR-10 FID 3.17 in 1,000 steps"
-    num_steps: int | None = None
-    sampler: str | None = None
-    guidance_scale: float = 1.0
+    setting: Setting = Setting()
 
     @property
     def authors(self) -> str:
@@ -71,12 +69,11 @@ class System:
 
 
 @dataclass(frozen=True)
-class Checkpoint:
-    """One table entry of the zoo: a config with a name, a licence and an origin. Its weights are a file of the tree."""
+class Entry:
+    """What the zoo says of a checkpoint: plain data, known without its network."""
 
     spec: GeneratorSpec
-    config: Any  # the family's own frozen dataclass
-    recipe: Recipe | None = None
+    _: KW_ONLY
     dataset: str = "fashion_mnist"
     licence: str = "apache-2.0"
     paper: str = ""
@@ -88,6 +85,14 @@ class Checkpoint:
     @property
     def name(self) -> str:
         return self.spec.name
+
+
+@dataclass(frozen=True)
+class Checkpoint(Entry):
+    """One entry of a family's table: with the network's config, and how it is trained. Its weights are a file."""
+
+    config: Any  # the family's own frozen dataclass
+    recipe: Recipe | None = None
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -11,13 +12,24 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from zoo.errors import GenzooError
+
 HOME_VARIABLE = "GENZOO_HOME"
+MAX_NAME_BYTES, MAX_PATH_BYTES = 255, 1024
+
+
+class HomeError(GenzooError):
+    """There is no folder for what genzoo keeps."""
 
 
 def home() -> Path:
-    """Where genzoo keeps what it derives: $GENZOO_HOME, or a folder in the user's cache."""
-    default = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "genzoo"
-    return Path(os.environ.get(HOME_VARIABLE) or default)
+    """Where genzoo keeps what it derives: $GENZOO_HOME, or a folder in the user's cache. Raises HomeError."""
+    if named := os.environ.get(HOME_VARIABLE):
+        return Path(named)
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "genzoo"
+    except RuntimeError as error:
+        raise HomeError(f"this user has no home directory: set ${HOME_VARIABLE} to a folder") from error
 
 
 @contextmanager
@@ -62,6 +74,26 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def canonical(data: Any) -> bytes:
+    """Plain values as the one JSON text that digests of them are made of."""
+    return json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+
+
+def identify(identity: Any) -> str:
+    """A name for all that determines a thing, 16 hex digits."""
+    return hashlib.sha256(canonical(identity)).hexdigest()[:16]
+
+
+def check_writable(folder: Path) -> None:
+    """Before long work: raise OSError where no file could be made in `folder`, which need not be there yet."""
+    while not folder.exists() and not folder.is_symlink() and folder != folder.parent:
+        folder = folder.parent
+    if not folder.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+
+
 def fault_of_name(name: str) -> str | None:
     """Why a relative POSIX path must not be used below a folder, as a clause; None where it is plain."""
     pure = PurePosixPath(name)
@@ -71,6 +103,8 @@ def fault_of_name(name: str) -> str | None:
         return "is absolute"
     if ".." in pure.parts:
         return "leaves its folder"
-    if "\\" in name or any(ord(character) < 32 for character in name):
+    if "\\" in name or any(ord(character) < 32 or "\ud800" <= character <= "\udfff" for character in name):
         return "has a character that paths here do not use"
+    if len(name.encode()) > MAX_PATH_BYTES or any(len(part.encode()) > MAX_NAME_BYTES for part in pure.parts):
+        return "is longer than file systems take"
     return None

@@ -1,6 +1,7 @@
-"""Dataclasses from plain JSON values, strictly: every key known, every value of its declared type and of a sane size.
+"""Plain values from outside: dataclasses rebuilt from JSON, strictly, and text that a terminal may be given.
 
-What a checkpoint's config.json says decides what is allocated, and it may come from outside.
+Every key is known, every value of its declared type and of a sane size: what a checkpoint's config.json says decides
+what is allocated.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import types
 from collections.abc import Mapping
+from enum import Enum
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from zoo.errors import GenzooError
@@ -21,6 +23,19 @@ T = TypeVar("T")
 
 class PlainError(GenzooError):
     """Plain values that are not what a dataclass declares; the message names the field."""
+
+
+def printable(text: str) -> str:
+    """Text from outside as it may be shown, on one line: what a terminal would obey becomes visible.
+
+    Line breaks and other white space become spaces; control characters, escape sequences, marks that turn the direction
+    of writing or have no width, and lone surrogates become escapes like `\\x1b` and `\\u202e`. All else stays.
+    """
+    return "".join(" " if each.isspace() else each if each.isprintable() else _escape(each) for each in text)
+
+
+def _escape(character: str) -> str:
+    return character.encode("unicode_escape").decode("ascii")
 
 
 def rebuild(kind: type[T], data: Any, path: str = "") -> T:
@@ -61,6 +76,10 @@ def _value(hint: Any, value: Any, path: str) -> Any:
         return rebuild(hint, value, path)  # type: ignore[arg-type]
     if hint is Any:
         return value
+    if issubclass(hint, Enum):
+        if value not in [each.value for each in hint]:
+            raise PlainError(f"{path} is {_short(value)}, expected one of {', '.join(map(str, hint))}")
+        return hint(value)
     return _scalar(hint, value, path)
 
 

@@ -1,17 +1,21 @@
-"""The zoo's families by name, and their checkpoints. A look-up imports one file; nothing registers itself."""
+"""The zoo's families by name, and their checkpoints. A look-up imports one file; nothing registers itself.
+
+What a checkpoint is (`entry`, `names`) is read without torch, from its config.json or the index; `checkpoint` and
+`checkpoints` import families, and so torch.
+"""
 
 from __future__ import annotations
 
 import importlib
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import fields, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import fields
 from typing import Any
 
-from zoo import shelf
-from zoo.contract.request import GeneratorSpec, nearest, table
+from zoo import index, shelf
+from zoo.contract.request import GeneratorSpec, Setting, nearest, table
 from zoo.errors import GenzooError
-from zoo.family import Checkpoint, Family, Recipe, System
+from zoo.family import Checkpoint, Entry, Family, Recipe, System
 from zoo.plain import PlainError, check_sizes, rebuild
 
 FAMILIES = (
@@ -62,22 +66,60 @@ def checkpoints() -> Iterator[Checkpoint]:
 
 
 def checkpoint(name: str) -> Checkpoint:
-    """The checkpoint of that name: pulled, imported, or a table's. Raises UnknownNameError, StoreError."""
-    table = {entry.name: entry for entry in checkpoints()}
+    """The checkpoint of that name, with its network's config: imports the one family that it is of, and so torch.
+
+    Raises UnknownNameError, StoreError.
+    """
     if shelf.pulled(name):
-        found = described(name, shelf.config(name))
-        known = table.get(name)
-        if known:
-            return replace(found, description=known.description, faults=known.faults, systems=known.systems)
-        return found
-    if name not in table:
-        raise UnknownNameError(f"unknown checkpoint {name!r}: {nearest(name, {*table, *stored()})}")
-    return table[name]
+        return described(name, shelf.config(name))
+    of = _known(name).get("family")
+    table = family(of).checkpoints if of in FAMILIES else _all_tables()
+    found = next((each for each in table if each.name == name), None)
+    if found is None:
+        raise UnknownNameError(f"unknown checkpoint {name!r}: {nearest(name, set(names()))}")
+    return found
 
 
-def systems(name: str) -> tuple[System, ...]:
-    """A checkpoint's places in the family tree; none for one that is in no table."""
-    return next((entry.systems for entry in checkpoints() if entry.name == name), ())
+def _all_tables() -> Iterable[Checkpoint]:
+    """All tables, for an entry that was never trained; none on a host that cannot train."""
+    try:
+        return tuple(checkpoints())
+    except ModuleNotFoundError:
+        return ()
+
+
+def entry(name: str) -> Entry:
+    """What is known of a checkpoint, without torch: of the weights that are here, else of the release's.
+
+    Raises UnknownNameError, UnsupportedError, StoreError.
+    """
+    return Entry(**_facts(name, record(name)))
+
+
+def record(name: str) -> Mapping[str, Any]:
+    """The same as plain JSON values: its config.json, and what only its table says.
+
+    Raises UnknownNameError, StoreError.
+    """
+    if not (found := _known(name)):
+        raise UnknownNameError(f"unknown checkpoint {name!r}: {nearest(name, set(names()))}")
+    return {**found, "name": name}
+
+
+def names() -> list[str]:
+    """Every checkpoint that is here or in the release, by name; without torch."""
+    return list(dict.fromkeys([*index.records(), *stored(), *shelf.folders()]))
+
+
+def _known(name: str) -> Mapping[str, Any]:
+    """The plain data of a checkpoint; empty where nothing is known of such a name."""
+    return {**_told(name), **shelf.config(name)} if shelf.is_here(name) else index.records().get(name, {})
+
+
+def _told(name: str) -> Mapping[str, Any]:
+    """What a table says of a checkpoint and its config.json does not."""
+    known = index.records().get(name, {})
+    return {key: known[key] for key in ("description", "faults", "systems") if key in known}
 
 
 def stored() -> Iterator[str]:
@@ -89,27 +131,44 @@ def stored() -> Iterator[str]:
 
 def described(name: str, config: Mapping[str, Any]) -> Checkpoint:
     """The checkpoint that a `config.json` describes, under the name that it has here. Raises StoreError."""
+    facts = _facts(name, {**_told(name), **config})
+    try:
+        kind, recipe = family(facts["spec"].family), config.get("recipe")
+        return Checkpoint(
+            config=rebuild(kind.config_type, config["architecture"], "architecture"),
+            recipe=rebuild(Recipe, recipe, "recipe") if recipe else None,
+            **facts,
+        )
+    except (GenzooError, KeyError, TypeError, ValueError) as error:
+        raise _unusable(name, error) from error
+
+
+def _facts(name: str, config: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of an Entry, under the name that it has here, checked: they may come from outside.
+
+    Raises StoreError, UnsupportedError.
+    """
     if config.get("unsupported"):  # an import that is kept, not sampled: zoo.exchange.importing
         raise UnsupportedError(f"{name} is in the store, but {config['unsupported']}")
     try:
-        kind = family(config["family"])
         spec = rebuild(GeneratorSpec, {**{key: config[key] for key in SPEC if key in config}, "name": name}, "spec")
         check_sizes({**spec.to_json(), "architecture": config["architecture"]}, MAX_ARCHITECTURE, "config")
         _check_spec(spec)
-        teacher, recipe = config.get("teacher"), config.get("recipe")
-        return Checkpoint(
-            spec=spec,
-            config=rebuild(kind.config_type, config["architecture"], "architecture"),
-            recipe=rebuild(Recipe, recipe, "recipe") if recipe else None,
-            dataset=str(config.get("dataset", "")),
-            licence=str(config.get("licence", "")),
-            paper=str(config.get("paper", "")),
-            teacher=str(teacher["name"]) if teacher else None,
-            description=str(config.get("description", "")),
-        )
+        teacher = config.get("teacher")
+        return {
+            "spec": spec,
+            "teacher": str(teacher["name"]) if teacher else None,
+            "faults": tuple(map(str, config.get("faults", ()))),
+            "systems": tuple(rebuild(System, each, "system") for each in config.get("systems", ())),
+            **{key: str(config.get(key, "")) for key in ("dataset", "licence", "paper", "description")},
+        }
     except (GenzooError, KeyError, TypeError, ValueError) as error:
-        what = f"lacks {error}" if isinstance(error, KeyError) else str(error)
-        raise shelf.StoreError(f"{name}: its config.json cannot be used, {what}") from error
+        raise _unusable(name, error) from error
+
+
+def _unusable(name: str, error: Exception) -> shelf.StoreError:
+    what = f"lacks {error}" if isinstance(error, KeyError) else str(error)
+    return shelf.StoreError(f"{name}: its config.json cannot be used, {what}")
 
 
 def _check_spec(spec: GeneratorSpec) -> None:
@@ -122,8 +181,8 @@ def _check_spec(spec: GeneratorSpec) -> None:
     try:
         if spec.sampling:
             for sampler in spec.sampling.samplers:
-                table(spec, sampler=sampler)
-            table(spec)
+                table(spec, Setting(sampler=sampler))
+            table(spec, Setting())
     except (LookupError, ValueError) as error:
         raise PlainError(f"its sampling is unknown here ({error}); a newer genzoo may know it") from error
 

@@ -5,9 +5,9 @@
         config.json         what they are: family, architecture, sha256, training record, measured quality
         README.md           the card
 
-$GENZOO_CHECKPOINTS names a folder of such folders that comes before all else and takes what is trained. Then comes what
-was pulled or imported: a ref in the blob store, its artifact laid out as such a folder. The tree comes last. Anything
-derived (bundles, engines, training states) lives below `home()`.
+The user's own tree, `$GENZOO_CHECKPOINTS` or `checkpoints` below `home()`, comes before all else and takes what is
+trained. Then comes what was pulled or imported: a ref in the blob store, its artifact laid out as such a folder. The
+tree beside the code comes last. Anything derived (bundles, engines, training states) lives below `home()`.
 """
 
 from __future__ import annotations
@@ -23,14 +23,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from zoo import index
 from zoo.errors import StoreError as StoreError
 from zoo.family import Checkpoint
 from zoo.files import atomic, home, sha256, write_json
+from zoo.index import TREE as TREE
 
 if TYPE_CHECKING:
     from zoo.store.local.blobs import BlobStore, Ref
 
-TREE = Path(__file__).parent / "checkpoints"
 TREE_VARIABLE = "GENZOO_CHECKPOINTS"
 CHECKPOINT_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,95}")
 
@@ -44,25 +45,35 @@ def blob_store() -> BlobStore:
 
 def pulled(name: str) -> Ref | None:
     """The ref of a checkpoint that was pulled or imported and is what `directory` finds; None for any other."""
-    own = os.environ.get(TREE_VARIABLE)
-    if not CHECKPOINT_NAME.fullmatch(name) or (own and (Path(own) / name / "config.json").is_file()):
+    if not CHECKPOINT_NAME.fullmatch(name) or (own_tree() / name / "config.json").is_file():
         return None
     return blob_store().ref(name)
 
 
 def directory(name: str) -> Path:
-    """Where a checkpoint lies: below $GENZOO_CHECKPOINTS, in the blob store, or in the tree. Raises StoreError."""
+    """Where a checkpoint lies: in the user's own tree, in the blob store, or beside the code. Raises StoreError."""
     if ref := pulled(name):
         blobs = blob_store()
         blobs.has(ref.manifest)  # counts as using it: what is used daily is not collected
         view = blobs.root / "views" / ref.manifest  # whole, if it is there
         return view if (view / "config.json").is_file() else blobs.view(blobs.manifest(ref))
-    own = _own_tree() / name
+    own = own_tree() / name
     return own if (own / "config.json").is_file() else TREE / name
 
 
-def _own_tree() -> Path:
-    return Path(os.environ.get(TREE_VARIABLE) or TREE)
+def own_tree() -> Path:
+    """The folder of the checkpoints that were trained here: $GENZOO_CHECKPOINTS, or one below `home()`."""
+    return Path(os.environ.get(TREE_VARIABLE) or home() / "checkpoints")
+
+
+def is_here(name: str) -> bool:
+    """Whether a checkpoint's folder is on this host."""
+    return CHECKPOINT_NAME.fullmatch(name) is not None and (directory(name) / "config.json").is_file()
+
+
+def folders() -> list[str]:
+    """The names of the checkpoints that lie in the user's own tree or beside the code."""
+    return sorted({path.parent.name for tree in (TREE, own_tree()) for path in tree.glob("*/config.json")})
 
 
 def config(name: str) -> dict[str, Any]:
@@ -79,8 +90,11 @@ def _remedy(name: str) -> str:
     """What brings a checkpoint's files back."""
     if pulled(name):
         return f"`genzoo verify` drops what is damaged, and `genzoo pull {name}` fetches it again"
-    restore = "restore it from the repository or " if (TREE / name).is_dir() else ""
-    return f"{restore}`genzoo train {name}` makes it"
+    if name not in index.records():
+        return f"`genzoo train {name}` makes it"
+    if (TREE / name).is_dir():
+        return f"restore it from the repository or `genzoo train {name}` makes it"
+    return f"it is in the release, not here: `genzoo pull {name}` fetches it, --from or $GENZOO_REMOTE say where"
 
 
 def verified_weights(name: str) -> Path:
@@ -111,11 +125,16 @@ def load_tensors(name: str) -> dict[str, np.ndarray]:
     return {key: value.astype(np.float32) if value.dtype.kind == "f" else value for key, value in tensors.items()}
 
 
-def save(checkpoint: Checkpoint, state: Mapping[str, Any], training: Mapping[str, Any]) -> Path:
-    """Publish trained weights (name -> torch tensor), in float16: the folder's path."""
+def save(
+    checkpoint: Checkpoint, state: Mapping[str, Any], training: Mapping[str, Any], *, publish: bool = False
+) -> Path:
+    """Keep trained weights (name -> torch tensor), in float16: the folder's path, in the user's own tree.
+
+    `publish` writes them beside the code instead, over what is shipped.
+    """
     from safetensors.torch import save_file
 
-    folder = _own_tree() / checkpoint.name
+    folder = (TREE if publish else own_tree()) / checkpoint.name
     tensors = {k: (v.half() if v.is_floating_point() else v).contiguous().cpu() for k, v in state.items()}
     with atomic(folder / "model.safetensors") as temporary:
         save_file(tensors, temporary, metadata={"format": "pt"})

@@ -16,15 +16,14 @@ from typing import Any
 import numpy as np
 
 from benchmarks import environment, records
-from benchmarks.measure import sweep
-from benchmarks.measure.workload import Setting
+from benchmarks.measure import sweep, workload
 from benchmarks.records import Record
 from benchmarks.statistics import Estimate, percentile
 from export.bundle import Bundle
 from export.runners import OnnxRuntimeRunner
 from zoo import registry
 from zoo.contract.generator import Generator, Runner, Tensors
-from zoo.contract.request import SampleRequest, feeds
+from zoo.contract.request import SampleRequest, Setting, feeds
 
 STEPS, BATCHES, OVERHEAD_STEPS = (1, 2, 4), (1, 16), 1
 SETTLE, BURST = 3, 5  # calls of a turn: not counted, and counted by their median
@@ -81,7 +80,7 @@ def lines(
     found = []
     for num_steps in steps:
         for batch in batches:
-            tensors = feeds(bundle.spec, SampleRequest(tuple(range(batch)), num_steps=num_steps))
+            tensors = feeds(bundle.spec, SampleRequest(tuple(range(batch)), setting=Setting(num_steps)))
             contenders: dict[str, Contender] = {
                 "fused": lambda tensors=tensors: fused.run(**tensors),  # type: ignore[misc]
                 "plain PyTorch loop": lambda tensors=tensors: plain(tensors),  # type: ignore[misc]
@@ -179,7 +178,7 @@ def sizes(name: str) -> dict[str, dict[str, float]]:
 
 def triton_overhead(generator: Generator, client: Runner, num_steps: int, rounds: int) -> dict[str, Any]:
     """What one request costs more through Triton than in this process, at p50, in milliseconds."""
-    request = Setting(num_steps).tensors(generator.spec, [0])
+    request = workload.tensors(generator.spec, Setting(num_steps), [0])
     contenders: dict[str, Contender] = {
         "in_process": lambda: generator.run(**request),
         "triton": lambda: client.run(**request),

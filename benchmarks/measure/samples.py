@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.measure.workload import Setting
 from benchmarks.quality import features
 from benchmarks.quality import metrics as quality
 from benchmarks.records import identify
 from serving.images import grid as sheet
 from zoo import files
 from zoo.contract.generator import Generator
+from zoo.contract.request import SampleRequest, Setting
 from zoo.datasets import fashion_mnist
 from zoo.files import home
 
@@ -33,7 +33,7 @@ def draw(generator: Generator, setting: Setting, count: int, made_by: Mapping[st
     path = _path("samples", setting.resolved(generator.spec), count, made_by).with_suffix(".npy")
     if path.is_file():
         return np.asarray(np.load(path, allow_pickle=False))
-    images = generator.sample(setting.sample_request(range(FIRST_SEED, FIRST_SEED + count)))
+    images = generator.sample(SampleRequest(tuple(range(FIRST_SEED, FIRST_SEED + count)), setting=setting))
     with files.atomic(path) as temporary, temporary.open("wb") as file:
         np.save(file, images)
     return images
@@ -87,12 +87,12 @@ def pictures(generator: Generator, setting: Setting, made_by: Mapping[str, Any])
 def grid(generator: Generator, setting: Setting) -> bytes:
     """A column for each class, a row for each of a few seeds."""
     columns = generator.spec.num_classes or 10
-    return png(generator.sample(setting.sample_request(range(columns * GRID_ROWS))), columns)
+    return png(generator.sample(SampleRequest(tuple(range(columns * GRID_ROWS)), setting=setting)), columns)
 
 
 def interpolation(generator: Generator, setting: Setting) -> bytes:
     """A row from each of a few seeds to the next."""
-    made = generator.between(setting.sample_request(range(GRID_ROWS + 1)), FRAMES)
+    made = generator.between(SampleRequest(tuple(range(GRID_ROWS + 1)), setting=setting), FRAMES)
     return png(made.reshape(-1, *made.shape[2:]), FRAMES)
 
 

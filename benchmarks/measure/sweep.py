@@ -15,16 +15,16 @@ from typing import Any
 import numpy as np
 
 from benchmarks import environment, records
-from benchmarks.measure import latency, samples
+from benchmarks.measure import latency, samples, workload
 from benchmarks.measure.latency import Timing
-from benchmarks.measure.workload import Load, Setting, title
+from benchmarks.measure.workload import Load, title
 from benchmarks.quality import features
 from benchmarks.quality import metrics as quality
 from benchmarks.records import Record
 from export.bundle import Bundle
 from zoo import registry
 from zoo.contract.generator import Generator, Runner
-from zoo.contract.request import GeneratorSpec, nfe
+from zoo.contract.request import GeneratorSpec, Setting, nfe
 from zoo.family import System
 
 TEACHER_STEPS = (5, 20)  # beside its default, where a generator takes any number
@@ -94,7 +94,7 @@ class Choice:
     def settings(self, spec: GeneratorSpec, systems: Iterable[System] = ()) -> tuple[Setting, ...]:
         """Without doubles, and without steps that the generator was not trained for."""
         swept = [] if self.tree else [Setting(num_steps) for num_steps in self._steps(spec)]
-        declared = [] if self.steps else [Setting.of(system) for system in systems]
+        declared = [] if self.steps else [system.setting for system in systems]
         chosen: dict[Setting, Setting] = {}
         for setting in (*swept, *declared):
             chosen.setdefault(setting.resolved(spec), setting)
@@ -108,7 +108,7 @@ class Choice:
         return [count for count in sorted(set(wanted)) if not allowed or count in allowed]
 
     def _affords(self, spec: GeneratorSpec, setting: Setting) -> bool:
-        return self.calls is None or nfe(spec, setting.sample_request(range(1))) <= self.calls
+        return self.calls is None or nfe(spec, setting) <= self.calls
 
 
 USUAL = Choice()
@@ -128,10 +128,8 @@ def cells(
 
 
 def _systems(bundle: Bundle) -> tuple[System, ...]:
-    try:
-        return registry.systems(bundle.name)
-    except ModuleNotFoundError:  # a host without torch has bundles and no tables of checkpoints
-        return ()
+    """None of a bundle that only its folder knows."""
+    return registry.entry(bundle.name).systems if bundle.name in registry.names() else ()
 
 
 def left_out(bundles: Iterable[Bundle], choice: Choice) -> list[str]:
@@ -173,7 +171,7 @@ def measure(cell: Cell, endpoint: Runner) -> Record:
     """One record: latency of the endpoint, and quality of the bundle's images, which are the same on every runtime."""
 
     def ask(seeds: list[int]) -> np.ndarray:
-        return endpoint.run(**cell.setting.tensors(cell.spec, seeds))["image"]
+        return endpoint.run(**workload.tensors(cell.spec, cell.setting, seeds))["image"]
 
     with environment.guard() as noise:
         timing = latency.measure(ask, cell.load)
@@ -182,7 +180,7 @@ def measure(cell: Cell, endpoint: Runner) -> Record:
         "cell",
         cell.identity,
         family=cell.spec.family,
-        nfe=nfe(cell.spec, cell.setting.sample_request(range(1))),
+        nfe=nfe(cell.spec, cell.setting),
         latency=timing_json(timing),
         quality=samples.judge(generator, cell.setting, cell.count, cell.artifact) if judged else None,
         **samples.pictures(generator, cell.setting, cell.artifact),

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from serving import interface
 from zoo.contract.generator import Tensors
-from zoo.contract.request import GeneratorSpec, SampleRequest
+from zoo.contract.request import GeneratorSpec, SampleRequest, Setting
 from zoo.errors import GenzooError
-from zoo.family import System
 
 SCENARIOS = ("single-stream", "offline")
 RUNTIMES = ("torch", "onnxruntime", "triton")
@@ -20,37 +18,11 @@ class WorkloadError(GenzooError, ValueError):
     """A cell that cannot be measured."""
 
 
-@dataclass(frozen=True)
-class Setting:
-    """How a generator is asked: None is its default."""
-
-    num_steps: int | None = None
-    sampler: str | None = None
-    guidance_scale: float = 1.0
-
-    def resolved(self, spec: GeneratorSpec) -> Setting:
-        """With the generator's defaults in place of None."""
-        if spec.sampling is None:
-            return self
-        steps = spec.sampling.num_steps if self.num_steps is None else self.num_steps
-        return Setting(steps, self.sampler or spec.sampling.samplers[0], self.guidance_scale)
-
-    @classmethod
-    def of(cls, system: System) -> Setting:
-        """How a checkpoint is asked to be a system."""
-        return cls(system.num_steps, system.sampler, system.guidance_scale)
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-    def sample_request(self, seeds: Iterable[int]) -> SampleRequest:
-        return SampleRequest(tuple(seeds), None, self.num_steps, self.sampler, self.guidance_scale)
-
-    def tensors(self, spec: GeneratorSpec, seeds: list[int]) -> Tensors:
-        """The endpoint's inputs for a batch of requests, a class in turn for each."""
-        classes = spec.classes_in_turn(seeds)
-        class_ids = None if classes is None else tuple(classes.tolist())
-        return interface.tensors(replace(self.sample_request(seeds), class_ids=class_ids))
+def tensors(spec: GeneratorSpec, setting: Setting, seeds: Sequence[int]) -> Tensors:
+    """The endpoint's inputs for a batch of requests, a class in turn for each."""
+    classes = spec.classes_in_turn(seeds)
+    class_ids = None if classes is None else tuple(classes.tolist())
+    return interface.tensors(SampleRequest(tuple(seeds), class_ids, setting))
 
 
 def title(generator: str, setting: Setting, precision: str = "fp32") -> str:

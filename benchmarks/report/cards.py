@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measure.workload import Setting
 from benchmarks.quality.features import IMAGE_SHAPE, JUDGE, NETS
 from benchmarks.quality.metrics import MEMORISED, MEMORY_CHECKED, metric_name
 from benchmarks.records import Record, RecordError
@@ -17,6 +16,7 @@ from benchmarks.report.summary import Row, Section
 from benchmarks.statistics import Estimate
 from benchmarks.templates import template
 from zoo import files, shelf
+from zoo.contract.request import Setting
 from zoo.family import Checkpoint
 
 CURVE_WIDTH, CURVE_HEIGHT = 640, 220
@@ -67,6 +67,17 @@ def default(checkpoint: Checkpoint, rows: list[Row]) -> Row:
     """The row of what the checkpoint does where nothing is asked of it, or the last."""
     asked = Setting().resolved(checkpoint.spec)
     return next((row for row in rows if row.setting == asked), rows[-1])
+
+
+def quality(checkpoint: Checkpoint, found: Iterable[Record]) -> dict[str, Any] | None:
+    """What the index tells of a checkpoint at its default setting; None where the feature nets know no such images.
+
+    Raises as `write` does.
+    """
+    section, rows = measured(checkpoint.name, shelf.config(checkpoint.name)["weights"]["sha256"], found)
+    distances = {net: default(checkpoint, rows).metric("fd", net) for net in NETS}
+    known = {net: distance.value for net, distance in distances.items() if distance}
+    return {"images": section.count, "fd": known} if known else None
 
 
 def concerning(name: str, weights: str, found: Iterable[Record]) -> list[Record]:

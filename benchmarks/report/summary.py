@@ -8,13 +8,12 @@ from itertools import combinations
 from typing import Any
 
 from benchmarks import records
-from benchmarks.measure.workload import Setting, title
+from benchmarks.measure.workload import title
 from benchmarks.quality.features import NETS
 from benchmarks.quality.metrics import metric_name
 from benchmarks.records import Record, RecordError
 from benchmarks.statistics import Estimate
-
-CELL = ("generator", "num_steps", "sampler", "guidance_scale", "precision")  # what makes a row of its own
+from zoo.contract.request import Setting
 
 
 @dataclass
@@ -23,9 +22,7 @@ class Row:
 
     generator: str
     family: str
-    num_steps: int | None
-    sampler: str | None
-    guidance_scale: float
+    setting: Setting
     precision: str
     nfe: int
     count: int
@@ -37,10 +34,6 @@ class Row:
     @property
     def title(self) -> str:
         return title(self.generator, self.setting, self.precision)
-
-    @property
-    def setting(self) -> Setting:
-        return Setting(self.num_steps, self.sampler, self.guidance_scale)
 
     def metric(self, kind: str, net: str) -> Estimate | None:
         """None where the feature nets do not know such images."""
@@ -121,20 +114,23 @@ def _section(cells: list[Record], latest: list[Record]) -> Section:
         for record in latest
         if record["identity"]["kind"] == "baseline" and record["identity"]["judged"] == count
     }
-    rows: dict[tuple[Any, ...], Row] = {}
+    rows: dict[tuple[str, Setting, str], Row] = {}
     for record in cells:
         cell = record["identity"]["cell"]
-        key = tuple(cell[name] for name in CELL)
+        setting = Setting(cell["num_steps"], cell["sampler"], cell["guidance_scale"])
+        key = (cell["generator"], setting, cell["precision"])
         measured = rows[key].cells if key in rows else {}
         measured[cell["runtime"], cell["scenario"]] = record
         rows[key] = Row(
-            **{name: cell[name] for name in CELL},
+            generator=cell["generator"],
+            setting=setting,
+            precision=cell["precision"],
             **{name: record[name] for name in ("family", "nfe", "grid", "interpolation")},
             count=count,
             metrics=estimates(record["quality"]),
             cells=measured,
         )
-    ordered = sorted(rows.values(), key=lambda row: (row.family, row.generator, row.num_steps or 0, row.title))
+    ordered = sorted(rows.values(), key=lambda row: (row.family, row.generator, row.setting.num_steps or 0, row.title))
     return Section(cells[0]["identity"]["machine"], count, ordered, baselines)
 
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from benchmarks.measure.workload import Setting, title
+from benchmarks.measure.workload import title
 from benchmarks.records import Record
 from benchmarks.report import summary
 from benchmarks.report.summary import Row, Section
 from zoo import registry, shelf
-from zoo.contract.request import nfe
+from zoo.contract.request import Setting, nfe
 from zoo.family import Branch, Checkpoint, System
 
 
@@ -28,7 +28,7 @@ class Place:
 
     @property
     def setting(self) -> Setting:
-        return Setting.of(self.system).resolved(self.checkpoint.spec)
+        return self.system.setting.resolved(self.checkpoint.spec)
 
     @property
     def title(self) -> str:
@@ -36,7 +36,7 @@ class Place:
 
     @property
     def nfe(self) -> int:
-        return nfe(self.checkpoint.spec, self.setting.sample_request(range(1)))
+        return nfe(self.checkpoint.spec, self.setting)
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Tree:
         section, branches = summary.main(records), list(Branch)
         rows = {(row.generator, row.setting): row for row in _current(section.rows) if row.precision == "fp32"}
         places = [
-            Place(system, each, rows.get((each.name, Setting.of(system).resolved(each.spec))))
+            Place(system, each, rows.get((each.name, system.setting.resolved(each.spec))))
             for each in checkpoints
             for system in each.systems
         ]

@@ -17,7 +17,6 @@ from torch import Tensor
 
 from benchmarks.measure import samples
 from benchmarks.measure.sweep import in_process
-from benchmarks.measure.workload import Setting
 from benchmarks.quality import features
 from benchmarks.quality import metrics as quality
 from benchmarks.quality.features import NETS
@@ -28,6 +27,7 @@ from export.runners import TorchRunner
 from serving.bundles import prepare
 from zoo import registry
 from zoo.contract.generator import Generator
+from zoo.contract.request import SampleRequest
 from zoo.datasets import fashion_mnist
 from zoo.images import to_images, to_pixels
 from zoo.training.loop import chunks
@@ -39,7 +39,7 @@ Draw = Callable[[Tensor], Tensor]  # classes (N,) -> images, uint8 NHWC
 def run() -> Findings:
     model: Any = registry.load_module(registry.checkpoint(CHECKPOINT))
     bundle = require(prepare(CHECKPOINT))
-    judged = Setting().sample_request(range(samples.FIRST_SEED, samples.FIRST_SEED + IMAGES))
+    judged = SampleRequest(tuple(range(samples.FIRST_SEED, samples.FIRST_SEED + IMAGES)))
     asked = bundle.spec.classes_in_turn(judged.seeds)
     drawn = in_process(bundle).sample(judged)
     reference = Generator(bundle.spec, TorchRunner(registry.checkpoint(CHECKPOINT), model)).sample(judged)

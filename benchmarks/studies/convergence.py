@@ -15,7 +15,7 @@ import numpy as np
 from benchmarks.studies import Cell, Findings, Study
 from export.runners import TorchRunner
 from zoo import registry
-from zoo.contract.request import GeneratorSpec, SampleRequest, feeds
+from zoo.contract.request import GeneratorSpec, SampleRequest, Setting, feeds
 from zoo.sampling import samplers, schedules
 from zoo.sampling.parameterization import PARAMETERIZATIONS
 
@@ -31,7 +31,7 @@ def run() -> Findings:
     runner = TorchRunner(checkpoint)
 
     def solve(sampler: str, steps: int) -> np.ndarray:
-        request = SampleRequest(tuple(range(IMAGES)), num_steps=steps, sampler=sampler)
+        request = SampleRequest(tuple(range(IMAGES)), setting=Setting(steps, sampler))
         tensors = {name: torch.from_numpy(value) for name, value in feeds(checkpoint.spec, request).items()}
         with torch.inference_mode():
             *_, (x, _, _) = runner.walk(tensors)

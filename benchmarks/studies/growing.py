@@ -18,7 +18,6 @@ import torch
 
 from benchmarks import statistics
 from benchmarks.measure import samples
-from benchmarks.measure.workload import Setting
 from benchmarks.quality import features
 from benchmarks.quality.features import NETS, View
 from benchmarks.quality.metrics import metric_name
@@ -27,6 +26,7 @@ from benchmarks.studies import Cell, Findings, Study, value
 from benchmarks.studies.variants import Variant
 from zoo import registry, shelf
 from zoo.contract.generator import Generator
+from zoo.contract.request import Setting
 from zoo.datasets import fashion_mnist
 from zoo.families.progressive_gan import shrunk
 from zoo.family import Checkpoint, Recipe

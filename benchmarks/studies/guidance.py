@@ -9,12 +9,12 @@ from collections.abc import Iterator
 
 from benchmarks.measure import samples
 from benchmarks.measure.sweep import artifact, in_process
-from benchmarks.measure.workload import Setting
 from benchmarks.quality.features import JUDGE, NETS
 from benchmarks.quality.metrics import metric_name
 from benchmarks.studies import Cell, Findings, Study, shown, value
 from export.gate import require
 from serving.bundles import prepare
+from zoo.contract.request import Setting
 
 CHECKPOINTS, IMAGES, STEPS, SCALES = ("ddpm", "guided"), 500, 20, (0.0, 1.0, 2.0, 3.0, 5.0)
 ACCURACY, RECALL, DISTANCE = (metric_name(kind, IMAGES, JUDGE) for kind in ("accuracy", "recall", "fd"))

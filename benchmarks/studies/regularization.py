@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 
 from benchmarks.measure import samples
-from benchmarks.measure.workload import Setting
 from benchmarks.quality.features import JUDGE, NETS
 from benchmarks.quality.metrics import metric_name
 from benchmarks.studies import Cell, Findings, Study, shown, value
 from benchmarks.studies.variants import Variant
 from zoo import registry
+from zoo.contract.request import Setting
 
 CHECKPOINT, IMAGES, TRAINED = "gan-u", 1000, 48_000
 OPTIONS: dict[str, dict[str, Any]] = {

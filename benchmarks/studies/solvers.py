@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from benchmarks.measure import samples
 from benchmarks.measure.sweep import artifact, in_process
-from benchmarks.measure.workload import Setting
 from benchmarks.quality.features import NETS
 from benchmarks.quality.metrics import metric_name
 from benchmarks.studies import Cell, Findings, Study, least, shown
 from export.gate import require
 from serving.bundles import prepare
-from zoo.contract.request import nfe
+from zoo.contract.request import Setting, nfe
 
 CHECKPOINT, IMAGES, CALLS = "ddpm", 1000, (5, 10, 20, 50)
 REFERENCE_STEPS = 1000  # Ho et al. 2020
@@ -26,7 +25,7 @@ def run() -> Findings:
     rows: list[tuple[Cell, ...]] = []
     for setting in settings:
         metrics = samples.judge(generator, setting, IMAGES, artifact(bundle))["metrics"]
-        calls = nfe(bundle.spec, setting.sample_request(range(1)))
+        calls = nfe(bundle.spec, setting)
         rows.append((setting.sampler, setting.num_steps, calls, *shown(metrics, DISTANCES)))
     columns = ("sampler", "steps", "NFE", *DISTANCES)
     return Findings(columns, tuple(rows), _answer(rows))

@@ -9,7 +9,6 @@ import numpy as np
 
 from benchmarks.measure import samples
 from benchmarks.measure.sweep import artifact, in_process
-from benchmarks.measure.workload import Setting
 from benchmarks.quality.features import NETS
 from benchmarks.quality.metrics import metric_name
 from benchmarks.studies import Cell, Findings, Study, least, shown
@@ -17,7 +16,7 @@ from export.gate import require
 from export.runners import TorchRunner
 from serving.bundles import prepare
 from zoo import registry
-from zoo.contract.request import SampleRequest, feeds
+from zoo.contract.request import SampleRequest, Setting, feeds
 from zoo.sampling import samplers, schedules
 from zoo.sampling.parameterization import PARAMETERIZATIONS
 

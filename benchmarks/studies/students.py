@@ -8,13 +8,13 @@ import numpy as np
 
 from benchmarks.measure import samples
 from benchmarks.measure.sweep import artifact, in_process
-from benchmarks.measure.workload import Setting
 from benchmarks.quality import features
 from benchmarks.quality.features import JUDGE, NETS
 from benchmarks.quality.metrics import metric_name
 from benchmarks.studies import Cell, Findings, Study
 from export.gate import require
 from serving.bundles import prepare
+from zoo.contract.request import Setting
 
 IMAGES, REFERENCE_STEPS, CLASSES = 1000, 50, 10
 PAIRS = (  # a student, its steps, the teacher, its steps: the halvings one by one, then all against the first teacher

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from benchmarks import records
-from benchmarks.measure.workload import Setting
 from benchmarks.report.tree import Tree
 from tests.benchmarks.made_up import floor, made_up, shipped
 from zoo import shelf
+from zoo.contract.request import Setting
 from zoo.datasets import fashion_mnist
 
 

@@ -10,12 +10,12 @@ import numpy as np
 
 from benchmarks import environment, records
 from benchmarks.measure import samples
-from benchmarks.measure.workload import Setting
 from benchmarks.quality import metrics as quality
 from benchmarks.quality.features import JUDGE
 from benchmarks.records import Record
 from benchmarks.report.tree import trained
 from zoo import shelf
+from zoo.contract.request import Setting
 from zoo.family import Checkpoint
 
 
@@ -35,7 +35,7 @@ def made_up(
     count: int,
     shift: float,
     *,
-    setting: Setting = Setting(),  # noqa: B008
+    setting: Setting = Setting(),
     runtime: str = "onnxruntime",
     weights: str = "0",
     unconditional: bool = False,

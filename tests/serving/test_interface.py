@@ -9,12 +9,12 @@ import pytest
 
 from serving import interface
 from tests.serving.conftest import ITERATIVE, ONE_SHOT
-from zoo.contract.request import RequestError, SampleRequest, table
+from zoo.contract.request import RequestError, SampleRequest, Setting, table
 
 
 def test_what_a_request_leaves_to_the_generator_is_not_sent() -> None:
     assert interface.tensors(SampleRequest((1, 2))).keys() == {"seed"}
-    sent = interface.tensors(SampleRequest((2**64 - 1,), (3,), 5, "heun", 2.0))
+    sent = interface.tensors(SampleRequest((2**64 - 1,), (3,), Setting(5, "heun", 2.0)))
     assert {name: tensor.tolist() for name, tensor in sent.items()} == {
         "seed": [2**64 - 1],
         "class_id": [3],
@@ -51,7 +51,7 @@ def test_the_canary_is_allowed_and_the_cheapest(steps: tuple[int, ...], cheapest
     assert ITERATIVE.sampling is not None
     spec = dataclasses.replace(ITERATIVE, sampling=dataclasses.replace(ITERATIVE.sampling, steps=steps))
     (num_steps,) = interface.canary(spec)["num_steps"]
-    rows = table(spec, int(num_steps))
+    rows = table(spec, Setting(int(num_steps)))
     assert rows is not None
     assert len(rows) == cheapest
     assert "num_steps" not in interface.canary(ONE_SHOT)

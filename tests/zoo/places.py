@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import os
+import random
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from zoo.store.remotes import Remote, open_remote
 
 KINDS = ("directory", "http", "hf", "oci")
 CARD = b"---\nlicense: apache-2.0\n---\n# A card\n"
-BIG = os.urandom(CHUNK_BYTES + 12345)
+BIG = random.Random(0).randbytes(CHUNK_BYTES + 12345)
 CONTENTS = {
     "README.md": CARD,
     "config.json": b'{"family": "toy"}',

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from zoo import files, shelf
+from zoo import files, registry, shelf
 from zoo.files import HOME_VARIABLE, home
 
 
@@ -38,3 +38,21 @@ def test_home_follows_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path:
 def test_a_missing_checkpoint_says_what_makes_it() -> None:
     with pytest.raises(shelf.StoreError, match="genzoo train nothing"):
         shelf.config("nothing")
+
+
+@pytest.mark.parametrize("variable", [True, False], ids=["variable", "home"])
+def test_what_is_trained_lies_in_the_user_s_own_tree_and_comes_first(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, variable: bool
+) -> None:
+    torch = pytest.importorskip("torch")
+    entry = registry.checkpoint("vae")
+    monkeypatch.setenv(HOME_VARIABLE, str(tmp_path / "home"))
+    monkeypatch.setenv(shelf.TREE_VARIABLE, str(tmp_path / "own") if variable else "")
+    monkeypatch.setattr(shelf, "TREE", tmp_path / "shipped")
+    shipped = shelf.save(entry, {"weight": torch.ones(2)}, {}, publish=True)
+    assert shipped == shelf.directory("vae") == tmp_path / "shipped" / "vae"
+    own = shelf.save(entry, {"weight": torch.zeros(2)}, {})
+    assert (
+        own == shelf.directory("vae") == (tmp_path / "own" if variable else tmp_path / "home" / "checkpoints") / "vae"
+    )
+    assert shelf.load_tensors("vae")["weight"].tolist() == [0.0, 0.0]

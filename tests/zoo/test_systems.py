@@ -20,7 +20,7 @@ DECLARED = [
 
 @pytest.mark.parametrize(("checkpoint", "system"), DECLARED)
 def test_a_checkpoint_can_be_asked_to_be_its_system(checkpoint: Checkpoint, system: System) -> None:
-    asked = SampleRequest((0,), None, system.num_steps, system.sampler, system.guidance_scale)
+    asked = SampleRequest((0,), setting=system.setting)
     assert feeds(checkpoint.spec, asked).keys() == {tensor.name for tensor in checkpoint.spec.inputs}
     assert re.fullmatch(
         rf"\S.* {system.year}, (arXiv:\d{{4}}\.\d{{5}}|arXiv:\d{{4}}\.\d{{4}}|doi:10\.\S+)", system.paper

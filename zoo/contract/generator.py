@@ -6,16 +6,20 @@ the generator's name, so a client, a benchmark or a test cannot tell them apart.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
 
-from zoo.contract.request import GeneratorSpec, RequestError, SampleRequest, check_seeds, feeds
+from zoo.contract.request import GeneratorSpec, RequestError, SampleRequest, Setting, check_seeds, feeds
 from zoo.sampling import noise
 
 Tensors = dict[str, np.ndarray]
+SEEDS = re.compile(r"([0-9]{1,40})(?:-([0-9]{1,40}))?")
+MAX_SEEDS = 100_000  # and images, that are held at once
+MAX_FRAMES = 1000  # of a row, which is one batch
 
 
 class Runner(Protocol):
@@ -41,14 +45,13 @@ class Generator:
         names = ("num_steps", "guidance_scale", "sampler")
         steps, scales, samplers = (_column(tensors.get(name), len(seeds)) for name in names)
         classes = tensors["class_id"].reshape(-1) if tensors.get("class_id") is not None else None
-        groups: dict[tuple[int | None, float, str | None], list[int]] = {}
+        groups: dict[Setting, list[int]] = {}
         for row, (num_steps, scale, sampler) in enumerate(zip(steps, scales, samplers, strict=True)):
-            groups.setdefault((num_steps, 1.0 if scale is None else scale, sampler), []).append(row)
+            groups.setdefault(Setting(num_steps, sampler, 1.0 if scale is None else scale), []).append(row)
         images = np.empty((len(seeds), *self.spec.image_shape), np.uint8)
-        for (num_steps, scale, sampler), rows in groups.items():
+        for setting, rows in groups.items():
             picked = None if classes is None else tuple(int(classes[row]) for row in rows)
-            request = SampleRequest(tuple(seeds[row] for row in rows), picked, num_steps, sampler, scale)
-            images[rows] = self.sample(request)
+            images[rows] = self.sample(SampleRequest(tuple(seeds[row] for row in rows), picked, setting))
         return {"image": images}
 
     def sample(self, request: SampleRequest, batch_size: int = 64) -> np.ndarray:
@@ -60,10 +63,13 @@ class Generator:
 
         Noises n, m are mixed as cos(a) n + sin(a) m, a from 0 to pi / 2, which is as normal as they are (Song et al.
         2021, section 5.3, go along the great circle likewise); both ends are the seeds' own images. Raises
-        RequestError for fewer than two seeds or frames.
+        RequestError for fewer than two seeds or frames, or for more than MAX_FRAMES.
         """
-        if len(request.seeds) < 2 or frames < 2:
-            raise RequestError(f"{frames} frames from {len(request.seeds)} seeds: give at least two of each")
+        ways = len(request.seeds) - 1
+        if ways < 1 or frames < 2 or frames > MAX_FRAMES or ways * frames > MAX_SEEDS:
+            seen = f"{frames} frames from {len(request.seeds)} seeds"
+            most = f"at most {MAX_FRAMES:,} frames and {MAX_SEEDS:,} images"
+            raise RequestError(f"{seen}: give at least two of each, {most}")
         rows = []
         angles = np.linspace(0.0, np.pi / 2, frames)
         # Exact at both ends, where a cosine of pi / 2 is not.
@@ -95,12 +101,19 @@ def _column(values: np.ndarray | None, count: int) -> list[Any]:
 
 
 def seed_range(text: str) -> Sequence[int]:
-    """Seeds from "7", "0-63" or "1,5,9-12". Raises RequestError."""
+    """Seeds from "7", "0-63" or "1,5,9-12", at most MAX_SEEDS of them. Raises RequestError."""
     seeds: list[int] = []
     for part in text.split(","):
-        first, _, last = part.strip().partition("-")
-        if not first.isdigit() or (last and not last.isdigit()) or (last and int(last) < int(first)):
-            raise RequestError(f"seeds {text!r}: write one seed, a range or a list, like 7, 0-63 or 1,5,9-12")
-        check_seeds((int(first), int(last or first)))
-        seeds.extend(range(int(first), int(last or first) + 1))
+        found = SEEDS.fullmatch(part.strip())
+        first, last = (int(found[1]), int(found[2] or found[1])) if found else (1, 0)
+        if last < first:
+            raise RequestError(f"seeds {_short(text)!r}: write one seed, a range or a list, like 7, 0-63 or 1,5,9-12")
+        check_seeds((first, last))
+        if len(seeds) + last - first >= MAX_SEEDS:
+            raise RequestError(f"seeds {_short(text)!r}: at most {MAX_SEEDS:,} at once; the rest in a second call")
+        seeds.extend(range(first, last + 1))
     return seeds
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 40 else f"{text[:40]}..."

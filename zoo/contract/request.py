@@ -126,14 +126,32 @@ class GeneratorSpec:
 
 
 @dataclass(frozen=True)
-class SampleRequest:
-    """Images asked for; None takes the generator's default. `class_ids` is one class a seed, or None to cycle."""
+class Setting:
+    """How a generator is asked; None is its default. It decides what an image costs, and no seed or class does."""
 
-    seeds: tuple[int, ...]
-    class_ids: tuple[int, ...] | None = None
     num_steps: int | None = None
     sampler: str | None = None
     guidance_scale: float = 1.0
+
+    def resolved(self, spec: GeneratorSpec) -> Setting:
+        """With the generator's defaults in place of None; a one-shot generator has none."""
+        if spec.sampling is None:
+            return self
+        num_steps = spec.sampling.num_steps if self.num_steps is None else self.num_steps
+        sampler = spec.sampling.samplers[0] if self.sampler is None else self.sampler
+        return dataclasses.replace(self, num_steps=num_steps, sampler=sampler)
+
+    def to_json(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+
+@dataclass(frozen=True)
+class SampleRequest:
+    """Images asked for. `class_ids` is one class a seed, or None to cycle."""
+
+    seeds: tuple[int, ...]
+    class_ids: tuple[int, ...] | None = None
+    setting: Setting = Setting()
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:
@@ -143,14 +161,19 @@ def nearest(name: str, choices: Iterable[str]) -> str:
     return f"did you mean {' or '.join(close)}?" if close else f"choose one of {', '.join(choices)}"
 
 
-def table(spec: GeneratorSpec, num_steps: int | None = None, sampler: str | None = None) -> np.ndarray | None:
-    """The sampler's table for a request, float64 (NFE, columns); None for a one-shot generator. Raises RequestError."""
+def table(spec: GeneratorSpec, setting: Setting) -> np.ndarray | None:
+    """The sampler's table, float64 (NFE, columns) without guidance; None for a one-shot generator.
+
+    Raises RequestError.
+    """
+    setting = setting.resolved(spec)
+    num_steps, sampler = setting.num_steps, setting.sampler
     if spec.sampling is None:
         if num_steps not in (None, 1) or sampler is not None:
             raise RequestError(f"{spec.name} makes its images in one call: it takes neither steps nor a sampler")
         return None
-    num_steps = spec.sampling.num_steps if num_steps is None else num_steps
-    sampler = spec.sampling.samplers[0] if sampler is None else sampler
+    assert num_steps is not None
+    assert sampler is not None
     if sampler not in spec.sampling.samplers:
         raise RequestError(f"{spec.name} has no sampler {sampler!r}: {nearest(sampler, spec.sampling.samplers)}")
     most = spec.sampling.timesteps.count if spec.sampling.timesteps else MAX_STEPS
@@ -169,15 +192,15 @@ def check_seeds(seeds: Iterable[int]) -> None:
             raise RequestError(f"seed {seed} is outside 0 to 2**64 - 1")
 
 
-def nfe(spec: GeneratorSpec, request: SampleRequest) -> int:
-    """Network calls for one image of `request`: a table's rows, twice that under guidance."""
-    rows = table(spec, request.num_steps, request.sampler)
-    return (1 if rows is None else len(rows)) * (1 if request.guidance_scale == 1.0 else 2)
+def nfe(spec: GeneratorSpec, setting: Setting) -> int:
+    """Network calls for one image: a table's rows, twice that under guidance. Raises RequestError."""
+    rows = table(spec, setting)
+    return (1 if rows is None else len(rows)) * (1 if setting.guidance_scale == 1.0 else 2)
 
 
 def feeds(spec: GeneratorSpec, request: SampleRequest) -> dict[str, np.ndarray]:
     """The tensors that `spec.inputs` declares, for one batch. Raises RequestError."""
-    rows = table(spec, request.num_steps, request.sampler)
+    rows = table(spec, request.setting)
     batch = len(request.seeds)
     check_seeds(request.seeds)
     draws = len(rows) if rows is not None and samplers.is_stochastic(rows) else 1
@@ -203,7 +226,7 @@ def _conditions(spec: GeneratorSpec, request: SampleRequest) -> dict[str, np.nda
     for class_id in class_ids:
         if not 0 <= class_id < spec.num_classes:
             raise RequestError(f"class {class_id} is outside 0 to {spec.num_classes - 1} of {spec.name}")
-    scale = request.guidance_scale
+    scale = request.setting.guidance_scale
     limit = spec.sampling.max_guidance_scale if spec.sampling else 1.0
     if not (scale == 1.0 or 0.0 <= scale <= limit):
         wanted = f"between 0 and {limit:g}" if limit > 1.0 else "1, it was not trained for guidance"

@@ -64,14 +64,14 @@ def push(
     manifest, paths = described(name, kind, variant, restricted)
     signature: bytes | None = None
     known, original = _known(manifest)
-    newest, signed = _newest(remote, manifest.name)
+    newest, there = _newest(remote, manifest.name)
     before = max((newest, known), key=lambda each: each.version if each else 0)
     if before is not None:
         manifest = replace(manifest, restricted=manifest.restricted or before.restricted, version=before.version + 1)
         if _same(manifest, before):
             manifest, signature = before, original if before == known else None
-    if newest == manifest and (signed or (key is None and signature is None)):
-        return Pushed(newest, remote.url, signed, new=False)
+    if newest == manifest and _suffices(there, signature, manifest, key):
+        return Pushed(newest, remote.url, there is not None, new=False)
 
     def path_of(file: File) -> Path:
         begin(file)
@@ -152,13 +152,20 @@ def _check(manifest: Manifest, paths: Mapping[str, Path]) -> None:
         contents.plans(manifest, lambda file: paths[file.path])
 
 
-def _newest(remote: Remote, name: str) -> tuple[Manifest | None, bool]:
-    """The newest version there, and whether somebody signed it."""
+def _suffices(there: bytes | None, pulled: bytes | None, manifest: Manifest, key: signing.SigningKey | None) -> bool:
+    """Whether a remote needs no other signature than it has: a named key's own; without a key anybody's, or none."""
+    if key is None:
+        return there is not None or pulled is None
+    return there is not None and signing.is_by(key, there, manifest)
+
+
+def _newest(remote: Remote, name: str) -> tuple[Manifest | None, bytes | None]:
+    """The newest version there, and the signature beside it."""
     try:
         found: Published = remote.find(name)
     except NotFoundError:
-        return None, False
-    return Manifest.from_bytes(found.manifest), found.signature is not None
+        return None, None
+    return Manifest.from_bytes(found.manifest), found.signature
 
 
 def _same(manifest: Manifest, newest: Manifest) -> bool:

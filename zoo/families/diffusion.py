@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from zoo.contract.graph import Graph
-from zoo.contract.request import GeneratorSpec, Sampling
+from zoo.contract.request import GeneratorSpec, Sampling, Setting
 from zoo.family import Branch, Checkpoint, Family, Recipe, System, denoiser_graph
 from zoo.networks.unet import UNet, UNetConfig
 
@@ -113,8 +113,7 @@ CHECKPOINTS = (
                 Branch.DIFFUSION,
                 "Ho et al. 2020, arXiv:2006.11239",
                 "CIFAR-10 FID 3.17 in 1,000 steps",
-                num_steps=1000,
-                sampler="ddpm",
+                setting=Setting(1000, "ddpm"),
             ),
             System("DDIM", Branch.DIFFUSION, "Song et al. 2021, arXiv:2010.02502", "CIFAR-10 FID 4.67 in 50 steps"),
             System(
@@ -122,19 +121,17 @@ CHECKPOINTS = (
                 Branch.DIFFUSION,
                 "Karras et al. 2022, arXiv:2206.00364",
                 "CIFAR-10 FID 1.97 in 35 calls",
-                num_steps=18,
-                sampler="heun",
+                setting=Setting(18, "heun"),
             ),
             System(
-                "DPM-Solver++", Branch.DIFFUSION, "Lu et al. 2022, arXiv:2211.01095", num_steps=10, sampler="dpmpp_2m"
+                "DPM-Solver++", Branch.DIFFUSION, "Lu et al. 2022, arXiv:2211.01095", setting=Setting(10, "dpmpp_2m")
             ),
             System(
                 "Classifier-free guidance",
                 Branch.DIFFUSION,
                 "Ho & Salimans 2022, arXiv:2207.12598",
                 "ImageNet 128 FID 2.43",
-                num_steps=20,
-                guidance_scale=2.0,
+                setting=Setting(20, guidance_scale=2.0),
             ),
         ),
     ),
@@ -173,7 +170,7 @@ CHECKPOINTS = (
                 Branch.FEW_STEPS,
                 "Song et al. 2023, arXiv:2303.01469",
                 f"CIFAR-10 FID {fid} in {steps}",
-                num_steps=steps,
+                setting=Setting(steps),
             )
             for steps, fid in ((1, 3.55), (2, 2.93))
         ),
@@ -220,7 +217,13 @@ CHECKPOINTS = (
             "In one step surfaces are blotchy, the background is faintly speckled, and sandals dissolve.",
         ),
         systems=tuple(
-            System("Rectified flow", Branch.FEW_STEPS, "Liu et al. 2023, arXiv:2209.03003", reported, num_steps=steps)
+            System(
+                "Rectified flow",
+                Branch.FEW_STEPS,
+                "Liu et al. 2023, arXiv:2209.03003",
+                reported,
+                setting=Setting(steps),
+            )
             for steps, reported in ((4, ""), (1, "CIFAR-10 FID 4.85 in 1, distilled too"))
         ),
     ),
@@ -276,7 +279,7 @@ CHECKPOINTS = (
                 Branch.FEW_STEPS,
                 "Song & Dhariwal 2024, arXiv:2310.14189",
                 reported,
-                num_steps=steps,
+                setting=Setting(steps),
             )
             for steps, reported in ((1, "CIFAR-10 FID 2.83 in 1"), (2, "CIFAR-10 FID 2.46 in 2"), (4, ""))
         ),
@@ -316,7 +319,7 @@ CHECKPOINTS = (
                 Branch.FEW_STEPS,
                 "Yin et al. 2024, arXiv:2311.18828",
                 reported,
-                num_steps=steps,
+                setting=Setting(steps),
             )
             for steps, reported in ((1, "ImageNet 64 FID 2.62 in 1"), (4, ""))
         ),

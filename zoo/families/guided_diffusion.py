@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from zoo.contract.graph import Graph
-from zoo.contract.request import GeneratorSpec, Sampling
+from zoo.contract.request import GeneratorSpec, Sampling, Setting
 from zoo.family import Branch, Checkpoint, Family, Recipe, System, denoiser_graph
 from zoo.networks.unet import NoiseEmbedding, UNet, UNetConfig
 
@@ -121,7 +121,7 @@ CHECKPOINTS = (
                 Branch.DIFFUSION,
                 "Dhariwal & Nichol 2021, arXiv:2105.05233",
                 "ImageNet 256 FID 4.59 in 250 steps",
-                guidance_scale=2.0,
+                setting=Setting(guidance_scale=2.0),
             ),
         ),
     ),

@@ -7,12 +7,16 @@ the recipe's seed and the step alone, so a run that resumes sees what an uninter
 from __future__ import annotations
 
 import copy
+import hashlib
 import importlib
 import json
 import os
 import platform
+import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import asdict
 from functools import partial
 from math import inf
 from pathlib import Path
@@ -26,6 +30,7 @@ from torch import Tensor, nn
 
 from zoo import files, shelf
 from zoo.datasets import fashion_mnist
+from zoo.errors import GenzooError
 from zoo.family import Checkpoint, Recipe
 from zoo.files import home
 from zoo.images import to_pixels
@@ -35,6 +40,10 @@ Published = TypeVar("Published")
 SAVE_SECONDS = 60.0
 WARM_UP = 0.02  # of the run
 CURVE_POINTS = 100
+
+
+class TrainingError(GenzooError, ValueError):
+    """A run that cannot begin here: no recipe, no such device, too few images."""
 
 
 class Objective(Protocol):
@@ -98,19 +107,39 @@ def batches(recipe: Recipe, images: int, size: int, start: int) -> Iterator[tupl
         yield step, picked
 
 
-def train(checkpoint: Checkpoint, *, images: int | None = None, source: str | None = None, device: str = "") -> Path:
-    """Train `checkpoint` by its recipe and publish the average of its weights into the tree; the folder's path.
+def device_named(name: str) -> torch.device:
+    """The device of that name, the best there is for none. Raises TrainingError for one that is not here."""
+    cuda = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+    usable = ["cpu", *(["cuda", *cuda] if cuda else [])]
+    if name and name not in usable:
+        raise TrainingError(f"device {name!r} is not here: choose one of {', '.join(usable)}")
+    return torch.device(name or ("cuda" if cuda else "cpu"))
 
-    `images` shortens or lengthens the run. A run that was interrupted resumes from its last saved state.
+
+def train(
+    checkpoint: Checkpoint,
+    *,
+    images: int | None = None,
+    source: str | None = None,
+    device: str = "",
+    publish: bool = False,
+) -> Path:
+    """Train `checkpoint` by its recipe into the user's own tree; the folder's path. Raises TrainingError.
+
+    `images` shortens or lengthens the run, `publish` writes beside the code instead, over what is shipped. A run that
+    was interrupted resumes from its last saved state.
     """
     recipe = checkpoint.recipe
     if recipe is None:
-        raise ValueError(f"{checkpoint.name} has no recipe: it cannot be trained here")
-    where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        raise TrainingError(f"{checkpoint.name} has no recipe: it cannot be trained here")
+    where = device_named(device)
+    files.check_writable(shelf.TREE if publish else shelf.own_tree())
     torch.manual_seed(recipe.seed)
     objective: Objective = importlib.import_module(f"zoo.training.{recipe.kind}").objective(checkpoint, where)
-    publish = partial(shelf.save, checkpoint)
-    return fit(checkpoint.name, recipe, objective, where, publish, images=images, source=source)
+    teacher = checkpoint.teacher and shelf.config(checkpoint.teacher)["weights"]["sha256"]
+    made_by = {"spec": checkpoint.spec.to_json(), "config": asdict(checkpoint.config), "teacher": teacher}
+    keep = partial(shelf.save, checkpoint, publish=publish)
+    return fit(checkpoint.name, recipe, objective, where, keep, images=images, source=source, made_by=made_by)
 
 
 def fit(
@@ -122,15 +151,23 @@ def fit(
     *,
     images: int | None = None,
     source: str | None = None,
+    made_by: Any = None,
 ) -> Published:
     """Run `objective` over the data and `publish` the average of its model's weights with the run's record for a card.
 
-    An interruption saves the state from which the next call goes on; it is removed once `publish` has returned.
+    An interruption saves the state from which the same run goes on; it is removed once `publish` has returned. A run is
+    the same if its name, its recipe, its number of images, the weights it begins with and `made_by`, plain values, are.
+    Raises TrainingError for fewer images than a batch has.
     """
     images = images or recipe.images
+    if images < recipe.batch_size:
+        raise TrainingError(f"{images} images are less than one batch of {name}, which has {recipe.batch_size}")
+    run = _Run(name, recipe, images, objective, made_by)
+    files.check_writable(run.path.parent)
     data, labels = fashion_mnist.load("train", source)
-    run = _Run(name, recipe, images, objective)
     run.resume()
+    if run.seen:
+        print(f"{name} goes on from {run.seen} of {images} images, kept in {run.path.parent}", file=sys.stderr)
     pixels_of, labels_of = torch.from_numpy(to_pixels(data)).to(where), torch.from_numpy(labels).to(where)
     with _progress_bar(name, images, run.seen) as advance:
         try:
@@ -141,7 +178,8 @@ def fit(
                 advance(recipe.batch_size, run.last)
         except KeyboardInterrupt:
             run.save()
-            print(f"interrupted after {run.seen} of {images} images; the same command goes on from there")
+            said = f"interrupted after {run.seen} of {images} images; the same command goes on from there"
+            print(said, file=sys.stderr)
             raise
     if isinstance(objective, Concluded):
         objective.conclude(run.average, pixels_of, labels_of)
@@ -151,17 +189,17 @@ def fit(
         unseen = torch.from_numpy(to_pixels(data)).to(where), torch.from_numpy(labels).to(where)
         record["held_out"] = {key: round(value, 4) for key, value in objective.evaluate(run.average, *unseen).items()}
     published = publish(run.average.state_dict(), record)
-    run.path.unlink(missing_ok=True)
+    run.forget()
     return published
 
 
 class _Run:
     """The state of one run: what is saved, resumed and at last published."""
 
-    def __init__(self, name: str, recipe: Recipe, images: int, objective: Objective) -> None:
+    def __init__(self, name: str, recipe: Recipe, images: int, objective: Objective, made_by: Any) -> None:
         self.recipe, self.images, self.objective = recipe, images, objective
         self.average = copy.deepcopy(objective.model).eval().requires_grad_(False)
-        self.path = home() / "training" / name / "state.safetensors"
+        self.path = home() / "training" / name / self._identity(made_by) / "state.safetensors"
         self.seen, self.seconds, self.saved_at = 0, 0.0, time.monotonic()
         self.core_seconds = 0.0  # of this process: what the run takes on a machine that does nothing else
         self.curves: list[dict[str, float]] = []
@@ -169,6 +207,14 @@ class _Run:
         self.count = 0
         self.last: dict[str, float] = {}
         self.learning_rates = {key: opt.param_groups[0]["lr"] for key, opt in objective.optimizers.items()}
+
+    def _identity(self, made_by: Any) -> str:
+        """Of all that determines the run; a budget of minutes changes nothing."""
+        start = hashlib.sha256()
+        for key, value in sorted(self._tensors().items()):
+            start.update(key.encode() + value.reshape(-1).view(torch.uint8).numpy().tobytes())
+        recipe = {**asdict(self.recipe), "minutes": 0.0}
+        return files.identify([recipe, self.images, start.hexdigest(), made_by])
 
     def step(self, pixels: Tensor, class_ids: Tensor) -> None:
         began, core_began = time.monotonic(), time.process_time()
@@ -246,6 +292,11 @@ class _Run:
         self.seen, self.seconds, self.curves = extra["seen"], extra["seconds"], extra["curves"]
         self.core_seconds = extra.get("core_seconds", 0.0)
 
+    def forget(self) -> None:
+        self.path.unlink(missing_ok=True)
+        with suppress(OSError):  # was never saved, or something else lies there
+            self.path.parent.rmdir()
+
     def record(self, device: torch.device) -> dict[str, Any]:
         """What the card says about the run."""
         name = torch.cuda.get_device_name() if device.type == "cuda" else f"{platform.machine()} CPU"
@@ -264,10 +315,11 @@ class _progress_bar:  # noqa: N801 (used as a function)
     """`with _progress_bar(...) as advance`: a rich bar on a terminal, a line a percent elsewhere."""
 
     def __init__(self, name: str, total: int, done: int) -> None:
+        from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        self.bar = Progress(*columns, TextColumn("{task.fields[losses]}"))
+        self.bar = Progress(*columns, TextColumn("{task.fields[losses]}"), console=Console(stderr=True))
         self.task = self.bar.add_task(name, total=total, completed=done, losses="")
         self.done, self.total = done, total
 
@@ -283,4 +335,4 @@ class _progress_bar:  # noqa: N801 (used as a function)
         self.bar.update(self.task, advance=images, losses=text)
         before, self.done = self.done, self.done + images
         if not self.bar.console.is_terminal and before * 100 // self.total != self.done * 100 // self.total:
-            print(f"{self.done}/{self.total} {text}", flush=True)
+            print(f"{self.done}/{self.total} {text}", file=sys.stderr)

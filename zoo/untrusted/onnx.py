@@ -48,6 +48,7 @@ def check_model(model: Any, path: Path, empty: str | None = None) -> None:
     Tensors whose names begin with `empty`, if that is given, have no values yet; none may then lie outside.
     """
     _check_header(model, path)
+    _check_types(model, path)
     _check_operators(model, path)
     for tensor in tensors(model):
         if empty and (tensor.external_data or tensor.data_location):
@@ -89,6 +90,34 @@ def _check_header(model: Any, path: Path) -> None:
             raise UntrustedError(f"{path} uses opset {entry.version}, opsets {MIN_OPSET} to {newest} are read")
     if not any(entry.domain in STANDARD for entry in model.opset_import):
         raise UntrustedError(f"{path} imports no standard opset")
+
+
+def _check_types(model: Any, path: Path) -> None:
+    """What the graphs say of their values has types that ONNX knows; 0 is one that is not said."""
+    import onnx
+
+    known = set(onnx.TensorProto.DataType.values())
+    functions = [graph for function in model.functions for node in function.node for graph in _graphs_of_node(node)]
+    for graph in (*graphs_of(model.graph), *functions):
+        for value in (*graph.input, *graph.output, *graph.value_info):
+            for kind in _element_types(value.type):
+                if kind not in known:
+                    raise UntrustedError(f"{path}: {str(value.name)[:80]!r} has elements of type {kind}, {_known()}")
+
+
+def _element_types(kind: Any) -> Iterator[int]:
+    """The element types in a value's type: a tensor's, or those of what a sequence, a map or an optional holds."""
+    for field, held in kind.ListFields():
+        if field.message_type is None:
+            yield from [held] if field.name in ("elem_type", "key_type") else []
+        elif field.name != "shape":
+            yield from _element_types(held)
+
+
+def _known() -> str:
+    import onnx
+
+    return f"known are {', '.join(onnx.TensorProto.DataType.keys())}"
 
 
 def graphs_of(graph: Any) -> Iterator[Any]:
@@ -186,9 +215,8 @@ def _check_tensor(tensor: Any, path: Path) -> None:
     import onnx
 
     label = f"{path}: the tensor {str(tensor.name)[:80]!r}"
-    names = onnx.TensorProto.DataType.keys()
     if tensor.data_type not in onnx.TensorProto.DataType.values() or tensor.data_type == onnx.TensorProto.UNDEFINED:
-        raise UntrustedError(f"{label} is of type {tensor.data_type}, known are {', '.join(names)}")
+        raise UntrustedError(f"{label} is of type {tensor.data_type}, {_known()}")
     needed = _bytes_of(tensor, label)
     external = tensor.data_location == onnx.TensorProto.EXTERNAL
     if external or tensor.external_data:

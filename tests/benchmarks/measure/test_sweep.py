@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 from benchmarks import environment, records
-from benchmarks.measure import sweep
-from benchmarks.measure.workload import Load, Setting
+from benchmarks.measure import sweep, workload
+from benchmarks.measure.workload import Load
 from benchmarks.records import RecordError
 from benchmarks.report import html as report
 from benchmarks.report import overview, plot, summary
 from export.bundle import Bundle
 from tests.benchmarks.made_up import made_up
-from zoo.contract.request import GeneratorSpec, Sampling
+from zoo.contract.request import GeneratorSpec, Sampling, Setting
 from zoo.family import Branch, System
 
 LOAD = Load(queries=64, seconds=0.05, warm_up=1)
@@ -126,21 +126,22 @@ def test_settings_follow_what_a_generator_was_trained_for() -> None:
 
 
 def test_what_makes_a_generator_a_system_is_measured_once() -> None:
-    def system(*asked: int | str | float | None) -> System:
-        return System("A system", Branch.DIFFUSION, "Nobody 2026, arXiv:0000.00000", "", *asked)  # type: ignore[arg-type]
+    def system(setting: Setting) -> System:
+        return System("A system", Branch.DIFFUSION, "Nobody 2026, arXiv:0000.00000", "", setting)
 
-    systems = (system(None), system(20, "ddim"), system(1000, "ddpm"), system(60, None, 2.0))
+    asked = (Setting(), Setting(20, "ddim"), Setting(1000, "ddpm"), Setting(60, None, 2.0))
+    systems = tuple(map(system, asked))
     usual = (Setting(5), Setting(20), Setting(50))
     toy = spec(Sampling(num_steps=50, max_guidance_scale=2.0))
     assert sweep.USUAL.settings(toy, systems) == (*usual, Setting(1000, "ddpm"), Setting(60, None, 2.0))
-    assert sweep.Choice(tree=True).settings(toy, systems) == tuple(map(Setting.of, systems))
+    assert sweep.Choice(tree=True).settings(toy, systems) == asked
     assert sweep.Choice(calls=100).settings(toy, systems) == usual, "guidance doubles the calls"
     assert sweep.Choice(steps=(5,)).settings(toy, systems) == (Setting(5),)
     assert not sweep.Choice(tree=True).settings(toy)
 
 
 def test_the_sampler_reaches_the_endpoint() -> None:
-    asked = Setting(5, "heun", 2.0).tensors(spec(Sampling()), [3, 14])
+    asked = workload.tensors(spec(Sampling()), Setting(5, "heun", 2.0), [3, 14])
     assert {name: tensor.tolist() for name, tensor in asked.items()} == {
         "seed": [3, 14],
         "class_id": [3, 4],

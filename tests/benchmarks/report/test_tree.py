@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from benchmarks.measure.workload import Setting
 from benchmarks.report.tree import Tree
 from tests.benchmarks.made_up import made_up, shipped
 from zoo import shelf
+from zoo.contract.request import Setting
 from zoo.family import Branch
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from benchmarks import records, studies
-from benchmarks.measure.workload import Setting
 from benchmarks.report import cards, summary
 from benchmarks.report.findings import markdown
 from tests.benchmarks.made_up import made_up
 from zoo import registry, shelf
+from zoo.contract.request import Setting
 
 
 @pytest.mark.parametrize("name", studies.STUDIES)

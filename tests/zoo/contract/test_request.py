@@ -7,9 +7,9 @@ import json
 import numpy as np
 import pytest
 
-from zoo.contract.generator import Generator, seed_range
+from zoo.contract.generator import MAX_SEEDS, Generator, seed_range
 from zoo.contract.graph import BATCH
-from zoo.contract.request import GeneratorSpec, RequestError, SampleRequest, Sampling, feeds, nfe
+from zoo.contract.request import GeneratorSpec, RequestError, SampleRequest, Sampling, Setting, feeds, nfe
 from zoo.sampling import noise
 
 DIFFUSION = GeneratorSpec("toy", "toys", (1, 8, 8), (8, 8, 1), 10, Sampling(max_guidance_scale=4.0))
@@ -42,18 +42,18 @@ def test_classes_cycle_by_seed() -> None:
 
 
 def test_guidance_is_a_second_condition_and_doubles_the_nfe() -> None:
-    request = SampleRequest((0,), (3,), num_steps=4, guidance_scale=2.5)
+    request = SampleRequest((0,), (3,), setting=Setting(4, guidance_scale=2.5))
     tensors = feeds(DIFFUSION, request)
     assert tensors["class_ids"].tolist() == [[3, 10]]
     assert tensors["guidance_weights"].tolist() == [[2.5, -1.5]]
-    assert nfe(DIFFUSION, request) == 8
-    assert nfe(DIFFUSION, SampleRequest((0,), num_steps=4, sampler="heun")) == 7
-    assert nfe(ONE_SHOT, SampleRequest((0,))) == 1
+    assert nfe(DIFFUSION, request.setting) == 8
+    assert nfe(DIFFUSION, Setting(4, "heun")) == 7
+    assert nfe(ONE_SHOT, Setting()) == 1
 
 
 def test_only_stochastic_samplers_draw_more_than_once() -> None:
     draws = {
-        name: feeds(DIFFUSION, SampleRequest((0,), num_steps=5, sampler=name))["noise"].shape[1]
+        name: feeds(DIFFUSION, SampleRequest((0,), setting=Setting(5, name)))["noise"].shape[1]
         for name in ("ddim", "ddpm")
     }
     assert draws == {"ddim": 1, "ddpm": 5}
@@ -64,14 +64,14 @@ def test_only_stochastic_samplers_draw_more_than_once() -> None:
     [
         (DIFFUSION, SampleRequest((0,), (10,)), "class 10 is outside 0 to 9"),
         (DIFFUSION, SampleRequest((0, 1), (1,)), "1 class ids for 2 seeds"),
-        (DIFFUSION, SampleRequest((0,), num_steps=0), "outside 1 to 1000"),
-        (DIFFUSION, SampleRequest((0,), sampler="ddmp"), "did you mean ddpm"),
-        (DIFFUSION, SampleRequest((0,), guidance_scale=9.0), "between 0 and 4"),
-        (DIFFUSION, SampleRequest((0,), guidance_scale=float("nan")), "between 0 and 4"),
-        (STUDENT, SampleRequest((0,), num_steps=3), "trained for 4 steps, not 3"),
-        (STUDENT, SampleRequest((0,), guidance_scale=2.0), "not trained for guidance"),
-        (ONE_SHOT, SampleRequest((0,), num_steps=5), "in one call"),
-        (ONE_SHOT, SampleRequest((0,), sampler="ddim"), "in one call"),
+        (DIFFUSION, SampleRequest((0,), setting=Setting(0)), "outside 1 to 1000"),
+        (DIFFUSION, SampleRequest((0,), setting=Setting(sampler="ddmp")), "did you mean ddpm"),
+        (DIFFUSION, SampleRequest((0,), setting=Setting(guidance_scale=9.0)), "between 0 and 4"),
+        (DIFFUSION, SampleRequest((0,), setting=Setting(guidance_scale=float("nan"))), "between 0 and 4"),
+        (STUDENT, SampleRequest((0,), setting=Setting(3)), "trained for 4 steps, not 3"),
+        (STUDENT, SampleRequest((0,), setting=Setting(guidance_scale=2.0)), "not trained for guidance"),
+        (ONE_SHOT, SampleRequest((0,), setting=Setting(5)), "in one call"),
+        (ONE_SHOT, SampleRequest((0,), setting=Setting(sampler="ddim")), "in one call"),
         (UNCONDITIONAL, SampleRequest((0,), (1,)), "takes no class"),
     ],
 )
@@ -82,8 +82,16 @@ def test_what_is_refused(spec: GeneratorSpec, request_: SampleRequest, sentence:
 
 def test_seed_ranges() -> None:
     assert list(seed_range("0-3,7,9-10")) == [0, 1, 2, 3, 7, 9, 10]
-    for wrong in ("a", "3-1", "1,,2", "-4", ""):
+    assert seed_range(str(2**64 - 1)) == [2**64 - 1]
+    for wrong in ("a", "3-1", "1,,2", "-4", "", "\u00b2", "1_000", "9" * 5000):
         with pytest.raises(RequestError, match="write one seed"):
+            seed_range(wrong)
+
+
+def test_more_seeds_than_images_can_be_held_are_refused_before_they_are_made() -> None:
+    assert len(seed_range(f"0-{MAX_SEEDS - 1}")) == MAX_SEEDS
+    for wrong in (f"0-{MAX_SEEDS}", "0-99999999999", f"0-18446744073709551615,{'1,' * MAX_SEEDS}1"):
+        with pytest.raises(RequestError, match=f"at most {MAX_SEEDS:,} at once"):
             seed_range(wrong)
 
 
@@ -145,7 +153,7 @@ def test_the_way_between_seeds_begins_and_ends_with_their_own_images(spec: Gener
     assert way[0, 2, 0, 0, 0] == round(128 + 40 * float(halves.sum()) / 2**0.5)
 
 
-@pytest.mark.parametrize(("seeds", "frames"), [((3,), 5), ((3, 4), 1)])
-def test_no_way_leads_from_one_seed_nor_in_one_frame(seeds: tuple[int, ...], frames: int) -> None:
+@pytest.mark.parametrize(("seeds", "frames"), [((3,), 5), ((3, 4), 1), ((3, 4), 10**9), ((3,) * 999, 999)])
+def test_no_way_leads_from_one_seed_nor_in_one_frame_nor_in_too_many(seeds: tuple[int, ...], frames: int) -> None:
     with pytest.raises(RequestError, match="at least two of each"):
         Generator(ONE_SHOT, Shades()).between(SampleRequest(seeds), frames)

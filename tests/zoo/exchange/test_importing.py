@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from genzoo import cli as command_line
 from zoo import registry, shelf
-from zoo.contract.request import SampleRequest, feeds
+from zoo.contract.request import SampleRequest, Setting, feeds
 from zoo.errors import GenzooError
 from zoo.exchange.importing import ImportingError, import_from
 from zoo.exchange.importing.draft import name_for
@@ -75,7 +75,7 @@ def last_x(name: str, num_steps: int, sampler: str) -> tuple[Mapping[str, np.nda
     from export.runners import TorchRunner
 
     checkpoint = registry.checkpoint(name)
-    tensors = feeds(checkpoint.spec, SampleRequest(SEEDS, num_steps=num_steps, sampler=sampler))
+    tensors = feeds(checkpoint.spec, SampleRequest(SEEDS, setting=Setting(num_steps, sampler)))
     with torch.inference_mode():
         runner = TorchRunner(checkpoint)
         *_, (x, _, _) = runner.walk({key: torch.from_numpy(value) for key, value in tensors.items()})

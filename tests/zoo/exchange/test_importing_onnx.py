@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
+from tests.examples import examples
 from zoo import registry, shelf
 from zoo.contract.generator import Generator
 from zoo.contract.request import SampleRequest
@@ -328,10 +329,33 @@ def _varint(number: int) -> bytes:
     return bytes([*out, number])
 
 
+@pytest.mark.parametrize("where", ["input", "output", "value_info", "function"])
+def test_an_element_type_that_onnx_does_not_know_is_refused(where: str, tmp_path: Path) -> None:
+    """A random search found the input of type 29."""
+    known = TensorProto.DataType.values()
+    for kind in (*range(256), -1, 256, 2**31 - 1):
+        model = generator(functions=True, opset=17)
+        if where == "function":
+            inner = helper.make_graph([], "inner", [], [value("w", TensorProto.FLOAT, 4)])
+            model.functions[0].node.append(helper.make_node("If", ["b"], ["c"], then_branch=inner, else_branch=inner))
+            said = model.functions[0].node[-1].attribute[0].g.output[0]
+        else:
+            model.graph.value_info.append(value("flat", TensorProto.FLOAT, "b", 192))
+            said = getattr(model.graph, where)[0]
+        if kind % 2:
+            said.type.tensor_type.elem_type = kind
+        else:
+            said.type.sequence_type.elem_type.tensor_type.elem_type = kind
+        path = saved(model, tmp_path / "m.onnx")
+        if kind not in known:
+            with pytest.raises(UntrustedError, match=rf"elements of type {kind}, known are UNDEFINED, FLOAT, "):
+                import_from(path)
+
+
 WHOLE = generator().SerializeToString()
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300))
 @given(st.data())
 def test_any_mutation_is_refused_or_sound(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     content = bytearray(WHOLE)

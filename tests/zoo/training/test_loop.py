@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -51,16 +54,18 @@ def small_world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(fashion_mnist, "load", lambda split, source=None: (images, np.arange(100) % 10))
 
 
-def run(objective: Interrupted) -> tuple[dict[str, Tensor], dict[str, object]]:
-    return loop.fit("toy", RECIPE, objective, torch.device("cpu"), lambda state, record: (state, record))
+def run(objective: Interrupted, recipe: Recipe = RECIPE, **options: Any) -> tuple[dict[str, Tensor], dict[str, object]]:
+    return loop.fit("toy", recipe, objective, torch.device("cpu"), lambda state, record: (state, record), **options)
 
 
-def test_a_resumed_run_equals_an_uninterrupted_one() -> None:
+def test_a_resumed_run_equals_an_uninterrupted_one_and_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     whole, record = run(Interrupted())
     with pytest.raises(KeyboardInterrupt):
         run(Interrupted(at=7))
+    assert "toy goes on from" not in capsys.readouterr().err
     resumed = Interrupted()
     parts, resumed_record = run(resumed)
+    assert f"toy goes on from {7 * 32} of {IMAGES} images" in capsys.readouterr().err
     assert resumed.steps == IMAGES // 32 - 7
     for key, value in whole.items():
         torch.testing.assert_close(parts[key], value, rtol=0, atol=0)
@@ -68,12 +73,67 @@ def test_a_resumed_run_equals_an_uninterrupted_one() -> None:
 
 
 def test_the_state_is_kept_until_it_is_published_and_no_longer(tmp_path: Path) -> None:
-    state = tmp_path / "training" / "toy" / "state.safetensors"
     with pytest.raises(KeyboardInterrupt):
         run(Interrupted(at=2))
-    assert state.is_file()
+    assert len(list(tmp_path.rglob("state.safetensors"))) == 1
     run(Interrupted())
-    assert not state.exists()
+    assert os.listdir(tmp_path / "training" / "toy") == []
+
+
+def other_start() -> Interrupted:
+    found = Interrupted(at=2)
+    nn.init.ones_(found.model.weight)  # type: ignore[arg-type]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("other", "recipe", "options"),
+    [
+        (Interrupted(at=2), RECIPE, {"images": 320}),
+        (Interrupted(at=2), replace(RECIPE, learning_rate=2e-2), {}),
+        (Interrupted(at=2), replace(RECIPE, options={"decay": False}), {}),
+        (Interrupted(at=2), RECIPE, {"made_by": {"teacher": "0123"}}),
+        (other_start(), RECIPE, {}),
+    ],
+    ids=["images", "recipe", "options", "teacher", "first weights"],
+)
+def test_unfinished_runs_are_kept_apart(tmp_path: Path, other: Interrupted, recipe: Recipe, options: Any) -> None:
+    for objective, which, how in ((Interrupted(at=3), RECIPE, {}), (other, recipe, options)):
+        with pytest.raises(KeyboardInterrupt):
+            run(objective, which, **how)
+    assert other.steps == 2, "went on from another run"
+    assert len(list(tmp_path.rglob("state.safetensors"))) == 2
+    resumed = Interrupted()
+    run(resumed)
+    assert resumed.steps == IMAGES // 32 - 3
+    assert len(list(tmp_path.rglob("state.safetensors"))) == 1
+
+
+def test_a_budget_of_minutes_does_not_make_another_run() -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(Interrupted(at=3))
+    resumed = Interrupted()
+    run(resumed, replace(RECIPE, minutes=5.0))
+    assert resumed.steps == IMAGES // 32 - 3
+
+
+def test_fewer_images_than_a_batch_are_refused() -> None:
+    with pytest.raises(loop.TrainingError, match="31 images are less than one batch of toy, which has 32"):
+        run(Interrupted(), images=31)
+
+
+@pytest.mark.parametrize("name", ["tpu", "cuda:99", "meta", "CPU"])
+def test_a_device_that_is_not_here_is_refused_with_those_that_are(name: str) -> None:
+    with pytest.raises(loop.TrainingError, match="is not here: choose one of cpu"):
+        loop.device_named(name)
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_the_first_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(HOME_VARIABLE, "/dev/null")
+    objective = Interrupted()
+    with pytest.raises(NotADirectoryError):
+        run(objective)
+    assert objective.steps == 0
 
 
 def test_every_epoch_is_a_permutation() -> None:

@@ -17,10 +17,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
+from tests.examples import examples
 from zoo.untrusted import (
     MAX_HEADER_BYTES,
     MAX_TENSORS,
@@ -153,7 +154,7 @@ def test_links_folders_and_pipes_are_not_files(tmp_path: Path) -> None:
 VALID = {"w": entry(0, 24, [2, 3]), "b": entry(24, 28), "__metadata__": {"format": "pt"}}
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(400))
 @given(st.data())
 def test_any_mutation_is_refused_or_harmless(data: st.DataObject) -> None:
     """Bytes changed, inserted or removed anywhere: an UntrustedError, or a file that the library reads alike."""
@@ -172,10 +173,9 @@ def test_any_mutation_is_refused_or_harmless(data: st.DataObject) -> None:
     _refused_or_read_alike(bytes(whole))
 
 
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.sampled_from(["F32", "U8", "a"]),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(["dtype", "shape", "x"]), inner),
-    max_leaves=8,
+LEAF = st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.sampled_from(["F32", "U8", "a"])
+JSON: st.SearchStrategy[Any] = st.deferred(
+    lambda: LEAF | st.lists(JSON, max_size=2) | st.dictionaries(st.sampled_from(["dtype", "shape", "x"]), JSON)
 )
 TENSOR = st.fixed_dictionaries(
     {
@@ -186,7 +186,7 @@ TENSOR = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400))
 @given(st.dictionaries(st.text(max_size=3), TENSOR | JSON, max_size=4), st.integers(0, 64))
 def test_any_header_is_refused_or_harmless(header: dict[str, Any], size: int) -> None:
     text = json.dumps(header).encode()
@@ -273,7 +273,7 @@ def test_json_is_bounded(tmp_path: Path) -> None:
         read_json(path, limit=4)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200))
 @given(st.binary(max_size=200))
 def test_any_bytes_as_json_are_an_object_or_refused(data: bytes) -> None:
     with suppress(UntrustedError):

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from zoo import completion
 from zoo.errors import GenzooError
 
 if TYPE_CHECKING:
@@ -54,7 +53,9 @@ def parse_age(text: str) -> float:
 
 @app.command()
 def verify(
-    names: Annotated[list[str] | None, typer.Argument(help="Names; everything without.")] = None,
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Names; everything without.", autocompletion=completion.checkpoints)
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Read every byte again: of what was pulled or imported, and of the checkpoints in the tree.
@@ -100,19 +101,13 @@ def gc(
 
 def _sort(store: BlobStore, names: Sequence[str] | None) -> tuple[list[str], list[str]]:
     """Which refs are meant, a checkpoint's bundles and engines with it, and which checkpoints of the tree."""
-    known, tree = store.names(), _tree_names()
+    from zoo import shelf
+
+    known, tree = store.names(), shelf.folders()
     if not names:
         return known, [name for name in tree if name not in known]
     stored = [ref for ref in known if any(ref == name or ref.startswith(f"{name}.") for name in names)]
     return stored, [name for name in names if name not in known and (name in tree or not stored)]
-
-
-def _tree_names() -> list[str]:
-    """Every checkpoint that lies in the tree, or in $GENZOO_CHECKPOINTS."""
-    from zoo.shelf import TREE, TREE_VARIABLE
-
-    folders = {TREE, Path(os.environ.get(TREE_VARIABLE) or TREE)}
-    return sorted({path.parent.name for folder in folders for path in folder.glob("*/config.json")})
 
 
 def _check_tree(name: str) -> str | None:

@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from zoo import completion
+from zoo.plain import printable
+
 if TYPE_CHECKING:
     from zoo.exchange.pull import Pulled
     from zoo.store.artifact import Kind, Manifest
@@ -24,7 +27,7 @@ From = Annotated[list[str] | None, typer.Option("--from", help="A mirror; severa
 
 @app.command()
 def pull(
-    name: Annotated[str, typer.Argument(help="A checkpoint's name.")],
+    name: Annotated[str, typer.Argument(help="A checkpoint's name.", autocompletion=completion.checkpoints)],
     remotes: From = None,
     bundle: Annotated[bool, typer.Option("--bundle", help="Its bundle instead of the checkpoint.")] = False,
     variant: Annotated[str, typer.Option(help="The bundle's variant.")] = "fp32",
@@ -114,11 +117,6 @@ def _progress(silent: bool) -> Iterator[Callable[[Manifest], Callable[[int], Non
             return lambda count: progress.advance(task, count)
 
         yield begin
-
-
-def printable(text: str) -> str:
-    """Words from outside, without what a terminal would obey."""
-    return "".join(character if character.isprintable() else "?" for character in text)
 
 
 def _report(name: str, pulled: Pulled, as_json: bool) -> None:

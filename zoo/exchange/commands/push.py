@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from zoo import completion
+
 if TYPE_CHECKING:
     from zoo.exchange.publish import Pushed
     from zoo.store.artifact import File
@@ -23,7 +25,7 @@ REMOTE_VARIABLE, PASSWORD_VARIABLE = "GENZOO_REMOTE", "GENZOO_SIGN_PASSWORD"
 
 @app.command()
 def push(
-    name: Annotated[str, typer.Argument(help="A checkpoint's name.")],
+    name: Annotated[str, typer.Argument(help="A checkpoint's name.", autocompletion=completion.checkpoints)],
     remote: Annotated[str, typer.Argument(help="A folder, http(s)://, hf:// or oci://; $GENZOO_REMOTE without.")] = "",
     bundle: Annotated[bool, typer.Option("--bundle", help="Its bundle instead of the checkpoint.")] = False,
     variant: Annotated[str, typer.Option(help="The bundle's variant.")] = "fp32",

@@ -26,7 +26,8 @@ class Journal:
     def __init__(self, descriptor: int, file: File) -> None:
         self._descriptor, self._file = descriptor, file
         self._head = (b"genzoo-part/1 %d" % file.chunk_bytes).ljust(RECORD_BYTES - 1) + b"\n"
-        tail = os.pread(descriptor, RECORD_BYTES * (1 + 4 * file.chunk_count), file.bytes)
+        written = max(0, os.fstat(descriptor).st_size - file.bytes)
+        tail = os.pread(descriptor, min(written, RECORD_BYTES * (1 + 4 * file.chunk_count)), file.bytes)
         self.started = tail[:RECORD_BYTES] == self._head
         self._end = len(tail) // RECORD_BYTES * RECORD_BYTES
         self.claims = self._parse(tail) if self.started else {}

@@ -45,7 +45,8 @@ class Remote(Protocol):
     def push(self, manifest: Manifest, signature: bytes | None, path_of: Callable[[File], Path]) -> str:
         """Publish: files first, the manifest last, so that no reader sees half; the address. Raises RemoteError.
 
-        What the remote already holds is not sent again. A version that is there with another digest is refused.
+        What the remote already holds is not sent again. A version that is there with another digest is refused; a
+        signature takes the place of the one before.
         """
 
 

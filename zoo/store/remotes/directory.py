@@ -63,7 +63,7 @@ class DirectoryRemote:
     def push(self, manifest: Manifest, signature: bytes | None, path_of: Callable[[File], Path]) -> str:
         folder = self.root / version_folder(manifest.name, manifest.version)
         if already_there(self.url, manifest, self._published(manifest.name, manifest.version)):
-            if signature is not None and not (folder / SIGNATURE).exists():
+            if signature is not None:
                 _write(folder / SIGNATURE, signature)
         else:
             self._publish(manifest, signature, path_of, folder)

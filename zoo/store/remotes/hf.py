@@ -81,7 +81,7 @@ class HubRemote:
             found = self._published(manifest.name, there.sha) if there else None
             head = self._api.model_info(repository)
             newest = self._settle(repository, manifest.name, str(head.sha))
-            if already_there(self.url, manifest, found) and (signature is None or (found and found.signature)):
+            if already_there(self.url, manifest, found) and signature in (None, found and found.signature):
                 return f"{self._endpoint}/{repository}"
             if newest > manifest.version:
                 raise RemoteError(

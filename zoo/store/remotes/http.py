@@ -74,7 +74,7 @@ class HttpRemote:
         folder = version_folder(manifest.name, manifest.version)
         found = self._published(manifest.name, manifest.version)
         if already_there(self.url, manifest, found):
-            if signature is not None and found is not None and found.signature is None:
+            if signature is not None and found is not None and found.signature != signature:
                 self._put(f"{folder}/{SIGNATURE}", signature)
         else:
             self._put_files(manifest, path_of)

@@ -17,7 +17,7 @@ from zoo.errors import GenzooError
 from zoo.store.artifact import File, Manifest
 from zoo.store.local.blobs import BlobStore, BusyError, ChunkError
 from zoo.store.transfer.jobs import Board, Job, Progress, StoppedError
-from zoo.store.transfer.mirrors import POLICY, Mirror, Mirrors, Policy
+from zoo.store.transfer.mirrors import LIMITS, Limits, Mirror, Mirrors
 from zoo.store.transfer.sources import ChangedError, Source, SourceError, TransferError, TransferInterrupt
 
 
@@ -26,7 +26,7 @@ def fetch(
     sources: Sequence[Source],
     store: BlobStore,
     progress: Progress = lambda _: None,
-    policy: Policy = POLICY,
+    limits: Limits = LIMITS,
 ) -> None:
     """Bring every file of an artifact into the store. Raises TransferError, or OSError for a fault on this side.
 
@@ -40,7 +40,7 @@ def fetch(
         if here := manifest.size - sum(file.bytes for file in missing):
             progress(here)
         if missing:
-            _Transfer(manifest.name, missing, sources, store, progress, policy).run()
+            _Transfer(manifest.name, missing, sources, store, progress, limits).run()
 
 
 class _Peeked(Exception):  # noqa: N818 (never an error)
@@ -72,21 +72,21 @@ class _Transfer:
         sources: Sequence[Source],
         store: BlobStore,
         progress: Progress,
-        policy: Policy,
+        limits: Limits,
     ) -> None:
-        self.name, self.store, self.sources, self.policy = name, store, sources, policy
-        self.board = Board(name, files, Mirrors(sources, policy), progress)
+        self.name, self.store, self.sources, self.limits = name, store, sources, limits
+        self.board = Board(name, files, Mirrors(sources, limits), progress)
         self.buffer_bytes = max(min(file.bytes, file.chunk_bytes) for file in files)
         chunks = sum(max(1, file.chunk_count) for file in files)
-        able = max(1, policy.buffer_bytes // max(1, self.buffer_bytes))
-        self.most = min(policy.connections, chunks, able)
+        able = max(1, limits.buffer_bytes // max(1, self.buffer_bytes))
+        self.most = min(limits.connections, chunks, able)
         self.threads: list[threading.Thread] = []
         self.growing = threading.Lock()
         self.quickest = inf  # seconds that a small chunk took, from the request to the store
 
     def run(self) -> None:
         try:
-            for _ in range(min(self.most, self.policy.beginners) if self.buffer_bytes > self.policy.small_bytes else 1):
+            for _ in range(min(self.most, self.limits.beginners) if self.buffer_bytes > self.limits.small_bytes else 1):
                 self._join_in()
             for thread in self.threads:  # which grows meanwhile, by those that are waited for
                 self._wait_for(thread)
@@ -111,7 +111,7 @@ class _Transfer:
             thread.join(0.2)
             if self.board.error is not None:
                 failed_at = failed_at or time.monotonic()
-                if time.monotonic() - failed_at > self.policy.leave_s:
+                if time.monotonic() - failed_at > self.limits.leave_s:
                     self._cut_short()
                     return
 
@@ -119,7 +119,7 @@ class _Transfer:
         for source in self.sources:
             source.close()
         for thread in self.threads:
-            thread.join(self.policy.leave_s)
+            thread.join(self.limits.leave_s)
 
     def _leave(self) -> None:
         """Close what is open, its verified chunks kept."""
@@ -147,11 +147,11 @@ class _Transfer:
     def _took(self, seconds: float, count: int) -> None:
         """Another worker joins where they mostly wait for the network or the disk."""
         with self.growing:
-            if count > self.policy.small_bytes:
-                waiting = seconds >= count / self.policy.quick_bytes_per_s
+            if count > self.limits.small_bytes:
+                waiting = seconds >= count / self.limits.quick_bytes_per_s
             else:
                 self.quickest = min(self.quickest, seconds)
-                waiting = self.quickest >= self.policy.waiting_s
+                waiting = self.quickest >= self.limits.waiting_s
             if waiting and len(self.threads) < self.most:
                 self._join_in()
 
@@ -160,7 +160,7 @@ class _Transfer:
         try:
             partial = context.__enter__()
         except BusyError:
-            self.board.busy(file, self.policy.busy_s)
+            self.board.busy(file, self.limits.busy_s)
             return
         if partial is None:
             context.__exit__(None, None, None)

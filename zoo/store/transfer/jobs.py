@@ -131,7 +131,7 @@ class Board:
                 self._wrong[file.blob] += 1
                 if len(job.givers) == 1 and not job.spoiled:
                     next(iter(job.givers)).lied(file)
-                if self._wrong[file.blob] > self.mirrors.policy.bad_chunks * len(self.mirrors.all):
+                if self._wrong[file.blob] > self.mirrors.limits.bad_chunks * len(self.mirrors.all):
                     self._fail(file)
                 self._files.append(file)
             self._moved(-job.counted if wrong else 0)

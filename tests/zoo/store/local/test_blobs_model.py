@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import random
 import tempfile
 from contextlib import suppress
@@ -15,6 +14,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from tests.examples import examples
 from tests.servers.fault_run import entry as listed
 from zoo.store.artifact import File, Kind, Manifest
 from zoo.store.digests import BLAKE3, HASHERS, SHA256
@@ -234,9 +234,8 @@ class StoreMachine(RuleBasedStateMachine):
 
 
 StoreMachine.TestCase.settings = settings(
-    max_examples=int(os.environ.get("GENZOO_EXAMPLES", "60")),
+    max_examples=examples(15),
     stateful_step_count=25,
-    deadline=None,
     suppress_health_check=list(HealthCheck),
 )
 TestStore = StoreMachine.TestCase

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import threading
 import time
 from pathlib import Path
@@ -14,6 +15,7 @@ from typer.testing import CliRunner
 from tests.zoo.stocking import CHUNK, age, make_file, publish, put
 from zoo import shelf as zoo_store
 from zoo.exchange.commands.maintenance import QuantityError, app, parse_age, parse_size
+from zoo.files import HOME_VARIABLE
 from zoo.shelf import StoreError
 from zoo.store.local import garbage, verification
 from zoo.store.local.blobs import BlobStore, BusyError
@@ -161,7 +163,7 @@ def test_one_collection_at_a_time(store: BlobStore) -> None:
 
 def test_a_reader_during_collections_gets_all_or_a_sentence(store: BlobStore) -> None:
     """One thread removes and publishes the blob over and over, the others read it."""
-    data = os.urandom(CHUNK)
+    data = random.Random(0).randbytes(CHUNK)
     digest = store.add_bytes(data)
     outcomes = {"whole": 0, "gone": 0}
     stop = threading.Event()
@@ -239,7 +241,7 @@ def run(*words: str) -> tuple[int, str]:
 
 
 def test_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(zoo_store.HOME_VARIABLE, str(tmp_path))
+    monkeypatch.setenv(HOME_VARIABLE, str(tmp_path))
     store = zoo_store.blob_store()
     manifest = publish(store, tmp_path)
     code, text = run("verify")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import socket
 import struct
 import threading
@@ -104,14 +105,14 @@ def cutting(host: str, cuts: list[int]) -> Iterator[str]:
 
 
 def test_a_large_blob_goes_up_in_pieces(registry: Place, tmp_path: Path) -> None:
-    made = make(tmp_path, contents={"model.safetensors": os.urandom(2 * UPLOAD_BYTES + 12345)})
+    made = make(tmp_path, contents={"model.safetensors": random.Random(0).randbytes(2 * UPLOAD_BYTES + 12345)})
     registry.remote.push(made.manifest, None, made.path_of)
     assert read(registry.remote, made.manifest)["model.safetensors"] == (made.folder / "model.safetensors").read_bytes()
 
 
 def test_an_upload_that_is_cut_goes_on(registry: Place, tmp_path: Path) -> None:
     """From where the registry is, or anew where it lost the upload; its own digest is the judge."""
-    made = make(tmp_path, contents={"model.safetensors": os.urandom(2 * UPLOAD_BYTES + 12345)})
+    made = make(tmp_path, contents={"model.safetensors": random.Random(0).randbytes(2 * UPLOAD_BYTES + 12345)})
     host = registry.url.removeprefix("oci://").partition("/")[0]
     with cutting(host, [UPLOAD_BYTES // 2, UPLOAD_BYTES + UPLOAD_BYTES // 3]) as cut:
         open_remote(f"oci://{cut}/zoo").push(made.manifest, None, made.path_of)

@@ -1,0 +1,87 @@
+"""What went wrong, as one sentence for a person or, under `--json`, as one JSON object for a machine.
+
+Both go to standard error, as its last line; standard output has results only. The exit code is the same for both: 1 for
+what a command ran into, 2 for a command line that cannot be read, 130 for Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import typer
+
+from zoo.errors import GenzooError
+from zoo.files import HOME_VARIABLE, home
+from zoo.plain import printable
+
+(UsageError,) = typer.BadParameter.__bases__  # what every mistake in a command line derives from
+EXTRAS = {
+    "torch": "export",
+    "onnx": "export",
+    "onnx_ir": "export",
+    "onnxruntime": "cpu",
+    "tensorrt_rtx": "engines",
+    "tritonclient": "serving",
+    "PIL": "serving",
+    "mlperf_loadgen": "benchmarks",
+    "threadpoolctl": "benchmarks",
+    "jinja2": "benchmarks",
+    "diffusers": "benchmarks",
+    "model_signing": "signing",
+    "cryptography": "signing",
+    "huggingface_hub": "hub",
+}
+REFUSED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS)  # to write
+
+
+def end(error: BaseException, words: Sequence[str]) -> NoReturn:
+    """Leave with what `error` says; one that says nothing to a person is raised again, with its traceback."""
+    if isinstance(error, KeyboardInterrupt | typer.Abort):
+        sys.exit(130)
+    sentence = described(error)
+    if sentence is None:
+        raise error
+    if "--json" in words:
+        typer.echo(json.dumps({"error": printable(sentence), "type": type(error).__name__}), err=True)
+    else:
+        typer.echo(f"error: {printable(sentence)}", err=True)
+    sys.exit(2 if isinstance(error, UsageError) else 1)
+
+
+def described(error: BaseException) -> str | None:
+    """One sentence; None for an error that is a fault of the code."""
+    if isinstance(error, GenzooError):
+        return str(error)
+    if isinstance(error, UsageError):
+        return _usage(error)
+    if isinstance(error, ModuleNotFoundError):
+        extra = EXTRAS.get((error.name or "").split(".")[0])
+        return extra and f"this command needs {error.name}, which is not installed: pip install 'genzoo[{extra}]'"
+    if isinstance(error, OSError):
+        return _system(error)
+    if isinstance(error, MemoryError):
+        return "there is not enough memory for what was asked: ask for less at once"
+    return None
+
+
+def _usage(error: Any) -> str:
+    command = error.ctx.command_path if error.ctx else "genzoo"
+    said = str(error.format_message()).replace("Value error, ", "").rstrip(".")
+    return f"{said}; `{command} --help` says what it takes"
+
+
+def _system(error: OSError) -> str | None:
+    """What the system refused, and where; a refusal without a path is a full disk's or nobody's."""
+    half = "; nothing half-written was left behind" if error.errno in REFUSED else ""
+    if error.filename is None:
+        return f"{error.strerror}: while writing{half}" if half else None
+    path = Path(os.fsdecode(error.filename))
+    if path.is_relative_to(home()):
+        half = f"; genzoo's home is {home()}: set ${HOME_VARIABLE} to a folder that can be written{half}"
+    return f"{error.strerror}: {path}{half}"

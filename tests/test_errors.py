@@ -1,0 +1,24 @@
+"""The tree of errors that the documents draw is the tree that the code has."""
+
+from __future__ import annotations
+
+import importlib
+
+import pytest
+
+from tests import error_tree
+from zoo.errors import GenzooError
+
+
+def test_the_page_of_errors_is_what_the_sources_say() -> None:
+    page = (error_tree.ROOT / "docs" / "errors.md").read_text()
+    assert page == error_tree.page(), "run `python tests/error_tree.py > docs/errors.md`"
+
+
+@pytest.mark.parametrize("module", ["zoo.registry", "zoo.store.local.partial", "serving.endpoint", "export.bundle"])
+def test_the_sources_are_read_as_python_reads_them(module: str) -> None:
+    drawn = {line.split("`")[1] for line in error_tree.page().splitlines() if line.lstrip().startswith("- `")}
+    found = vars(importlib.import_module(module)).values()
+    errors = {each.__name__ for each in found if isinstance(each, type) and issubclass(each, GenzooError)}
+    assert errors
+    assert errors <= drawn

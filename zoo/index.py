@@ -1,0 +1,69 @@
+"""What the zoo says of each of its checkpoints, in one file: read without torch, and where the weights are not.
+
+    zoo/checkpoints/index.json
+        {"format": "genzoo-index/1", "checkpoints": {name: {
+            ...            what its config.json says, without how it was trained
+            description, faults, systems    what its family's table says
+            quality        {"images": count, "fd": {feature net: distance}} of its default setting, once it was measured
+        }}}
+
+The tables and the folders are what is true; `genzoo index` writes them down, and a test compares.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from zoo.errors import StoreError
+from zoo.family import Checkpoint
+from zoo.files import write_json
+
+TREE = Path(__file__).parent / "checkpoints"
+PATH = TREE / "index.json"
+FORMAT = "genzoo-index/1"
+LEFT_OUT = ("training", "recipe")  # of a config.json: most of its bytes, and nothing that one chooses by
+
+
+@cache
+def records() -> Mapping[str, Mapping[str, Any]]:
+    """Each checkpoint's record by its name, in the order of the tables. Raises StoreError."""
+    try:
+        found = json.loads(PATH.read_text())
+        if found["format"] != FORMAT:
+            raise ValueError(f"its format is {found['format']!r}, expected {FORMAT!r}")
+        checkpoints: dict[str, dict[str, Any]] = found["checkpoints"]
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise StoreError(f"{PATH} could not be read ({error}); restore it, or `genzoo index` writes it") from error
+    return checkpoints
+
+
+def write(tables: Iterable[Checkpoint], quality: Mapping[str, Any]) -> Path:
+    """The index of those entries of the tables whose weights are in the tree beside the code; its path.
+
+    `quality` is what was measured now; what was measured before stays with the weights that it was measured of.
+    """
+    before = records() if PATH.is_file() else {}
+    found = {}
+    for checkpoint in tables:
+        path = TREE / checkpoint.name / "config.json"
+        if not path.is_file():
+            continue
+        config = json.loads(path.read_text())
+        known = before.get(checkpoint.name, {})
+        same = known.get("weights") == config["weights"]
+        measured = quality.get(checkpoint.name) or (known.get("quality") if same else None)
+        found[checkpoint.name] = {
+            **{key: value for key, value in config.items() if key not in LEFT_OUT},
+            "description": checkpoint.description,
+            "faults": list(checkpoint.faults),
+            "systems": [dataclasses.asdict(system) for system in checkpoint.systems],
+            "quality": measured,
+        }
+    write_json(PATH, {"format": FORMAT, "checkpoints": found})
+    records.cache_clear()
+    return PATH
