@@ -5,8 +5,10 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable, Iterable
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -73,19 +75,41 @@ def prepare_all(sources: Iterable[str], report: Report = lambda _: None, *, unga
     sources = list(sources)
     waiting = [source for source in dict.fromkeys(sources) if not ungated and _waits(source)]
     if len(waiting) > 1:
-        context, workers = multiprocessing.get_context("spawn"), len(os.sched_getaffinity(0))
-        # Ctrl-C reaches all processes of a terminal: the first one ends the others.
-        ignored = (signal.SIGINT, signal.SIG_IGN)
-        with ProcessPoolExecutor(min(workers, len(waiting)), context, signal.signal, ignored) as pool:
-            made = {pool.submit(_prepare, source): source for source in waiting}
-            try:
-                for future in as_completed(made):
-                    future.result()
-                    report(f"{made[future]} is exported and admitted")
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
+        _side_by_side(waiting, report)
     return [prepare(source, report, ungated=ungated) for source in sources]
+
+
+def _side_by_side(sources: Sequence[str], report: Report) -> None:
+    """Ctrl-C reaches every process of a terminal: here it ends the workers, which do not see it themselves."""
+    context, workers = multiprocessing.get_context("spawn"), min(len(sources), len(os.sched_getaffinity(0)))
+    before = multiprocessing.active_children()
+    with ProcessPoolExecutor(workers, context, signal.signal, (signal.SIGTERM, _leave)) as pool:
+        try:
+            with _interrupts_held():
+                made = {pool.submit(_prepare, source): source for source in sources}
+            for future in as_completed(made):
+                future.result()
+                report(f"{made[future]} is exported and admitted")
+        except BaseException:
+            for child in set(multiprocessing.active_children()).difference(before):
+                child.terminate()
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Processes that begin in the block never see Ctrl-C; this one does after it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _leave(number: int, frame: object) -> None:
+    """A worker that is told to end removes first what it has half written."""
+    sys.exit(128 + number)
 
 
 def _prepare(source: str) -> None:

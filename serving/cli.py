@@ -105,10 +105,10 @@ def serve(
 ) -> None:
     """Serve generators from a real Triton server on this machine's loopback address, until Ctrl-C.
 
-    One JSON line on standard output says when it is ready and where it listens. With --engine, graphs run on TensorRT
-    plans on this machine's GPU, which the gate has admitted. The embedded Triton is older than the releases that are
-    safe on a network (see serving/deploy for one that is not), so no option makes it listen on any other address, and
-    loading, logging, tracing and shared memory are closed to clients.
+    One JSON line on standard output says when it is ready and where it listens. The embedded Triton is the 24.10
+    release, older than what is safe on a network (26.07, see serving/deploy): it listens on 127.0.0.1 only, and
+    loading, logging, tracing and shared memory are closed to clients. With --engine, graphs run on TensorRT plans on
+    this machine's GPU, which the gate has admitted.
     """
     from serving.engines import Wanted
     from serving.generators import served

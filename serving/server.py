@@ -23,7 +23,7 @@ from pathlib import Path
 from types import TracebackType
 
 from serving import guardian
-from serving.endpoint import SECRET_HEADER, Endpoint
+from serving.endpoint import Endpoint, restrictions
 from serving.install import Installation, install
 from serving.model_repository import Repository
 from serving.places import Places, assemble
@@ -33,7 +33,6 @@ from zoo.errors import GenzooError
 
 START_SECONDS, GRACE_SECONDS = 300.0, 5.0
 ATTEMPTS = 5  # at free ports, which another process may take between our look and Triton's bind
-RESTRICTED = ("shared-memory", "model-repository", "trace", "logging")  # Triton's names of its administration
 STUB_DIED = ("terminate called", "error while loading shared libraries")  # Triton would wait for it for minutes
 HARMLESS = "CudaDriverHelper"  # an error of every start without a GPU
 
@@ -164,14 +163,12 @@ class TritonServer:
             "model-control-mode": "explicit",
             "exit-timeout-secs": int(GRACE_SECONDS) - 2,
             "backend-config": f"python,shm-region-prefix-name={self._prefix}",
-            "http-restricted-api": f"{','.join(RESTRICTED)}:{SECRET_HEADER}={self._secret}",
-            "grpc-restricted-protocol": f"{','.join(RESTRICTED)}:{SECRET_HEADER}={self._secret}",
         }
         for name, port in self.ports.items():
             options |= {f"{name}-address": HOST, f"{name}-port": port}
         if self.config:
             options["model-config-name"] = self.config
-        command = [str(installation.tritonserver), "--disable-auto-complete-config"]
+        command = [str(installation.tritonserver), "--disable-auto-complete-config", *restrictions(self._secret)]
         command += [f"--{name}={value}" for name, value in options.items()]
         for model in self.repository.models:
             command += [f"--load-model={name}" for name in (model.spec.name, *([] if self.config else [model.graph]))]

@@ -54,6 +54,16 @@ def test_an_altered_bundle_loses_its_verdict(tmp_path: Path) -> None:
         model_repository.write([Bundle.open(bundle.path)], tmp_path / "models")
 
 
+@pytest.mark.parametrize("name", ["../outside", "two words", "x;id", "Gan\xe9", ""])
+def test_a_name_that_is_no_plain_word_is_refused(bundles: dict[str, Bundle], tmp_path: Path, name: str) -> None:
+    """It becomes a folder's name, and a word in the line by which Triton starts a model's process."""
+    bundle = bundles["toy-gan"]
+    renamed = Bundle(bundle.path, bundle.manifest | {"spec": bundle.manifest["spec"] | {"name": name}})
+    with pytest.raises(RepositoryError, match="a name has letters, digits, _ and - only"):
+        model_repository.write([renamed], tmp_path / "models")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_nothing_half_written_is_left(bundles: dict[str, Bundle], tmp_path: Path) -> None:
     gone = shutil.copytree(bundles["toy-ddpm"].path, tmp_path / "gone")
     bundle = Bundle.open(gone)
