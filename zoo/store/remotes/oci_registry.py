@@ -215,7 +215,7 @@ class Registry:
 
     def _authorization(self, challenge: str) -> dict[str, str]:
         """The header that answers a challenge. Raises RemoteError."""
-        asked = {each.scheme: each.parameters for each in reversed(challenges(challenge))}
+        asked = {each.scheme: each.parameters for each in challenges(challenge)}
         basic = credentials(self.host)
         if "bearer" not in asked and "basic" in asked:
             return {"authorization": f"Basic {basic}"} if basic else {}
