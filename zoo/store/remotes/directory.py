@@ -25,6 +25,7 @@ from zoo.store.remotes.layout import (
     version_of_folder,
 )
 from zoo.store.transfer.sources import Source, SourceError
+from zoo.untrusted import POINTER, POINTER_CURE, is_pointer
 
 COPY_BYTES = 1 << 20
 STALE_S = 24 * 3600
@@ -154,6 +155,8 @@ class DirectorySource:
             try:
                 size = os.fstat(descriptor).st_size
                 if size != file.bytes:
+                    if is_pointer(os.pread(descriptor, len(POINTER), 0)):
+                        raise SourceError(f"{file.path} {POINTER_CURE}", gone=True)
                     raise SourceError(f"{file.path} has {size} bytes, expected {file.bytes}", gone=True)
                 while filled < len(into):
                     count = os.preadv(descriptor, [into[filled:]], offset + filled)

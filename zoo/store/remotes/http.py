@@ -174,7 +174,7 @@ class HttpRemote:
 
 
 def _refused(error: HttpError, writing: bool = False) -> RemoteError:
-    if error.status == 401:
+    if error.status == 401 or (error.status == 403 and not writing):
         return RemoteError(f"{error}: it wants a user and password, which belong into ~/.netrc or the address")
     if writing and error.status in REFUSED:
         return RemoteError(

@@ -187,8 +187,9 @@ class _Transfer:
     def _bring(self, job: Job, index: int, buffer: memoryview) -> None:
         """Fetch a chunk from as many mirrors as it takes and store it, or hand it back."""
         into, alone = buffer[: job.file.chunk_range(index)[1]], False
+        kept = job.partial.kept(index, into)
         while True:
-            givers = self._fill(job, index, into, alone)
+            givers = self._fill(job, index, into, alone, kept)
             if not givers:
                 if job.spoiled:
                     self._publish(job)
@@ -196,18 +197,18 @@ class _Transfer:
             try:
                 job.partial.write(index, into)
             except ChunkError:
-                if len(givers) == 1:
+                if len(givers) == 1 and not kept:
                     self.board.lied(givers.pop(), job, index)
-                alone = True  # which of several mirrors lied is found out by asking each for the whole chunk
+                alone, kept = True, 0  # which of several mirrors lied is found out by asking each for the whole chunk
                 continue
             if self.board.stored(job, index, givers):
                 self._publish(job)
             return
 
-    def _fill(self, job: Job, index: int, into: memoryview, alone: bool) -> set[Mirror]:
-        """The chunk's bytes into `into`; the mirrors that gave them, none where the chunk was handed back."""
-        start, filled, givers = job.file.chunk_range(index)[0], 0, set[Mirror]()
-        while (mirror := self.board.choose(job, index)) is not None:
+    def _fill(self, job: Job, index: int, into: memoryview, alone: bool, filled: int = 0) -> set[Mirror]:
+        """The chunk's bytes behind the first `filled`; the mirrors that gave them, none where it was handed back."""
+        start, givers = job.file.chunk_range(index)[0], set[Mirror]()
+        while (mirror := self._choose(job, index, into[:filled])) is not None:
             began = time.monotonic()
             try:
                 mirror.source.read(job.file, start + filled, into[filled:])
@@ -222,3 +223,11 @@ class _Transfer:
                 self.board.worked(mirror, len(into) - filled, time.monotonic() - began)
                 return givers | {mirror}
         return set()
+
+    def _choose(self, job: Job, index: int, arrived: memoryview) -> Mirror | None:
+        """The mirror to ask; where there is none any more, what arrived of the chunk is kept for another attempt."""
+        try:
+            return self.board.choose(job, index)
+        except (TransferError, StoppedError):
+            job.partial.keep(index, arrived)
+            raise

@@ -26,6 +26,7 @@ class Limits:
     waiting_s: float = 0.0015  # at least so long: those that do not wait only hinder each other
     buffer_bytes: int = 24 << 20  # of all workers together
     failures: int = 6  # in a row, and a mirror is dropped
+    progress_bytes: int = 64 << 10  # an answer that brought so many before it broke is no failure
     bad_chunks: int = 3  # of the same chunk from the same mirror, or of the same file where it has no digests of chunks
     backoff_s: float = 0.2
     backoff_cap_s: float = 15.0
@@ -72,6 +73,9 @@ class Mirror:
     def failed(self, error: SourceError, file: File, began: float) -> None:
         """Note a failed read that began at `began`: those that were under way together count as one."""
         self.complain(str(error))
+        if error.filled >= self.limits.progress_bytes and not error.gone:
+            self.worked(error.filled, time.monotonic() - began)
+            return
         self.speed = (self.speed or 0.0) / 2
         if error.gone:
             self.lacking.add(file.path)
