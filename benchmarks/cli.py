@@ -226,8 +226,8 @@ def card(
     from benchmarks.report import cards
     from zoo import index, registry
 
-    found = reading.read(records)
     checkpoints = [registry.checkpoint(name) for name in names or _trained()]
+    found = reading.read(records)
     written = [str(cards.write(checkpoint, found)) for checkpoint in checkpoints]
     index.write(registry.checkpoints(), {each.name: cards.quality(each, found) for each in checkpoints})
     typer.echo(json.dumps(written) if as_json else "\n".join(written))

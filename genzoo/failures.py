@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import signal
 import sys
 from collections.abc import Sequence
@@ -22,6 +23,7 @@ from zoo.files import HOME_VARIABLE, home
 from zoo.plain import printable
 
 (UsageError,) = typer.BadParameter.__bases__  # what every mistake in a command line derives from
+LONG_WORD = re.compile(r"(\S{300})\S+")  # such as a name that is too long for a file system
 EXTRAS = {
     "torch": "export",
     "onnx": "export",
@@ -61,10 +63,11 @@ def end(error: BaseException, words: Sequence[str], *, interrupted: bool = False
     sentence = described(error)
     if sentence is None:
         raise error
+    sentence = LONG_WORD.sub(r"\1...", printable(sentence))
     if "--json" in words:
-        typer.echo(json.dumps({"error": printable(sentence), "type": type(error).__name__}), err=True)
+        typer.echo(json.dumps({"error": sentence, "type": type(error).__name__}), err=True)
     else:
-        typer.echo(f"error: {printable(sentence)}", err=True)
+        typer.echo(f"error: {sentence}", err=True)
     sys.exit(2 if isinstance(error, UsageError) else 1)
 
 

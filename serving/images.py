@@ -18,11 +18,12 @@ class OutputError(GenzooError):
 
 
 def check_path(path: Path) -> None:
-    """Before any image is made. Raises OutputError."""
+    """Before any image is made. Raises OutputError, and OSError for a folder that cannot be made or written."""
     if path.suffix not in (".png", ".npz"):
         raise OutputError(f"{path} ends in {path.suffix or 'nothing'!r}: end it in .png for a grid or .npz for arrays")
     if path.is_dir():
         raise OutputError(f"{path} is a folder: give the name of a file")
+    files.check_writable(path.parent)
 
 
 def check_contents(images: np.ndarray, name: str) -> None:

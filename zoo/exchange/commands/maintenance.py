@@ -100,14 +100,22 @@ def gc(
 
 
 def _sort(store: BlobStore, names: Sequence[str] | None) -> tuple[list[str], list[str]]:
-    """Which refs are meant, a checkpoint's bundles and engines with it, and which checkpoints of the tree."""
+    """Which refs are meant, a checkpoint's bundles and engines with it, and which checkpoints of the tree.
+
+    Raises UnknownNameError for a name that is neither's.
+    """
     from zoo import shelf
+    from zoo.contract.request import nearest
+    from zoo.registry import UnknownNameError
 
     known, tree = store.names(), shelf.folders()
     if not names:
         return known, [name for name in tree if name not in known]
     stored = [ref for ref in known if any(ref == name or ref.startswith(f"{name}.") for name in names)]
-    return stored, [name for name in names if name not in known and (name in tree or not stored)]
+    for name in names:
+        if name not in tree and not any(ref == name or ref.startswith(f"{name}.") for ref in known):
+            raise UnknownNameError(f"unknown checkpoint {name!r}: {nearest(name, {*known, *tree})}")
+    return stored, [name for name in names if name not in known and name in tree]
 
 
 def _check_tree(name: str) -> str | None:

@@ -41,6 +41,7 @@ def push(
 
     What the remote holds already is not sent again. A signing key's password is read from $GENZOO_SIGN_PASSWORD.
     """
+    from zoo import registry
     from zoo.exchange import publish
     from zoo.store.artifact import Kind
     from zoo.store.remotes import REMOTE_VARIABLE, open_remote
@@ -51,6 +52,8 @@ def push(
     if not address:
         raise publish.PublishError(f"no remote was named: give one after {name}, or set ${REMOTE_VARIABLE}")
     kind, chosen = (Kind.ENGINE, engine) if engine else (Kind.BUNDLE, variant) if bundle else (Kind.CHECKPOINT, "")
+    if kind is Kind.CHECKPOINT:
+        registry.record(name)  # says which names there are
     key, place = _key(sign_key, sign_certificate), open_remote(address)
     with _progress(as_json) as begin:
         pushed = publish.push(name, place, kind=kind, variant=chosen, key=key, restricted=restricted, begin=begin)
