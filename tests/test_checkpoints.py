@@ -15,6 +15,7 @@ from export.bundle import Bundle
 from export.runners import OnnxRuntimeRunner, TorchRunner
 from serving import model_repository
 from serving.bundles import prepare, prepare_all
+from tests.examples import at_random
 from zoo import registry, shelf
 from zoo.contract.generator import Generator
 from zoo.contract.request import SampleRequest, Setting
@@ -130,7 +131,7 @@ def test_triton_serves_the_same_images(name: str, bundle_of: Callable[[str], Bun
     assert differing(runner.run(**tensors)["image"], here) <= RUNTIME_PIXELS
 
 
-@pytest.mark.parametrize("name", SHAPES)
+@pytest.mark.parametrize("name", NAMES if at_random else SHAPES)  # all of them before a release, by `make fuzz`
 def test_an_engine_builds_without_a_gpu_and_lands_in_a_repository(
     name: str, bundle_of: Callable[[str], Bundle], tmp_path: Path
 ) -> None:
