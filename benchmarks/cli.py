@@ -26,7 +26,7 @@ REPORT = Path("results/report.html")
 @app.command()
 def bench(
     names: Names = None,
-    runtime: Annotated[list[str] | None, typer.Option(help="torch, onnxruntime or triton; repeatable.")] = None,
+    runtime: Annotated[list[str] | None, typer.Option(help="torch, onnxruntime, tensorrt, triton; repeatable.")] = None,
     scenario: Annotated[list[str] | None, typer.Option(help="single-stream or offline; repeatable.")] = None,
     steps: Annotated[list[int] | None, typer.Option(min=1, help="Numbers of steps; repeatable.")] = None,
     samples: Annotated[int, typer.Option(min=50, max=5000, help="Images judged for quality.")] = 2000,
@@ -81,16 +81,16 @@ def demo(
 
 
 def _trained() -> list[str]:
-    from benchmarks.report import tree
+    from benchmarks.report import family_tree
 
-    return [checkpoint.name for checkpoint in tree.trained()]
+    return [checkpoint.name for checkpoint in family_tree.trained()]
 
 
 def _measurable(choice: Any) -> list[str]:
     """The trained checkpoints of which a choice measures something: no other need be exported."""
-    from benchmarks.report import tree
+    from benchmarks.report import family_tree
 
-    return [each.name for each in tree.trained() if choice.settings(each.spec, each.systems)]
+    return [each.name for each in family_tree.trained() if choice.settings(each.spec, each.systems)]
 
 
 def _bundles(names: list[str], tell: Callable[[str], None] = lambda _: None) -> list[Any]:
@@ -149,10 +149,9 @@ def tree(
 ) -> None:
     """Write the family tree from records: the README's table and picture, and the numbers of each family's page."""
     from benchmarks import records as reading
-    from benchmarks.report import overview, pages
-    from benchmarks.report import tree as growing
+    from benchmarks.report import family_tree, overview, pages
 
-    found = growing.Tree.of(growing.trained(), reading.read(records))
+    found = family_tree.FamilyTree.of(family_tree.trained(), reading.read(records))
     written = [str(path) for path in (*overview.write(root, found), *pages.write(root, found))]
     if as_json:
         typer.echo(json.dumps(written))

@@ -19,7 +19,6 @@ from zoo.files import canonical as canonical
 from zoo.files import identify as identify
 
 FORMAT = "genzoo-record/2"
-DEFAULT = Path("results/records.jsonl")
 
 Record = dict[str, Any]
 

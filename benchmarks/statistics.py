@@ -56,13 +56,11 @@ def square_root(covariance: np.ndarray) -> np.ndarray:
     return np.asarray((vectors * np.sqrt(values.clip(min=0.0))) @ vectors.T)
 
 
-def frechet_distance(a: Moments, b: Moments) -> float:
-    """Squared Wasserstein-2 distance of two Gaussians (Dowson & Landau 1982), as in the FID (Heusel et al. 2017)."""
-    return _frechet(a, b, square_root(b.covariance))
+def frechet_distance(a: Moments, b: Moments, root: np.ndarray) -> float:
+    """Squared Wasserstein-2 distance of two Gaussians (Dowson & Landau 1982), as in the FID (Heusel et al. 2017).
 
-
-def _frechet(a: Moments, b: Moments, root: np.ndarray) -> float:
-    """`root` is the square root of b's covariance: tr (AB)^1/2 = tr (B^1/2 A B^1/2)^1/2, and that is symmetric."""
+    `root` is the square root of b's covariance: tr (AB)^1/2 = tr (B^1/2 A B^1/2)^1/2, and that is symmetric.
+    """
     cross = np.sqrt(np.linalg.eigvalsh(root @ a.covariance @ root).clip(min=0.0)).sum()
     difference = a.mean - b.mean
     return float(difference @ difference + np.trace(a.covariance) + np.trace(b.covariance) - 2.0 * cross)
@@ -71,8 +69,9 @@ def _frechet(a: Moments, b: Moments, root: np.ndarray) -> float:
 def frechet(features: np.ndarray, reference: Moments, resamples: int = 50) -> Estimate:
     """The distance of a sample from a reference. It depends on the sample's size: compare at equal N only."""
     root = square_root(reference.covariance)
-    value = _frechet(moments(features), reference, root)
-    draws = [_frechet(moments(features, w), reference, root) for w in bootstrap_weights(len(features), resamples)]
+    value = frechet_distance(moments(features), reference, root)
+    resampled = (moments(features, weights) for weights in bootstrap_weights(len(features), resamples))
+    draws = [frechet_distance(each, reference, root) for each in resampled]
     return around(value, np.array(draws))
 
 

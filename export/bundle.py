@@ -12,13 +12,13 @@ A one-shot generator's entry is `generator`. An iterative one has `denoiser`, `s
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from zoo import files
-from zoo.contract.graph import TensorSpec
+from zoo.contract.graph import MAX_BATCH, TensorSpec
 from zoo.contract.request import GeneratorSpec
 from zoo.errors import GenzooError
 
@@ -73,6 +73,19 @@ class Bundle:
     @cached_property
     def spec(self) -> GeneratorSpec:
         return GeneratorSpec.from_json(self.manifest["spec"])
+
+    @property
+    def served_spec(self) -> GeneratorSpec:
+        """What the entry graph takes: an unrolled loop has the one number of steps that it was unrolled for."""
+        spec, steps = self.spec, self.manifest.get("steps")
+        if spec.sampling is None or steps is None:
+            return spec
+        return replace(spec, sampling=replace(spec.sampling, num_steps=steps, steps=(steps,)))
+
+    @property
+    def max_batch(self) -> int:
+        """Images of one execution, at most."""
+        return int(self.manifest.get("max_batch", MAX_BATCH))
 
     @property
     def name(self) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from export.engine import Library, Target
+from export.runtimes import Runtime
 from export.variant import LoopKind, Precision, Variant
 from zoo import completion
 
@@ -66,17 +67,17 @@ def gate(
     steps: Steps = None,
     precision: Numbers = Precision.FP32,
     again: Annotated[bool, typer.Option("--again", help="Judge also what was judged before.")] = False,
+    runtime: Annotated[
+        Runtime, typer.Option(help="What is judged: the bundle by itself, or on a GPU; `tensorrt`: its engines there.")
+    ] = Runtime.ONNXRUNTIME,
     as_json: AsJson = False,
 ) -> None:
     """Admit or refuse bundles: parity with torch, images under the same seeds, constant images, drift."""
     from export.gate import GateError
-    from export.gate import gate as judge
 
     refused = []
     for bundle in _bundles(sources, Variant(loop, precision, steps)):
-        if again or bundle.verdict is None:
-            judge(bundle)
-        verdict = bundle.verdict or {}
+        verdict = _judged(bundle, runtime, again)
         _print({"name": bundle.name, "path": str(bundle.path), **verdict}, [str(verdict["message"])], as_json)
         if not verdict["admitted"]:
             refused.append(bundle.name)
@@ -85,13 +86,30 @@ def gate(
     _next(f"genzoo build {' '.join(sources or [])}".rstrip(), as_json)
 
 
+def _judged(bundle: Bundle, runtime: Runtime, again: bool) -> dict[str, Any]:
+    """A bundle's verdict, from beside it or made now; on any runtime but the bundle's own it is made now."""
+    from export.gate import GateError
+    from export.gate import gate as judge
+
+    if runtime in (Runtime.TORCH, Runtime.TRITON):
+        raise GateError(f"{runtime} cannot go before the gate: choose {Runtime.ONNXRUNTIME}, or a runtime on a GPU")
+    if runtime is not Runtime.ONNXRUNTIME:
+        from export.engine_gate import on_runtime
+
+        found = on_runtime(bundle, runtime)
+        return {"admitted": found.admitted, "message": found.message, "runtime": runtime.value, **found.numbers}
+    if again or bundle.verdict is None:
+        judge(bundle)
+    return bundle.verdict or {}
+
+
 @app.command()
 def build(
     sources: Sources = None,
     target: Annotated[
         list[Target] | None, typer.Option(help="GPU generation; give it several times, or --all-targets.")
     ] = None,
-    all_targets: Annotated[bool, typer.Option("--all-targets", help="Portable and each generation.")] = False,
+    all_targets: Annotated[bool, typer.Option("--all-targets", help="All that TensorRT-RTX builds for.")] = False,
     library: Annotated[Library, typer.Option(help="TensorRT-RTX needs no GPU; TensorRT builds for this one.")] = (
         Library.RTX
     ),
@@ -101,10 +119,11 @@ def build(
     as_json: AsJson = False,
 ) -> None:
     """Build engines from bundles, ahead of time and without a GPU."""
-    from export.engine import build as build_engine
     from export.engine import graphs_to_build
+    from export.engine_build import build as build_engine
 
-    targets = tuple(Target) if all_targets else tuple(target or (Target.PORTABLE,))
+    every = tuple(each for each in Target if each is not Target.SM90)
+    targets = every if all_targets else tuple(target or (Target.PORTABLE,))
     for bundle in _bundles(sources, Variant(loop, precision, steps)):
         for graph in graphs_to_build(bundle):
             for each in targets:

@@ -1,29 +1,28 @@
-"""A bundle's graph -> a TensorRT engine: TensorRT-RTX and TensorRT behind one adapter, imported here only.
+"""TensorRT engines: TensorRT-RTX and TensorRT behind one adapter, imported here only; `engine_build` makes them.
 
 TensorRT-RTX builds ahead of time for named GPU generations, on hosts without a GPU; TensorRT builds for the GPU at
-hand. Both are strongly typed: precision lives in the graph. An engine is native code, so it is loaded only where the
-local store recorded that it was built here, or that a verified signature admitted it; its bytes are not reproducible,
-so it is looked up by what it was built from.
+hand. Both are strongly typed: precision lives in the graph, and float32 is not cut to TF32. An engine is native code,
+so it is loaded only where the local store recorded that it was built here, or that a verified signature admitted it;
+its bytes are not reproducible, so it is looked up by what it was built from.
 """
 
 from __future__ import annotations
 
+import hashlib
 import importlib
-import importlib.metadata
 import json
-import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from export.bundle import Bundle
-from export.profiles import AXES, profile
+from export.cuda import Gpu
+from export.profiles import axes
 from zoo import files
 from zoo.errors import GenzooError
 from zoo.exchange import derived
-
-WORKSPACE_BYTES = 2 << 30
 
 
 class EngineError(GenzooError):
@@ -31,13 +30,17 @@ class EngineError(GenzooError):
 
 
 class Target(StrEnum):
-    """The GPU generation for which an engine is built; `portable` runs on all of them."""
+    """The GPU generation for which an engine is built; `portable` runs on all that its library knows."""
 
     PORTABLE = "portable"
     SM80 = "sm80"
     SM86 = "sm86"
     SM89 = "sm89"
+    SM90 = "sm90"  # by TensorRT only: TensorRT-RTX knows no GPU of a data centre
     SM120 = "sm120"
+
+    def covers(self, generation: str) -> bool:
+        return self in (Target.PORTABLE, generation)
 
 
 class Library(StrEnum):
@@ -59,6 +62,11 @@ class Library(StrEnum):
             )
             raise EngineError(f"{self.value} is not installed ({error}); {where}") from error
 
+    @property
+    def version(self) -> str:
+        """The installed release. Raises EngineError where there is none."""
+        return str(self.load().__version__)
+
 
 @dataclass(frozen=True)
 class Engine:
@@ -71,6 +79,19 @@ class Engine:
     def sha256(self) -> str:
         return str(self.record["sha256"])
 
+    @property
+    def library(self) -> Library:
+        return Library(self.record["inputs"]["library"])
+
+    @property
+    def version(self) -> str:
+        """The library's release, the only one that loads it."""
+        return str(self.record["inputs"]["version"])
+
+    @property
+    def target(self) -> Target:
+        return Target(self.record["inputs"]["target"])
+
 
 def plan_path(bundle: Bundle, graph: str, target: Target, library: Library) -> Path:
     variant = f"{bundle.manifest['precision']}-{bundle.manifest['loop'] or 'once'}{bundle.manifest['steps'] or ''}"
@@ -78,14 +99,13 @@ def plan_path(bundle: Bundle, graph: str, target: Target, library: Library) -> P
 
 
 def inputs(bundle: Bundle, graph: str, target: Target, library: Library) -> dict[str, Any]:
-    """Everything that determines an engine."""
+    """Everything that determines an engine, but for the library's version."""
     return {
         "bundle": bundle.digest,
         "graph": graph,
         "target": target.value,
         "library": library.value,
-        "version": importlib.metadata.version(library.value.replace("-", "_")),
-        "axes": {axis: asdict(sizes) for axis, sizes in AXES.items()},
+        "axes": {axis: asdict(sizes) for axis, sizes in axes(bundle.served_spec, bundle.max_batch).items()},
     }
 
 
@@ -94,29 +114,15 @@ def graphs_to_build(bundle: Bundle) -> tuple[str, ...]:
     return (bundle.entry, "decoder") if bundle.entry == "step" else (bundle.entry,)
 
 
-def build(bundle: Bundle, graph: str, target: Target = Target.PORTABLE, library: Library = Library.RTX) -> Engine:
-    """The engine of one graph, from the store or newly built. Raises EngineError."""
-    library.load()
-    wanted = inputs(bundle, graph, target, library)
-    path = plan_path(bundle, graph, target, library)
-    found = recorded(path)
-    if found and found.record["inputs"] == wanted:
-        return found
-    began = time.perf_counter()
-    plan = _Build(library, target).plan(bundle, graph)
-    with files.atomic(path) as temporary:
-        temporary.write_bytes(plan)
-    record = {
-        "sha256": files.sha256(path),
-        "bytes": len(plan),
-        "file": path.name,
-        "name": bundle.name,
-        "inputs": wanted,
-        "seconds": round(time.perf_counter() - began, 3),
-        "built_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-    }
-    files.write_json(derived.built(str(record["sha256"])), record)
-    return Engine(path, record)
+def placed(path: Path) -> Engine:
+    """The engine of a model repository, whose record lies beside the plan. Raises EngineError.
+
+    Whoever wrote the repository is trusted: it holds code of its own.
+    """
+    try:
+        return Engine(path, json.loads(path.with_name(f"{path.name}.json").read_text()))
+    except (OSError, ValueError) as error:
+        raise EngineError(f"{path} has no record beside it ({error}); write the model repository again") from error
 
 
 def recorded(path: Path) -> Engine | None:
@@ -133,68 +139,54 @@ def recorded(path: Path) -> Engine | None:
     return Engine(path, record)
 
 
-def deserialize(path: Path, library: Library = Library.RTX) -> Any:
-    """The loaded engine (`ICudaEngine`) of a plan that was built or admitted here. Raises EngineError."""
-    if recorded(path) is None:
+def known(bundle: Bundle, graph: str, target: Target, library: Library) -> Engine | None:
+    """The engine of a graph that was built here or pulled, by whichever release of its library; None without one."""
+    found = recorded(plan_path(bundle, graph, target, library))
+    made_from = {key: value for key, value in found.record["inputs"].items() if key != "version"} if found else None
+    return found if made_from == inputs(bundle, graph, target, library) else None
+
+
+def choose(bundle: Bundle, graph: str, targets: Sequence[Target], library: Library | None = None) -> Engine | None:
+    """The first engine there is: full TensorRT's before TensorRT-RTX's, and for each the targets in their order."""
+    libraries = (library,) if library else (Library.FULL, Library.RTX)
+    found = (known(bundle, graph, target, each) for each in libraries for target in targets)
+    return next((engine for engine in found if engine), None)
+
+
+def for_gpu(bundle: Bundle, graph: str, here: Gpu) -> Engine:
+    """The engine that this GPU runs: one of its own generation before a portable one. Raises EngineError."""
+    targets = [*(target for target in Target if target == here.generation), Target.PORTABLE]
+    found = choose(bundle, graph, targets)
+    if found is None:
         raise EngineError(
-            f"{path} was neither built here nor pulled with a verified signature: an engine is native code, so only "
-            "recorded ones are loaded; `genzoo build` it"
+            f"{bundle.name} has no engine of its {graph} for {here}: `genzoo build {bundle.name}` makes one, with "
+            f"--target {here.generation} or portable"
+        )
+    return found
+
+
+def deserialize(engine: Engine) -> Any:
+    """The loaded plan, an `ICudaEngine`. Raises EngineError."""
+    library, path = engine.library, engine.path
+    plan = path.read_bytes()
+    if hashlib.sha256(plan).hexdigest() != engine.sha256:
+        raise EngineError(f"{path} is not the plan that its record describes: an engine is native code; build it again")
+    if library.version != engine.version:
+        raise EngineError(
+            f"{path} was built by {library} {engine.version}, here is {library.version}: a plan loads only in the "
+            f"release that built it; install that one, or build it again"
         )
     trt = library.load()
-    logger = _logger(trt, [])
-    runtime = trt.Runtime(logger)
-    engine = runtime.deserialize_cuda_engine(path.read_bytes()) if runtime else None
-    if engine is None:
-        raise EngineError(f"{path} could not be loaded by {library.value} {trt.__version__}: is there an NVIDIA GPU?")
-    return engine
+    errors: list[str] = []
+    runtime = trt.Runtime(logger(trt, errors))
+    loaded = runtime.deserialize_cuda_engine(plan) if runtime else None
+    if loaded is None:
+        said = "; ".join(dict.fromkeys(errors)) or "is there an NVIDIA GPU?"
+        raise EngineError(f"{path} could not be loaded by {library} {engine.version}: {said}")
+    return loaded
 
 
-class _Build:
-    """One use of a library's builder."""
-
-    def __init__(self, library: Library, target: Target) -> None:
-        self.library, self.target, self.trt = library, target, library.load()
-        self.errors: list[str] = []
-        self.builder = self.trt.Builder(_logger(self.trt, self.errors))
-        if not self.builder:
-            raise self._failed("has no builder here")
-
-    def plan(self, bundle: Bundle, graph: str) -> bytes:
-        """The serialized engine of one graph, parsed from its file because the weights lie beside it."""
-        trt = self.trt
-        flags = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
-        network = self.builder.create_network(0 if flags is None else 1 << int(flags))
-        parser = trt.OnnxParser(network, self.builder.logger)
-        if not parser.parse_from_file(str(bundle.graph_path(graph))):
-            self.errors += [parser.get_error(i).desc() for i in range(parser.num_errors)]
-            raise self._failed(f"could not read {bundle.graph_path(graph)}")
-        config = self.builder.create_builder_config()
-        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, WORKSPACE_BYTES)
-        self._set_target(config)
-        shapes = self.builder.create_optimization_profile()
-        for name, (smallest, optimum, largest) in profile(bundle.inputs(graph)).items():
-            shapes.set_shape(name, smallest, optimum, largest)
-        config.add_optimization_profile(shapes)
-        plan = self.builder.build_serialized_network(network, config)
-        if plan is None:
-            raise self._failed(f"could not build {graph} of {bundle.name} for {self.target.value}")
-        return bytes(plan)
-
-    def _set_target(self, config: Any) -> None:
-        """Without a compute capability TensorRT-RTX builds for all that it supports ahead of time."""
-        if self.library is Library.FULL:
-            if self.target is Target.PORTABLE:
-                config.hardware_compatibility_level = self.trt.HardwareCompatibilityLevel.AMPERE_PLUS
-        elif self.target is not Target.PORTABLE:
-            config.num_compute_capabilities = 1
-            config.set_compute_capability(getattr(self.trt.ComputeCapability, self.target.name), 0)
-
-    def _failed(self, what: str) -> EngineError:
-        said = "; ".join(dict.fromkeys(self.errors)) or "it gave no reason"
-        return EngineError(f"{self.library.value} {self.trt.__version__} {what}: {said}")
-
-
-def _logger(trt: Any, errors: list[str]) -> Any:
+def logger(trt: Any, errors: list[str]) -> Any:
     """A logger that keeps errors for the message and is silent otherwise."""
 
     class Logger(trt.ILogger):  # type: ignore[misc]

@@ -15,7 +15,7 @@ from export.bundle import FORMAT, MANIFEST, WEIGHTS, Bundle, BundleError
 from export.runners import TorchRunner
 from export.variant import LoopKind, Precision, Variant
 from zoo import files, registry, shelf
-from zoo.contract.graph import TensorSpec
+from zoo.contract.graph import MAX_BATCH, TensorSpec
 from zoo.errors import GenzooError
 from zoo.exchange import derived
 from zoo.family import Checkpoint
@@ -156,6 +156,7 @@ def _manifest(checkpoint: Checkpoint, variant: Variant, graphs: Mapping[str, Any
         "entry": entry,
         "loop": variant.loop.value if checkpoint.spec.sampling else None,
         "steps": variant.steps,
+        "max_batch": MAX_BATCH,
         "precision": variant.precision.value,
         "checkpoint": {"name": checkpoint.name, "sha256": recorded["checkpoint"], "licence": checkpoint.licence},
         "graphs": {

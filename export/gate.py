@@ -13,20 +13,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from export.bundle import GATE, Bundle
 from export.drift import drift
-from export.parity import LIMITS, Parity, constant_images, image_error
+from export.parity import LIMITS, Parity, image_error
 from export.runners import OnnxRuntimeRunner, TorchRunner, bundle_runner
 from export.variant import Precision
 from zoo import files, registry
 from zoo.contract.generator import Generator, Runner
 from zoo.contract.request import GeneratorSpec, SampleRequest, Setting, feeds, table
 from zoo.errors import GenzooError
+from zoo.images import PixelError, constant_images
 
 PARITY_SEEDS = tuple(range(1000, 1008))
 DRIFT_SEEDS = tuple(range(2000, 2128))
@@ -54,8 +54,14 @@ def gate(bundle: Bundle, reference: TorchRunner | None = None) -> Verdict:
     began = time.perf_counter()
     reference = reference or TorchRunner(registry.checkpoint(bundle.name))
     numbers: dict[str, Any] = {}
+    runner_of = partial(graph_runner, bundle)
     with _one_thread():
-        fault = _fault(bundle, reference, numbers)
+        parity = Parity(bundle, reference, runner_of)
+        numbers["tensor_errors"] = parity.errors
+        try:
+            fault = fault_of(bundle, reference, bundle_runner(bundle, runner_of), numbers, parity)
+        except PixelError as error:
+            fault = f"the checkpoint's own {error}"
     numbers["seconds"] = round(time.perf_counter() - began, 2)
     message = f"{bundle.name} {bundle.manifest['precision']} was " + (f"refused: {fault}" if fault else "admitted")
     record = {"bundle": bundle.digest, "admitted": fault is None, "message": message, **numbers}
@@ -87,17 +93,19 @@ def require(bundle: Bundle) -> Bundle:
     return bundle
 
 
-def _fault(bundle: Bundle, reference: TorchRunner, numbers: dict[str, Any]) -> str | None:
-    """What is wrong first, or None; fills in `numbers`."""
+def fault_of(
+    bundle: Bundle, reference: Runner, entry: Runner, numbers: dict[str, Any], parity: Parity | None = None
+) -> str | None:
+    """What is wrong first with the images of `entry`, a runner of the whole bundle, or None; fills in `numbers`.
+
+    `parity` looks into the graphs before.
+    """
     limits = LIMITS[Precision(bundle.manifest["precision"])]
-    runner_of = partial(graph_runner, bundle)
-    parity = Parity(bundle, reference, lambda graph: runner_of(bundle.graph_path(graph)))
-    entry = bundle_runner(bundle, runner_of)
-    numbers |= {"limits": dataclasses.asdict(limits), "tensor_errors": parity.errors, "requests": []}
+    numbers |= {"limits": dataclasses.asdict(limits), "requests": []}
     for request in requests(bundle):
         tensors = feeds(bundle.spec.at_any_steps(), request)
         label = _label(bundle.spec, request)
-        if wrong := parity.fault(tensors):
+        if parity and (wrong := parity.fault(tensors)):
             return f"{wrong}, sampled by {label}"
         expected, found = reference.run(**tensors)["images"], entry.run(**tensors)["images"]
         error = image_error(expected, found)
@@ -111,7 +119,7 @@ def _fault(bundle: Bundle, reference: TorchRunner, numbers: dict[str, Any]) -> s
 
 
 def _drift_fault(
-    bundle: Bundle, reference: TorchRunner, entry: Runner, window: float, numbers: dict[str, Any]
+    bundle: Bundle, reference: Runner, entry: Runner, window: float, numbers: dict[str, Any]
 ) -> str | None:
     spec = bundle.spec.at_any_steps()
     request = SampleRequest(DRIFT_SEEDS, setting=Setting(_steps(bundle, DRIFT_STEPS)))
@@ -140,11 +148,12 @@ def requests(bundle: Bundle) -> list[SampleRequest]:
 
 
 def _steps(bundle: Bundle, most: int) -> int | None:
-    """The generator's own number of steps or an unrolled loop's, at most `most`; None for a one-shot generator."""
-    sampling = bundle.spec.sampling
-    if sampling is None:
+    """A number of steps that the graph takes, at most `most` if there is one; None for a one-shot generator."""
+    spec = bundle.served_spec
+    if spec.sampling is None:
         return None
-    return int(bundle.manifest["steps"] or min(sampling.num_steps, most))
+    allowed = spec.sampling.steps or (min(spec.sampling.num_steps, most),)
+    return max((steps for steps in allowed if steps <= most), default=min(allowed))
 
 
 def _fits(bundle: Bundle, setting: Setting) -> bool:
@@ -160,8 +169,9 @@ def _label(spec: GeneratorSpec, request: SampleRequest) -> str:
     return f"{setting.sampler} in {setting.num_steps} step{'' if setting.num_steps == 1 else 's'}{guidance}"
 
 
-def graph_runner(bundle: Bundle, path: Path) -> Runner:
+def graph_runner(bundle: Bundle, graph: str) -> Runner:
     """One graph of a bundle on ONNX Runtime, 16 bits emulated."""
+    path = bundle.graph_path(graph)
     if Precision(bundle.manifest["precision"]) in (Precision.FP32, Precision.INT8):
         return OnnxRuntimeRunner(path, threads=1)
     import onnx

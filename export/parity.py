@@ -91,13 +91,6 @@ def tensor_error(reference: np.ndarray, candidate: np.ndarray) -> float:
     return error / max(scale, 1e-6)
 
 
-def constant_images(images: np.ndarray) -> np.ndarray:
-    """Which of the images, uint8 (N, H, W, C), are of one colour."""
-    flat = images.reshape(len(images), -1, images.shape[-1])
-    same: np.ndarray = (flat == flat[:, :1]).all(axis=(1, 2))
-    return same
-
-
 class Parity:
     """A bundle's graphs against the reference. `errors` keeps the largest error seen of each graph."""
 
@@ -113,7 +106,7 @@ class Parity:
 
     def _faults(self, feeds: Tensors) -> Iterator[TensorFault]:
         state = None
-        for index, row in enumerate(rows(self.reference, feeds)):
+        for index, row in enumerate(evaluations(self.reference, feeds)):
             yield from self._check("denoiser", index, row.network_inputs, row.network_outputs)
             yield from self._check("step", index, row.inputs, row.outputs)
             state = row.outputs["x_next"]
@@ -139,8 +132,8 @@ class Parity:
 
 
 @dataclass(frozen=True)
-class Row:
-    """What the reference computed at one row: the inputs and outputs of the `denoiser` and of the `step`."""
+class Evaluation:
+    """What the reference computed at one row of a table: the inputs and outputs of the `denoiser` and of the `step`."""
 
     network_inputs: Tensors
     network_outputs: Tensors
@@ -148,7 +141,7 @@ class Row:
     outputs: Tensors
 
 
-def rows(reference: TorchRunner, feeds: Tensors) -> Iterator[Row]:
+def evaluations(reference: TorchRunner, feeds: Tensors) -> Iterator[Evaluation]:
     """The reference's walk over a table, row by row."""
     tensors = {name: torch.from_numpy(value) for name, value in feeds.items()}
     noise, table = feeds["noise"], feeds["table"]
@@ -168,5 +161,5 @@ def rows(reference: TorchRunner, feeds: Tensors) -> Iterator[Row]:
     for index, after in enumerate(walk(tensors["table"], tensors["noise"].transpose(0, 1), network)):
         draw = noise[:, min(index + 1, noise.shape[1] - 1)]
         outputs = dict(zip(("x_next", "denoised", "saved_next"), (value.numpy() for value in after), strict=True))
-        yield Row(*calls.pop(), {**state, "noise": draw, "row": table[:, index], **same}, outputs)
+        yield Evaluation(*calls.pop(), {**state, "noise": draw, "row": table[:, index], **same}, outputs)
         state = {"x": outputs["x_next"], "previous": outputs["denoised"], "saved": outputs["saved_next"]}

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from zoo.contract.graph import BATCH, TensorSpec
-from zoo.contract.request import MAX_STEPS
+from zoo.contract.graph import BATCH, MAX_BATCH, TensorSpec
+from zoo.contract.request import MAX_STEPS, GeneratorSpec, Sampling, Setting, table
+from zoo.sampling.samplers import is_stochastic
+
+OPTIMAL_BATCH = 8
 
 
 @dataclass(frozen=True)
@@ -19,16 +22,33 @@ class Range:
 
 
 Shape = tuple[int, ...]
-
-AXES: dict[str, Range] = {
-    BATCH: Range(1, 8, 64),
-    "conditions": Range(1, 1, 2),  # 2 under guidance
-    "draws": Range(1, 1, MAX_STEPS),  # 1 for a deterministic sampler
-    "rows": Range(1, 4, 2 * MAX_STEPS),  # Heun's method has two rows a step
-}
+Axes = Mapping[str, Range]
 
 
-def profile(tensors: tuple[TensorSpec, ...], axes: Mapping[str, Range] = AXES) -> dict[str, tuple[Shape, Shape, Shape]]:
+def axes(spec: GeneratorSpec, max_batch: int = MAX_BATCH) -> Axes:
+    """Every size that a request to `spec` can lead to: by its steps, its samplers, and whether it is guided."""
+    found = {BATCH: Range(1, min(OPTIMAL_BATCH, max_batch), max_batch)}
+    if spec.sampling is None:
+        return found
+    found["conditions"] = Range(1, 1, 2 if spec.sampling.max_guidance_scale > 1.0 else 1)
+    usual, *others = [
+        (len(rows), len(rows) if is_stochastic(rows) else 1)
+        for setting in (Setting(), *_asked(spec.sampling))
+        if (rows := table(spec, setting)) is not None
+    ]
+    for axis, size, sizes in zip(("rows", "draws"), usual, zip(usual, *others, strict=True), strict=True):
+        found[axis] = Range(min(sizes), size, max(sizes))
+    return found
+
+
+def _asked(sampling: Sampling) -> list[Setting]:
+    """The fewest and the most steps of each sampler, between which everything lies."""
+    most = min(MAX_STEPS, sampling.timesteps.count) if sampling.timesteps else MAX_STEPS
+    steps = sampling.steps or (1, most)
+    return [Setting(count, sampler) for count in (min(steps), max(steps)) for sampler in sampling.samplers]
+
+
+def profile(tensors: tuple[TensorSpec, ...], axes: Axes) -> dict[str, tuple[Shape, Shape, Shape]]:
     """The (min, opt, max) shapes of each tensor."""
     return {
         tensor.name: (

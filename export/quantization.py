@@ -17,7 +17,7 @@ import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
 from export.onnx_graph import OnnxGraph, as_model, initializers
-from export.parity import rows, tensor_error
+from export.parity import evaluations, tensor_error
 from export.rewrite import nodes_of
 from export.runners import TorchRunner
 from zoo.contract.generator import Tensors
@@ -36,7 +36,7 @@ def calibration_inputs(reference: TorchRunner) -> dict[str, list[Tensors]]:
     tensors = feeds(reference.spec, SampleRequest(SEEDS))
     if reference.spec.sampling is None:
         return {"generator": [tensors]}
-    walked = list(rows(reference, tensors))
+    walked = list(evaluations(reference, tensors))
     picked = np.unique(np.linspace(0, len(walked) - 1, ROWS).round().astype(int))
     found = {"denoiser": [walked[index].network_inputs for index in picked]}
     if "decoder" in reference.graphs:

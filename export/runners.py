@@ -1,13 +1,14 @@
-"""Runners: one call, `run(**tensors) -> tensors`, for torch, ONNX Runtime and TensorRT.
+"""Runners: one call, `run(**tensors) -> tensors`, for torch and for ONNX Runtime; `gpu_runners` has a GPU's own.
 
 Each takes the tensors that `zoo.contract.request.feeds` makes, batch first. torch and onnxruntime are imported by the
-runner that needs them, TensorRT by `export.engine`.
+runner that needs them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from itertools import pairwise
 from os import sched_getaffinity
 from pathlib import Path
@@ -16,13 +17,13 @@ from typing import Any
 import numpy as np
 
 from export.bundle import Bundle
-from export.engine import Library, deserialize
 from zoo.contract.generator import Runner, Tensors
 from zoo.contract.graph import Graph
 from zoo.errors import GenzooError
 from zoo.family import Checkpoint
 from zoo.sampling.samplers import walk
 
+CPU = "CPUExecutionProvider"
 SPLIT_FROM = 4  # images in a batch from which one chunk a core is faster than all cores on one batch
 
 
@@ -46,7 +47,7 @@ class OnnxRuntimeRunner:
         self.path = source.entry_path if isinstance(source, Bundle) else Path(source)
         self.model = model
         self.threads = threads or cores()
-        self._session = _session(self.path, self.threads, model)
+        self._session = session(self.path, threads=self.threads, model=model)
         self._inputs = [tensor.name for tensor in self._session.get_inputs()]
         self._outputs = [tensor.name for tensor in self._session.get_outputs()]
         self._single: Any = None
@@ -58,40 +59,75 @@ class OnnxRuntimeRunner:
         if self.threads == 1 or batch < SPLIT_FROM:
             return self._run(self._session, tensors)
         if self._pool is None:
-            self._single, self._pool = _session(self.path, 1, self.model), ThreadPoolExecutor(self.threads)
+            self._single = session(self.path, threads=1, model=self.model)
+            self._pool = ThreadPoolExecutor(self.threads)
         bounds = np.linspace(0, batch, self.threads + 1).astype(int)
         parts = [{name: tensor[first:last] for name, tensor in tensors.items()} for first, last in pairwise(bounds)]
         results = list(self._pool.map(lambda part: self._run(self._single, part), parts))
         return {name: np.concatenate([result[name] for result in results]) for name in self._outputs}
 
     def _run(self, session: Any, tensors: Tensors) -> Tensors:
-        if set(tensors) != set(self._inputs):
-            raise RunnerError(f"{self.path} was given {sorted(tensors)}, expected {sorted(self._inputs)}")
-        try:
+        check_names(self.path, tensors, self._inputs)
+        with sentence(self.path):
             return dict(zip(self._outputs, session.run(self._outputs, tensors), strict=True))
-        except RuntimeError as error:
-            raise RunnerError(f"ONNX Runtime could not run {self.path}: {error}") from error
 
 
-def _session(path: Path, threads: int, model: bytes | None) -> Any:
+def check_names(path: Path, tensors: Tensors, expected: Collection[str]) -> None:
+    """Raises RunnerError where an input is missing or too many."""
+    if set(tensors) != set(expected):
+        raise RunnerError(f"{path} was given {sorted(tensors)}, expected {sorted(expected)}")
+
+
+@contextmanager
+def sentence(path: Path) -> Iterator[None]:
+    """ONNX Runtime's refusal of a run as a RunnerError."""
+    try:
+        yield
+    except Exception as error:  # as when loading
+        raise RunnerError(f"ONNX Runtime could not run {path}: {error}") from error
+
+
+def session(
+    path: Path,
+    provider: str = CPU,
+    *,
+    threads: int = 1,
+    model: bytes | None = None,
+    options: Mapping[str, str] | None = None,
+) -> Any:
+    """A session of ONNX Runtime whose first provider is the one asked for. Raises RunnerError rather than fall back."""
+    runtime = _onnxruntime(provider)
+    settings = runtime.SessionOptions()
+    settings.intra_op_num_threads = threads
+    settings.inter_op_num_threads = 1
+    settings.log_severity_level = 3
+    if model is not None:
+        settings.add_session_config_entry("session.model_external_initializers_file_folder_path", str(path.parent))
+    try:
+        found = runtime.InferenceSession(model or str(path), settings, providers=[(provider, dict(options or {}))])
+    except Exception as error:  # its errors have no common root but Exception
+        raise RunnerError(f"ONNX Runtime could not load {path}: {error}; export the bundle again") from error
+    if found.get_providers()[0] != provider:
+        raise RunnerError(
+            f"ONNX Runtime fell back to {found.get_providers()[0]}, expected {provider}: is there an NVIDIA GPU, and "
+            "are the CUDA libraries of its release installed?"
+        )
+    return found
+
+
+def _onnxruntime(provider: str) -> Any:
     try:
         import onnxruntime
     except ImportError as error:
-        raise RunnerError("ONNX Runtime is not installed: `pip install genzoo[cpu]`") from error
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    if model is not None:
-        options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(path.parent))
-    wanted = "CPUExecutionProvider"
-    try:
-        session = onnxruntime.InferenceSession(model or str(path), options, providers=[wanted])
-    except Exception as error:  # its errors have no common root but Exception
-        raise RunnerError(f"ONNX Runtime could not load {path}: {error}; export the bundle again") from error
-    if session.get_providers()[0] != wanted:
-        raise RunnerError(f"ONNX Runtime fell back to {session.get_providers()[0]}, expected {wanted}")
-    return session
+        extra = "cpu" if provider == CPU else "gpu"
+        raise RunnerError(f"ONNX Runtime is not installed: `pip install genzoo[{extra}]`") from error
+    if provider not in onnxruntime.get_available_providers():
+        raise RunnerError(
+            f"the installed ONNX Runtime has no {provider}: `pip uninstall onnxruntime && pip install genzoo[gpu]`"
+        )
+    if provider != CPU:
+        onnxruntime.preload_dlls()  # CUDA and cuDNN from where pip put them
+    return onnxruntime
 
 
 class HostLoopRunner:
@@ -110,48 +146,12 @@ class HostLoopRunner:
         return self.decoder.run(x=state["x"])
 
 
-def bundle_runner(bundle: Bundle, runner_of: Callable[[Path], Runner] = OnnxRuntimeRunner) -> Runner:
-    """The runner of a whole bundle, whoever walks its table; `runner_of` opens one graph's file."""
+def bundle_runner(bundle: Bundle, runner_of: Callable[[str], Runner] | None = None) -> Runner:
+    """The runner of a whole bundle, whoever walks its table; `runner_of` opens one graph, by default on the CPU."""
+    open_graph = runner_of or (lambda graph: OnnxRuntimeRunner(bundle.graph_path(graph)))
     if bundle.entry != "step":
-        return runner_of(bundle.entry_path)
-    return HostLoopRunner(runner_of(bundle.graph_path("step")), runner_of(bundle.graph_path("decoder")))
-
-
-class TensorRTRunner:
-    """An engine that was built here, on the GPU; torch holds the device's memory and its stream."""
-
-    def __init__(self, plan: Path, library: Library = Library.RTX) -> None:
-        import torch
-
-        engine = deserialize(plan, library)
-        trt = library.load()
-        self.context = engine.create_execution_context()
-        self.stream: Any = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
-        self.inputs = [name for name in names if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT]
-        self.outputs = {name: np.dtype(trt.nptype(engine.get_tensor_dtype(name))) for name in names}
-        for name in self.inputs:
-            del self.outputs[name]
-
-    def run(self, **tensors: np.ndarray) -> Tensors:
-        """Raises RunnerError where an input is missing, too many, or outside the engine's profile."""
-        import torch
-
-        if set(tensors) != set(self.inputs):
-            raise RunnerError(f"the engine was given {sorted(tensors)}, expected {sorted(self.inputs)}")
-        with torch.cuda.stream(self.stream):
-            buffers = {name: torch.from_numpy(np.ascontiguousarray(value)).cuda() for name, value in tensors.items()}
-            for name, buffer in buffers.items():
-                if not self.context.set_input_shape(name, tuple(buffer.shape)):
-                    raise RunnerError(f"{name} of shape {tuple(buffer.shape)} is outside the engine's profile")
-            for name, dtype in self.outputs.items():
-                shape = tuple(self.context.get_tensor_shape(name))
-                buffers[name] = torch.from_numpy(np.empty(shape, dtype)).cuda()
-            for name, buffer in buffers.items():
-                self.context.set_tensor_address(name, buffer.data_ptr())
-            if not self.context.execute_async_v3(self.stream.cuda_stream):
-                raise RunnerError("the engine could not be executed; is another process using the GPU's memory?")
-            return {name: buffers[name].cpu().numpy() for name in self.outputs}
+        return open_graph(bundle.entry)
+    return HostLoopRunner(open_graph("step"), open_graph("decoder"))
 
 
 class TorchRunner:

@@ -1,1 +1,132 @@
-"""A model zoo of image generators: checkpoint, ONNX, TensorRT, Triton, and a measured point for each."""
+"""genzoo from Python: trained image generators by name, and the same images as the command `genzoo` makes.
+
+    import genzoo
+
+    generator = genzoo.load("ddpm-pd4")
+    images = generator.sample(seeds=range(16), class_id=9)  # uint8, (16, 32, 32, 1)
+
+Importing it imports neither torch nor a runtime. What goes wrong is a `GenzooError` with one sentence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from zoo.errors import GenzooError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from serving.server import TritonServer
+    from zoo.contract.generator import Runner
+    from zoo.contract.request import GeneratorSpec
+
+__all__ = ["GenzooError", "LoadedGenerator", "load", "names", "pull", "sample", "serve"]
+
+
+@dataclass(frozen=True)
+class LoadedGenerator:
+    """A generator that is ready to be asked, wherever it runs; `spec` says what it takes and gives."""
+
+    spec: GeneratorSpec
+    endpoint: Runner
+
+    def sample(
+        self,
+        seeds: Iterable[int],
+        class_id: int | Sequence[int] | None = None,
+        *,
+        num_steps: int | None = None,
+        sampler: str | None = None,
+        guidance_scale: float = 1.0,
+    ) -> np.ndarray:
+        """Images as uint8 (N, H, W, C) in [0, 255], one a seed: the same seed gives the same image, in any batch.
+
+        `class_id` is one class for all, or classes in turn; None takes them all in turn, as the command does. None for
+        `num_steps` and `sampler` takes the checkpoint's own; a `guidance_scale` of 1 is none. Raises RequestError for
+        what this generator cannot do.
+        """
+        from serving import generators
+        from zoo.contract.request import SampleRequest, Setting
+
+        numbers = tuple(seeds)
+        given = (class_id,) if isinstance(class_id, int) else class_id
+        request = SampleRequest(
+            numbers,
+            generators.classes(self.spec, numbers, given),
+            Setting(num_steps, sampler, guidance_scale),
+        )
+        return generators.sample(self.spec, self.endpoint, request)
+
+
+def names() -> list[str]:
+    """Every checkpoint that is here or in the release, by name."""
+    from zoo import registry
+
+    return registry.names()
+
+
+def load(name: str, *, runtime: str = "onnxruntime", url: str | None = None, ungated: bool = False) -> LoadedGenerator:
+    """A generator by its checkpoint's name, or by the folder of a bundle.
+
+    `runtime` is one of `genzoo sample --runtime`: "onnxruntime", "torch", "tensorrt", "onnxruntime-cuda", ...; with
+    `url`, the gRPC address of a Triton server, it is asked there (see `serve`). What the gate refused is not loaded
+    unless `ungated`. Raises GenzooError: no such name, weights that are not here, a runtime that cannot be used here.
+    """
+    from export.runtimes import Runtime, named
+    from serving import generators
+    from zoo.contract.generator import Generator
+    from zoo.contract.request import RequestError
+
+    if url:
+        from serving.client import TritonRunner
+
+        client = TritonRunner(url, name)
+        return LoadedGenerator(client.spec, client)
+    chosen = named(runtime)
+    if chosen is Runtime.TRITON:
+        raise RequestError("a Triton server is asked by its address: give url, as `genzoo.serve` yields it")
+    spec, runner = generators.in_process(name, chosen, ungated=ungated)
+    return LoadedGenerator(spec, Generator(spec, runner))
+
+
+def sample(name: str, seeds: Iterable[int], class_id: int | Sequence[int] | None = None, **how: object) -> np.ndarray:
+    """`load(name).sample(seeds, class_id, ...)`, for one call; `load` once where there are more."""
+    return load(name).sample(seeds, class_id, **how)  # type: ignore[arg-type]
+
+
+def pull(
+    name: str, *remotes: str, bundle: bool = False, keys: Iterable[str | Path] = (), require_signature: bool = False
+) -> Path:
+    """Fetch a checkpoint, or its bundle, from any mirror that works; its folder, every byte of it verified.
+
+    `remotes` are folders, http(s)://, hf:// or oci:// addresses; $GENZOO_REMOTE without. `keys` are trusted public keys
+    (PEM files): naming one requires a signature. Raises GenzooError.
+    """
+    from zoo.exchange.pull import mirrors
+    from zoo.exchange.pull import pull as fetch
+    from zoo.shelf import blob_store
+    from zoo.store import signing
+    from zoo.store.artifact import Kind
+    from zoo.store.offers import Policy
+
+    trust = signing.trusted([Path(key) for key in keys], ())
+    kind, variant = (Kind.BUNDLE, "fp32") if bundle else (Kind.CHECKPOINT, "")
+    policy = Policy(trust, require_signature)
+    return fetch(name, mirrors(remotes), blob_store(), policy, kind=kind, variant=variant).path
+
+
+@contextmanager
+def serve(*names: str, ungated: bool = False) -> Iterator[TritonServer]:
+    """A real Triton server over these generators on the loopback address, until the block ends.
+
+    Its `grpc_url` is what `load(name, url=...)` takes; `http_url` and `metrics_url` are the others. Raises GenzooError.
+    """
+    from serving.generators import served
+
+    with served(names, ungated=ungated) as server:
+        yield server

@@ -10,6 +10,7 @@ import errno
 import json
 import os
 import re
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -42,9 +43,22 @@ EXTRAS = {
 REFUSED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS)  # to write
 
 
-def end(error: BaseException, words: Sequence[str]) -> NoReturn:
+def interrupts() -> list[int]:
+    """A list that gets an entry with each Ctrl-C from here on: a library may make another error of the interrupt."""
+    seen: list[int] = []
+
+    def interrupt(number: int, _: object) -> NoReturn:
+        seen.append(number)
+        raise KeyboardInterrupt
+
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where a shell wants it ignored
+        signal.signal(signal.SIGINT, interrupt)
+    return seen
+
+
+def end(error: BaseException, words: Sequence[str], *, interrupted: bool = False) -> NoReturn:
     """Leave with what `error` says; one that says nothing to a person is raised again, with its traceback."""
-    if isinstance(error, KeyboardInterrupt | typer.Abort):
+    if interrupted or isinstance(error, KeyboardInterrupt | typer.Abort):
         sys.exit(130)
     sentence = described(error)
     if sentence is None:

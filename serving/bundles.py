@@ -5,12 +5,15 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable, Iterable
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from export.bundle import MANIFEST, Bundle
+from export.bundle import MANIFEST, Bundle, BundleError
+from zoo.errors import GenzooError, StoreError
 
 if TYPE_CHECKING:
     from zoo.family import Checkpoint
@@ -18,11 +21,15 @@ if TYPE_CHECKING:
 Report = Callable[[str], None]
 
 
-def prepare(source: str, report: Report = lambda _: None, *, gate: bool = True) -> Bundle:
+class RefusedError(GenzooError):
+    """A bundle that the gate refused, or that it cannot judge here; the message names its reason."""
+
+
+def prepare(source: str, report: Report = lambda _: None, *, judge: bool = True, ungated: bool = False) -> Bundle:
     """The bundle of a checkpoint's name, up to date; or the bundle in the folder `source`, as it is.
 
-    `gate` puts a bundle that has no verdict before the gate, and raises GateError for one that was refused. A folder
-    needs neither torch nor the zoo's families; the repository asks for its verdict.
+    What the gate refused raises RefusedError, unless `ungated`. `judge` puts a bundle without a verdict before the
+    gate, for which torch and the checkpoint must be here; a bundle that has one needs neither.
     """
     bundle, checkpoint = _found(source)
     if bundle is None:
@@ -31,33 +38,78 @@ def prepare(source: str, report: Report = lambda _: None, *, gate: bool = True) 
         report(f"exporting {source}")
         assert checkpoint is not None
         bundle = exporter.export(checkpoint)
-    if checkpoint is None or not gate:
+    if ungated:
+        report(f"{bundle.name} {_standing(bundle)}, and is taken ungated")
         return bundle
-    from export.gate import require
-
-    if bundle.verdict is None:
+    if bundle.verdict is None and judge:
         report(f"{source} goes before the gate")
-    return require(bundle)
+        _judge(bundle)
+    if bundle.verdict is None or bundle.admitted:
+        return bundle
+    raise RefusedError(f"{bundle.verdict['message']}; export it again, or take it as it is with --ungated")
 
 
-def prepare_all(sources: Iterable[str], report: Report = lambda _: None) -> list[Bundle]:
+def _standing(bundle: Bundle) -> str:
+    if bundle.admitted:
+        return "was admitted by the gate"
+    return "was refused by the gate" if bundle.verdict else "has not been before the gate"
+
+
+def _judge(bundle: Bundle) -> None:
+    """The gate's verdict, beside the bundle. Raises RefusedError where there is nothing to judge it by."""
+    from zoo.registry import UnknownNameError
+
+    try:
+        from export.gate import gate
+
+        gate(bundle)
+    except (UnknownNameError, ModuleNotFoundError) as error:
+        raise RefusedError(
+            f"{bundle.name} has not been before the gate, which needs its checkpoint and torch ({error}): run "
+            f"`genzoo gate {bundle.path}` where they are, or take it as it is with --ungated"
+        ) from error
+
+
+def prepare_all(sources: Iterable[str], report: Report = lambda _: None, *, ungated: bool = False) -> list[Bundle]:
     """`prepare` of each; export and gate use one thread, so those that wait for them run side by side, one a core."""
     sources = list(sources)
-    waiting = [source for source in dict.fromkeys(sources) if _waits(source)]
+    waiting = [source for source in dict.fromkeys(sources) if not ungated and _waits(source)]
     if len(waiting) > 1:
-        context, workers = multiprocessing.get_context("spawn"), len(os.sched_getaffinity(0))
-        # Ctrl-C reaches all processes of a terminal: the first one ends the others.
-        ignored = (signal.SIGINT, signal.SIG_IGN)
-        with ProcessPoolExecutor(min(workers, len(waiting)), context, signal.signal, ignored) as pool:
-            made = {pool.submit(_prepare, source): source for source in waiting}
-            try:
-                for future in as_completed(made):
-                    future.result()
-                    report(f"{made[future]} is exported and admitted")
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
-    return [prepare(source, report) for source in sources]
+        _side_by_side(waiting, report)
+    return [prepare(source, report, ungated=ungated) for source in sources]
+
+
+def _side_by_side(sources: Sequence[str], report: Report) -> None:
+    """Ctrl-C reaches every process of a terminal: here it ends the workers, which do not see it themselves."""
+    context, workers = multiprocessing.get_context("spawn"), min(len(sources), len(os.sched_getaffinity(0)))
+    before = multiprocessing.active_children()
+    with ProcessPoolExecutor(workers, context, signal.signal, (signal.SIGTERM, _leave)) as pool:
+        try:
+            with _interrupts_held():
+                made = {pool.submit(_prepare, source): source for source in sources}
+            for future in as_completed(made):
+                future.result()
+                report(f"{made[future]} is exported and admitted")
+        except BaseException:
+            for child in set(multiprocessing.active_children()).difference(before):
+                child.terminate()
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Processes that begin in the block never see Ctrl-C; this one does after it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _leave(number: int, frame: object) -> None:
+    """A worker that is told to end removes first what it has half written."""
+    sys.exit(128 + number)
 
 
 def _prepare(source: str) -> None:
@@ -80,9 +132,15 @@ def _found(source: str) -> tuple[Bundle | None, Checkpoint | None]:
 
     try:
         checkpoint = registry.checkpoint(source)
-    except (registry.UnknownNameError, ModuleNotFoundError):
+        return exporter.cached(checkpoint, Variant())[0], checkpoint
+    except (registry.UnknownNameError, StoreError, ModuleNotFoundError) as error:
         placed = exporter.folder(source, Variant())  # a pulled bundle whose checkpoint, or torch, is not here
         if (placed / MANIFEST).is_file():
             return Bundle.open(placed), None
-        raise
-    return exporter.cached(checkpoint, Variant())[0], checkpoint
+        if not isinstance(error, ModuleNotFoundError):
+            raise
+        registry.record(source)  # a name that nobody knows is refused as such
+        raise BundleError(
+            f"{source} has no bundle here, and {error.name}, which makes one, is not installed: "
+            f"`genzoo pull {source} --bundle` fetches it, --from or $GENZOO_REMOTE say where"
+        ) from error

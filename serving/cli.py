@@ -7,27 +7,26 @@ import signal
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
-from enum import StrEnum
-from itertools import cycle, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from export.engine import Library, Target
+from export.runtimes import Runtime
 from zoo import completion
-from zoo.files import home
+from zoo.sampling.samplers import SAMPLERS
 
 if TYPE_CHECKING:
-    from serving.model_repository import Repository
-    from zoo.contract.generator import Runner
-    from zoo.contract.request import GeneratorSpec, SampleRequest
+    from zoo.contract.request import SampleRequest
 
 app = typer.Typer()
 
 BATCH_SIZE = 32  # images a call
+SAMPLER_KINDS = ", ".join(f"{name} ({sampler.kind})" for name, sampler in SAMPLERS.items())
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+Ungated = Annotated[bool, typer.Option("--ungated", help="Take also what the gate refused, or has not judged.")]
 Name = Annotated[
     str, typer.Argument(help="A checkpoint, or the folder of a bundle.", autocompletion=completion.checkpoints)
 ]
@@ -35,14 +34,12 @@ Names = Annotated[
     list[str], typer.Argument(help="Checkpoints, or folders of bundles.", autocompletion=completion.checkpoints)
 ]
 Port = Annotated[int, typer.Option(min=0, max=65535, help="0: any free one.")]
-
-
-class Runtime(StrEnum):
-    """Where `genzoo sample` runs the graph."""
-
-    TORCH = "torch"
-    ONNXRUNTIME = "onnxruntime"
-    TRITON = "triton"
+Engines = Annotated[
+    list[Target] | None, typer.Option("--engine", help="Run on TensorRT engines for this GPU generation; repeatable.")
+]
+By = Annotated[Library | None, typer.Option(help="Whose engines; TensorRT's before TensorRT-RTX's by default.")]
+Gpus = Annotated[str | None, typer.Option(help="GPUs by number, like 0,1; all that Triton sees by default.")]
+Instances = Annotated[int, typer.Option(min=1, help="Instances of each graph on each GPU.")]
 
 
 @app.command("install-server")
@@ -56,17 +53,37 @@ def install_server(as_json: Json = False) -> None:
 
 @app.command("repository")
 def write_repository(
-    names: Annotated[
-        list[str], typer.Argument(help="Checkpoints, or folders of bundles.", autocompletion=completion.checkpoints)
-    ],
+    names: Names,
     output: Annotated[Path, typer.Option("--output", "-o", help="The new folder.")],
+    engine: Engines = None,
+    library: By = None,
+    gpus: Gpus = None,
+    instances: Instances = 1,
+    ungated: Ungated = False,
     as_json: Json = False,
 ) -> None:
-    """Write the Triton model repository of some generators, for the embedded server or for NVIDIA's container."""
-    repository = _write_repository(names, output)
+    """Write the Triton model repository of some generators, for the embedded server or for NVIDIA's container.
+
+    With --engine, graphs run on TensorRT plans, which are built where they are not there and must have been admitted by
+    `genzoo gate --runtime tensorrt` on a GPU of their generation.
+    """
+    from serving.engines import Wanted
+    from serving.generators import write_repository as write
+
+    on_engines = Wanted.of(engine, library, gpus, instances)
+    repository = write(names, output, on_engines, ungated=ungated, report=_say)
     if as_json:
-        typer.echo(json.dumps({"path": str(output), "models": [model.spec.name for model in repository.models]}))
+        models = [model.spec.name for model in repository.models]
+        typer.echo(
+            json.dumps(
+                {"path": str(output), "models": models, "ungated": repository.ungated, "packages": repository.packages}
+            )
+        )
     else:
+        if repository.ungated:
+            typer.echo(f"not admitted by the gate: {', '.join(repository.ungated)}")
+        if repository.packages:
+            typer.echo(f"its engines load only with {' and '.join(repository.packages)}")
         compose = f"MODELS={output.absolute()} docker compose -f serving/deploy/compose.yaml up"
         typer.echo(f"{output} holds {', '.join(names)}; next: {compose}")
 
@@ -79,13 +96,26 @@ def serve(
     http_port: Port = 0,
     grpc_port: Port = 0,
     metrics_port: Port = 0,
+    engine: Engines = None,
+    library: By = None,
+    gpus: Gpus = None,
+    instances: Instances = 1,
+    ungated: Ungated = False,
     as_json: Json = False,
 ) -> None:
     """Serve generators from a real Triton server on this machine's loopback address, until Ctrl-C.
 
-    One JSON line on standard output says when it is ready and where it listens.
+    One JSON line on standard output says when it is ready and where it listens. The embedded Triton is the 24.10
+    release, older than what is safe on a network (26.07, see serving/deploy): it listens on 127.0.0.1 only, and
+    loading, logging, tracing and shared memory are closed to clients. With --engine, graphs run on TensorRT plans on
+    this machine's GPU, which the gate has admitted.
     """
-    with _ended_by_signals(), _server(names, http=http_port, grpc=grpc_port, metrics=metrics_port) as server:
+    from serving.engines import Wanted
+    from serving.generators import served
+
+    ports = {"http": http_port, "grpc": grpc_port, "metrics": metrics_port}
+    on_engines = Wanted.of(engine, library, gpus, instances)
+    with _ended_by_signals(), served(names, ports, on_engines, ungated=ungated, report=_say) as server:
         ready = {
             "http": server.http_url,
             "grpc": server.grpc_url,
@@ -110,17 +140,18 @@ def sample(
     seeds: Annotated[str, typer.Option(help="One image a seed: 7, 0-63 or 1,5,9-12.")] = "0-63",
     class_ids: Annotated[str, typer.Option(help="Classes in turn, like 0,1,5; `cycle` is all of them.")] = "cycle",
     steps: Annotated[int | None, typer.Option(help="Steps of the sampler; the checkpoint's own by default.")] = None,
-    sampler: Annotated[str | None, typer.Option(help="ddim, ddpm, heun, dpmpp_2m, ...")] = None,
+    sampler: Annotated[str | None, typer.Option(help=f"{SAMPLER_KINDS}; those that the checkpoint knows.")] = None,
     guidance_scale: Annotated[float, typer.Option(help="Classifier-free guidance; 1 is none.")] = 1.0,
     frames: Annotated[int | None, typer.Option(help="A row of so many images from each seed to the next.")] = None,
     runtime: Annotated[Runtime, typer.Option(help="Where the graph runs.")] = Runtime.ONNXRUNTIME,
     url: Annotated[str | None, typer.Option(help="A Triton server's gRPC address; one is started without.")] = None,
+    ungated: Ungated = False,
     as_json: Json = False,
 ) -> None:
     """Make images: the same seed gives the same image on every runtime."""
     import numpy as np
 
-    from serving import images
+    from serving import generators, images
     from zoo.contract.generator import seed_range
     from zoo.contract.request import RequestError, SampleRequest, Setting
 
@@ -130,12 +161,17 @@ def sample(
     if frames is not None and (runtime is Runtime.TRITON or output.suffix != ".png"):
         raise RequestError("--frames makes a picture in this process: end --output in .png and leave Triton out")
     numbers = tuple(seed_range(seeds))
-    with _endpoint(name, runtime, url) as (spec, endpoint):
-        classes = _classes(class_ids, numbers, spec)
+    with generators.opened(name, runtime, url, ungated=ungated, report=_say) as (spec, endpoint):
+        classes = generators.classes(spec, numbers, _classes(class_ids))
         request = SampleRequest(numbers, classes, Setting(steps, sampler, guidance_scale))
         start = time.perf_counter()
-        made = _sample(spec, endpoint, request) if frames is None else _between(endpoint, request, frames)
+        if frames is None:
+            made = generators.sample(spec, endpoint, request, _watched)
+        else:
+            made = _between(endpoint, request, frames)
         seconds = time.perf_counter() - start
+    if not ungated:
+        images.check_contents(made, spec.name)
     labels = np.full(len(numbers), -1) if classes is None else np.array(classes)
     images.write(output, made, np.array(numbers, np.uint64), labels.astype(np.int64), columns=frames)
     if as_json:
@@ -145,102 +181,33 @@ def sample(
         typer.echo(f"{output}: {len(made)} images in {seconds:.2f} s; next: genzoo bench {name}")
 
 
-def _classes(text: str, seeds: Sequence[int], spec: GeneratorSpec) -> tuple[int, ...] | None:
-    """Classes for the seeds in turn; None for an unconditional generator. Raises RequestError."""
+def _classes(text: str) -> tuple[int, ...] | None:
+    """The classes that were given; None for all of them in turn. Raises RequestError."""
     from zoo.contract.request import RequestError
 
     if text == "cycle":
-        in_turn = spec.classes_in_turn(seeds)
-        return None if in_turn is None else tuple(in_turn.tolist())
+        return None
     try:
-        given = tuple(int(part) for part in text.split(","))
+        return tuple(int(part) for part in text.split(","))
     except ValueError as error:
         raise RequestError(f"class ids {text!r}: write numbers like 0,1,5, or cycle") from error
-    if len(given) > len(seeds):
-        raise RequestError(f"{len(given)} class ids for {len(seeds)} seeds: give at most one for each, or cycle")
-    return tuple(islice(cycle(given), len(seeds)))
 
 
-def _sample(spec: GeneratorSpec, endpoint: Runner, request: SampleRequest) -> Any:
-    """The images of a request, with a progress bar where it takes long enough to watch."""
-    import numpy as np
+def _watched(starts: Sequence[int]) -> Iterable[int]:
+    """With a progress bar where it takes long enough to watch."""
     from rich.console import Console
     from rich.progress import track
 
-    from serving.interface import tensors
-    from zoo.contract.request import feeds
-
-    first = replace(request, seeds=request.seeds[:1], class_ids=request.class_ids and request.class_ids[:1])
-    feeds(spec, first)  # what the generator cannot do is refused here, in the same words for every runtime
-    columns = tensors(request)
-    starts: Iterable[int] = range(0, len(request.seeds), BATCH_SIZE)
     console = Console(stderr=True)
-    if console.is_terminal and len(request.seeds) > BATCH_SIZE:
-        starts = track(starts, "sampling", console=console, transient=True)
-    parts = ({name: column[start : start + BATCH_SIZE] for name, column in columns.items()} for start in starts)
-    return np.concatenate([endpoint.run(**part)["image"] for part in parts])
+    if not console.is_terminal or len(starts) < 2:
+        return starts
+    return track(starts, "sampling", console=console, transient=True)
 
 
 def _between(endpoint: Any, request: SampleRequest, frames: int) -> Any:
     """Rows of frames, one after the other."""
     made = endpoint.between(request, frames)
     return made.reshape(-1, *made.shape[2:])
-
-
-@contextmanager
-def _endpoint(name: str, runtime: Runtime, url: str | None) -> Iterator[tuple[GeneratorSpec, Runner]]:
-    """A generator's endpoint, in this process or on a server: nothing after this can tell them apart."""
-    from zoo.contract.generator import Generator
-
-    if runtime is Runtime.TORCH:
-        from export.runners import TorchRunner
-        from zoo import registry
-
-        checkpoint = registry.checkpoint(name)
-        yield checkpoint.spec, Generator(checkpoint.spec, TorchRunner(checkpoint))
-    elif runtime is Runtime.ONNXRUNTIME:
-        from export.runners import bundle_runner
-        from serving.bundles import prepare
-
-        bundle = prepare(name, _say, gate=False)
-        yield bundle.spec, Generator(bundle.spec, bundle_runner(bundle))
-    else:
-        from serving.client import TritonRunner
-
-        if url:
-            runner = TritonRunner(url, name)
-            yield runner.spec, runner
-        else:
-            with _server([name]) as server:
-                (model,) = server.repository.models
-                yield model.spec, TritonRunner(server.grpc_url, model.spec.name)
-
-
-@contextmanager
-def _server(names: Sequence[str], **ports: int) -> Iterator[Any]:
-    """A running server over a model repository of its own, which goes with it; the log stays."""
-    import tempfile
-
-    from serving.install import install
-    from serving.ports import check
-    from serving.server import TritonServer
-
-    check(ports)
-    installation = install(report=_say)
-    folder = home() / "serving"
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder, prefix="models-") as models:
-        repository = _write_repository(names, Path(models) / "models")
-        log = folder / f"{Path(models).name.replace('models', 'triton')}.log"
-        with TritonServer(repository, log, ports=ports, installation=installation) as server:
-            yield server
-
-
-def _write_repository(names: Sequence[str], path: Path) -> Repository:
-    from serving import model_repository
-    from serving.bundles import prepare_all
-
-    return model_repository.write(prepare_all(names, _say), path)
 
 
 @contextmanager

@@ -17,6 +17,13 @@ from zoo.contract.request import GeneratorSpec
 from zoo.errors import GenzooError
 
 SECRET_HEADER = "genzoo-supervisor"
+RESTRICTED = ("shared-memory", "model-repository", "trace", "logging")  # Triton's names of its administration
+
+
+def restrictions(secret: str) -> list[str]:
+    """Options of `tritonserver` that close its administration, over HTTP and gRPC, to whoever lacks the secret."""
+    setting = f"{','.join(RESTRICTED)}:{SECRET_HEADER}={secret}"
+    return [f"--http-restricted-api={setting}", f"--grpc-restricted-protocol={setting}"]
 
 
 class EndpointError(GenzooError):

@@ -8,12 +8,13 @@ import numpy as np
 
 from zoo import files
 from zoo.errors import GenzooError
+from zoo.images import constant_images
 
 GAP = 2  # pixels between the images of a grid
 
 
 class OutputError(GenzooError):
-    """A file name whose ending says nothing that can be written."""
+    """A file name whose ending says nothing that can be written, or images that are none."""
 
 
 def check_path(path: Path) -> None:
@@ -23,6 +24,15 @@ def check_path(path: Path) -> None:
     if path.is_dir():
         raise OutputError(f"{path} is a folder: give the name of a file")
     files.check_writable(path.parent)
+
+
+def check_contents(images: np.ndarray, name: str) -> None:
+    """uint8 (N, H, W, C): where all are of one colour, `name` computed no numbers. Raises OutputError."""
+    if constant_images(images).all():
+        raise OutputError(
+            f"{name} made nothing but images of one colour (value {images.flat[0]}), so no file was written: "
+            f"`genzoo gate {name}` says what is wrong, --ungated writes them"
+        )
 
 
 def write(path: Path, images: np.ndarray, seeds: np.ndarray, class_ids: np.ndarray, columns: int | None = None) -> None:

@@ -15,7 +15,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +24,8 @@ from zoo import files
 from zoo.errors import GenzooError
 from zoo.files import home
 
-PYTRITON = "nvidia-pytriton==0.7.0"  # tritonserver 2.51, the 24.10 release
+PYTRITON = "nvidia-pytriton==0.7.0"  # tritonserver 2.51, the 24.10 release: for the loopback address only
+CONTAINER_FLOOR = "26.07"  # NVIDIA's container: below it are CVE-2026-24207 and CVE-2026-47627, both rated 9.8
 # The stub of 2.51 sends empty outputs, silently, under NumPy 2; ONNX Runtime is the project's own, for equal bits.
 MODEL_PACKAGES = ("numpy==1.26.4", "onnxruntime==1.31.1")
 PYTHONS = ((3, 11), (3, 12))  # which have both a stub and that NumPy
@@ -78,6 +79,13 @@ def install(root: Path | None = None, report: Callable[[str], None] = lambda _: 
         _server(installation)
         files.write_json(marker, wanted)
     return installation
+
+
+def add(installation: Installation, packages: Sequence[str]) -> None:
+    """Packages that some models need beside the usual ones, into the models' environment. Raises InstallError."""
+    if packages:
+        with _lock(installation.root):
+            _pip(installation, *packages)
 
 
 @contextmanager

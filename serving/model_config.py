@@ -2,27 +2,68 @@
 
 A generator is a public model named like it (Python backend), which turns seeds into noise, conditions and the sampler's
 table, and `<generator>_<graph>`, the exported graph on its runtime's own backend. Triton batches both dynamically.
+
+An engine is loaded by what its library asks for: TensorRT's by the backend of that name, which does not load those of
+TensorRT-RTX, and these by a Python backend of ours (serving/backends/tensorrt_rtx).
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from export.engine import Library
+from export.profiles import Axes
 from serving import interface
-from zoo.contract.graph import BATCH, TensorSpec
+from zoo.contract.graph import BATCH, MAX_BATCH, TensorSpec
 from zoo.contract.request import GeneratorSpec
 
-MAX_BATCH_SIZE = 64
-PLATFORMS = {"model.onnx": "onnxruntime_onnx", "model.plan": "tensorrt_plan"}  # the file decides the backend
+ONNX_FILE = "model.onnx"
 
 
 class Word(str):
     """A protobuf enum value: written without quotes."""
 
 
-def public_config(spec: GeneratorSpec, graph: str, file: str | None = None) -> str:
+@dataclass(frozen=True)
+class Placement:
+    """On which GPUs Triton puts a graph, by their numbers (none: all that it sees), and how many times on each."""
+
+    gpus: tuple[int, ...] = ()
+    instances: int = 1
+
+    @property
+    def group(self) -> dict[str, Any]:
+        return {"kind": Word("KIND_GPU"), "count": self.instances, "gpus": list(self.gpus)}
+
+
+@dataclass(frozen=True)
+class Plans:
+    """The plans of one graph, all by one library: the file for a compute capability, like "8.9", and for any other."""
+
+    library: Library
+    files: Mapping[str, str]
+    other: str | None = None
+    facts: Mapping[str, str] | None = None  # about each, for people and for our own backend
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        backend = {Library.FULL: {"platform": "tensorrt_plan"}, Library.RTX: {"backend": "tensorrt_rtx"}}[self.library]
+        return {
+            **backend,
+            **({"default_model_filename": self.other} if self.other else {}),
+            "cc_model_filenames": [{"key": key, "value": file} for key, file in self.files.items()],
+            "parameters": _parameters(self.facts or {}),
+        }
+
+
+ON_ONNX = {"platform": "onnxruntime_onnx", "default_model_filename": ONNX_FILE}
+ANYWHERE = {"kind": Word("KIND_AUTO"), "count": 1}
+
+
+def public_config(spec: GeneratorSpec, graph: str, file: str | None = None, max_batch: int = MAX_BATCH) -> str:
     """The model that clients call. With `file`, ONNX Runtime inside it takes the place of the model `graph`."""
     parameters = {"spec": json.dumps(spec.to_json()), "graph": graph} | ({"file": file} if file else {})
     taken = interface.inputs(spec)
@@ -30,10 +71,10 @@ def public_config(spec: GeneratorSpec, graph: str, file: str | None = None) -> s
         {
             "name": spec.name,
             "backend": "python",
-            **_tensors(taken, interface.outputs(spec), [tensor.name for tensor in taken[1:]]),
+            **_tensors(taken, interface.outputs(spec), max_batch, [tensor.name for tensor in taken[1:]]),
             "dynamic_batching": {"max_queue_delay_microseconds": 0},
             "instance_group": [{"kind": Word("KIND_CPU"), "count": 1}],
-            "parameters": [{"key": key, "value": {"string_value": value}} for key, value in parameters.items()],
+            "parameters": _parameters(parameters),
         }
     )
 
@@ -42,32 +83,36 @@ def graph_config(
     name: str,
     inputs: Sequence[TensorSpec],
     outputs: Sequence[TensorSpec],
-    file: str = "model.onnx",
+    axes: Axes,
+    *,
+    plans: Plans | None = None,
+    placement: Placement | None = None,
     queue_delay_us: int = 0,
 ) -> str:
-    """The model of an exported graph, warmed up with one image and with a full batch.
+    """The model of an exported graph, of the sizes in `axes`, warmed up with one image and with a full batch.
 
-    `queue_delay_us` is how long Triton may hold a request back to fill a batch: on a CPU pure loss at low load.
+    It runs on `plans`, else on ONNX Runtime; where `placement` says, else where Triton finds best. `queue_delay_us` is
+    how long Triton may hold a request back to fill a batch: on a CPU pure loss at low load.
     """
+    largest = axes[BATCH].maximum
     return pbtxt(
         {
             "name": name,
-            "platform": PLATFORMS[file],
-            "default_model_filename": file,
-            **_tensors(inputs, outputs),
+            **(plans.fields if plans else ON_ONNX),
+            **_tensors(inputs, outputs, largest),
             "dynamic_batching": {"max_queue_delay_microseconds": queue_delay_us},
-            "instance_group": [{"kind": Word("KIND_AUTO"), "count": 1}],
-            "model_warmup": [_warmup(inputs, batch) for batch in (1, MAX_BATCH_SIZE)],
+            "instance_group": [placement.group if placement else ANYWHERE],
+            "model_warmup": [_warmup(inputs, axes, batch) for batch in dict.fromkeys((1, largest))],
         }
     )
 
 
 def _tensors(
-    inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], optional: Collection[str] = ()
+    inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], max_batch: int, optional: Collection[str] = ()
 ) -> dict[str, Any]:
     """Triton's declaration leaves the batch axis out: `max_batch_size` stands for it."""
     return {
-        "max_batch_size": MAX_BATCH_SIZE,
+        "max_batch_size": max_batch,
         "input": [_tensor(spec) | ({"optional": True} if spec.name in optional else {}) for spec in inputs],
         "output": [_tensor(spec) for spec in outputs],
     }
@@ -85,11 +130,15 @@ def _data_type(spec: TensorSpec) -> Word:
     return Word("TYPE_STRING" if name == "BYTES" else f"TYPE_{name}")
 
 
-def _warmup(inputs: Sequence[TensorSpec], batch: int) -> dict[str, Any]:
+def _parameters(values: Mapping[str, str]) -> list[dict[str, Any]]:
+    return [{"key": key, "value": {"string_value": value}} for key, value in values.items()]
+
+
+def _warmup(inputs: Sequence[TensorSpec], axes: Axes, batch: int) -> dict[str, Any]:
     """Zeros of the least size: kernels are chosen and buffers allocated before the first request."""
     entries = []
     for spec in inputs:
-        dims = [1 if isinstance(axis, str) else axis for axis in spec.shape[1:]]
+        dims = [axes[axis].minimum if isinstance(axis, str) else axis for axis in spec.shape[1:]]
         value = {"data_type": _data_type(spec), "dims": dims, "zero_data": True}
         entries.append({"key": spec.name, "value": value})
     return {"name": f"batch_{batch}", "batch_size": batch, "inputs": entries}

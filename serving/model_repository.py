@@ -4,7 +4,7 @@
     <generator>/configs/cpu.pbtxt       the same with ONNX Runtime inside, for `--model-config-name=cpu`
     <generator>/1/model.py
     <generator>_<graph>/config.pbtxt    the bundle's entry on a native backend
-    <generator>_<graph>/1/model.onnx    beside it model.plan, where an engine was built
+    <generator>_<graph>/1/model.onnx    beside it portable.plan or sm89.plan with its record, where it runs on engines
     <generator>_<graph>/1/model.safetensors
 
 `model.py` imports genzoo's NumPy-only modules, which a production image installs (see serving/deploy).
@@ -14,14 +14,19 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from export.bundle import WEIGHTS, Bundle
+from export.engine import Engine
+from export.profiles import axes
 from serving import model_config
+from serving.engines import deployable, packages, plans_of
+from serving.model_config import ONNX_FILE, Placement
 from zoo.contract.request import GeneratorSpec
 from zoo.errors import GenzooError
+from zoo.shelf import CHECKPOINT_NAME
 
 PUBLIC_MODEL = Path(__file__).parent / "python_models" / "generator.py"
 
@@ -40,20 +45,31 @@ class ServedModel:
 
 @dataclass(frozen=True)
 class Repository:
+    """`ungated` says what in it the gate has not admitted, `packages` what our backend of its engines needs."""
+
     path: Path
     models: tuple[ServedModel, ...]
+    ungated: tuple[str, ...] = ()
+    packages: tuple[str, ...] = ()
 
 
 def write(
-    bundles: Iterable[Bundle], path: Path, *, plans: Mapping[str, Path] | None = None, allow_unadmitted: bool = False
+    bundles: Iterable[Bundle],
+    path: Path,
+    *,
+    engines: Mapping[str, Sequence[Engine]] | None = None,
+    placement: Placement | None = None,
+    allow_unadmitted: bool = False,
 ) -> Repository:
     """Publish bundles as a model repository at `path`, which appears whole or not at all. Raises RepositoryError.
 
-    `plans` gives a generator's engine, on which its entry graph then runs. A bundle that the gate has not admitted is
-    refused unless `allow_unadmitted`.
+    `engines` gives a generator's engines, a target each, on which its entry graph then runs, on GPUs alone. What the
+    gate has not admitted, bundle or engine, is refused unless `allow_unadmitted`.
     """
-    bundles, plans = list(bundles), plans or {}
+    bundles, engines = list(bundles), engines or {}
     for bundle in bundles:
+        if not CHECKPOINT_NAME.fullmatch(bundle.name):  # a folder's name, and a word of a shell's command line
+            raise RepositoryError(f"{bundle.path} is of {bundle.name!r}: a name has letters, digits, _ and - only")
         if not (bundle.admitted or allow_unadmitted):
             state = "was refused by the gate" if bundle.verdict else "has not been before the gate"
             raise RepositoryError(f"{bundle.name} {state}, so it is not served; `genzoo gate {bundle.path}` tells more")
@@ -69,37 +85,54 @@ def write(
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.", ignore_cleanup_errors=True) as temporary:
         folder = Path(temporary) / path.name
         folder.mkdir(mode=0o755)
-        models = tuple(_write(bundle, folder, plans.get(bundle.name)) for bundle in bundles)
+        write = _Writer(folder, placement, allow_unadmitted)
+        models = tuple(write.model(bundle, engines.get(bundle.name, ())) for bundle in bundles)
         folder.replace(path)
-    return Repository(path, models)
+    every = [engine for each in engines.values() for engine in each]
+    return Repository(path, models, tuple(_ungated(bundles, engines)), packages(every))
 
 
-def _write(bundle: Bundle, folder: Path, plan: Path | None) -> ServedModel:
-    spec, graph = _spec(bundle), f"{bundle.name}_{bundle.entry}"
-    inputs, outputs = bundle.inputs(bundle.entry), bundle.outputs(bundle.entry)
-    texts = {
-        f"{spec.name}/config.pbtxt": model_config.public_config(spec, graph),
-        f"{spec.name}/configs/cpu.pbtxt": model_config.public_config(spec, graph, f"{graph}/1/model.onnx"),
-        f"{spec.name}/1/model.py": PUBLIC_MODEL.read_text(),
-        f"{graph}/config.pbtxt": model_config.graph_config(
-            graph, inputs, outputs, "model.plan" if plan else "model.onnx"
-        ),
-    }
-    # Copies, because ONNX Runtime refuses external data behind a symbolic link or with several hard links.
-    copies = {"model.onnx": bundle.entry_path, WEIGHTS: bundle.path / WEIGHTS} | ({"model.plan": plan} if plan else {})
-    for model in (spec.name, graph):
-        (folder / model / "1").mkdir(parents=True)
-    (folder / spec.name / "configs").mkdir()
-    for name, text in texts.items():
-        (folder / name).write_text(text)
-    for name, source in copies.items():
-        shutil.copyfile(source, folder / graph / "1" / name)
-    return ServedModel(spec, graph)
+def _ungated(bundles: Iterable[Bundle], engines: Mapping[str, Sequence[Engine]]) -> Iterator[str]:
+    for bundle in bundles:
+        if not bundle.admitted:
+            yield bundle.name
+        for engine in engines.get(bundle.name, ()):
+            if not deployable(engine):
+                yield f"{bundle.name} for {engine.target}"
 
 
-def _spec(bundle: Bundle) -> GeneratorSpec:
-    """The bundle's spec; an unrolled graph takes the one number of steps that it was unrolled for."""
-    spec, steps = bundle.spec, bundle.manifest.get("steps")
-    if spec.sampling is None or steps is None:
-        return spec
-    return replace(spec, sampling=replace(spec.sampling, num_steps=steps, steps=(steps,)))
+@dataclass(frozen=True)
+class _Writer:
+    folder: Path
+    placement: Placement | None
+    allow_unadmitted: bool
+
+    def model(self, bundle: Bundle, engines: Sequence[Engine]) -> ServedModel:
+        spec, graph, most = bundle.served_spec, f"{bundle.name}_{bundle.entry}", bundle.max_batch
+        plans = plans_of(bundle, engines, self.allow_unadmitted) if engines else None
+        placement = self.placement or (Placement() if engines else None)
+        config = model_config.graph_config(
+            graph,
+            bundle.inputs(bundle.entry),
+            bundle.outputs(bundle.entry),
+            axes(spec, most),
+            plans=plans.config if plans else None,
+            placement=placement,
+        )
+        texts = {
+            f"{spec.name}/config.pbtxt": model_config.public_config(spec, graph, max_batch=most),
+            f"{spec.name}/configs/cpu.pbtxt": model_config.public_config(spec, graph, f"{graph}/1/{ONNX_FILE}", most),
+            f"{spec.name}/1/model.py": PUBLIC_MODEL.read_text(),
+            f"{graph}/config.pbtxt": config,
+        }
+        texts |= {f"{graph}/1/{name}": text for name, text in (plans.records if plans else {}).items()}
+        # Copies, because ONNX Runtime refuses external data behind a symbolic link or with several hard links.
+        copies = {ONNX_FILE: bundle.entry_path, WEIGHTS: bundle.path / WEIGHTS} | (plans.files if plans else {})
+        for model in (spec.name, graph):
+            (self.folder / model / "1").mkdir(parents=True)
+        (self.folder / spec.name / "configs").mkdir()
+        for name, text in texts.items():
+            (self.folder / name).write_text(text)
+        for name, source in copies.items():
+            shutil.copyfile(source, self.folder / graph / "1" / name)
+        return ServedModel(spec, graph)

@@ -56,8 +56,8 @@ class Places:
         }
 
 
-def assemble(installation: Installation, repository: Path) -> Places:
-    """A new private folder, for the caller to remove. Raises PlaceError."""
+def assemble(installation: Installation, repository: Path, engine_backend: str = "onnxruntime") -> Places:
+    """A new private folder, for the caller to remove; plans run on `engine_backend` of ours. Raises PlaceError."""
     places = Places(Path(tempfile.mkdtemp(dir=_plain_folder(), prefix="genzoo-triton-")))
     for folder in (places.python, places.backends):
         folder.mkdir()
@@ -68,7 +68,8 @@ def assemble(installation: Installation, repository: Path) -> Places:
         places.folder / "interpreter": libpython().parent,
         places.backends / "python": installation.python_backend,
         **{places.python / package: CHECKOUT / package for package in PACKAGES},
-        **{places.backends / name: BACKENDS / "onnxruntime" for name in ("onnxruntime", "tensorrt")},
+        places.backends / "onnxruntime": BACKENDS / "onnxruntime",
+        **{places.backends / name: BACKENDS / engine_backend for name in ("tensorrt", "tensorrt_rtx")},
     }
     for link, target in links.items():
         link.symlink_to(target.absolute())

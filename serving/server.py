@@ -23,7 +23,7 @@ from pathlib import Path
 from types import TracebackType
 
 from serving import guardian
-from serving.endpoint import SECRET_HEADER, Endpoint
+from serving.endpoint import Endpoint, restrictions
 from serving.install import Installation, install
 from serving.model_repository import Repository
 from serving.places import Places, assemble
@@ -33,7 +33,6 @@ from zoo.errors import GenzooError
 
 START_SECONDS, GRACE_SECONDS = 300.0, 5.0
 ATTEMPTS = 5  # at free ports, which another process may take between our look and Triton's bind
-RESTRICTED = ("shared-memory", "model-repository", "trace", "logging")  # Triton's names of its administration
 STUB_DIED = ("terminate called", "error while loading shared libraries")  # Triton would wait for it for minutes
 HARMLESS = "CudaDriverHelper"  # an error of every start without a GPU
 
@@ -49,6 +48,7 @@ class TritonServer:
 
     `ports` fixes some of "http", "grpc" and "metrics"; the others are any free ones.
     `config` names the models' configuration, `configs/<config>.pbtxt`; without one it is production's, `config.pbtxt`.
+    `engines` runs plans on this host's GPU, by our own backend; without it their ONNX graphs take their place.
     `canary_seconds` is the time between two rounds of the supervisor; 0 turns it off. The folders `scratch` are removed
     where this process is killed.
     """
@@ -62,8 +62,10 @@ class TritonServer:
         config: str = "cpu",
         canary_seconds: float = 10.0,
         installation: Installation | None = None,
+        engines: bool = False,
         scratch: Sequence[Path] = (),
     ) -> None:
+        self._engine_backend = "tensorrt_rtx" if engines else "onnxruntime"
         self.repository, self.log, self.config, self.canary_seconds = repository, log, config, canary_seconds
         self._wanted = {"http": 0, "grpc": 0, "metrics": 0, **(ports or {})}
         self._installation, self._scratch = installation, tuple(scratch)
@@ -100,7 +102,7 @@ class TritonServer:
         installation = self._installation or install()
         check(self._wanted)
         try:
-            self._places = assemble(installation, self.repository.path)
+            self._places = assemble(installation, self.repository.path, self._engine_backend)
             for attempt in range(1, ATTEMPTS + 1):
                 self.ports = choose(self._wanted)
                 self._launch(installation, self._places)
@@ -161,14 +163,12 @@ class TritonServer:
             "model-control-mode": "explicit",
             "exit-timeout-secs": int(GRACE_SECONDS) - 2,
             "backend-config": f"python,shm-region-prefix-name={self._prefix}",
-            "http-restricted-api": f"{','.join(RESTRICTED)}:{SECRET_HEADER}={self._secret}",
-            "grpc-restricted-protocol": f"{','.join(RESTRICTED)}:{SECRET_HEADER}={self._secret}",
         }
         for name, port in self.ports.items():
             options |= {f"{name}-address": HOST, f"{name}-port": port}
         if self.config:
             options["model-config-name"] = self.config
-        command = [str(installation.tritonserver), "--disable-auto-complete-config"]
+        command = [str(installation.tritonserver), "--disable-auto-complete-config", *restrictions(self._secret)]
         command += [f"--{name}={value}" for name, value in options.items()]
         for model in self.repository.models:
             command += [f"--load-model={name}" for name in (model.spec.name, *([] if self.config else [model.graph]))]

@@ -9,6 +9,7 @@ import random
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -18,6 +19,9 @@ from zoo import registry, shelf
 from zoo.datasets import fashion_mnist
 from zoo.family import Checkpoint
 from zoo.files import HOME_VARIABLE
+
+if TYPE_CHECKING:
+    from tests.stand_ins import TensorRT
 
 ONE_SHOT = '''
 """A linear map from noise and class to an image."""
@@ -136,6 +140,19 @@ def seeded() -> None:
     np.random.seed(0)
     if "torch" in sys.modules:
         sys.modules["torch"].manual_seed(0)
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> TensorRT:
+    """A host with a GPU of sm89 and TensorRT-RTX, of stand-ins: the library, to which plans are taught."""
+    cuda = pytest.importorskip("cuda.bindings")
+    version = pytest.importorskip("tensorrt_rtx").__version__
+    from tests import stand_ins
+
+    library = stand_ins.TensorRT("tensorrt_rtx", version)
+    monkeypatch.setattr(cuda, "runtime", stand_ins.Cuda())
+    monkeypatch.setitem(sys.modules, "tensorrt_rtx", library)
+    return library
 
 
 @pytest.fixture(scope="session")

@@ -56,8 +56,9 @@ ROOMS = {
 # What each heavy dependency may be imported by; everything else must live without it.
 OWNERS = {
     "tritonclient": {"serving/client.py"},
-    "tensorrt": {"export/engine.py", "export/runners.py"},
-    "tensorrt_rtx": {"export/engine.py", "export/runners.py"},
+    "tensorrt": {"export/engine.py"},
+    "tensorrt_rtx": {"export/engine.py"},
+    "cuda": {"export/cuda.py"},
     "mlperf_loadgen": {"benchmarks/measure/latency.py"},
     "diffusers": {"benchmarks/measure/ratios.py", "zoo/families/diffusers_unet.py"},
     "huggingface_hub": {"zoo/store/remotes/hf.py"},

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
+from google.protobuf import text_format
+from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from export.bundle import Bundle
 from export.runners import OnnxRuntimeRunner, TorchRunner
+from serving import model_repository
 from serving.bundles import prepare, prepare_all
 from zoo import registry, shelf
 from zoo.contract.generator import Generator
@@ -94,7 +98,6 @@ def test_torch_and_onnx_runtime_agree(name: str, bundle_of: Callable[[str], Bund
 @pytest.fixture(scope="session")
 def served(bundle_of: Callable[[str], Bundle], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of one real server with every checkpoint."""
-    from serving import model_repository
     from serving.server import TritonServer
 
     folder = tmp_path_factory.mktemp("served")
@@ -116,11 +119,18 @@ def test_triton_serves_the_same_images(name: str, bundle_of: Callable[[str], Bun
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_an_engine_builds_without_a_gpu(name: str, bundle_of: Callable[[str], Bundle]) -> None:
+def test_an_engine_builds_without_a_gpu_and_lands_in_a_repository(
+    name: str, bundle_of: Callable[[str], Bundle], tmp_path: Path
+) -> None:
     from export import engine
+    from export.engine_build import build
 
     bundle = bundle_of(name)
     for graph in engine.graphs_to_build(bundle):
-        built = engine.build(bundle, graph)
+        built = build(bundle, graph)
         assert built.path.stat().st_size > 100_000
         assert engine.recorded(built.path) is not None
+    repository = model_repository.write([bundle], tmp_path / "models", engines={name: [built]}, allow_unadmitted=True)
+    text = (repository.path / f"{name}_{bundle.entry}" / "config.pbtxt").read_text()
+    config = text_format.Parse(text, ModelConfig())
+    assert (config.backend, config.default_model_filename) == ("tensorrt_rtx", "portable.plan")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import signal
 
 import pytest
 
+from genzoo import failures
 from tests import error_tree
 from zoo.errors import GenzooError
 
@@ -22,3 +24,18 @@ def test_the_sources_are_read_as_python_reads_them(module: str) -> None:
     errors = {each.__name__ for each in found if isinstance(each, type) and issubclass(each, GenzooError)}
     assert errors
     assert errors <= drawn
+
+
+def test_what_a_library_made_of_ctrl_c_is_quiet(capsys: pytest.CaptureFixture[str]) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        seen = failures.interrupts()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    with pytest.raises(SystemExit) as left:
+        failures.end(RuntimeError("the graph could not be traced"), [], interrupted=bool(seen))
+    assert (left.value.code, capsys.readouterr()) == (130, ("", ""))
+    with pytest.raises(RuntimeError, match="could not be traced"):
+        failures.end(RuntimeError("the graph could not be traced"), [])

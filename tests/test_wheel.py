@@ -109,16 +109,15 @@ def test_a_pulled_bundle_is_sampled_and_served(host: Host) -> None:
     assert expected.shape == (4, 32, 32, 1)
 
     command = [str(host.python.with_name("genzoo")), "serve", "tiny", "--ungated", "--json"]
-    server = subprocess.Popen(
-        command, cwd=host.folder, env=host.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    try:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, cwd=host.folder, env=host.environment, **pipes) as server:
         assert server.stdout is not None
         assert server.stderr is not None
-        line = server.stdout.readline()
-        assert line, server.stderr.read()
-        host.genzoo("sample", "tiny", "--runtime", "triton", "--url", json.loads(line)["grpc"], *words)
-    finally:
-        server.terminate()
+        try:
+            line = server.stdout.readline()
+            assert line, server.stderr.read()
+            host.genzoo("sample", "tiny", "--runtime", "triton", "--url", json.loads(line)["grpc"], *words)
+        finally:
+            server.terminate()
         assert server.wait(timeout=60) == 0
     assert np.array_equal(np.load(host.folder / "images.npz")["images"], expected)

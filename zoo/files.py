@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -15,10 +15,14 @@ from typing import Any
 from zoo.errors import GenzooError
 
 HOME_VARIABLE = "GENZOO_HOME"
+MAX_NAME_BYTES, MAX_PATH_BYTES = 255, 1024
 
 
 class HomeError(GenzooError):
     """There is no folder for what genzoo keeps."""
+
+
+Progress = Callable[[int], None]  # told of bytes as they are done; negative: they are lost again
 
 
 def home() -> Path:
@@ -102,6 +106,8 @@ def fault_of_name(name: str) -> str | None:
         return "is absolute"
     if ".." in pure.parts:
         return "leaves its folder"
-    if "\\" in name or any(ord(character) < 32 for character in name):
+    if "\\" in name or any(ord(character) < 32 or "\ud800" <= character <= "\udfff" for character in name):
         return "has a character that paths here do not use"
+    if len(name.encode()) > MAX_PATH_BYTES or any(len(part.encode()) > MAX_NAME_BYTES for part in pure.parts):
+        return "is longer than file systems take"
     return None

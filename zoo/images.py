@@ -6,7 +6,13 @@ from typing import Any
 
 import numpy as np
 
+from zoo.errors import GenzooError
+
 GREY_LEVELS = 256
+
+
+class PixelError(GenzooError):
+    """Pixels that are no numbers."""
 
 
 def to_pixels(images: np.ndarray) -> np.ndarray:
@@ -14,10 +20,22 @@ def to_pixels(images: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(images.transpose(0, 3, 1, 2), np.float32) / 127.5 - 1.0
 
 
+def constant_images(images: np.ndarray) -> np.ndarray:
+    """Which of the images, uint8 (N, H, W, C), are of one colour."""
+    flat = images.reshape(len(images), -1, images.shape[-1])
+    same: np.ndarray = (flat == flat[:, :1]).all(axis=(1, 2))
+    return same
+
+
 def to_images(pixels: Any) -> Any:
-    """Torch float NCHW [-1, 1] -> uint8 NHWC [0, 255], as the last operations of every exported graph do it."""
+    """Torch float NCHW [-1, 1] -> uint8 NHWC [0, 255], as the last operations of every exported graph do it.
+
+    Raises PixelError for NaN and infinity, of which a graph makes black and white.
+    """
     import torch
 
+    if not torch.compiler.is_compiling() and not bool(torch.isfinite(pixels).all()):
+        raise PixelError("pixels are NaN or infinite: the weights are damaged, or too few bits hold the numbers")
     return (pixels * 127.5 + 127.5).clamp(0.0, 255.0).round().permute(0, 2, 3, 1).to(torch.uint8)
 
 

@@ -13,8 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.quality import features
-from benchmarks.quality import metrics as quality
+from benchmarks.quality import features, metrics
 from benchmarks.records import identify
 from serving.images import grid as sheet
 from zoo import files
@@ -40,28 +39,28 @@ def draw(generator: Generator, setting: Setting, count: int, made_by: Mapping[st
 
 
 def judge(generator: Generator, setting: Setting, count: int, made_by: Mapping[str, Any]) -> dict[str, Any]:
-    """The quality of `count` images: what `quality.measure` finds. Raises QualityError."""
+    """The quality of `count` images: what `metrics.measure` finds. Raises QualityError."""
     nets = {net: features.config(net)["files"] for net in features.NETS}
     path = _path(
         "quality",
         setting.resolved(generator.spec),
         count,
-        {**made_by, "nets": nets, "metrics": list(quality.LOWER_IS_BETTER)},
+        {**made_by, "nets": nets, "metrics": list(metrics.LOWER_IS_BETTER)},
     ).with_suffix(".json")
     if path.is_file():
         found: dict[str, Any] = json.loads(path.read_text())
         return found
     images = draw(generator, setting, count, made_by)
-    found = quality.measure(
+    found = metrics.measure(
         features.look(images), generator.spec.classes_in_turn(range(FIRST_SEED, FIRST_SEED + count))
     )
-    if count >= quality.MEMORY_FROM:
+    if count >= metrics.MEMORY_FROM:
         with contextlib.suppress(
             fashion_mnist.DatasetError
         ):  # quality can be measured without the data set, this cannot
             training, _ = fashion_mnist.load("train")
-            memorised = quality.memorised(images[: quality.MEMORY_CHECKED], training)
-            found["metrics"][quality.MEMORISED] = dataclasses.asdict(memorised)
+            memorised = metrics.memorised(images[: metrics.MEMORY_CHECKED], training)
+            found["metrics"][metrics.MEMORISED] = dataclasses.asdict(memorised)
     files.write_json(path, found)
     return found
 

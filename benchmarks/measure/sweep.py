@@ -18,12 +18,14 @@ from benchmarks import environment, records
 from benchmarks.measure import latency, samples, workload
 from benchmarks.measure.latency import Timing
 from benchmarks.measure.workload import Load, title
-from benchmarks.quality import features
-from benchmarks.quality import metrics as quality
+from benchmarks.quality import features, metrics
 from benchmarks.records import Record
 from export.bundle import Bundle
+from export.cuda import gpu
+from export.engine import for_gpu, graphs_to_build
+from export.runtimes import Runtime, runner
 from zoo import registry
-from zoo.contract.generator import Generator, Runner
+from zoo.contract.generator import Generator, Runner, Tensors
 from zoo.contract.request import GeneratorSpec, Setting, nfe
 from zoo.family import System
 
@@ -42,7 +44,7 @@ class Cell:
 
     @property
     def spec(self) -> GeneratorSpec:
-        return self.bundle.spec
+        return self.bundle.served_spec
 
     @property
     def title(self) -> str:
@@ -65,9 +67,9 @@ class Cell:
                 "loop": manifest["loop"],
                 "scenario": self.load.scenario,
             },
-            "artifact": self.artifact,
+            "artifact": self.artifact | _engines(self.bundle, self.runtime),
             "protocol": {**dataclasses.asdict(self.load), "judged": self.count, "first_seed": samples.FIRST_SEED},
-            "machine": environment.machine(),
+            "machine": environment.machine() | _gpu(self.runtime),
         }
 
     @property
@@ -81,6 +83,18 @@ def artifact(bundle: Bundle) -> dict[str, Any]:
     graphs = {name: graph["sha256"] for name, graph in manifest["graphs"].items()}
     weights = {"checkpoint": manifest["checkpoint"]["sha256"], "weights": manifest["weights"]["sha256"]}
     return {**weights, "graphs": graphs}
+
+
+def _engines(bundle: Bundle, runtime: str) -> dict[str, Any]:
+    """The digests of the plans that run, where some do."""
+    if runtime != Runtime.TENSORRT:
+        return {}
+    here = gpu()
+    return {"engines": {graph: for_gpu(bundle, graph, here).sha256 for graph in graphs_to_build(bundle)}}
+
+
+def _gpu(runtime: str) -> dict[str, Any]:
+    return {"gpu": dataclasses.asdict(gpu())} if Runtime(runtime).on_gpu else {}
 
 
 @dataclass(frozen=True)
@@ -121,7 +135,7 @@ def cells(
     return [
         Cell(bundle, runtime, setting, _for_runtime(load, runtime), count)
         for bundle in bundles
-        for setting in choice.settings(bundle.spec, _systems(bundle))
+        for setting in choice.settings(bundle.served_spec, _systems(bundle))
         for runtime in runtimes
         for load in loads
     ]
@@ -136,10 +150,10 @@ def left_out(bundles: Iterable[Bundle], choice: Choice) -> list[str]:
     """What of these a choice does not measure because an image takes too many calls."""
     every = dataclasses.replace(choice, calls=None)
     return [
-        title(bundle.name, setting.resolved(bundle.spec), bundle.manifest["precision"])
+        title(bundle.name, setting.resolved(bundle.served_spec), bundle.manifest["precision"])
         for bundle in bundles
-        for setting in every.settings(bundle.spec, _systems(bundle))
-        if setting not in choice.settings(bundle.spec, _systems(bundle))
+        for setting in every.settings(bundle.served_spec, _systems(bundle))
+        if setting not in choice.settings(bundle.served_spec, _systems(bundle))
     ]
 
 
@@ -175,7 +189,8 @@ def measure(cell: Cell, endpoint: Runner) -> Record:
 
     with environment.guard() as noise:
         timing = latency.measure(ask, cell.load)
-    generator, judged = in_process(cell.bundle), features.knows(cell.spec.image_shape)
+    judged = features.knows(cell.spec.image_shape)
+    generator = Generator(cell.spec, OnFirstRun(lambda: in_process(cell.bundle).runner))
     return records.make(
         "cell",
         cell.identity,
@@ -205,28 +220,40 @@ def timing_json(timing: Timing) -> dict[str, Any]:
     }
 
 
-def in_process(bundle: Bundle) -> Generator:
-    from export.runners import bundle_runner
+class OnFirstRun:
+    """A runner that is made when it is asked for images; where all are on disk already, it never is."""
 
-    return Generator(bundle.spec, bundle_runner(bundle))
+    def __init__(self, make: Callable[[], Runner]) -> None:
+        self._make = make
+
+    @cached_property
+    def _runner(self) -> Runner:
+        return self._make()
+
+    def run(self, **tensors: np.ndarray) -> Tensors:
+        return self._runner.run(**tensors)
+
+
+def in_process(bundle: Bundle) -> Generator:
+    return Generator(bundle.served_spec, runner(bundle, Runtime.ONNXRUNTIME))
 
 
 @contextmanager
 def endpoints(runtime: str, bundles: Iterable[Bundle]) -> Iterator[Connect]:
     """How to reach each bundle's generator on a runtime, as long as the block runs."""
-    if runtime == "triton":
+    if runtime == Runtime.TRITON:
         with _triton({bundle.path: bundle for bundle in bundles}.values()) as connect:
             yield connect
-    elif runtime == "torch":
-        yield _torch
     else:
-        yield in_process
+        yield lambda bundle: _endpoint(bundle, Runtime(runtime))
 
 
-def _torch(bundle: Bundle) -> Runner:
-    from export.runners import TorchRunner
+def _endpoint(bundle: Bundle, runtime: Runtime) -> Runner:
+    if runtime is Runtime.TENSORRT:
+        from export.engine_gate import require_engines
 
-    return Generator(bundle.spec, TorchRunner(registry.checkpoint(bundle.name)))
+        require_engines(bundle)
+    return Generator(bundle.served_spec, runner(bundle, runtime))
 
 
 @contextmanager
@@ -245,7 +272,7 @@ def baselines(count: int, path: Path) -> Iterator[Record]:
     """The floor (real pictures) and the ceiling (noise) at `count` images, measured once and appended to `path`."""
     known = records.on_record(path)
     nets = {net: features.config(net)["files"] for net in features.NETS}
-    for name, measure in (("floor", quality.floor), ("ceiling", quality.ceiling)):
+    for name, measure in (("floor", metrics.floor), ("ceiling", metrics.ceiling)):
         identity = {"baseline": name, "judged": count, "nets": nets}
         record = known.get(records.identify({"format": records.FORMAT, "kind": "baseline", **identity}))
         if record is None:

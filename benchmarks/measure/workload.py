@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from export.runtimes import Runtime
 from serving import interface
 from zoo.contract.generator import Tensors
 from zoo.contract.request import GeneratorSpec, SampleRequest, Setting
 from zoo.errors import GenzooError
 
 SCENARIOS = ("single-stream", "offline")
-RUNTIMES = ("torch", "onnxruntime", "triton")
+RUNTIMES = tuple(str(runtime) for runtime in reversed(Runtime))  # the nearest to production first
 
 
 class WorkloadError(GenzooError, ValueError):

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from benchmarks.measure.workload import RUNTIMES
 from benchmarks.quality.features import IMAGE_SHAPE, JUDGE, NETS
 from benchmarks.quality.metrics import MEMORISED, MEMORY_CHECKED, metric_name
 from benchmarks.records import Record, RecordError
@@ -17,6 +18,7 @@ from benchmarks.statistics import Estimate
 from benchmarks.templates import template
 from zoo import files, shelf
 from zoo.contract.request import Setting
+from zoo.datasets import fashion_mnist
 from zoo.family import Checkpoint
 
 CURVE_WIDTH, CURVE_HEIGHT = 640, 220
@@ -98,6 +100,7 @@ def render(
         checkpoint=checkpoint,
         config=config,
         training=config["training"],
+        dataset_licence=fashion_mnist.LICENCE,
         recipe=config["recipe"],
         section=section,
         rows=rows,
@@ -114,7 +117,7 @@ def render(
         name=metric_name,
         cell=str,
         share=_share,
-        runtimes=[runtime for runtime in ("triton", "onnxruntime") if runtime in rows[0].runtimes],
+        runtimes=[runtime for runtime in RUNTIMES if runtime != "torch" and runtime in rows[0].runtimes],
     )
     return page
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from benchmarks.measure.workload import RUNTIMES
 from benchmarks.quality.features import JUDGE, NETS
 from benchmarks.quality.metrics import metric_name
 from benchmarks.records import Record
@@ -15,8 +16,6 @@ from benchmarks.report.summary import Section
 from benchmarks.statistics import short
 from benchmarks.templates import template
 from zoo import files
-
-DEFAULT = Path("results/report.html")
 
 
 def render(found: Iterable[Record]) -> str:
@@ -56,11 +55,7 @@ def write(found: Iterable[Record], path: Path) -> Path:
 
 
 def _runtimes(section: Section) -> list[str]:
-    return [
-        runtime
-        for runtime in ("triton", "onnxruntime", "torch")
-        if any(runtime in row.runtimes for row in section.rows)
-    ]
+    return [runtime for runtime in RUNTIMES if any(runtime in row.runtimes for row in section.rows)]
 
 
 def _facts(record: Record) -> dict[str, Any]:

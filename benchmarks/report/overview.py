@@ -16,8 +16,8 @@ from benchmarks.measure.samples import GRID_ROWS
 from benchmarks.measure.workload import WorkloadError
 from benchmarks.quality.features import JUDGE, NETS
 from benchmarks.report import plot
+from benchmarks.report.family_tree import FamilyTree, Place
 from benchmarks.report.summary import Row, Section
-from benchmarks.report.tree import Place, Tree
 from benchmarks.statistics import Estimate, short
 from benchmarks.templates import template
 from zoo import files
@@ -40,7 +40,7 @@ def replace_marked(path: Path, name: str, text: str) -> None:
         temporary.write_text(f"{head}{begin}\n{text}\n{end}{rest.split(end)[1]}")
 
 
-def write(root: Path, tree: Tree) -> list[Path]:
+def write(root: Path, tree: FamilyTree) -> list[Path]:
     """Write the table into the README below `root`, and the picture; both paths. Raises WorkloadError."""
     replace_marked(root / README, MARK, table(tree))
     target = root / PICTURE
@@ -50,7 +50,7 @@ def write(root: Path, tree: Tree) -> list[Path]:
     return [root / README, target]
 
 
-def table(tree: Tree) -> str:
+def table(tree: FamilyTree) -> str:
     """The family tree in Markdown: a line a system, by branch and year; the floor and the ceiling last."""
     head = ["system", "year", "paper", "NFE", f"ms per image ({tree.section.runtime}, p50)"]
     head += [f"FD {net}, n = {tree.section.count:,}" for net in NETS] + ["class accuracy"]
@@ -66,7 +66,7 @@ def _branch(place: Place) -> Branch:
     return place.system.branch
 
 
-def _line(place: Place, tree: Tree) -> list[str]:
+def _line(place: Place, tree: FamilyTree) -> list[str]:
     system, folder = place.system, f"zoo/checkpoints/{place.checkpoint.name}/"
     cells = [f"[{system.title}]({folder}) `{place.title}`", str(system.year), f"[{system.authors}]({system.address})"]
     if place.row is None:
@@ -117,7 +117,7 @@ def baselines(section: Section) -> list[tuple[str, list[str]]]:
 Group = tuple[Branch, list[dict[str, Any]]]
 
 
-def picture(tree: Tree) -> str:
+def picture(tree: FamilyTree) -> str:
     """SVG: the latency/quality plot of the systems, and below it a strip of samples each, a column for each class."""
     shown = {place.title: place.row for place in tree.places if place.row}
     drawn = plot.plots(replace(tree.section, rows=list(shown.values())), FRAME, labels(tree.places))
@@ -147,7 +147,7 @@ def labels(places: Sequence[Place]) -> dict[str, str]:
     }
 
 
-def _strip(place: Place, tree: Tree) -> dict[str, Any]:
+def _strip(place: Place, tree: FamilyTree) -> dict[str, Any]:
     """What the picture shows of a system: lines of text, and samples where it was measured."""
     calls = f"{place.nfe:,} call{'s' if place.nfe > 1 else ''}"
     spent = f"{cost(place.row, tree.section)[1]} ms" if place.row else "not measured"

@@ -12,6 +12,7 @@ from pathlib import Path
 from benchmarks.quality.features import NETS
 from benchmarks.records import Record
 from benchmarks.report import cards
+from benchmarks.report.family_tree import FamilyTree
 from benchmarks.report.overview import (
     accuracy,
     baselines,
@@ -22,14 +23,13 @@ from benchmarks.report.overview import (
     replace_marked,
 )
 from benchmarks.report.summary import Row
-from benchmarks.report.tree import Tree
 from zoo import shelf
 from zoo.family import Branch, Checkpoint
 
 FOLDER, MARK = Path("docs/families"), "numbers"
 
 
-def write(root: Path, tree: Tree) -> list[Path]:
+def write(root: Path, tree: FamilyTree) -> list[Path]:
     """Write the numbers of each page below `root`; the paths. Raises WorkloadError where a page lacks its marks."""
     pages = {"README": index(tree)} | {branch.page: numbers(branch, tree) for branch in Branch}
     written = []
@@ -39,20 +39,20 @@ def write(root: Path, tree: Tree) -> list[Path]:
     return written
 
 
-def numbers(branch: Branch, tree: Tree) -> str:
+def numbers(branch: Branch, tree: FamilyTree) -> str:
     """All that a branch's page says in numbers, in Markdown."""
     machine = tree.section.machine
     parts = [
         f"Measured on {machine['cpu']}, {machine['cores']} cores, {tree.section.count:,} images each, 95 % intervals; "
         "*reported* is what the system's own paper says, on its own data.",
         measured(branch, tree),
-        *described(tree.members(branch)),
+        *descriptions(tree.members(branch)),
         trained(tree.members(branch)),
     ]
     return "\n\n".join([*parts, *studied(tree.members(branch), tree.records)])
 
 
-def measured(branch: Branch, tree: Tree) -> str:
+def measured(branch: Branch, tree: FamilyTree) -> str:
     """A line for each setting on record, and for each system that is not; the floor last."""
     head = ["asked as", "system", "NFE", f"ms ({tree.section.runtime}, p50)", *(f"FD {net}" for net in NETS)]
     head += [*(f"recall {net}" for net in NETS), "class accuracy", "reported"]
@@ -71,7 +71,7 @@ def measured(branch: Branch, tree: Tree) -> str:
     return markdown(head, rows, words=2)
 
 
-def described(checkpoints: Iterable[Checkpoint]) -> Iterator[str]:
+def descriptions(checkpoints: Iterable[Checkpoint]) -> Iterator[str]:
     """What each checkpoint is, and what the eye finds wrong with its images."""
     yield "What the checkpoints are, with the faults that were seen in their images, and what it took to train them:"
     yield "\n".join(" ".join([f"- `{each.name}`: {each.description}", *each.faults]) for each in checkpoints)
@@ -102,7 +102,7 @@ def studied(checkpoints: Iterable[Checkpoint], records: Iterable[Record]) -> lis
     return [f"**{record['question']}** {record['answer']} (`genzoo study {name}`)" for name, record in found.items()]
 
 
-def index(tree: Tree) -> str:
+def index(tree: FamilyTree) -> str:
     """The branches side by side: of each, the system that comes nearest to real pictures, in either net's features."""
     head = ["family", "nearest, says the", "NFE", f"ms ({tree.section.runtime}, p50)", *(f"FD {net}" for net in NETS)]
     head += [f"recall {net}" for net in NETS]

@@ -16,8 +16,3 @@ def front(points: Sequence[Point]) -> list[int]:
     """The indices of the points that no other dominates, by rising latency."""
     kept = [i for i, point in enumerate(points) if not any(dominates(other, point) for other in points)]
     return sorted(kept, key=lambda index: points[index])
-
-
-def dominators(points: Sequence[Point], index: int) -> list[int]:
-    """The indices of the points that dominate one."""
-    return [other for other, point in enumerate(points) if dominates(point, points[index])]

@@ -8,7 +8,7 @@ from itertools import combinations
 from typing import Any
 
 from benchmarks import records
-from benchmarks.measure.workload import title
+from benchmarks.measure.workload import RUNTIMES, title
 from benchmarks.quality.features import NETS
 from benchmarks.quality.metrics import metric_name
 from benchmarks.records import Record, RecordError
@@ -49,7 +49,7 @@ class Row:
 
     @property
     def runtimes(self) -> list[str]:
-        return [runtime for runtime in ("triton", "onnxruntime", "torch") if (runtime, "single-stream") in self.cells]
+        return [runtime for runtime in RUNTIMES if (runtime, "single-stream") in self.cells]
 
     @property
     def weights(self) -> str:
@@ -75,7 +75,7 @@ class Section:
     def runtime(self) -> str | None:
         """The runtime on which most rows were timed, the one nearest to production first."""
         runtimes = [runtime for row in self.rows for runtime in row.runtimes]
-        return max(("triton", "onnxruntime", "torch"), key=runtimes.count) if runtimes else None
+        return max(RUNTIMES, key=runtimes.count) if runtimes else None
 
 
 def sections(found: Iterable[Record]) -> list[Section]:

@@ -32,9 +32,7 @@ STUDIES = (
     "codes",
 )
 Cell = str | int | float | None
-
-
-Row = tuple[Cell, ...]
+Cells = tuple[Cell, ...]  # a line of a study's table
 
 
 @dataclass(frozen=True)
@@ -42,7 +40,7 @@ class Findings:
     """A table, and what it says in a sentence or two, the negative as well."""
 
     columns: tuple[str, ...]
-    rows: tuple[tuple[Cell, ...], ...]
+    rows: tuple[Cells, ...]
     answer: str
 
 
@@ -66,7 +64,7 @@ def value(cell: Cell) -> float:
     return float(str(cell).split()[0])
 
 
-def least(groups: Mapping[int, Sequence[Row]], column: int) -> str:
+def least(groups: Mapping[int, Sequence[Cells]], column: int) -> str:
     """Which row of each group shows the least, `5: a; 10: b (classifier) and c (critic)`: in a column for each net."""
     said = []
     for key, group in groups.items():

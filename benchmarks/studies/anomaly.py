@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from benchmarks.statistics import Estimate
-from benchmarks.studies import Cell, Findings, Study, value
+from benchmarks.studies import Cells, Findings, Study, value
 from zoo import registry
 from zoo.datasets import fashion_mnist, openmoji
 from zoo.images import to_pixels
@@ -27,7 +27,7 @@ Score = Callable[[np.ndarray], np.ndarray]  # float (N, C, H, W) in [-1, 1] -> (
 def run() -> Findings:
     clothes = to_pixels(fashion_mnist.load("test")[0][:IMAGES])
     strangers = dict(anomalies(clothes))
-    rows: list[tuple[Cell, ...]] = []
+    rows: list[Cells] = []
     for name, score in scores():
         normal = score(clothes)
         found = [area_under_curve(normal, score(pictures)) for pictures in strangers.values()]
@@ -78,7 +78,7 @@ def _placements(points: np.ndarray, among: np.ndarray) -> np.ndarray:
     return (np.searchsorted(ordered, points, "left") + np.searchsorted(ordered, points, "right")) / (2.0 * len(among))
 
 
-def _answer(rows: list[tuple[Cell, ...]], names: list[str]) -> str:
+def _answer(rows: list[Cells], names: list[str]) -> str:
     plain, denoising = ([value(cell) for cell in row[1:]] for row in rows[1:])
     said = [f"{d - p:+.3f} on {name}" for name, p, d in zip(names, plain, denoising, strict=True)]
     return f"Denoising moves the area under the curve by {', '.join(said)}, against the plain autoencoder."

@@ -8,7 +8,7 @@ company: the answer counts how often.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -17,11 +17,10 @@ from torch import Tensor
 
 from benchmarks.measure import samples
 from benchmarks.measure.sweep import in_process
-from benchmarks.quality import features
-from benchmarks.quality import metrics as quality
+from benchmarks.quality import features, metrics
 from benchmarks.quality.features import NETS
 from benchmarks.quality.metrics import metric_name
-from benchmarks.studies import Cell, Findings, Study, shown
+from benchmarks.studies import Cells, Findings, Study, shown
 from export.gate import require
 from export.runners import TorchRunner
 from serving.bundles import prepare
@@ -33,7 +32,6 @@ from zoo.images import to_images, to_pixels
 from zoo.training.loop import chunks
 
 CHECKPOINT, IMAGES, CLASSES = "vqvae", 2000, 10
-Draw = Callable[[Tensor], Tensor]  # classes (N,) -> images, uint8 NHWC
 
 
 def run() -> Findings:
@@ -48,7 +46,7 @@ def run() -> Findings:
     return Findings(("codes", "bits per code", *_columns()), tuple(rows), _answer(rows, drawn, reference))
 
 
-def _rows(model: Any, drawn: np.ndarray, asked: Tensor) -> Iterator[tuple[Cell, ...]]:
+def _rows(model: Any, drawn: np.ndarray, asked: Tensor) -> Iterator[Cells]:
     torch.manual_seed(0)
     (training, training_classes), (unseen, classes) = (_codes(model, split) for split in ("train", "test"))
     uniform = torch.full((CLASSES, unseen.shape[1], model.codes), 1.0 / model.codes)
@@ -118,11 +116,11 @@ def _images(model: Any, codes: Tensor) -> np.ndarray:
 
 
 def _distances(images: np.ndarray, class_ids: Tensor) -> list[str]:
-    found = quality.measure(features.look(images), class_ids.numpy())["metrics"]
+    found = metrics.measure(features.look(images), class_ids.numpy())["metrics"]
     return shown(found, _columns())
 
 
-def _answer(rows: list[tuple[Cell, ...]], drawn: np.ndarray, reference: np.ndarray) -> str:
+def _answer(rows: list[Cells], drawn: np.ndarray, reference: np.ndarray) -> str:
     worst = np.abs(drawn.astype(int) - reference).reshape(len(drawn), -1).max(1)
     flipped = int((worst > 1).sum())
     return (

@@ -12,12 +12,11 @@ from itertools import pairwise
 
 import numpy as np
 
-from benchmarks.studies import Cell, Findings, Study
+from benchmarks.studies import Cells, Findings, Study
 from export.runners import TorchRunner
 from zoo import registry
 from zoo.contract.request import GeneratorSpec, SampleRequest, Setting, feeds
-from zoo.sampling import samplers, schedules
-from zoo.sampling.parameterization import PARAMETERIZATIONS
+from zoo.sampling.samplers import SAMPLERS
 
 CHECKPOINT, IMAGES, STEPS, LIMIT_STEPS = "ddpm", 16, (8, 16, 32, 64, 128, 256), 1000
 LIMIT = "heun"
@@ -39,7 +38,7 @@ def run() -> Findings:
 
     limit = solve(LIMIT, LIMIT_STEPS)
     errors = {sampler: distances(solve, sampler, limit) for sampler in deterministic(checkpoint.spec)}
-    rows: list[tuple[Cell, ...]] = [(name, *(float(e) for e in found), order(found)) for name, found in errors.items()]
+    rows: list[Cells] = [(name, *(float(e) for e in found), order(found)) for name, found in errors.items()]
     return Findings(("sampler", *(f"error in {steps} steps" for steps in STEPS), "order"), tuple(rows), answer(rows))
 
 
@@ -47,9 +46,7 @@ def deterministic(spec: GeneratorSpec) -> list[str]:
     """The samplers of a generator that add no noise on the way."""
     sampling = spec.sampling
     assert sampling is not None
-    grid, dialect = schedules.SCHEDULES[sampling.schedule](2), PARAMETERIZATIONS[sampling.parameterization]
-    tables = {name: samplers.sampler_table(samplers.SAMPLERS[name], grid, dialect) for name in sampling.samplers}
-    return [name for name, table in tables.items() if not samplers.is_stochastic(table)]
+    return [name for name in sampling.samplers if not SAMPLERS[name].stochastic]
 
 
 def distances(solve: Solve, sampler: str, limit: np.ndarray) -> list[float]:
@@ -62,7 +59,7 @@ def order(errors: list[float]) -> float:
     return float(np.log2(errors[-2] / errors[-1]) / np.log2(STEPS[-1] / STEPS[-2]))
 
 
-def answer(rows: list[tuple[Cell, ...]]) -> str:
+def answer(rows: list[Cells]) -> str:
     said = ", ".join(f"{row[0]} {row[-1]:.1f}" for row in rows)
     crossings = []
     for (coarse, fine), column in zip(pairwise(STEPS), range(1, len(STEPS)), strict=True):

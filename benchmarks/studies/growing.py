@@ -22,8 +22,8 @@ from benchmarks.quality import features
 from benchmarks.quality.features import NETS, View
 from benchmarks.quality.metrics import metric_name
 from benchmarks.statistics import Estimate
-from benchmarks.studies import Cell, Findings, Study, value
-from benchmarks.studies.variants import Variant
+from benchmarks.studies import Cells, Findings, Study, value
+from benchmarks.studies.ablations import Ablation
 from zoo import registry, shelf
 from zoo.contract.generator import Generator
 from zoo.contract.request import Setting
@@ -44,7 +44,7 @@ def run() -> Findings:
     return Findings((*columns, *metrics), tuple(rows), _answer(rows))
 
 
-def grown() -> Iterator[tuple[Cell, ...]]:
+def grown() -> Iterator[Cells]:
     """A row a stage; pictures and minutes are those of all stages up to it."""
     from export.runners import TorchRunner
 
@@ -57,19 +57,19 @@ def grown() -> Iterator[tuple[Cell, ...]]:
         yield _row(name, images, pictures, minutes)
 
 
-def direct() -> Iterator[tuple[Cell, ...]]:
+def direct() -> Iterator[Cells]:
     """A row for the direct network once it was trained for as long, and one for it at the end."""
     pictures, minutes = 0, 0.0
-    for name, variant in direct_variants().items():
-        training = variant.record()
+    for name, ablation in ungrown_ablations().items():
+        training = ablation.record()
         pictures, minutes = pictures + training["images"], minutes + training["core_minutes"]
-        yield _row(name, samples.draw(variant.generator(), Setting(), IMAGES, variant.made_by), pictures, minutes)
+        yield _row(name, samples.draw(ablation.generator(), Setting(), IMAGES, ablation.made_by), pictures, minutes)
 
 
-def direct_variants() -> dict[str, Variant]:
-    as_long = Variant(ungrown(AS_LONG))
+def ungrown_ablations() -> dict[str, Ablation]:
+    as_long = Ablation(ungrown(AS_LONG))
     rest = sum(_recipe(registry.checkpoint(name)).images for name in STAGES) - AS_LONG
-    return {"direct, as long": as_long, "direct, as many pictures": Variant(ungrown(rest), start=as_long)}
+    return {"direct, as long": as_long, "direct, as many pictures": Ablation(ungrown(rest), start=as_long)}
 
 
 def ungrown(pictures: int) -> Checkpoint:
@@ -81,14 +81,14 @@ def ungrown(pictures: int) -> Checkpoint:
     )
 
 
-def real() -> Iterator[tuple[Cell, ...]]:
+def real() -> Iterator[Cells]:
     """The floor of each size."""
     pictures = fashion_mnist.load("test")[0][-IMAGES:]
     for name in STAGES:
         yield _row("real pictures", at_size(pictures, registry.checkpoint(name).spec.image_shape[0]))
 
 
-def _row(name: str, images: np.ndarray, pictures: int | None = None, minutes: float | None = None) -> tuple[Cell, ...]:
+def _row(name: str, images: np.ndarray, pictures: int | None = None, minutes: float | None = None) -> Cells:
     size = images.shape[1]
     found = judged(features.look(features.enlarged(images)), reference(size))
     return name, size, pictures, minutes and round(minutes, 1), *map(str, found)
@@ -119,7 +119,7 @@ def _recipe(entry: Checkpoint) -> Recipe:
     return entry.recipe
 
 
-def _answer(rows: list[tuple[Cell, ...]]) -> str:
+def _answer(rows: list[Cells]) -> str:
     by_name = {str(row[0]): row for row in rows}
     whole, *rivals = (by_name[name] for name in (STAGES[-1], "direct, as long", "direct, as many pictures"))
     said = []

@@ -11,7 +11,7 @@ from benchmarks.measure import samples
 from benchmarks.measure.sweep import artifact, in_process
 from benchmarks.quality.features import JUDGE, NETS
 from benchmarks.quality.metrics import metric_name
-from benchmarks.studies import Cell, Findings, Study, shown, value
+from benchmarks.studies import Cells, Findings, Study, shown, value
 from export.gate import require
 from serving.bundles import prepare
 from zoo.contract.request import Setting
@@ -26,7 +26,7 @@ def run() -> Findings:
     return Findings(("generator", "scale", *METRICS), rows, " ".join(_answer(rows, name) for name in CHECKPOINTS))
 
 
-def measured(name: str) -> Iterator[tuple[Cell, ...]]:
+def measured(name: str) -> Iterator[Cells]:
     bundle = require(prepare(name))
     assert bundle.spec.sampling is not None
     for scale in (each for each in SCALES if each <= bundle.spec.sampling.max_guidance_scale):
@@ -35,10 +35,10 @@ def measured(name: str) -> Iterator[tuple[Cell, ...]]:
         yield name, scale, *shown(found, METRICS)
 
 
-def _answer(rows: tuple[tuple[Cell, ...], ...], name: str) -> str:
+def _answer(rows: tuple[Cells, ...], name: str) -> str:
     """What the rows of one generator say."""
 
-    def of(row: tuple[Cell, ...], metric: str) -> float:
+    def of(row: Cells, metric: str) -> float:
         return value(row[METRICS.index(metric) + 2])
 
     mine = [row for row in rows if row[0] == name]

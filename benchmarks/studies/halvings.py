@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from benchmarks.quality.features import NETS
 from benchmarks.quality.metrics import metric_name
-from benchmarks.studies import Cell, Findings, Study
+from benchmarks.studies import Cells, Findings, Study
 from benchmarks.studies.students import closeness, distances, images
 
 IMAGES, FIRST, FIRST_STEPS = 500, "ddpm-s", 1000  # 1,024 is more than a request may ask for
@@ -18,7 +18,7 @@ UNDISTILLED = 32  # steps, at most, at which DDIM is shown for comparison: above
 
 def run() -> Findings:
     limit = images(FIRST, FIRST_STEPS, IMAGES) / 255.0
-    rows: list[tuple[Cell, ...]] = [(FIRST, FIRST_STEPS, None, None, *distances(FIRST, FIRST_STEPS, IMAGES))]
+    rows: list[Cells] = [(FIRST, FIRST_STEPS, None, None, *distances(FIRST, FIRST_STEPS, IMAGES))]
     before = limit
     for steps in STEPS:
         name = student(steps)
@@ -38,7 +38,7 @@ def student(steps: int) -> str:
     return f"{FIRST}-pd{steps}"
 
 
-def answer(rows: list[tuple[Cell, ...]]) -> str:
+def answer(rows: list[Cells]) -> str:
     """Where the students part from the first teacher, and from which number of steps on they beat its DDIM."""
     chain = [row for row in rows if row[0] == student(int(str(row[1])))]
     plain = {row[1]: row for row in rows if row[0] == f"{FIRST}, DDIM"}

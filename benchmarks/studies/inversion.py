@@ -21,7 +21,7 @@ from torch import nn
 from benchmarks.measure import samples
 from benchmarks.measure.ratios import interleaved
 from benchmarks.statistics import percentile
-from benchmarks.studies import Cell, Findings, Study
+from benchmarks.studies import Cell, Cells, Findings, Study
 from export.bundle import WEIGHTS
 from export.onnx_graph import save, to_onnx
 from export.runners import OnnxRuntimeRunner
@@ -40,7 +40,6 @@ COUPLING, AUTOREGRESSIVE = "glow", "tarflow"
 WINDOWS, BATCHES, ROUNDS = (1, 4, 8, 16, 64), (1, 16), 10
 IMAGES, PICTURES = 100, 10_000  # drawn, and unseen ones
 FLOW, ONE_CALL = "flow", "in one call"
-Row = tuple[Cell, ...]
 Windows = tuple[int, ...]  # tokens of each block that are solved for at once
 
 
@@ -94,14 +93,14 @@ def exported(wanted: Mapping[str, Graph], folder: Path) -> dict[str, OnnxRuntime
     return {key: OnnxRuntimeRunner(folder / f"{key}.onnx") for key in wanted}
 
 
-def _rows(name: str, windows: tuple[Windows, ...]) -> list[Row]:
+def _rows(name: str, windows: tuple[Windows, ...]) -> list[Cells]:
     checkpoint = registry.checkpoint(name)
     with tempfile.TemporaryDirectory() as folder:
         runners = exported(graphs(checkpoint, registry.load_module(checkpoint), windows), Path(folder))
         return list(_measured(checkpoint, runners))
 
 
-def _measured(checkpoint: Checkpoint, runners: dict[str, OnnxRuntimeRunner]) -> Iterator[Row]:
+def _measured(checkpoint: Checkpoint, runners: dict[str, OnnxRuntimeRunner]) -> Iterator[Cells]:
     flow = runners.pop(FLOW)
     bits = _estimate(bits_of_unseen(flow))
     drawn = latents_of(checkpoint, IMAGES)
@@ -174,7 +173,7 @@ def _images(x: np.ndarray) -> np.ndarray:
     return images
 
 
-def _answer(rows: list[Row]) -> str:
+def _answer(rows: list[Cells]) -> str:
     coupling, *solved = rows
     together = next(row for row in solved if set(str(row[1]).split()) == {str(WINDOWS[-1])})
     columns = _columns()

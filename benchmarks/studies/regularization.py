@@ -1,7 +1,7 @@
 """What holds a discriminator back: spectral normalization (Miyato et al. 2018) and R1 (Mescheder et al. 2018).
 
 Each on and off, and once the loss of Goodfellow et al. 2014, equation 1, that they themselves advise against: `gan-u`'s
-network and recipe from one seed, on fewer pictures. The study trains these variants itself, some ten minutes of one
+network and recipe from one seed, on fewer pictures. The study trains these ablations itself, some ten minutes of one
 core, and keeps them.
 """
 
@@ -15,8 +15,8 @@ import numpy as np
 from benchmarks.measure import samples
 from benchmarks.quality.features import JUDGE, NETS
 from benchmarks.quality.metrics import metric_name
-from benchmarks.studies import Cell, Findings, Study, shown, value
-from benchmarks.studies.variants import Variant
+from benchmarks.studies import Cells, Findings, Study, shown, value
+from benchmarks.studies.ablations import Ablation
 from zoo import registry
 from zoo.contract.request import Setting
 
@@ -35,29 +35,29 @@ METRICS = (
 
 
 def run() -> Findings:
-    rows: list[tuple[Cell, ...]] = []
+    rows: list[Cells] = []
     for name, options in OPTIONS.items():
-        trained = variant(options)
+        trained = ablation(options)
         found = samples.judge(trained.generator(), Setting(), IMAGES, trained.made_by)["metrics"]
         rows.append((name, last_loss(trained), *shown(found, METRICS)))
     return Findings(("regularized by", "discriminator's last loss", *METRICS), tuple(rows), _answer(rows))
 
 
-def variant(options: dict[str, Any]) -> Variant:
+def ablation(options: dict[str, Any]) -> Ablation:
     entry = registry.checkpoint(CHECKPOINT)
     assert entry.recipe is not None
     recipe = dataclasses.replace(entry.recipe, images=TRAINED, options=options)
-    return Variant(dataclasses.replace(entry, recipe=recipe))
+    return Ablation(dataclasses.replace(entry, recipe=recipe))
 
 
-def last_loss(trained: Variant) -> float:
+def last_loss(trained: Ablation) -> float:
     """The discriminator's mean loss in the last tenth of its run: 2 ln 2 = 1.386 where it can tell nothing."""
     curves = trained.record()["curves"]
     tail = curves[-max(1, len(curves) // 10) :]
     return round(float(np.mean([point["discriminator"] for point in tail])), 3)
 
 
-def _answer(rows: list[tuple[Cell, ...]]) -> str:
+def _answer(rows: list[Cells]) -> str:
     said = []
     for net in NETS:
         column = 2 + METRICS.index(metric_name("fd", IMAGES, net))

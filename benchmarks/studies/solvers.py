@@ -6,7 +6,7 @@ from benchmarks.measure import samples
 from benchmarks.measure.sweep import artifact, in_process
 from benchmarks.quality.features import NETS
 from benchmarks.quality.metrics import metric_name
-from benchmarks.studies import Cell, Findings, Study, least, shown
+from benchmarks.studies import Cells, Findings, Study, least, shown
 from export.gate import require
 from serving.bundles import prepare
 from zoo.contract.request import Setting, nfe
@@ -22,7 +22,7 @@ def run() -> Findings:
     assert sampling is not None
     settings = [Setting(_steps(sampler, calls), sampler) for calls in CALLS for sampler in sampling.samplers]
     settings.append(Setting(REFERENCE_STEPS, "ddpm"))
-    rows: list[tuple[Cell, ...]] = []
+    rows: list[Cells] = []
     for setting in settings:
         metrics = samples.judge(generator, setting, IMAGES, artifact(bundle))["metrics"]
         calls = nfe(bundle.spec, setting)
@@ -36,7 +36,7 @@ def _steps(sampler: str, calls: int) -> int:
     return (calls + 1) // 2 if sampler == "heun" else calls
 
 
-def _answer(rows: list[tuple[Cell, ...]]) -> str:
+def _answer(rows: list[Cells]) -> str:
     groups = {calls: [row for row in rows if row[2] in (calls, calls - 1)] for calls in CALLS}
     return f"The least Fréchet distance by network calls is that of {least(groups, 3)}."
 

@@ -11,7 +11,7 @@ from benchmarks.measure import samples
 from benchmarks.measure.sweep import artifact, in_process
 from benchmarks.quality.features import NETS
 from benchmarks.quality.metrics import metric_name
-from benchmarks.studies import Cell, Findings, Study, least, shown
+from benchmarks.studies import Cells, Findings, Study, least, shown
 from export.gate import require
 from export.runners import TorchRunner
 from serving.bundles import prepare
@@ -26,7 +26,7 @@ PATHS, GRID = 100, 50  # paths, and the steps in which their velocity is looked 
 
 
 def run() -> Findings:
-    rows: list[tuple[Cell, ...]] = []
+    rows: list[Cells] = []
     for name in CHECKPOINTS:
         spec = registry.checkpoint(name).spec
         assert spec.sampling is not None
@@ -47,7 +47,7 @@ def bending(name: str) -> float:
     sampling = checkpoint.spec.sampling
     assert sampling is not None
     sigmas = schedules.linear(GRID)
-    table = samplers.sampler_table(samplers.ddim, sigmas, PARAMETERIZATIONS[sampling.parameterization])
+    table = samplers.sampler_table(samplers.SAMPLERS["ddim"], sigmas, PARAMETERIZATIONS[sampling.parameterization])
     tensors = feeds(checkpoint.spec, SampleRequest(tuple(range(samples.FIRST_SEED, samples.FIRST_SEED + PATHS))))
     tensors["table"] = np.broadcast_to(table.astype(np.float32), (PATHS, *table.shape)).copy()
     with torch.inference_mode():
@@ -70,7 +70,7 @@ def path_bending(noise: np.ndarray, sigmas: np.ndarray, states: Sequence[tuple[A
     return float(np.mean(squares))
 
 
-def answer(rows: list[tuple[Cell, ...]]) -> str:
+def answer(rows: list[Cells]) -> str:
     bent = {str(row[0]): float(row[1]) for row in rows if isinstance(row[1], float)}
     paths = ", ".join(f"{name} {value:.3f}" for name, value in sorted(bent.items(), key=lambda item: item[1]))
     groups = {calls: [row for row in rows if row[2] == calls] for calls in CALLS}

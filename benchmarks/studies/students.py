@@ -11,7 +11,7 @@ from benchmarks.measure.sweep import artifact, in_process
 from benchmarks.quality import features
 from benchmarks.quality.features import JUDGE, NETS
 from benchmarks.quality.metrics import metric_name
-from benchmarks.studies import Cell, Findings, Study
+from benchmarks.studies import Cells, Findings, Study
 from export.gate import require
 from serving.bundles import prepare
 from zoo.contract.request import Setting
@@ -33,7 +33,7 @@ PAIRS = (  # a student, its steps, the teacher, its steps: the halvings one by o
 
 
 def run() -> Findings:
-    rows: list[tuple[Cell, ...]] = []
+    rows: list[Cells] = []
     for student, steps, teacher, teacher_steps in PAIRS:
         made, wanted = images(student, steps, IMAGES), images(teacher, teacher_steps, IMAGES)
         seen = (features.look(each)[JUDGE].features for each in (made, wanted))
@@ -69,7 +69,7 @@ def closeness(made: np.ndarray, wanted: np.ndarray) -> float:
     return float(pairs / strangers)
 
 
-def answer(rows: list[tuple[Cell, ...]]) -> str:
+def answer(rows: list[Cells]) -> str:
     own = [row for row in rows if row[2] == f"{row[0]} at {REFERENCE_STEPS}"]
     students = [row for row in rows if row not in own and str(row[2]).endswith(f" at {REFERENCE_STEPS}")]
     said = []
@@ -84,7 +84,7 @@ def answer(rows: list[tuple[Cell, ...]]) -> str:
     )
 
 
-def not_ahead(students: list[tuple[Cell, ...]], own: list[tuple[Cell, ...]]) -> list[str]:
+def not_ahead(students: list[Cells], own: list[Cells]) -> list[str]:
     """The students, `ddpm-cd in 4`, whose Fréchet distance is above their teacher's in as many steps, in either net."""
     distances = {row[1:3]: [float(str(cell)) for cell in row[5:]] for row in own}
     found = []

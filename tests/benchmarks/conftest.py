@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks import records
-from benchmarks.report.tree import Tree
+from benchmarks.report.family_tree import FamilyTree
 from tests.benchmarks.made_up import floor, made_up, shipped
 from zoo import shelf
 from zoo.contract.request import Setting
@@ -30,7 +30,7 @@ def pictures() -> Iterator[tuple[np.ndarray, np.ndarray]]:
 
 
 @pytest.fixture
-def small_tree() -> Tree:
+def small_tree() -> FamilyTree:
     """The checkpoints of the tree, four of whose systems are on record, and a study."""
 
     def record(name: str, p50: float, shift: float, setting: Setting) -> records.Record:
@@ -39,7 +39,7 @@ def small_tree() -> Tree:
 
     weights = {"ddpm": shelf.config("ddpm")["weights"]["sha256"]}
     study = {"study": "toy", "checkpoints": weights, "settings": {}}
-    return Tree.of(
+    return FamilyTree.of(
         shipped(),
         [
             records.make("baseline", {"baseline": "floor", "judged": 100, "nets": {}}, quality=floor(100)),

@@ -10,10 +10,10 @@ import numpy as np
 
 from benchmarks import environment, records
 from benchmarks.measure import samples
-from benchmarks.quality import metrics as quality
+from benchmarks.quality import metrics
 from benchmarks.quality.features import JUDGE
 from benchmarks.records import Record
-from benchmarks.report.tree import trained
+from benchmarks.report.family_tree import trained
 from zoo import shelf
 from zoo.contract.request import Setting
 from zoo.family import Checkpoint
@@ -26,7 +26,7 @@ def shipped() -> list[Checkpoint]:
 
 @cache
 def floor(count: int) -> dict[str, Any]:
-    return quality.floor(count)
+    return metrics.floor(count)
 
 
 def made_up(
@@ -43,10 +43,10 @@ def made_up(
 ) -> Record:
     """A cell whose distances are the floor's, `shift` times; its pictures are black."""
     found = floor(count)
-    metrics = {
+    estimates = {
         key: {part: value * (shift if key.startswith("fd") else 1.0) for part, value in estimate.items()}
         for key, estimate in found["metrics"].items()
-        if not (unconditional and key == quality.metric_name("accuracy", count, JUDGE))
+        if not (unconditional and key == metrics.metric_name("accuracy", count, JUDGE))
     }
     cell = {"generator": name, **setting.to_json(), "runtime": runtime}
     identity = {
@@ -63,7 +63,7 @@ def made_up(
         family="gan",
         nfe=1,
         latency={"raw_ms": [p50], "p50": timing, "p90": timing, "p99": timing, "images_per_second": 1000 / p50},
-        quality={**found, "metrics": metrics} if judged else None,
+        quality={**found, "metrics": estimates} if judged else None,
         grid=picture,
         interpolation=picture,
         environment=environment.describe(),

@@ -5,28 +5,64 @@ from __future__ import annotations
 import importlib.util
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from export.bundle import Bundle
-from export.engine import EngineError, Library, Target, build, deserialize, graphs_to_build, recorded
+from export.cuda import Gpu
+from export.engine import (
+    Engine,
+    EngineError,
+    Library,
+    Target,
+    choose,
+    deserialize,
+    for_gpu,
+    graphs_to_build,
+    placed,
+    recorded,
+)
+from export.engine_build import build
 from export.exporter import export
-from export.profiles import profile
+from export.profiles import Range, axes, profile
 from export.variant import LoopKind, Precision, Variant
 from zoo.contract.graph import TensorSpec
+from zoo.contract.request import GeneratorSpec, Sampling
 from zoo.exchange import derived
 from zoo.family import Checkpoint
 
 needs_rtx = pytest.mark.skipif(importlib.util.find_spec("tensorrt_rtx") is None, reason="tensorrt-rtx is not installed")
 
 
-def test_profiles_come_from_the_specs() -> None:
+GUIDED = Sampling(samplers=("ddim", "ddpm", "heun"), num_steps=50, max_guidance_scale=4.0)
+
+
+@pytest.mark.parametrize(
+    ("sampling", "conditions", "draws", "rows"),
+    [
+        (GUIDED, (1, 1, 2), (1, 1, 1000), (1, 50, 1999)),
+        (replace(GUIDED, max_guidance_scale=1.0), (1, 1, 1), (1, 1, 1000), (1, 50, 1999)),
+        (replace(GUIDED, samplers=("ddim",), steps=(2, 4), num_steps=4), (1, 1, 2), (1, 1, 1), (2, 4, 4)),
+        (replace(GUIDED, samplers=("ddpm",), steps=(4,), num_steps=4), (1, 1, 2), (4, 4, 4), (4, 4, 4)),
+        (replace(GUIDED, samplers=("consistency",), steps=(1, 4), num_steps=4), (1, 1, 2), (1, 4, 4), (1, 4, 4)),
+    ],
+)
+def test_sizes_come_from_the_spec(sampling: Sampling, conditions: Any, draws: Any, rows: Any) -> None:
+    spec = GeneratorSpec("toy", "toy", (1, 8, 8), (8, 8, 1), 10, sampling)
+    found = {name: (size.minimum, size.optimum, size.maximum) for name, size in axes(spec, 16).items()}
+    assert found == {"batch": (1, 8, 16), "conditions": conditions, "draws": draws, "rows": rows}
+    assert axes(replace(spec, sampling=None), 4) == {"batch": Range(1, 4, 4)}
+
+
+def test_profiles_come_from_the_sizes() -> None:
     tensors = (
         TensorSpec("noise", "float32", ("batch", "draws", 2, 4)),
         TensorSpec("table", "float32", ("batch", 3, 12)),
     )
-    assert profile(tensors) == {
+    assert profile(tensors, {"batch": Range(1, 8, 64), "draws": Range(1, 1, 1000)}) == {
         "noise": ((1, 1, 2, 4), (8, 1, 2, 4), (64, 1000, 2, 4)),
         "table": ((1, 3, 12), (8, 3, 12), (64, 3, 12)),
     }
@@ -63,11 +99,46 @@ def test_a_host_loop_builds_its_step_and_its_decoder(toy_diffusion: Checkpoint) 
 def test_only_engines_that_were_built_here_are_loaded(toy_bundles: Mapping[str, Path], tmp_path: Path) -> None:
     bundle = Bundle.open(toy_bundles["toy-linear"])
     plan = tmp_path / "foreign.plan"
-    plan.write_bytes(build(bundle, bundle.entry).path.read_bytes())
+    built = build(bundle, bundle.entry)
+    plan.write_bytes(built.path.read_bytes())
     assert recorded(plan) is not None, "the same bytes elsewhere are still those that were built here"
+    altered = replace(built, path=plan)
     plan.write_bytes(plan.read_bytes() + b"\0")
-    with pytest.raises(EngineError, match="neither built here nor pulled"):
-        deserialize(plan)
+    assert recorded(plan) is None
+    with pytest.raises(EngineError, match="is not the plan that its record describes"):
+        deserialize(altered)
+    with pytest.raises(EngineError, match="has no record beside it"):
+        placed(plan)
+    with pytest.raises(EngineError, match=r"could not be loaded by tensorrt-rtx \d"):
+        deserialize(built)
+
+
+@needs_rtx
+def test_a_plan_loads_only_in_the_release_that_built_it(toy_bundles: Mapping[str, Path]) -> None:
+    bundle = Bundle.open(toy_bundles["toy-linear"])
+    built = build(bundle, bundle.entry)
+    older = Engine(built.path, {**built.record, "inputs": {**built.record["inputs"], "version": "1.3.0"}})
+    with pytest.raises(EngineError, match=r"was built by tensorrt-rtx 1\.3\.0, here is \d.*a plan loads only in"):
+        deserialize(older)
+
+
+@needs_rtx
+def test_a_gpu_gets_its_own_generation_s_engine_before_a_portable_one(toy_student: Checkpoint) -> None:
+    bundle = export(toy_student)
+    ada, ampere = Gpu("NVIDIA L4", "sm89", "580"), Gpu("NVIDIA A10", "sm86", "580")
+    portable, own = (build(bundle, bundle.entry, target) for target in (Target.PORTABLE, Target.SM89))
+    assert for_gpu(bundle, bundle.entry, ada) == own
+    assert for_gpu(bundle, bundle.entry, ampere) == portable
+    assert choose(bundle, bundle.entry, [Target.SM120]) is None
+    with pytest.raises(EngineError, match=r"has no engine of its decoder for NVIDIA L4 \(sm89, driver 580\)"):
+        for_gpu(bundle, "decoder", ada)
+
+
+@needs_rtx
+def test_the_library_says_which_generations_it_does_not_know(toy_bundles: Mapping[str, Path]) -> None:
+    bundle = Bundle.open(toy_bundles["toy-linear"])
+    with pytest.raises(EngineError, match="tensorrt-rtx knows no sm90: build on such a GPU with --library tensorrt"):
+        build(bundle, bundle.entry, Target.SM90)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("tensorrt") is not None, reason="TensorRT is installed")

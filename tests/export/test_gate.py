@@ -17,6 +17,7 @@ from export.drift import drift
 from export.exporter import export
 from export.gate import GateError, gate, require
 from export.onnx_graph import subgraphs
+from export.runners import TorchRunner
 from export.variant import LoopKind, Precision, Variant
 from zoo import files
 from zoo.family import Checkpoint
@@ -49,6 +50,19 @@ def test_int8_is_admitted_within_its_limits(toy_student: Checkpoint) -> None:
     verdict = gate(export(toy_student, Variant(precision=Precision.INT8)))
     assert verdict.admitted, verdict.message
     assert 35.0 <= verdict.numbers["requests"][0]["psnr_db"] < 100.0, "it cannot be the same to the bit"
+
+
+def test_a_checkpoint_of_nan_is_refused_in_words(
+    toy_bundles: Mapping[str, Path], toy_one_shot: Checkpoint, tmp_path: Path
+) -> None:
+    """The uint8 images of NaN are black; where they are made of floats, torch says so."""
+    shutil.copytree(toy_bundles["toy-linear"], tmp_path / "bundle")
+    reference = TorchRunner(toy_one_shot)
+    for parameter in reference.module.parameters():
+        parameter.data.fill_(float("nan"))
+    verdict = gate(Bundle.open(tmp_path / "bundle"), reference)
+    assert not verdict.admitted
+    assert "was refused: the checkpoint's own pixels are NaN or infinite" in verdict.message
 
 
 Damage = Callable[[onnx.GraphProto], None]

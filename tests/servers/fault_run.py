@@ -38,10 +38,10 @@ from zoo.store.transfer.answers import Patience
 from zoo.store.transfer.fetch import fetch
 from zoo.store.transfer.http import Client
 from zoo.store.transfer.http_source import HttpSource
-from zoo.store.transfer.mirrors import Policy
+from zoo.store.transfer.mirrors import Limits
 from zoo.store.transfer.sources import TransferError
 
-QUICK = Policy(
+QUICK = Limits(
     connections=4,
     waiting_s=0.0,
     failures=4,
@@ -178,7 +178,7 @@ def _pull(case: Case, servers: list[FaultServer], store: BlobStore, tally: Tally
     mirrors = sources(servers)
     try:
         with a_full_disk(case.enospc_at if attempt == 0 else 0, tally):
-            fetch(case.manifest, mirrors, store, policy=QUICK)
+            fetch(case.manifest, mirrors, store, limits=QUICK)
     except TransferError as error:
         return str(error)
     except OSError as error:
@@ -196,7 +196,7 @@ def _killed(case: Case, servers: list[FaultServer], store: BlobStore, chance: ra
     child = os.fork()
     if child == 0:
         try:
-            fetch(case.manifest, sources(servers), BlobStore(store.root), policy=QUICK)
+            fetch(case.manifest, sources(servers), BlobStore(store.root), limits=QUICK)
         finally:
             os._exit(0)
     time.sleep(chance.uniform(0.002, 0.08))

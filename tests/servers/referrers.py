@@ -50,8 +50,9 @@ class ReferrersHandler(Handler):
             return {}
         subject: str = manifest["subject"]["digest"]
         entry = {"mediaType": manifest["mediaType"], "digest": f"sha256:{sha256(body)}", "size": len(body)}
+        entry |= {key: manifest[key] for key in ("artifactType", "annotations") if key in manifest}
         with self.server.lock:
-            self.server.referrers[subject].append({**entry, "artifactType": manifest.get("artifactType")})
+            self.server.referrers[subject].insert(0, entry)  # the specification names no order
         return {"OCI-Subject": subject}
 
 

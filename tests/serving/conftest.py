@@ -28,7 +28,7 @@ ITERATIVE = GeneratorSpec(
 
 
 def _graph(spec: GeneratorSpec) -> onnx.ModelProto:
-    """images = 16 sum(noise) + scale * (classes weighted by guidance) + 16 sum(|table| without `a`), as pixels."""
+    """images = 16 sum(noise) + scale * (classes weighted by guidance) + 2 sum(|table| without `a`), as pixels."""
     nodes = [
         helper.make_node("ReduceSum", ["noise", "axis1"], ["summed"], keepdims=0),  # (B, 1, H, W)
         helper.make_node("Mul", ["summed", "gain"], ["x"]),
@@ -55,7 +55,7 @@ def _graph(spec: GeneratorSpec) -> onnx.ModelProto:
     constants = {
         "axis1": np.array([1]),
         "axes12": np.array([1, 2]),
-        "effect": np.array([16.0 * (name != "a") for name in COLUMNS], np.float32),
+        "effect": np.array([2.0 * (name != "a") for name in COLUMNS], np.float32),
         "column": np.array([-1, 1]),
         "image": np.array([-1, 1, 1, 1]),
         "gain": np.float32(16),
@@ -83,10 +83,10 @@ def _external() -> onnx.TensorProto:
     return tensor
 
 
-def make_bundle(folder: Path, spec: GeneratorSpec, *, admitted: bool | None = True) -> Bundle:
+def make_bundle(folder: Path, spec: GeneratorSpec, *, admitted: bool | None = True, scale: float = 4.0) -> Bundle:
     """A bundle as export writes it; `admitted` None leaves the gate's verdict out."""
     folder.mkdir(parents=True)
-    save_file({"scale": np.array([4.0], np.float32)}, folder / WEIGHTS)
+    save_file({"scale": np.array([scale], np.float32)}, folder / WEIGHTS)
     header = int.from_bytes((folder / WEIGHTS).read_bytes()[:8], "little")
     model = _graph(spec)
     model.graph.initializer[-1].external_data[1].value = str(8 + header)
@@ -106,7 +106,8 @@ def make_bundle(folder: Path, spec: GeneratorSpec, *, admitted: bool | None = Tr
     }
     (folder / MANIFEST).write_text(json.dumps(manifest))
     if admitted is not None:
-        verdict = {"admitted": admitted, "bundle": files.sha256(folder / MANIFEST)}
+        message = f"{spec.name} fp32 was " + ("admitted" if admitted else "refused: generator is wrong")
+        verdict = {"admitted": admitted, "message": message, "bundle": files.sha256(folder / MANIFEST)}
         (folder / GATE).write_text(json.dumps(verdict))
     return Bundle.open(folder)
 

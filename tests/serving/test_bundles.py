@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -10,6 +15,8 @@ from serving.bundles import prepare_all
 from zoo import shelf
 from zoo.files import HOME_VARIABLE
 from zoo.registry import UnknownNameError
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(autouse=True)
@@ -41,3 +48,25 @@ def test_what_goes_wrong_beside_the_others_is_told_as_it_is_alone(
         prepare_all(["vae", "gan"])
     with pytest.raises(UnknownNameError, match="gam"):
         prepare_all(["vae", "gam"])
+
+
+def test_ctrl_c_during_exports_is_quiet_and_leaves_nothing_half_written(tmp_path: Path) -> None:
+    """To every process of the terminal, as soon as the first file of a bundle is under way."""
+    words = ["bench", "vae", "gan", "--quick", "--samples", "50", "--records", str(tmp_path / "records.jsonl")]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "genzoo", *words],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob("bundles/*/.fp32.*")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGINT)
+    began = time.monotonic()
+    _, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (130, "")
+    assert time.monotonic() - began < 10, "it waited for what was to be given up"
+    assert not list(tmp_path.rglob(".fp32.*"))

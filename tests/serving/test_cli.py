@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import resource
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import Result
 from PIL import Image
 from typer.testing import CliRunner
 
 from export.bundle import Bundle
+from serving.bundles import RefusedError
 from serving.cli import app
 from serving.client import ServingError
 from serving.images import OutputError, grid
 from serving.server import TritonServer
+from tests.serving.conftest import ONE_SHOT, make_bundle
 from zoo.contract.request import RequestError
 from zoo.errors import GenzooError
 
@@ -22,9 +26,13 @@ from zoo.errors import GenzooError
 def sample(*arguments: object) -> str:
     """Standard output of `genzoo sample`; what it raises is raised."""
     result = CliRunner().invoke(app, ["sample", *map(str, arguments)])
+    raised(result)
+    return result.output
+
+
+def raised(result: Result) -> None:
     if result.exception is not None:
         raise result.exception
-    return result.output
 
 
 def test_arrays_are_the_same_through_triton(server: TritonServer, bundles: dict[str, Bundle], tmp_path: Path) -> None:
@@ -53,6 +61,35 @@ def test_frames_are_rows_from_seed_to_seed(bundles: dict[str, Bundle], tmp_path:
         assert picture.size == (4 * 10 - 2, 2 * 10 - 2)
     with pytest.raises(RequestError, match="--frames makes a picture in this process"):
         sample(bundles["toy-gan"].path, "--frames", "4", "-o", tmp_path / "way.npz")
+
+
+def test_what_the_gate_refused_is_taken_with_ungated_only(tmp_path: Path) -> None:
+    refused, output = make_bundle(tmp_path / "bundle", ONE_SHOT, admitted=False), tmp_path / "x.png"
+    repository = CliRunner().invoke(app, ["repository", str(refused.path), "-o", str(tmp_path / "models")])
+    sentence = "toy-gan fp32 was refused: generator is wrong; export it again, or .* --ungated"
+    for command in (partial(sample, refused.path, "-o", output), partial(raised, repository)):
+        with pytest.raises(RefusedError, match=sentence):
+            command()
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+    sample(refused.path, "--ungated", "-o", output)
+    result = CliRunner().invoke(app, ["repository", str(refused.path), "--ungated", "-o", str(tmp_path / "models")])
+    assert (result.exit_code, output.is_file(), (tmp_path / "models" / "toy-gan").is_dir()) == (0, True, True)
+    assert "toy-gan was refused by the gate, and is taken ungated" in result.stderr
+
+
+def test_what_nobody_judged_is_sampled_and_not_served(tmp_path: Path) -> None:
+    unjudged = make_bundle(tmp_path / "bundle", ONE_SHOT, admitted=None)
+    sample(unjudged.path, "-o", tmp_path / "x.png")
+    with pytest.raises(RefusedError, match=r"has not been before the gate, .* run `genzoo gate .*bundle`"):
+        raised(CliRunner().invoke(app, ["serve", str(unjudged.path)]))
+
+
+def test_images_of_one_colour_are_not_written(tmp_path: Path) -> None:
+    damaged = make_bundle(tmp_path / "bundle", ONE_SHOT, scale=float("nan"), admitted=None)
+    with pytest.raises(OutputError, match=r"toy-gan made nothing but images of one colour .*`genzoo gate toy-gan`"):
+        sample(damaged.path, "-o", tmp_path / "x.png")
+    assert not (tmp_path / "x.png").exists()
+    sample(damaged.path, "--ungated", "-o", tmp_path / "x.png")
 
 
 def test_the_grid_holds_every_image_in_reading_order() -> None:

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 from google.protobuf import text_format
-from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig
+from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig, ModelInstanceGroup
 from tritonclient.utils import np_to_triton_dtype
 
+from export.profiles import axes
 from serving import interface, model_config
 from tests.serving.conftest import ITERATIVE, ONE_SHOT
 from zoo.contract.graph import TensorSpec
@@ -43,12 +44,15 @@ def test_the_cpu_variant_differs_only_in_the_file_that_it_runs() -> None:
     assert variant == config
 
 
-@pytest.mark.parametrize(("file", "platform"), [("model.onnx", "onnxruntime_onnx"), ("model.plan", "tensorrt_plan")])
-def test_the_file_decides_the_platform(file: str, platform: str) -> None:
-    config = parsed(model_config.graph_config("g", ITERATIVE.inputs, ITERATIVE.outputs, file, queue_delay_us=200))
-    assert (config.platform, config.default_model_filename) == (platform, file)
+SIZES = axes(ITERATIVE, 16)
+
+
+def test_a_graph_runs_on_onnx_runtime_wherever_triton_finds_best() -> None:
+    config = parsed(model_config.graph_config("g", ITERATIVE.inputs, ITERATIVE.outputs, SIZES, queue_delay_us=200))
+    assert (config.platform, config.default_model_filename) == ("onnxruntime_onnx", "model.onnx")
+    assert [group.kind for group in config.instance_group] == [ModelInstanceGroup.KIND_AUTO]
     assert config.dynamic_batching.max_queue_delay_microseconds == 200
-    assert [warmup.batch_size for warmup in config.model_warmup] == [1, model_config.MAX_BATCH_SIZE]
+    assert (config.max_batch_size, [warmup.batch_size for warmup in config.model_warmup]) == (16, [1, 16])
     assert set(config.model_warmup[0].inputs) == {spec.name for spec in ITERATIVE.inputs}
     dims = {entry.name: list(entry.dims) for entry in config.input}
     assert dims == {"noise": [-1, 1, 8, 8], "class_ids": [-1], "guidance_weights": [-1], "table": [-1, 12]}
@@ -58,7 +62,7 @@ def test_the_file_decides_the_platform(file: str, platform: str) -> None:
 def test_every_dtype_is_one_that_triton_knows(dtype: str) -> None:
     """By the parser of a configuration, and by the client's own table of what goes over the wire."""
     spec = TensorSpec("x", dtype, ("batch", 2))
-    config = parsed(model_config.graph_config("g", (spec,), (spec,)))
+    config = parsed(model_config.graph_config("g", (spec,), (spec,), SIZES))
     wire = interface.datatype(np.array(["text"] if dtype == "str" else [0], dtype).dtype)
     assert wire == np_to_triton_dtype(np.dtype(object if dtype == "str" else dtype))
     assert config.input[0].data_type == DataType.Value(f"TYPE_{wire}".replace("BYTES", "STRING"))
@@ -66,7 +70,7 @@ def test_every_dtype_is_one_that_triton_knows(dtype: str) -> None:
 
 def test_a_tensor_that_does_not_begin_with_the_batch_is_refused() -> None:
     with pytest.raises(ValueError, match=r"x has shape \(2, 'batch'\)"):
-        model_config.graph_config("g", (TensorSpec("x", "float32", (2, "batch")),), ())
+        model_config.graph_config("g", (TensorSpec("x", "float32", (2, "batch")),), (), SIZES)
 
 
 def test_text_with_quotes_survives() -> None:

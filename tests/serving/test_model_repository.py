@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -14,9 +15,7 @@ from zoo import files
 
 
 def test_the_layout_is_that_of_production(bundles: dict[str, Bundle], tmp_path: Path) -> None:
-    plan = tmp_path / "engine"
-    plan.write_bytes(b"an engine")
-    repository = model_repository.write(bundles.values(), tmp_path / "models", plans={"toy-ddpm": plan})
+    repository = model_repository.write(bundles.values(), tmp_path / "models")
     found = {str(path.relative_to(repository.path)) for path in repository.path.rglob("*") if path.is_file()}
     assert found == {
         "toy-gan/config.pbtxt",
@@ -30,10 +29,8 @@ def test_the_layout_is_that_of_production(bundles: dict[str, Bundle], tmp_path: 
         "toy-ddpm/1/model.py",
         "toy-ddpm_sampler/config.pbtxt",
         "toy-ddpm_sampler/1/model.onnx",
-        "toy-ddpm_sampler/1/model.plan",
         "toy-ddpm_sampler/1/model.safetensors",
     }
-    assert 'platform: "tensorrt_plan"' in (repository.path / "toy-ddpm_sampler/config.pbtxt").read_text()
     weights = repository.path / "toy-ddpm_sampler/1/model.safetensors"
     assert weights.stat().st_nlink == 1, "ONNX Runtime refuses external data with several hard links"
     assert files.sha256(weights) == bundles["toy-ddpm"].manifest["weights"]["sha256"]
@@ -57,9 +54,22 @@ def test_an_altered_bundle_loses_its_verdict(tmp_path: Path) -> None:
         model_repository.write([Bundle.open(bundle.path)], tmp_path / "models")
 
 
+@pytest.mark.parametrize("name", ["../outside", "two words", "x;id", "Gan\xe9", ""])
+def test_a_name_that_is_no_plain_word_is_refused(bundles: dict[str, Bundle], tmp_path: Path, name: str) -> None:
+    """It becomes a folder's name, and a word in the line by which Triton starts a model's process."""
+    bundle = bundles["toy-gan"]
+    renamed = Bundle(bundle.path, bundle.manifest | {"spec": bundle.manifest["spec"] | {"name": name}})
+    with pytest.raises(RepositoryError, match="a name has letters, digits, _ and - only"):
+        model_repository.write([renamed], tmp_path / "models")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_nothing_half_written_is_left(bundles: dict[str, Bundle], tmp_path: Path) -> None:
+    gone = shutil.copytree(bundles["toy-ddpm"].path, tmp_path / "gone")
+    bundle = Bundle.open(gone)
+    shutil.rmtree(gone)
     with pytest.raises(FileNotFoundError):
-        model_repository.write(bundles.values(), tmp_path / "models", plans={"toy-ddpm": tmp_path / "missing"})
+        model_repository.write([bundles["toy-gan"], bundle], tmp_path / "models", allow_unadmitted=True)
     assert list(tmp_path.iterdir()) == []
 
 

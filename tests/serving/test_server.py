@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import signal
@@ -9,19 +10,26 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import grpc
 import numpy as np
 import pytest
+from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from export.bundle import Bundle
 from export.runners import OnnxRuntimeRunner
 from serving import canary, model_repository
 from serving.client import ServingError, TritonRunner
-from serving.endpoint import Endpoint
+from serving.endpoint import SECRET_HEADER, Endpoint
 from serving.guardian import SHARED_MEMORY
-from serving.ports import HOST, PortInUseError
+from serving.install import Installation, install
+from serving.places import PlaceError, assemble
+from serving.ports import HOST, PortInUseError, check
 from serving.server import ServerError, TritonServer
 from zoo.contract.generator import Generator
 
@@ -84,7 +92,9 @@ def test_the_production_configuration_gives_the_same_images(bundles: dict[str, B
     """The public model calls the graph's model, which here runs on the ONNX Runtime backend written in Python."""
     repository = model_repository.write([bundles["toy-ddpm"]], tmp_path / "models")
     tensors = {"seed": np.arange(3, dtype=np.uint64), "num_steps": np.array([2, 5, 2], np.int32)}
-    with TritonServer(repository, tmp_path / "log", config="") as server:
+    installation = tmp_path / "Tr\xeft on"  # whose name is not what Triton could take
+    installation.symlink_to(install().root)
+    with TritonServer(repository, tmp_path / "log", config="", installation=Installation(installation)) as server:
         served = TritonRunner(server.grpc_url, "toy-ddpm").run(**tensors)["image"]
         with pytest.raises(ServingError, match=r"toy-ddpm_sampler at .* is a part of a generator"):
             _ = TritonRunner(server.grpc_url, "toy-ddpm_sampler").spec
@@ -135,6 +145,57 @@ def test_no_server_and_no_answer_are_told_apart(server: TritonServer) -> None:
     runner.timeout_s = 0.001
     with pytest.raises(ServingError, match=r"did not answer within 0.001 s"):
         runner.run(seed=np.arange(64, dtype=np.uint64), num_steps=np.full(64, 1000, np.int32))
+
+
+ADMINISTRATION = (
+    ("POST", "/v2/repository/index", "RepositoryIndex"),
+    ("POST", "/v2/repository/models/toy-gan/load", "RepositoryModelLoad"),
+    ("POST", "/v2/repository/models/toy-gan/unload", "RepositoryModelUnload"),
+    ("POST", "/v2/logging", "LogSettings"),
+    ("POST", "/v2/trace/setting", "TraceSetting"),
+    ("POST", "/v2/models/toy-gan/trace/setting", "TraceSetting"),
+    ("POST", "/v2/systemsharedmemory/region/x/register", "SystemSharedMemoryRegister"),
+    ("GET", "/v2/systemsharedmemory/status", "SystemSharedMemoryStatus"),
+    ("POST", "/v2/cudasharedmemory/region/x/register", "CudaSharedMemoryRegister"),
+)
+
+
+@pytest.mark.parametrize(("method", "path", "rpc"), ADMINISTRATION)
+def test_administration_is_closed_to_clients(server: TritonServer, method: str, path: str, rpc: str) -> None:
+    """As a web page could send it, which needs nobody's leave for text; and with a secret that is not the server's."""
+    for secret in ({}, {SECRET_HEADER: "0" * 32}):
+        connection = http.client.HTTPConnection(server.http_url)
+        headers = {"Content-Type": "text/plain", "Origin": "http://evil.example", "Host": "evil.example"}
+        connection.request(method, path, "{}" if method == "POST" else None, headers | secret)
+        assert connection.getresponse().status == 403
+        connection.close()
+        metadata = [(f"triton-grpc-protocol-{key}", value) for key, value in secret.items()]
+        request = getattr(service_pb2, f"{rpc}Request")()
+        with grpc.insecure_channel(server.grpc_url) as channel:
+            call = getattr(service_pb2_grpc.GRPCInferenceServiceStub(channel), rpc)
+            with pytest.raises(grpc.RpcError, match="restricted"):
+                call(request, metadata=metadata)
+
+
+@pytest.mark.parametrize("path", ["", "/health/live", "/health/ready", "/models/toy-gan", "/models/toy-gan/config"])
+def test_what_a_client_needs_is_open(server: TritonServer, path: str) -> None:
+    Endpoint(server.http_url).call("GET", f"/v2{path}")
+
+
+def test_the_secret_is_not_in_the_arguments(server: TritonServer) -> None:
+    for pid in (server.pid, stub(server.pid, "toy-gan")):
+        arguments = Path(f"/proc/{pid}/cmdline").read_bytes()
+        assert b"toy-gan" in arguments
+        assert server._secret.encode() not in arguments
+
+
+def test_it_listens_on_the_loopback_address_only(server: TritonServer) -> None:
+    """As the kernel sees the process: the hexadecimal local address of each of its listening sockets."""
+    mapped = "0000000000000000FFFF0000"  # before an IPv4 address that a socket of IPv6 is bound to
+    inodes = {os.readlink(link)[8:-1] for link in Path(f"/proc/{server.pid}/fd").iterdir() if link.is_symlink()}
+    lines = [line.split() for name in ("tcp", "tcp6") for line in Path(f"/proc/net/{name}").read_text().splitlines()]
+    listening = {line[1].removeprefix(mapped) for line in lines if line[3] == "0A" and line[9] in inodes}
+    assert listening == {f"0100007F:{port:04X}" for port in server.ports.values()}
 
 
 def test_the_canary_knows_every_generator(server: TritonServer, capsys: pytest.CaptureFixture[str]) -> None:
@@ -190,25 +251,74 @@ def test_a_graph_that_does_not_load_is_one_sentence_and_leaves_nothing(
     assert not list(SHARED_MEMORY.glob(f"{server._prefix}*"))
 
 
-def test_serve_says_when_it_is_ready_and_sigterm_ends_it_cleanly(bundles: dict[str, Bundle], tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "genzoo", "serve", str(bundles["toy-gan"].path), "--json"]
+@contextmanager
+def serving(bundle: Bundle, environment: dict[str, str]) -> Iterator[tuple[subprocess.Popen[str], dict[str, Any]]]:
+    """`genzoo serve` in a process of its own, and what it said when it was ready."""
     process = subprocess.Popen(
-        command,
+        [sys.executable, "-m", "genzoo", "serve", str(bundle.path), "--json"],
         cwd=ROOT,
-        env=os.environ | {"GENZOO_HOME": str(tmp_path)},
+        env=os.environ | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
-    assert process.stdout is not None
-    ready = json.loads(process.stdout.readline())
-    assert ready["models"] == ["toy-gan"]
-    assert TritonRunner(ready["grpc"], "toy-gan").run(seed=SEED)["image"].shape == (2, 8, 8, 1)
-    regions = set(SHARED_MEMORY.glob(f"genzoo_{process.pid}_*"))
-    process.send_signal(signal.SIGTERM)
-    out, errors = process.communicate(timeout=30)
+    try:
+        assert process.stdout is not None
+        ready = json.loads(process.stdout.readline())
+        assert ready["models"] == [bundle.name]
+        yield process, ready
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_serve_says_when_it_is_ready_and_sigterm_ends_it_cleanly(bundles: dict[str, Bundle], tmp_path: Path) -> None:
+    with serving(bundles["toy-gan"], {"GENZOO_HOME": str(tmp_path)}) as (process, ready):
+        assert TritonRunner(ready["grpc"], "toy-gan").run(seed=SEED)["image"].shape == (2, 8, 8, 1)
+        regions = set(SHARED_MEMORY.glob(f"genzoo_{process.pid}_*"))
+        process.send_signal(signal.SIGTERM)
+        out, errors = process.communicate(timeout=30)
     assert (process.returncode, out, errors) == (0, "", "stopped\n")
     assert regions
     assert not [region for region in regions if region.exists()]
     assert not Path(f"/proc/{ready['pid']}").exists()
     assert [path.name for path in (tmp_path / "serving").iterdir()] == [Path(ready["log"]).name]
+
+
+def test_a_home_of_any_name_serves_and_sigkill_leaves_nothing(bundles: dict[str, Bundle], tmp_path: Path) -> None:
+    """A space, a letter that is not ASCII, and what a shell would run, in the paths of the home and of $TMPDIR."""
+    home, temporary = tmp_path / "Höme; touch $HOME", tmp_path / "時 tmp"
+    temporary.mkdir()
+    before = set(places())
+    with serving(bundles["toy-gan"], {"GENZOO_HOME": str(home), "TMPDIR": str(temporary)}) as (process, ready):
+        expected = in_process(bundles["toy-gan"]).run(seed=SEED)["image"]
+        np.testing.assert_array_equal(TritonRunner(ready["grpc"], "toy-gan").run(seed=SEED)["image"], expected)
+        server, model = ready["pid"], stub(ready["pid"], "toy-gan")
+        (mine,) = set(places()) - before
+        assert mine.stat().st_mode & 0o777 == 0o700
+        process.kill()
+        wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in (server, model)))
+        wait_until(lambda: not mine.exists())
+    check({name: int(ready[name].rpartition(":")[2]) for name in ("http", "grpc")})
+    assert not list(SHARED_MEMORY.glob(f"genzoo_{process.pid}_*"))
+    assert [path.name for path in (home / "serving").iterdir()] == [Path(ready["log"]).name]
+
+
+def test_a_host_without_a_plain_folder_for_temporary_files_is_told_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "a b"))
+    monkeypatch.setattr("serving.places.ALTERNATIVES", (str(tmp_path / "missing"),))
+    with pytest.raises(PlaceError, match=r"cannot be started below .*a b, .* set TMPDIR to a folder"):
+        assemble(install(), tmp_path)
+
+
+def places() -> list[Path]:
+    return list(Path("/tmp").glob("genzoo-triton-*"))
+
+
+def wait_until(done: Callable[[], bool], seconds: float = 15) -> None:
+    deadline = time.monotonic() + seconds
+    while not done() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert done()

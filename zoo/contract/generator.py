@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from zoo.contract.graph import MAX_BATCH
 from zoo.contract.request import GeneratorSpec, RequestError, SampleRequest, Setting, check_seeds, feeds
 from zoo.sampling import noise
 
@@ -54,7 +55,7 @@ class Generator:
             images[rows] = self.sample(SampleRequest(tuple(seeds[row] for row in rows), picked, setting))
         return {"image": images}
 
-    def sample(self, request: SampleRequest, batch_size: int = 64) -> np.ndarray:
+    def sample(self, request: SampleRequest, batch_size: int = MAX_BATCH) -> np.ndarray:
         """The images of a request, uint8 (N, H, W, C), made in batches of at most `batch_size`."""
         return np.concatenate(list(self.batches(request, batch_size)))
 

@@ -13,6 +13,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 BATCH = "batch"  # the dynamic axis that every tensor of an exported graph begins with
+MAX_BATCH = 64  # images of one execution, unless a bundle says otherwise
 
 
 @dataclass(frozen=True)

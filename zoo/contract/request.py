@@ -51,14 +51,14 @@ class Sampling:
 
     def table(self, num_steps: int, sampler: str) -> np.ndarray:
         """A sampler's table, float64 (NFE, columns)."""
-        dialect, rows = PARAMETERIZATIONS[self.parameterization], samplers.SAMPLERS[sampler]
+        dialect, way = PARAMETERIZATIONS[self.parameterization], samplers.SAMPLERS[sampler]
         if self.timesteps is None:
             grid = schedules.SCHEDULES[self.schedule](num_steps)
-            return samplers.sampler_table(rows, grid, dialect, columns=self.columns)
+            return samplers.sampler_table(way, grid, dialect, columns=self.columns)
         sigmas = self.timesteps.grid(num_steps)
         # As diffusers begins: the noise is the first variance-preserving state, alpha x.
         clock, start = timed(dialect, self.timesteps.time), float(np.hypot(1.0, sigmas[0]))
-        return samplers.sampler_table(rows, sigmas, clock, start, self.columns)
+        return samplers.sampler_table(way, sigmas, clock, start, self.columns)
 
 
 @dataclass(frozen=True)
@@ -185,8 +185,10 @@ def table(spec: GeneratorSpec, setting: Setting) -> np.ndarray | None:
     return spec.sampling.table(num_steps, sampler)
 
 
-def check_seeds(seeds: Iterable[int]) -> None:
-    """Raises RequestError for a seed that is no key of the noise."""
+def check_seeds(seeds: Sequence[int]) -> None:
+    """Raises RequestError for a seed that is no key of the noise, and where there is none."""
+    if not seeds:
+        raise RequestError("no seed was given: each image is made from one")
     for seed in seeds:
         if not 0 <= seed <= noise.MAX_SEED:
             raise RequestError(f"seed {seed} is outside 0 to 2**64 - 1")

@@ -22,7 +22,6 @@ LICENCE = "MIT"
 CLASSES = (
     "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
 )  # fmt: skip
-SIZE = 32
 DEBIAN_DIRECTORY = Path("/usr/share/datasets/fashion-mnist")
 SOURCE_VARIABLE = "GENZOO_FASHION_MNIST"
 DIGESTS = {  # sha256 of the decompressed files: Debian's gzip headers differ from the published ones

@@ -18,7 +18,6 @@ import numpy as np
 from zoo.datasets.fashion_mnist import DatasetError
 from zoo.files import home
 
-LICENCE = "CC BY-SA 4.0"
 PACKAGE = "openmoji-17.0.0.tgz"
 DIGEST = "55ee7d13485dec86e9f38c1f3a645a13382d33ff97c0cd845ee824b0aef45e68"
 SOURCE_VARIABLE = "GENZOO_OPENMOJI"

@@ -14,7 +14,7 @@ from zoo.errors import GenzooError
 from zoo.store.artifact import File, Manifest
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
-RECORD = ".json"  # after a plan's name
+RECORD, ADMISSION = ".json", ".gate.json"  # after a plan's name
 BUNDLE_MANIFEST = "manifest.json"
 
 PathOf = Callable[[File], Path]
@@ -72,6 +72,17 @@ def plans(manifest: Manifest, path_of: PathOf) -> dict[File, dict[str, Any]]:
             record = untrusted.read_json(path_of(files[file.path + RECORD]))
             _check_record(manifest, file, record)
             found[file] = record
+    return found
+
+
+def admissions(manifest: Manifest, path_of: PathOf) -> dict[File, dict[str, Any]]:
+    """What the gate found of plans on GPUs, as far as it came along. Raises UntrustedError, ContentError."""
+    files, found = {file.path: file for file in manifest.files}, {}
+    for plan in manifest.files:
+        if beside := files.get(plan.path + ADMISSION):
+            found[plan] = untrusted.read_json(path_of(beside))
+            if found[plan].get("plan") != plan.sha256:
+                raise ContentError(f"{manifest.name}: {beside.path} was made of another plan; ask its publisher")
     return found
 
 

@@ -2,7 +2,8 @@
 
     checkpoint   the folder that `zoo.shelf.directory` names
     bundle       bundles/<name>/<variant>/, as it is
-    engine       engines/<name>/<plan> for each plan of one target, with its record beside it as <plan>.json
+    engine       engines/<name>/<plan> for each plan of one target, with its record beside it as <plan>.json, and what
+                 the gate found of it on GPUs as <plan>.gate.json
 
 All below `zoo.files.home()`. `push` and `pull` meet here, so neither knows ONNX or TensorRT, and `export`, which makes
 and uses those files, knows neither remotes nor blobs. A plan is native code: `export` loads it only where
@@ -20,7 +21,7 @@ from pathlib import Path
 
 from zoo import files, shelf
 from zoo.exchange import contents
-from zoo.exchange.contents import RECORD, PathOf
+from zoo.exchange.contents import ADMISSION, RECORD, PathOf
 from zoo.files import home
 from zoo.store.artifact import MANIFEST, SIGNATURE, ArtifactError, Kind, Manifest, contradiction, identifier
 
@@ -38,6 +39,11 @@ def engines() -> Path:
 def built(sha256: str) -> Path:
     """The record without which a plan is not loaded."""
     return engines() / "built" / f"{sha256}{RECORD}"
+
+
+def admitted(sha256: str) -> Path:
+    """What the gate found of a plan, on every generation of GPUs where it ran."""
+    return engines() / "admitted" / f"{sha256}{RECORD}"
 
 
 def files_of(name: str, kind: Kind = Kind.CHECKPOINT, variant: str = "") -> dict[str, Path]:
@@ -71,6 +77,8 @@ def _plans(name: str, target: str) -> Iterator[tuple[str, Path]]:
         if wanted and files.sha256(plan) == record["sha256"]:  # an older plan's record outlives it
             yield plan.name, plan
             yield plan.name + RECORD, path
+            if (found := admitted(str(record["sha256"]))).is_file():
+                yield plan.name + ADMISSION, found
 
 
 @contextmanager
@@ -101,11 +109,14 @@ def placing(manifest: Manifest, path_of: PathOf, signer: str) -> Iterator[Path |
     for file in plans:
         if (seen := files.sha256(path_of(file))) != file.sha256:  # by which it is admitted below, and loaded
             raise ArtifactError(contradiction(manifest.name, file, seen))
+    admissions = contents.admissions(manifest, path_of)
     yield engines() / name
     for file, record in plans.items():
         with files.atomic(engines() / name / file.path) as temporary:
             shutil.copyfile(path_of(file), temporary)
         files.write_json(built(file.sha256), {**record, "admitted_by": signer, "artifact": manifest.digest})
+        if file in admissions:
+            files.write_json(admitted(file.sha256), admissions[file])
 
 
 def _copy(source: Path, target: Path) -> None:

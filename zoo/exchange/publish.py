@@ -61,17 +61,17 @@ def push(
 
     Raises PublishError, StoreError, ArtifactError, SigningError, RemoteError.
     """
-    manifest, paths = described(name, kind, variant, restricted)
+    manifest, paths = gathered(name, kind, variant, restricted)
     signature: bytes | None = None
     known, original = _known(manifest)
-    newest, signed = _newest(remote, manifest.name)
+    newest, there = _newest(remote, manifest.name)
     before = max((newest, known), key=lambda each: each.version if each else 0)
     if before is not None:
         manifest = replace(manifest, restricted=manifest.restricted or before.restricted, version=before.version + 1)
         if _same(manifest, before):
             manifest, signature = before, original if before == known else None
-    if newest == manifest and (signed or (key is None and signature is None)):
-        return Pushed(newest, remote.url, signed, new=False)
+    if newest == manifest and _suffices(there, signature, manifest, key):
+        return Pushed(newest, remote.url, there is not None, new=False)
 
     def path_of(file: File) -> Path:
         begin(file)
@@ -120,7 +120,7 @@ def _known(manifest: Manifest) -> tuple[Manifest | None, bytes | None]:
     return max(found, key=lambda each: each[0].version, default=(None, None))
 
 
-def described(name: str, kind: Kind, variant: str, restricted: bool) -> tuple[Manifest, dict[str, Path]]:
+def gathered(name: str, kind: Kind, variant: str, restricted: bool) -> tuple[Manifest, dict[str, Path]]:
     """The manifest of what lies here, as version 1, and where its files are. Raises as `push` does."""
     full = identifier(name, kind, variant)
     config = shelf.config(name)
@@ -152,13 +152,20 @@ def _check(manifest: Manifest, paths: Mapping[str, Path]) -> None:
         contents.plans(manifest, lambda file: paths[file.path])
 
 
-def _newest(remote: Remote, name: str) -> tuple[Manifest | None, bool]:
-    """The newest version there, and whether somebody signed it."""
+def _suffices(there: bytes | None, pulled: bytes | None, manifest: Manifest, key: signing.SigningKey | None) -> bool:
+    """Whether a remote needs no other signature than it has: a named key's own; without a key anybody's, or none."""
+    if key is None:
+        return there is not None or pulled is None
+    return there is not None and signing.is_by(key, there, manifest)
+
+
+def _newest(remote: Remote, name: str) -> tuple[Manifest | None, bytes | None]:
+    """The newest version there, and the signature beside it."""
     try:
         found: Published = remote.find(name)
     except NotFoundError:
-        return None, False
-    return Manifest.from_bytes(found.manifest), found.signature is not None
+        return None, None
+    return Manifest.from_bytes(found.manifest), found.signature
 
 
 def _same(manifest: Manifest, newest: Manifest) -> bool:
@@ -202,7 +209,8 @@ def _of_bundle(config: Mapping[str, Any], paths: Mapping[str, Path]) -> dict[str
 
 
 def _of_engine(config: Mapping[str, Any], paths: Mapping[str, Path]) -> dict[str, Any]:
-    records = [_json(path) for name, path in paths.items() if name.endswith(contents.RECORD)]
+    plans = [name for name in paths if not name.endswith(contents.RECORD)]
+    records = [_json(paths[name + contents.RECORD]) for name in plans]
     built = [{"plan": record["file"], "built_at": record.get("built_at"), **record["inputs"]} for record in records]
     bundles = sorted({str(record["inputs"]["bundle"]) for record in records})
     parents = [{"role": "bundle", "name": records[0]["name"], "sha256": digest} for digest in bundles]

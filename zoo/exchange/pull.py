@@ -7,6 +7,7 @@ arrived where the same command finds it again.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -14,16 +15,16 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from zoo.errors import GenzooError
 from zoo.exchange import derived
+from zoo.files import Progress
 from zoo.store import signing
 from zoo.store.artifact import File, Kind, Manifest, contradiction, describe, identifier
 from zoo.store.local.blobs import BlobStore, Ref
-from zoo.store.offers import Offer, Policy, PullError, best
-from zoo.store.remotes import Remote, RemoteError
+from zoo.store.offers import Offer, Policy, PullError, clause, offers
+from zoo.store.remotes import REMOTE_VARIABLE, Remote, open_remote
 from zoo.store.transfer.fetch import fetch
 from zoo.store.transfer.sources import Source, SourceError
-
-Progress = Callable[[int], None]
 
 
 @dataclass(frozen=True)
@@ -55,25 +56,50 @@ def pull(
     """
     started = time.perf_counter()
     full = identifier(name, kind, variant)
-    offer, warnings = best(full, kind, remotes, policy)
-    manifest = offer.manifest
     before = store.ref(full)
+    offered, warnings = offers(full, kind, remotes, policy, before.version if before else 0)
+    failures: list[GenzooError] = []
+    for offer in offered:
+        try:
+            pulled = _take(offer, before, store, policy, begin)
+        except GenzooError as error:  # what one mirror made up does not keep an older version of a good one away
+            failures.append(error)
+        else:
+            seconds, faults = time.perf_counter() - started, tuple(warnings) + tuple(map(str, failures))
+            return replace(pulled, seconds=seconds, warnings=(*faults, *pulled.warnings))
+    if len(failures) == 1:
+        raise failures[0]
+    raise PullError("; ".join(map(str, failures))) from failures[0]
+
+
+def _take(
+    offer: Offer, before: Ref | None, store: BlobStore, policy: Policy, begin: Callable[[Manifest], Progress]
+) -> Pulled:
+    """One offer, settled, fetched, looked at and named. Raises as `pull` does."""
+    manifest = offer.manifest
     _check_history(before, offer, policy)
     accepted = _check_licence(before, manifest, policy)
     with ExitStack() as stack:
         stack.enter_context(store.lease([manifest.digest, *(file.blob for file in manifest.files)]))
         sources, faults = _sources(offer, stack)
-        warnings += faults
         fetch(manifest, sources, store, begin(manifest))
         store.add_bytes(manifest.to_bytes())
-        ref = _ref(full, offer, before, accepted, store)
+        ref = _ref(manifest.name, offer, before, accepted, store)
         again = before is not None and before.manifest == manifest.digest
         with derived.placing(manifest, lambda file: store.path(file.blob), ref.signer) as place:
             store.set_ref(ref, allow_rollback=policy.allow_rollback or again)
         path = place or store.view(manifest)
     fetched = sum(source.bytes for source in sources)
     reused = max(0, sum({file.blob: file.bytes for file in manifest.files}.values()) - fetched)
-    return Pulled(ref, manifest, path, fetched, reused, time.perf_counter() - started, tuple(warnings))
+    return Pulled(ref, manifest, path, fetched, reused, warnings=tuple(faults))
+
+
+def mirrors(named: Sequence[str]) -> list[Remote]:
+    """The remotes at these addresses; without any, those of $GENZOO_REMOTE, commas between them. Raises PullError."""
+    urls = list(named) or [url.strip() for url in os.environ.get(REMOTE_VARIABLE, "").split(",") if url.strip()]
+    if not urls:
+        raise PullError(f"no remote was named: give --from, or set ${REMOTE_VARIABLE}; --offline verifies what is here")
+    return [open_remote(url) for url in urls]
 
 
 def held(name: str, store: BlobStore, policy: Policy, *, kind: Kind = Kind.CHECKPOINT, variant: str = "") -> Pulled:
@@ -89,7 +115,7 @@ def held(name: str, store: BlobStore, policy: Policy, *, kind: Kind = Kind.CHECK
     signer = ref.signer
     if ref.signature and policy.trust:
         signer = signing.verify(store.path(ref.signature).read_bytes(), manifest.to_bytes(), policy.trust)
-    if not signer and policy.require_signature:
+    if not signer and policy.needs_signature:
         raise PullError(f"{full} is here without a verified signature: pull it again with --key")
     for file in manifest.files:
         seen = describe(store.path(file.blob), file.path, file.chunk_bytes)
@@ -131,8 +157,8 @@ def _sources(offer: Offer, stack: ExitStack) -> tuple[list[_Counted], list[str]]
     for remote in offer.remotes:
         try:
             found.append(_Counted(remote.source(offer.manifest)))
-        except RemoteError as error:
-            faults.append(str(error))
+        except Exception as error:  # as while it was asked
+            faults.append(clause(remote, error))
         else:
             stack.callback(found[-1].close)
     if not found:

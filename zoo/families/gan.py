@@ -54,7 +54,7 @@ class StyledConv(nn.Module):
         return F.leaky_relu(self.norm(self.conv(x)) * (1.0 + scale) + shift, 0.2)
 
 
-class Generator(nn.Module):
+class GANGenerator(nn.Module):
     """`forward(noise, class_ids)`: (B, 1, L), (B, 1) int64 -> uint8 NHWC [0, 255]; without classes `forward(noise)`."""
 
     def __init__(self, config: GANConfig) -> None:
@@ -89,7 +89,7 @@ def _batch_conv(conv: nn.Module, width: int) -> nn.Module:
     return nn.Sequential(conv, nn.BatchNorm2d(width), nn.LeakyReLU(0.2))
 
 
-def graphs(module: Generator, checkpoint: Checkpoint) -> tuple[Graph, ...]:
+def graphs(module: GANGenerator, checkpoint: Checkpoint) -> tuple[Graph, ...]:
     return (Graph("generator", module, checkpoint.spec.inputs, checkpoint.spec.outputs),)
 
 
@@ -148,4 +148,4 @@ CHECKPOINTS = (
     ),
 )
 
-FAMILY = Family(build=Generator, graphs=graphs, checkpoints=CHECKPOINTS)
+FAMILY = Family(build=GANGenerator, graphs=graphs, checkpoints=CHECKPOINTS)

@@ -69,7 +69,7 @@ def _activated(layer: nn.Conv2d | nn.Linear) -> list[nn.Module]:
     return [Equalized(layer), nn.LeakyReLU(0.2)]
 
 
-class Generator(nn.Module):
+class ProgressiveGenerator(nn.Module):
     """`forward(noise)`: (B, 1, L) -> uint8 NHWC [0, 255]."""
 
     def __init__(self, config: ProgressiveConfig) -> None:
@@ -131,7 +131,7 @@ class ProgressiveGAN(nn.Module):
 
     def __init__(self, config: ProgressiveConfig) -> None:
         super().__init__()
-        self.generator, self.discriminator = Generator(config), Discriminator(config)
+        self.generator, self.discriminator = ProgressiveGenerator(config), Discriminator(config)
 
     def grow_from(self, before: ProgressiveGAN) -> None:
         """Take over the weights of the stage before; a block that it does not have stays as it is."""

@@ -15,6 +15,7 @@ step has one column more, the level at which the step ends. One row is one netwo
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -27,7 +28,20 @@ STEP_COLUMNS = (*COLUMNS, "c_next")  # for a network that takes the level of the
 X_COLUMNS = [COLUMNS.index(name) for name in ("c_in", "c_skip", "a", "e")]  # those that multiply x
 
 Rows = list[dict[str, float]]  # one row: its `sigma` and the non-zero coefficients of the two updates
-Sampler = Callable[[np.ndarray], Rows]
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """A way from noise to an image: its rows for a grid of levels, and what its paper says of it."""
+
+    rows: Callable[[np.ndarray], Rows]  # sigmas, decreasing to 0 -> rows
+    order: int | None  # halving the steps' length divides the error by 2 ** order; None: it follows no one path
+    stochastic: bool  # it adds noise on the way
+    paper: str
+
+    @property
+    def kind(self) -> str:
+        return "stochastic" if self.stochastic else f"order {self.order}"
 
 
 def ddim(sigmas: np.ndarray) -> Rows:
@@ -79,11 +93,11 @@ def consistency(sigmas: np.ndarray) -> Rows:
 
 
 SAMPLERS: dict[str, Sampler] = {
-    "ddim": ddim,
-    "ddpm": ddpm,
-    "heun": heun,
-    "dpmpp_2m": dpmpp_2m,
-    "consistency": consistency,
+    "ddim": Sampler(ddim, 1, False, "Song et al. 2021, arXiv:2010.02502"),
+    "ddpm": Sampler(ddpm, None, True, "Ho et al. 2020, arXiv:2006.11239"),
+    "heun": Sampler(heun, 2, False, "Karras et al. 2022, arXiv:2206.00364"),
+    "dpmpp_2m": Sampler(dpmpp_2m, 2, False, "Lu et al. 2022, arXiv:2211.01095"),
+    "consistency": Sampler(consistency, None, True, "Song et al. 2023, arXiv:2303.01469"),
 }
 
 
@@ -98,7 +112,7 @@ def sampler_table(
 
     `start` is the scale of the first x; None takes the first sigma.
     """
-    rows = sampler(np.asarray(sigmas, np.float64))
+    rows = sampler.rows(np.asarray(sigmas, np.float64))
     levels = parameterization(np.array([row["sigma"] for row in rows]))
     table = np.zeros((len(rows), len(columns)))
     for column, name in enumerate(columns):

@@ -24,7 +24,7 @@ from typing import Any
 
 from zoo.errors import GenzooError
 from zoo.files import fault_of_name
-from zoo.store.digests import BLAKE3, HASHERS, SHA256, tree
+from zoo.store.digests import BLAKE3, HASHERS, MAX_CHUNKS, SHA256, tree
 
 FORMAT_1, FORMAT_2 = "genzoo-artifact/1", "genzoo-artifact/2"  # the second knows `chunk_hash`
 MANIFEST, SIGNATURE = "genzoo.json", "model.sig"
@@ -32,6 +32,7 @@ CHUNK_BYTES = 4 << 20
 READ_BYTES = 256 << 10  # stays in the second-level cache between two hashes
 MAX_CHUNK_BYTES = 64 << 20
 MAX_MANIFEST_BYTES = 32 << 20
+MAX_DEPTH = 64  # of a provenance
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,95}(\.[a-z0-9][a-z0-9_-]{0,63}){0,2}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -135,12 +136,13 @@ class Manifest:
                 raise ArtifactError(f"the manifest is not of format {FORMAT_2} or older; a newer genzoo may read it")
             files = tuple(File(**{**entry, "chunks": tuple(entry["chunks"])}) for entry in record.pop("files"))
             manifest = cls(**{**record, "kind": Kind(record["kind"]), "files": files})
+            _check(manifest)
+            canonical = manifest.to_bytes()
         except ArtifactError:
             raise
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-            raise ArtifactError(f"the manifest cannot be read ({type(error).__name__}: {error})") from error
-        _check(manifest)
-        if manifest.to_bytes() != data:
+            raise ArtifactError(f"the manifest cannot be read ({type(error).__name__}: {str(error)[:200]})") from error
+        if canonical != data:
             raise ArtifactError("the manifest is not in canonical form: it was written by something else, or altered")
         return manifest
 
@@ -154,6 +156,8 @@ def _check(manifest: Manifest) -> None:
         raise ArtifactError(f"the manifest of {manifest.name} has a licence that is not text")
     if not isinstance(manifest.provenance, Mapping) or not isinstance(manifest.created, str):
         raise ArtifactError(f"the manifest of {manifest.name} has a provenance or a date of the wrong type")
+    if _deeper(manifest.provenance, MAX_DEPTH):
+        raise ArtifactError(f"the manifest of {manifest.name} has a provenance that nests deeper than {MAX_DEPTH}")
     seen: set[str] = {MANIFEST, SIGNATURE}
     for file in manifest.files:
         _check_file(manifest.name, file)
@@ -162,9 +166,15 @@ def _check(manifest: Manifest) -> None:
         seen.add(file.path)
 
 
+def _deeper(value: Any, levels: int) -> bool:
+    """Whether plain values nest deeper than so many levels."""
+    inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
+    return levels < 0 or any(_deeper(each, levels - 1) for each in inner)
+
+
 def _check_file(name: str, file: File) -> None:
-    if not isinstance(file.path, str) or (fault := fault_of_name(file.path)):
-        raise ArtifactError(f"{name} lists the file {file.path!r}, which {fault or 'is not text'}")
+    if fault := fault_of_name(file.path) if isinstance(file.path, str) else "is not text":
+        raise ArtifactError(f"{name} lists the file {file.path!r}, which {fault}")
     if type(file.bytes) is not int or not 0 <= file.bytes < 1 << 50:
         raise ArtifactError(f"{name} lists {file.path} with {file.bytes!r} bytes")
     for digest in (file.sha256, *file.chunks):
@@ -172,6 +182,8 @@ def _check_file(name: str, file: File) -> None:
             raise ArtifactError(f"{name} lists {file.path} with the digest {digest!r}, which is none of 256 bits")
     if type(file.chunk_bytes) is not int or not 1 <= file.chunk_bytes <= MAX_CHUNK_BYTES:
         raise ArtifactError(f"{name} lists {file.path} in chunks of {file.chunk_bytes!r} bytes")
+    if file.chunk_count > MAX_CHUNKS:
+        raise ArtifactError(f"{name} lists {file.path} in {file.chunk_count} chunks, at most {MAX_CHUNKS} are fetched")
     if file.chunks and len(file.chunks) != file.chunk_count:
         raise ArtifactError(f"{name} lists {file.path} with {len(file.chunks)} chunks of {file.bytes} bytes")
     if file.chunk_hash not in (SHA256, BLAKE3) or (file.is_tree and len(file.chunks) < 2):

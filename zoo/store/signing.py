@@ -53,6 +53,7 @@ class Trust:
 
     keys: tuple[Path, ...] = ()
     certificates: tuple[Path, ...] = ()
+    named: bool = False  # for this pull, by the user: what nobody of these signed is not taken
 
     def __bool__(self) -> bool:
         return bool(self.keys or self.certificates)
@@ -60,7 +61,7 @@ class Trust:
 
 def trusted(keys: Iterable[Path] = (), certificates: Iterable[Path] = ()) -> Trust:
     """What was named; without that, what $GENZOO_TRUST names (a file or folder), or the user's trust folder."""
-    named = Trust(tuple(keys), tuple(certificates))
+    named = Trust(tuple(keys), tuple(certificates), named=True)
     if named:
         return named
     place = Path(os.environ.get(TRUST_VARIABLE) or home() / "trust")
@@ -68,7 +69,8 @@ def trusted(keys: Iterable[Path] = (), certificates: Iterable[Path] = ()) -> Tru
         raise SigningError(f"{place} does not exist: ${TRUST_VARIABLE} names a PEM file or a folder of them")
     paths = sorted(place.glob("*.pem")) if place.is_dir() else [place] if place.exists() else []
     certificates = [path for path in paths if b"BEGIN CERTIFICATE" in _read_pem(path)]
-    return Trust(tuple(path for path in paths if path not in certificates), tuple(certificates))
+    keys = tuple(path for path in paths if path not in certificates)
+    return Trust(keys, tuple(certificates), named=bool(os.environ.get(TRUST_VARIABLE)))
 
 
 def sign(manifest: Manifest, key: SigningKey) -> bytes:
@@ -86,6 +88,24 @@ def sign(manifest: Manifest, key: SigningKey) -> bytes:
     payload = Payload(Signed(manifest.name, items, SerializationType.from_args(how)))
     bundle: str = _signer(key).sign(payload).bundle.to_json()
     return bundle.encode()
+
+
+def is_by(key: SigningKey, signature: bytes, manifest: Manifest) -> bool:
+    """Whether a signature over a manifest is this key's own. Raises SigningError for a key that cannot be used."""
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+    signer = _signer(key)
+    try:
+        if key.certificate:
+            chain = _bundle(signature).bundle.verification_material.x509_certificate_chain
+            mine = signer._signing_certificate.public_bytes(Encoding.DER)
+            return chain is not None and [each.raw_bytes for each in chain.certificates[:1]] == [mine]
+        with tempfile.NamedTemporaryFile(suffix=".pem") as file:
+            file.write(signer._private_key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+            file.flush()
+            return bool(verify(signature, manifest.to_bytes(), Trust((Path(file.name),))))
+    except SigningError:
+        return False
 
 
 def verify(signature: bytes, manifest: bytes, trust: Trust) -> str:

@@ -13,14 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from zoo import registry
-from zoo.family import Checkpoint, Recipe
+from zoo.family import Checkpoint
 from zoo.sampling import schedules
 from zoo.sampling.parameterization import PARAMETERIZATIONS, Parameterization
 from zoo.training.loop import autocast, descend
-
-
-def adam(module: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    return torch.optim.Adam(module.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.99))
+from zoo.training.optimizers import adam
 
 
 def columns(parameterization: Parameterization, sigma: Tensor) -> tuple[Tensor, ...]:
@@ -83,7 +80,7 @@ class DiffusionObjective:
         self.model = registry.family(checkpoint.spec.family).build(checkpoint.config).to(device).train()
         self.network, self.encode = denoiser_module(checkpoint, self.model), encoder(self.model)
         self.modules = {"model": self.model}
-        self.optimizers = {"model": adam(self.network, recipe)}
+        self.optimizers = {"model": adam(recipe, self.network)}
         self.class_dropout = float(recipe.options["class_dropout"])
         self.num_classes = checkpoint.spec.num_classes
         self.parameterization, self.schedule = PARAMETERIZATIONS[sampling.parameterization], sampling.schedule

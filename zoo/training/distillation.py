@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from zoo import registry
 from zoo.family import Checkpoint
-from zoo.training.diffusion import Denoiser, adam, denoiser_module, encoder
+from zoo.training.diffusion import Denoiser, denoiser_module, encoder
 from zoo.training.loop import descend
+from zoo.training.optimizers import adam
 
 
 def bend(x: Tensor, denoised: Tensor, sigma: Tensor, following: Tensor) -> Tensor:
@@ -38,7 +39,7 @@ class Distillation:
         network = denoiser_module(checkpoint, self.model).requires_grad_(True)
         self.student = Denoiser(network, sampling.parameterization, device)
         self.modules: dict[str, nn.Module] = {"model": self.model}
-        self.optimizers = {"model": adam(network, recipe)}
+        self.optimizers = {"model": adam(recipe, network)}
 
     def noisy(self, pixels: Tensor, sigma: Tensor) -> Tensor:
         x0 = self.encode(pixels)

@@ -22,9 +22,10 @@ from zoo.networks.discriminator import DenoiserDiscriminator
 from zoo.networks.unet import UNet
 from zoo.sampling import schedules
 from zoo.training.adversarial import doubt, update_discriminator
-from zoo.training.diffusion import Denoiser, adam, levels, uniform_times
+from zoo.training.diffusion import Denoiser, levels, uniform_times
 from zoo.training.distillation import Distillation
 from zoo.training.loop import descend
+from zoo.training.optimizers import adam
 
 LOWEST, HIGHEST = 0.02, 0.98  # of the times at which the two scores are compared; DMD, appendix B
 BETAS = (0.5, 0.9)  # of the discriminator's Adam
@@ -59,7 +60,7 @@ class DistributionMatching(Distillation):
         fake_recipe = replace(recipe, learning_rate=float(self.options["fake_learning_rate"]))
         rate = float(self.options["discriminator_rate"])
         self.optimizers |= {
-            "fake": adam(network, fake_recipe),
+            "fake": adam(fake_recipe, network),
             "discriminator": torch.optim.Adam(self.discriminator.parameters(), rate, betas=BETAS),
         }
 

@@ -16,8 +16,9 @@ from zoo.families.guided_diffusion import GuidedDenoiser
 from zoo.family import Checkpoint
 from zoo.sampling import schedules
 from zoo.sampling.parameterization import PARAMETERIZATIONS
-from zoo.training.diffusion import adam, columns, uniform_times
+from zoo.training.diffusion import columns, uniform_times
 from zoo.training.loop import autocast, descend
+from zoo.training.optimizers import adam
 
 LEVELS = (0.2, 0.4, 0.6, 0.8)  # times at which the held-out accuracy is told
 EVALUATED = 2000
@@ -33,7 +34,7 @@ class GuidanceObjective:
         model.denoiser.requires_grad_(False)
         self.model, self.device = model.to(device).train(), device
         self.modules: dict[str, nn.Module] = {"model": self.model}
-        self.optimizers = {"classifier": adam(self.model.classifier, checkpoint.recipe)}
+        self.optimizers = {"classifier": adam(checkpoint.recipe, self.model.classifier)}
         self.parameterization = PARAMETERIZATIONS["v"]
 
     def step(self, pixels: Tensor, class_ids: Tensor, progress: float) -> dict[str, Tensor]:

@@ -13,8 +13,9 @@ from torch.nn import functional as F
 from zoo.families.latent_diffusion import FirstStage
 from zoo.family import Checkpoint
 from zoo.networks.discriminator import PatchDiscriminator
-from zoo.training.diffusion import DiffusionObjective, adam
+from zoo.training.diffusion import DiffusionObjective
 from zoo.training.loop import autocast, descend
+from zoo.training.optimizers import adam
 from zoo.training.variational import kl_to_prior
 
 MOMENTUM = 0.02  # of the latents' running mean and scale
@@ -28,7 +29,7 @@ class FirstStageObjective:
         self.model, self.device, self.options = first_stage, device, checkpoint.recipe.options
         self.discriminator = PatchDiscriminator(checkpoint.spec.image_shape[2], (32, 64)).to(device).train()
         self.optimizers = {
-            "first_stage": adam(first_stage, checkpoint.recipe),
+            "first_stage": adam(checkpoint.recipe, first_stage),
             "discriminator": torch.optim.Adam(self.discriminator.parameters(), lr=5e-4, betas=(0.0, 0.99)),
         }
 

@@ -7,12 +7,11 @@ import math
 import torch
 from torch import Tensor, nn
 
-from zoo import registry
 from zoo.families.normalizing_flow import Mixing
 from zoo.family import Checkpoint
 from zoo.images import GREY_LEVELS, dequantize
-from zoo.networks.convolutional import channels_last
 from zoo.training.loop import autocast, descend
+from zoo.training.optimizers import one_network
 
 
 def bits_per_dim(log_density: Tensor, dimensions: int) -> Tensor:
@@ -45,11 +44,7 @@ class LikelihoodObjective:
     def __init__(self, checkpoint: Checkpoint, device: torch.device) -> None:
         assert checkpoint.recipe is not None
         self.device, self.bfloat16 = device, bool(checkpoint.recipe.options.get("bfloat16", True))
-        self.model: nn.Module = registry.family(checkpoint.spec.family).build(checkpoint.config)
-        channels_last(self.model, device)
-        self.modules: dict[str, nn.Module] = {"model": self.model}
-        adam = torch.optim.Adam(self.model.parameters(), lr=checkpoint.recipe.learning_rate, betas=(0.9, 0.99))
-        self.optimizers: dict[str, torch.optim.Optimizer] = {"model": adam}
+        self.model, self.modules, self.optimizers = one_network(checkpoint, device)
 
     def step(self, pixels: Tensor, class_ids: Tensor, progress: float) -> dict[str, Tensor]:
         if progress == 0.0:

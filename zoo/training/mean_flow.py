@@ -20,8 +20,9 @@ from torch import Tensor, nn
 from zoo import registry
 from zoo.family import Checkpoint
 from zoo.sampling import schedules
-from zoo.training.diffusion import adam, denoiser_module
+from zoo.training.diffusion import denoiser_module
 from zoo.training.loop import autocast, descend
+from zoo.training.optimizers import adam
 
 LOG_MEAN, LOG_STD = -0.4, 1.0  # of the logits of the two times; Geng et al., table 1d
 TARGET_DECAY = 0.95  # a step
@@ -60,7 +61,7 @@ class MeanFlow:
         self.network = denoiser_module(checkpoint, self.model)
         self.target = copy.deepcopy(self.network).requires_grad_(False)
         self.modules: dict[str, nn.Module] = {"model": self.model, "target": self.target}
-        self.optimizers = {"model": adam(self.network, recipe)}
+        self.optimizers = {"model": adam(recipe, self.network)}
 
     def step(self, pixels: Tensor, class_ids: Tensor, progress: float) -> dict[str, Tensor]:
         apart = round(self.apart * len(pixels))

@@ -7,13 +7,13 @@ plain autoencoder. The generator's Gaussian is fitted to all training codes at t
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from zoo.families.autoencoder import Autoencoder
 from zoo.family import Checkpoint
-from zoo.networks.convolutional import channels_last
 from zoo.training.loop import autocast, chunks, descend
+from zoo.training.optimizers import one_network
 
 BLACK = -1.0
 HARD = 0.5  # the masked share in which every autoencoder is judged
@@ -33,11 +33,7 @@ class ReconstructionObjective:
     def __init__(self, checkpoint: Checkpoint, device: torch.device) -> None:
         assert checkpoint.recipe is not None
         self.device, self.masked = device, float(checkpoint.recipe.options["masked"])
-        self.model = Autoencoder(checkpoint.config)
-        channels_last(self.model, device)
-        self.modules: dict[str, nn.Module] = {"model": self.model}
-        adam = torch.optim.Adam(self.model.parameters(), lr=checkpoint.recipe.learning_rate, betas=(0.9, 0.99))
-        self.optimizers: dict[str, torch.optim.Optimizer] = {"model": adam}
+        self.model, self.modules, self.optimizers = one_network(checkpoint, device)
 
     def step(self, pixels: Tensor, class_ids: Tensor, progress: float) -> dict[str, Tensor]:
         with autocast(self.device):

@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from zoo import registry
 from zoo.families.vae import VAE
 from zoo.family import Checkpoint
-from zoo.networks.convolutional import channels_last
 from zoo.training.loop import autocast, descend
+from zoo.training.optimizers import one_network
 
 HALF_BIN = 1.0 / 255.0  # half the distance of two grey levels in [-1, 1]
 
@@ -54,11 +53,7 @@ class VariationalObjective:
     def __init__(self, checkpoint: Checkpoint, device: torch.device) -> None:
         assert checkpoint.recipe is not None
         self.device = device
-        self.model: VAE = registry.family(checkpoint.spec.family).build(checkpoint.config)
-        channels_last(self.model, device)
-        self.modules: dict[str, nn.Module] = {"model": self.model}
-        adam = torch.optim.Adam(self.model.parameters(), lr=checkpoint.recipe.learning_rate, betas=(0.9, 0.99))
-        self.optimizers: dict[str, torch.optim.Optimizer] = {"model": adam}
+        self.model, self.modules, self.optimizers = one_network(checkpoint, device)
 
     def step(self, pixels: Tensor, class_ids: Tensor, progress: float) -> dict[str, Tensor]:
         with autocast(self.device):

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from zoo.families.vqvae import VQVAE, Quantizer
-from zoo.family import Checkpoint, Recipe
+from zoo.family import Checkpoint
 from zoo.networks.convolutional import channels_last
 from zoo.training.loop import autocast, chunks, descend
+from zoo.training.optimizers import adam
 
 MOMENTUM = 0.03  # of the averages that make the code book
 PLAIN = 0.1  # of the first phase, in which nothing is quantized: a code book cannot follow an encoder that rushes off
@@ -70,8 +71,8 @@ class VectorQuantizationObjective:
         self.codebook = Codebook(*self.model.quantizer.codebook.shape).to(device)
         self.modules: dict[str, nn.Module] = {"model": self.model, "codebook": self.codebook}
         self.optimizers: dict[str, torch.optim.Optimizer] = {
-            "first_stage": _adam([self.model.encoder, self.model.decoder], checkpoint.recipe),
-            "prior": _adam([self.model.prior], checkpoint.recipe),
+            "first_stage": adam(checkpoint.recipe, self.model.encoder, self.model.decoder),
+            "prior": adam(checkpoint.recipe, self.model.prior),
         }
 
     def step(self, pixels: Tensor, class_ids: Tensor, progress: float) -> dict[str, Tensor]:
@@ -145,11 +146,6 @@ def perplexity(codes: Tensor, size: int) -> Tensor:
     """2 to the entropy of the codes' frequencies: as many as there are if all are used alike."""
     frequencies = torch.bincount(codes.flatten(), minlength=size) / codes.numel()
     return torch.exp(torch.special.entr(frequencies).sum())
-
-
-def _adam(parts: list[nn.Module], recipe: Recipe) -> torch.optim.Optimizer:
-    parameters = [parameter for part in parts for parameter in part.parameters()]
-    return torch.optim.Adam(parameters, lr=recipe.learning_rate, betas=(0.9, 0.99))
 
 
 def objective(checkpoint: Checkpoint, device: torch.device) -> VectorQuantizationObjective:

@@ -36,6 +36,8 @@ CONVERT = (
     "pickles can run code and are not read here: where that does not matter, load it with "
     "torch.load(path, weights_only=True), write the tensors with safetensors.torch.save_file, and import that file"
 )
+POINTER = b"version https://git-lfs.github.com/spec/"
+POINTER_CURE = "is a Git LFS pointer in place of the file: `git lfs pull` in the clone that it is from brings the file"
 
 
 class UntrustedError(GenzooError):
@@ -69,7 +71,15 @@ def plain_file(path: Path) -> Iterator[tuple[BinaryIO, int]]:
         os.close(descriptor)
         raise UntrustedError(f"{path} is not a plain file: it is a folder or a device")
     with os.fdopen(descriptor, "rb") as stream:
+        if is_pointer(stream.read(len(POINTER))):
+            raise UntrustedError(f"{path} {POINTER_CURE}")
+        stream.seek(0)
         yield stream, status.st_size
+
+
+def is_pointer(head: bytes) -> bool:
+    """Whether a file's first bytes are those of a Git LFS pointer, which stands in a clone for a large file."""
+    return head.startswith(POINTER)
 
 
 def read_json(path: Path, limit: int = MAX_JSON_BYTES) -> dict[str, Any]:

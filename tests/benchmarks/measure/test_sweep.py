@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shutil
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,8 +16,13 @@ from benchmarks.measure.workload import Load
 from benchmarks.records import RecordError
 from benchmarks.report import html as report
 from benchmarks.report import overview, plot, summary
+from export import admission
 from export.bundle import Bundle
+from export.cuda import Gpu
+from export.engine_build import build
+from export.gate import GateError, require
 from tests.benchmarks.made_up import made_up
+from tests.stand_ins import TensorRT
 from zoo.contract.request import GeneratorSpec, Sampling, Setting
 from zoo.family import Branch, System
 
@@ -41,6 +48,16 @@ def test_a_family_that_nobody_knows_is_measured_recorded_and_reported(
     assert len(said) == len(toy_bundles)
     sweep.run(cells[:1], path, again=True, told=said.append)
     assert len(records.read(path)) == len(found) + 1
+
+
+def test_pictures_that_are_kept_need_no_session(toy_bundles: Mapping[str, Path], tmp_path: Path) -> None:
+    bundle = Bundle.open(shutil.copytree(toy_bundles["toy-linear"], tmp_path / "copy"))
+    [cell] = sweep.cells([bundle], ["onnxruntime"], [LOAD], 50)
+    endpoint = sweep.in_process(bundle)
+    first = sweep.measure(cell, endpoint)
+    (tmp_path / "copy" / "generator.onnx").unlink()
+    again = sweep.measure(cell, endpoint)
+    assert (again["grid"], again["interpolation"]) == (first["grid"], first["interpolation"])
 
 
 def test_rows_of_equal_numbers_are_compared_and_others_kept_apart() -> None:
@@ -156,3 +173,23 @@ def test_guard_reports_the_probe_and_its_verdict() -> None:
         pass
     assert found["noisy"] in (True, False)
     assert all(value > 0 for value in found["probe_ms"])
+
+
+def test_engines_are_gated_measured_and_named_with_their_gpu(
+    toy_bundles: Mapping[str, Path], tmp_path: Path, gpu: TensorRT
+) -> None:
+    bundle = require(Bundle.open(toy_bundles["toy-linear"]))
+    with pytest.MonkeyPatch.context() as real:
+        real.delitem(sys.modules, "tensorrt_rtx")
+        engine = build(bundle, bundle.entry)
+    gpu.learn(engine, bundle)
+    cells = sweep.cells([bundle], ["onnxruntime", "tensorrt"], [LOAD], 50)
+    on_cpu, on_gpu = sweep.run(cells, tmp_path / "records.jsonl", told=lambda _: None)
+    assert on_gpu["identity"]["artifact"]["engines"] == {bundle.entry: engine.sha256}
+    assert on_gpu["identity"]["machine"]["gpu"]["name"] == "NVIDIA L4"
+    assert "gpu" not in on_cpu["identity"]["machine"]
+    assert on_gpu["latency"]["p50"]["value"] > 0
+    assert admission.generations(engine) == ("sm89",)
+    admission.record(engine, Gpu("NVIDIA L4", "sm89", "580"), False, "toy-linear was refused: it is wrong", {})
+    with pytest.raises(GateError, match="it is wrong; nothing of it is measured"):
+        sweep.run(sweep.cells([bundle], ["tensorrt"], [LOAD], 50), tmp_path / "others.jsonl")

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks.quality import features
-from benchmarks.quality import metrics as quality
+from benchmarks.quality import features, metrics
 from benchmarks.quality.features import JUDGE, NETS, View
 from benchmarks.quality.metrics import LOWER_IS_BETTER, QualityError, metric_name
 from tests.benchmarks.quality.degradations import DAMAGES
@@ -25,7 +24,7 @@ def scores(pictures: tuple[np.ndarray, np.ndarray]) -> dict[str, list[dict[str, 
     images, class_ids = pictures[0][:COUNT], pictures[1][:COUNT]
 
     def score(damaged: np.ndarray) -> dict[str, float]:
-        found = quality.measure(features.look(damaged), class_ids)["metrics"]
+        found = metrics.measure(features.look(damaged), class_ids)["metrics"]
         return {name: estimate["value"] for name, estimate in found.items()}
 
     intact = score(images)
@@ -59,9 +58,9 @@ def test_where_no_class_was_asked_for_none_can_be_wrong() -> None:
     views = {net: features.reference(net).test for net in NETS}
     few = {net: View(view.features[:50], view.predicted[:50] if view.predicted is not None else None)
            for net, view in views.items()}  # fmt: skip
-    found = quality.measure(few, None)["metrics"]
+    found = metrics.measure(few, None)["metrics"]
     assert not any(name.startswith("accuracy") for name in found)
-    assert set(quality.measure(few, np.zeros(50, np.int64))["metrics"]) - set(found) == {
+    assert set(metrics.measure(few, np.zeros(50, np.int64))["metrics"]) - set(found) == {
         metric_name("accuracy", 50, JUDGE)
     }
 
@@ -76,7 +75,7 @@ def test_blur_is_worse_than_slight_tearing_to_the_critic_and_not_to_the_classifi
 
 
 def test_floor_is_better_than_any_damage_and_ceiling_worse(scores: dict[str, list[dict[str, float]]]) -> None:
-    floor, ceiling = quality.floor(COUNT)["metrics"], quality.ceiling(COUNT)["metrics"]
+    floor, ceiling = metrics.floor(COUNT)["metrics"], metrics.ceiling(COUNT)["metrics"]
     assert set(floor) == set(ceiling) == set(scores["blur"][0])
     for net in NETS:
         name = metric_name("fd", COUNT, net)
@@ -86,18 +85,18 @@ def test_floor_is_better_than_any_damage_and_ceiling_worse(scores: dict[str, lis
 
 
 def test_every_metric_lies_in_its_interval() -> None:
-    for name, estimate in quality.floor(COUNT)["metrics"].items():
+    for name, estimate in metrics.floor(COUNT)["metrics"].items():
         assert estimate["low"] <= estimate["value"] <= estimate["high"], name
 
 
 def test_copies_of_training_pictures_are_caught(pictures: tuple[np.ndarray, np.ndarray]) -> None:
     training = pictures[0][100:600]
     near = np.clip(training[:50].astype(int) + np.random.default_rng(0).integers(-2, 3, training[:50].shape), 0, 255)
-    assert quality.memorised(near.astype(np.uint8), training).value > 0.9
-    assert quality.memorised(pictures[0][:50], training).value < 0.1
+    assert metrics.memorised(near.astype(np.uint8), training).value > 0.9
+    assert metrics.memorised(pictures[0][:50], training).value < 0.1
 
 
 def test_a_sample_too_small_or_too_large_is_refused() -> None:
     view = {net: View(np.zeros((3, 1))) for net in NETS}
     with pytest.raises(QualityError, match="7 to 5000"):
-        quality.measure(view, np.zeros(3, np.int64))
+        metrics.measure(view, np.zeros(3, np.int64))

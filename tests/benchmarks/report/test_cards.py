@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from benchmarks import records
-from benchmarks.quality import metrics as quality
+from benchmarks.quality import metrics
 from benchmarks.report import cards
 from tests.benchmarks.made_up import made_up
 from zoo import shelf
 from zoo.contract.request import GeneratorSpec
-from zoo.families.gan import GANConfig, Generator
+from zoo.families.gan import GANConfig, GANGenerator
 from zoo.family import Checkpoint
 
 COUNT = 100
@@ -24,10 +24,10 @@ def card(size: int, *, judged: bool, tree: Path, monkeypatch: pytest.MonkeyPatch
     """The card of an unconditional generator with images of that size."""
     monkeypatch.setenv(shelf.TREE_VARIABLE, str(tree))
     entry = Checkpoint(GeneratorSpec("free", "gan", (4,), (size, size, 1), 0), CONFIG)
-    shelf.save(entry, Generator(CONFIG).state_dict(), TRAINING)
+    shelf.save(entry, GANGenerator(CONFIG).state_dict(), TRAINING)
     weights = shelf.config("free")["weights"]["sha256"]
     record = made_up("free", 1.0, COUNT, 3.0, weights=weights, unconditional=True, judged=judged)
-    floor = records.make("baseline", {"baseline": "floor", "judged": COUNT, "nets": {}}, quality=quality.floor(COUNT))
+    floor = records.make("baseline", {"baseline": "floor", "judged": COUNT, "nets": {}}, quality=metrics.floor(COUNT))
     return cards.write(entry, [record, floor]).read_text()
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 from benchmarks.measure.workload import WorkloadError
 from benchmarks.quality.features import NETS
 from benchmarks.report import overview
-from benchmarks.report.tree import Tree
+from benchmarks.report.family_tree import FamilyTree
 from serving.images import grid as sheet
 from zoo.family import Branch
 
@@ -37,7 +37,7 @@ def test_only_what_stands_between_the_marks_is_replaced(tmp_path: Path) -> None:
         overview.replace_marked(tmp_path / "none.md", "ratios", "| new |")
 
 
-def test_the_table_has_a_line_for_each_system_measured_or_not(small_tree: Tree) -> None:
+def test_the_table_has_a_line_for_each_system_measured_or_not(small_tree: FamilyTree) -> None:
     lines = overview.table(small_tree).splitlines()
     width = lines[0].count("|")
     assert all(line.count("|") == width for line in lines)
@@ -53,7 +53,7 @@ def test_the_table_has_a_line_for_each_system_measured_or_not(small_tree: Tree) 
     assert all((ROOT / link).exists() for link in links)
 
 
-def test_the_picture_shows_every_system_once_and_samples_of_those_that_were_measured(small_tree: Tree) -> None:
+def test_the_picture_shows_every_system_once_and_samples_of_those_that_were_measured(small_tree: FamilyTree) -> None:
     drawing = ElementTree.fromstring(overview.picture(small_tree))
     texts = " ".join(text.text or "" for text in drawing.iter(f"{SVG}text"))
     measured = [place for place in small_tree.places if place.row]
@@ -67,7 +67,7 @@ def test_the_picture_shows_every_system_once_and_samples_of_those_that_were_meas
     assert all(float(str(image.get("y"))) + overview.SIDE <= height for image in drawing.iter(f"{SVG}image"))
 
 
-def test_systems_of_one_name_are_told_apart_by_their_steps(small_tree: Tree) -> None:
+def test_systems_of_one_name_are_told_apart_by_their_steps(small_tree: FamilyTree) -> None:
     found = overview.labels(small_tree.places)
     assert found["ddpm 50"] == "DDIM"
     assert found["ddpm-pd4 4"] == "Progressive distillation 4"

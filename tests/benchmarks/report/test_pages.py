@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from benchmarks import records
 from benchmarks.report import overview, pages
-from benchmarks.report.tree import Tree
+from benchmarks.report.family_tree import FamilyTree
 from genzoo import cli as command_line
 from tests.benchmarks.made_up import shipped
 from zoo.family import Branch
@@ -32,7 +32,7 @@ def between_marks(path: Path, name: str) -> str:
     return path.read_text().split(f"<!-- {name}:begin -->\n")[1].split(f"\n<!-- {name}:end -->")[0]
 
 
-def test_the_command_writes_the_readme_its_picture_and_every_page(house: Path, small_tree: Tree) -> None:
+def test_the_command_writes_the_readme_its_picture_and_every_page(house: Path, small_tree: FamilyTree) -> None:
     for record in small_tree.records:
         records.append(house / "records.jsonl", record)
     result = CliRunner().invoke(command_line.app, ["tree", str(house), "--records", str(house / "records.jsonl")])
@@ -51,13 +51,13 @@ def test_the_command_writes_the_readme_its_picture_and_every_page(house: Path, s
     assert len(json.loads(again.output)) == 3 + len(Branch)
 
 
-def test_every_checkpoint_is_named_in_a_page(house: Path, small_tree: Tree) -> None:
+def test_every_checkpoint_is_named_in_a_page(house: Path, small_tree: FamilyTree) -> None:
     pages.write(house, small_tree)
     text = "\n".join((house / f"docs/families/{branch.page}.md").read_text() for branch in Branch)
     assert not [each.name for each in shipped() if f"`{each.name}`" not in text]
 
 
-def test_a_page_has_measured_numbers_beside_reported_ones(small_tree: Tree) -> None:
+def test_a_page_has_measured_numbers_beside_reported_ones(small_tree: FamilyTree) -> None:
     text = pages.numbers(Branch.DIFFUSION, small_tree)
     [ddim] = [line for line in text.splitlines() if line.startswith("| `ddpm 50` |")]
     assert ddim.split(" | ")[1] == "DDIM"
@@ -70,7 +70,7 @@ def test_a_page_has_measured_numbers_beside_reported_ones(small_tree: Tree) -> N
         assert len({line.count("|") for line in table.splitlines()}) == 1
 
 
-def test_the_index_names_the_nearest_of_each_family_by_each_net(small_tree: Tree) -> None:
+def test_the_index_names_the_nearest_of_each_family_by_each_net(small_tree: FamilyTree) -> None:
     lines = pages.index(small_tree).splitlines()
     diffusion = [line for line in lines if "(diffusion-and-flow-matching.md)" in line]
     assert len(diffusion) == 1

@@ -60,7 +60,7 @@ def test_a_remote_that_lists_other_chunks_is_not_taken_for_the_same_and_not_sign
 ) -> None:
     """Its files have the right sha256, and a pull would go by the chunks: a signature on it would vouch for them."""
     weights = checkpoint / "model.safetensors"
-    manifest, _ = publish.described("toy-student", Kind.CHECKPOINT, "", False)
+    manifest, _ = publish.gathered("toy-student", Kind.CHECKPOINT, "", False)
     lies = [replace(file, chunks=("0" * 64,) * 2, chunk_bytes=1 << (file.bytes - 1).bit_length() - 1, chunk_hash=BLAKE3)
             if file.path == weights.name else file for file in manifest.files]  # fmt: skip
     assert publish._same_files(manifest, manifest)
@@ -169,6 +169,11 @@ def test_engines_are_published_with_what_they_were_built_from(checkpoint: Path, 
     manifest = published(tmp_path / "root", "toy-student.engine.sm89")
     assert {file.path for file in manifest.files} == {plan.name, plan.name + ".json"}
     assert manifest.provenance["engines"] == [{"plan": plan.name, "built_at": None, **inputs}]
+    write_json(derived.admitted(sha256(plan)), {"plan": sha256(plan), "generations": {}})
+    assert run("toy-student", str(tmp_path / "root"), "--engine", "sm89").exit_code == 0
+    again = published(tmp_path / "root", "toy-student.engine.sm89")
+    assert {file.path for file in again.files} == {plan.name, plan.name + ".json", plan.name + ".gate.json"}
+    assert again.provenance["engines"] == manifest.provenance["engines"]
     assert manifest.provenance["parents"] == [{"role": "bundle", "name": "toy-student", "sha256": "ab" * 32}]
 
 
@@ -196,12 +201,36 @@ def test_a_signature_is_made_and_can_be_added_later(checkpoint: Path, tmp_path: 
     public.write_bytes(private.public_key().public_bytes(pem.Encoding.PEM, pem.PublicFormat.SubjectPublicKeyInfo))
     root = str(tmp_path / "root")
     assert "not signed" in run("toy-student", root).stdout
-    result = run("toy-student", root, "--sign-key", str(key), "--json", GENZOO_SIGN_PASSWORD="secret words")
+    words = ("toy-student", root, "--sign-key", str(key))
+    result = run(*words, "--json", GENZOO_SIGN_PASSWORD="secret words")
     assert json.loads(result.stdout)["version"] == 1, result.output
     found = open_remote(root).find("toy-student")
     assert found.signature is not None
     assert signing.verify(found.signature, found.manifest, signing.Trust((public,)))
-    assert "has it already" in run("toy-student", root, "--sign-key", str(key)).stdout
+    assert "has it already" in run(*words, GENZOO_SIGN_PASSWORD="secret words").stdout
+
+
+@pytest.mark.parametrize("certified", [False, True])
+def test_another_key_signs_again(checkpoint: Path, tmp_path: Path, certified: bool) -> None:
+    """Rotation: what says "signed" is signed with the key that was named."""
+    pytest.importorskip("model_signing")
+    from tests.zoo.keys import Authority, pair
+    from zoo.store.signing import SigningKey, Trust, verify
+
+    remote, old, new = open_remote(str(tmp_path / "root")), pair(tmp_path, "old"), pair(tmp_path, "new")
+    key, trust = SigningKey(new.private), Trust((new.public,))
+    if certified:
+        root = Authority.root(tmp_path, "acme")
+        private, certificate = root.issue(tmp_path, "bob")
+        key, trust = SigningKey(private, certificate=certificate), Trust((), (root.path,))
+    publish.push("toy-student", remote, key=SigningKey(old.private))
+    pushed = publish.push("toy-student", remote, key=key)
+    assert (pushed.manifest.version, pushed.signed, pushed.new) == (1, True, True)
+    found = remote.find("toy-student")
+    assert found.signature is not None
+    assert verify(found.signature, found.manifest, trust)
+    assert not publish.push("toy-student", remote, key=key).new
+    assert remote.find("toy-student") == found
 
 
 def test_remotes_that_were_pushed_the_same_files_are_mirrors(checkpoint: Path, tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ def test_it_begins_as_its_teacher_whatever_its_noise() -> None:
 def test_the_second_channel_is_noise_of_the_level_of_every_step() -> None:
     model, _ = models()
     sigmas = schedules.cosine(4)
-    table = samplers.sampler_table(samplers.ddpm, sigmas, PARAMETERIZATIONS["v"])
+    table = samplers.sampler_table(samplers.SAMPLERS["ddpm"], sigmas, PARAMETERIZATIONS["v"])
     noise = np.random.default_rng(0).normal(size=(4, 64, 2, 16, 16))
     ids = torch.arange(64) % 3
     seen: list[np.ndarray] = []

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from zoo import registry
-from zoo.families.gan import GANConfig, Generator
+from zoo.families.gan import GANConfig, GANGenerator
 from zoo.networks.discriminator import ProjectionDiscriminator, batch_deviation
 from zoo.training.adversarial import LOSSES, AdversarialObjective, gradient_penalty, normalize_spectrally
 
@@ -46,7 +46,7 @@ def test_deviation_is_that_of_each_group() -> None:
 
 def test_an_image_depends_on_its_own_noise_and_class_alone() -> None:
     torch.manual_seed(0)
-    generator = Generator(TINY).eval().requires_grad_(False)
+    generator = GANGenerator(TINY).eval().requires_grad_(False)
     noise, class_ids = torch.randn(6, 1, 8), torch.tensor([0, 1, 2, 0, 1, 2])[:, None]
     together = generator(noise, class_ids)
     alone = torch.cat([generator(noise[row : row + 1], class_ids[row : row + 1]) for row in range(6)])
@@ -66,7 +66,7 @@ def test_logits_depend_on_the_class() -> None:
 
 def test_without_classes_nothing_asks_for_one() -> None:
     torch.manual_seed(0)
-    generator, discriminator = Generator(PLAIN).eval(), ProjectionDiscriminator(1, (8, 8), 16, 0)
+    generator, discriminator = GANGenerator(PLAIN).eval(), ProjectionDiscriminator(1, (8, 8), 16, 0)
     assert not any("class_embedding" in key for key in {**generator.state_dict(), **discriminator.state_dict()})
     noise = torch.randn(8, 1, 8)
     together, alone = generator(noise), torch.cat([generator(row) for row in noise.split(1)])

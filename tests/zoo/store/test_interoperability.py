@@ -168,11 +168,11 @@ def test_a_registry_that_lists_referrers_needs_no_tag_for_a_signature(registry: 
         remote = open_remote(f"oci://{front.host}/zoo")
         remote.push(made.manifest, None, made.path_of)
         assert remote.find("toy").signature is None
-        for signature in (b"first", b"another"):  # a version keeps the signature that it has
+        for signature in (b"first", b"another"):  # of another key
             remote.push(made.manifest, signature, made.path_of)
-        assert remote.find("toy").signature == b"first"
+        assert remote.find("toy").signature == b"another"
         assert read(remote, made.manifest) == CONTENTS
-        assert [len(entries) for entries in front.referrers.values() if entries] == [1]
+        assert [len(entries) for entries in front.referrers.values() if entries] == [2]
     assert _fallback_tags(registry) == []
 
 

@@ -302,11 +302,11 @@ def test_trust_is_what_was_named_or_lies_in_its_folder(
     (tmp_path / "home" / "trust" / "carol.key").unlink()
     assert signing.trusted() == Trust((trusted,))
     root = Authority.root(tmp_path / "elsewhere", "acme").path
-    assert signing.trusted([alice.public]) == Trust((alice.public,))
+    assert signing.trusted([alice.public]) == Trust((alice.public,), named=True)
     monkeypatch.setenv(signing.TRUST_VARIABLE, str(root.parent))
-    assert signing.trusted() == Trust((), (root,))
+    assert signing.trusted() == Trust((), (root,), named=True)
     monkeypatch.setenv(signing.TRUST_VARIABLE, str(alice.public))
-    assert signing.trusted() == Trust((alice.public,))
+    assert signing.trusted() == Trust((alice.public,), named=True)
     monkeypatch.setenv(signing.TRUST_VARIABLE, str(tmp_path / "absent"))
     with pytest.raises(SigningError, match="does not exist"):
         signing.trusted()

@@ -265,6 +265,16 @@ def test_a_safetensors_header_whose_length_looks_like_a_pickle_is_none(tmp_path:
     refuse_pickle(path)
 
 
+def test_a_pointer_of_git_lfs_is_called_one(tmp_path: Path) -> None:
+    from zoo.untrusted.onnx import check_onnx
+
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 99\n")
+    for check in (check_safetensors, refuse_pickle, read_json, check_onnx):
+        with pytest.raises(UntrustedError, match=r"model\.safetensors is a Git LFS pointer .*`git lfs pull`"):
+            check(path)
+
+
 def test_json_is_bounded(tmp_path: Path) -> None:
     path = tmp_path / "config.json"
     path.write_text('{"a": 1}')

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,8 +18,6 @@ if TYPE_CHECKING:
     from zoo.store.artifact import Kind, Manifest
 
 app = typer.Typer()
-
-REMOTE_VARIABLE = "GENZOO_REMOTE"
 
 From = Annotated[list[str] | None, typer.Option("--from", help="A mirror; several are used together.")]
 
@@ -58,7 +55,7 @@ def pull(
         pulled = pulling.held(name, store, policy, kind=kind, variant=variant)
     else:
         with _progress(as_json) as begin, _resumable():
-            mirrors = _mirrors(remotes or ())
+            mirrors = pulling.mirrors(remotes or ())
             pulled = pulling.pull(name, mirrors, store, policy, kind=kind, variant=variant, begin=begin)
     _report(name, pulled, as_json)
 
@@ -72,16 +69,6 @@ def _kind(bundle: bool, variant: str, engine: str) -> tuple[Kind, str]:
     if engine:
         return Kind.ENGINE, engine
     return (Kind.BUNDLE, variant) if bundle else (Kind.CHECKPOINT, "")
-
-
-def _mirrors(named: Sequence[str]) -> list[Any]:
-    from zoo.store.offers import PullError
-    from zoo.store.remotes import open_remote
-
-    urls = list(named) or [url.strip() for url in os.environ.get(REMOTE_VARIABLE, "").split(",") if url.strip()]
-    if not urls:
-        raise PullError(f"no remote was named: give --from, or set ${REMOTE_VARIABLE}; --offline verifies what is here")
-    return [open_remote(url) for url in urls]
 
 
 @contextmanager

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
-REMOTE_VARIABLE, PASSWORD_VARIABLE = "GENZOO_REMOTE", "GENZOO_SIGN_PASSWORD"
+PASSWORD_VARIABLE = "GENZOO_SIGN_PASSWORD"
 
 
 @app.command()
@@ -44,7 +44,7 @@ def push(
     from zoo import registry
     from zoo.exchange import publish
     from zoo.store.artifact import Kind
-    from zoo.store.remotes import open_remote
+    from zoo.store.remotes import REMOTE_VARIABLE, open_remote
 
     if bundle and engine:
         raise publish.PublishError("--bundle and --engine name two artifacts: push one after the other")

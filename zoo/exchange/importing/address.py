@@ -9,13 +9,13 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from zoo.exchange.importing.draft import ImportingError
-from zoo.files import fault_of_name
+from zoo.files import Progress, fault_of_name
 from zoo.store.transfer.connections import public
 from zoo.store.transfer.http import Client, HttpError, Opened, content_range
 from zoo.untrusted import PICKLE_SUFFIXES, UntrustedError, read_json
@@ -31,8 +31,6 @@ TEXTS = (
     *("vocab.json", "merges.txt", "special_tokens_map.json", "spiece.model"),
 )
 HUB = "huggingface.co"
-
-Progress = Callable[[int], None]  # bytes that arrived
 
 
 def is_address(text: str) -> bool:

@@ -44,7 +44,7 @@ from zoo.store.local import trash, views
 from zoo.store.local.journal import write_all
 from zoo.store.local.locks import BusyError, Held, acquire, hold_lease, pauses
 from zoo.store.local.owner import STALE_S, Owner
-from zoo.store.local.partial import SUFFIX, ChunkError, Partial, clear, copy_left, leftovers, open_partial, publish
+from zoo.store.local.partial import SUFFIX, ChunkError, Partial, clear, copy_left, open_partial, publish
 from zoo.store.local.refs import Ref, Refs, RollbackError
 
 __all__ = ["BlobStore", "BusyError", "ChunkError", "Partial", "Ref", "RollbackError"]
@@ -126,11 +126,6 @@ class BlobStore:
         folder = next(folder for folder in (self.root, *self.root.absolute().parents) if folder.is_dir())
         state = os.statvfs(folder)
         return state.f_bavail * state.f_frsize
-
-    def allocated_bytes(self, file: File) -> int:
-        """How many of a file's bytes the disk holds room for already, from interrupted downloads."""
-        claimable = (path for path, free in leftovers(self.root / "partial", file.blob) if free)
-        return min(file.bytes, max((path.stat().st_blocks * 512 for path in claimable), default=0))
 
     def ref(self, name: str) -> Ref | None:
         """What a name stands for; None where it is not here. Raises StoreError for a damaged record."""

@@ -1,5 +1,6 @@
 """The finished chunks of a file on its way, noted behind its own last byte: one file, so that one rename claims both.
 
+Of a chunk that is not finished the length of what arrived is noted, which nothing can verify before the rest is there.
 Records have a fixed size. A record comes after its chunk was written, yet a power cut may keep the one and lose the
 other: what a journal says is a claim, `verified` is what the bytes say. A torn record is overwritten by the next.
 """
@@ -17,6 +18,8 @@ from zoo.store.artifact import READ_BYTES, File
 
 RECORD_BYTES = 80
 WRITE_BYTES = 256 << 10  # of one call: for more, Linux takes large pages, and in a virtual machine waits for its host
+MAX_PREFIXES = 4096  # records of chunks that are not complete
+_PREFIX = "0" * 48  # and a length: what no digest begins with
 _RECORD = re.compile(rb"([0-9]{14}) ([0-9a-f]{64})\n")
 
 
@@ -26,19 +29,27 @@ class Journal:
     def __init__(self, descriptor: int, file: File) -> None:
         self._descriptor, self._file = descriptor, file
         self._head = (b"genzoo-part/1 %d" % file.chunk_bytes).ljust(RECORD_BYTES - 1) + b"\n"
-        tail = os.pread(descriptor, RECORD_BYTES * (1 + 4 * file.chunk_count), file.bytes)
+        written = max(0, os.fstat(descriptor).st_size - file.bytes)
+        tail = os.pread(descriptor, min(written, RECORD_BYTES * (MAX_PREFIXES + 4 * file.chunk_count)), file.bytes)
         self.started = tail[:RECORD_BYTES] == self._head
         self._end = len(tail) // RECORD_BYTES * RECORD_BYTES
-        self.claims = self._parse(tail) if self.started else {}
+        self.claims, self.prefixes = self._parse(tail) if self.started else ({}, {})
         if not tail and os.fstat(descriptor).st_size == file.bytes:
             # cut off to be published, and then it was not
             self.claims = dict(enumerate(file.chunks or ("",) * file.chunk_count))
 
-    def _parse(self, tail: bytes) -> dict[int, str]:
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is worth keeping."""
+        return not (self.claims or self.prefixes)
+
+    def _parse(self, tail: bytes) -> tuple[dict[int, str], dict[int, int]]:
         records = (tail[at : at + RECORD_BYTES] for at in range(RECORD_BYTES, self._end, RECORD_BYTES))
         matches = (_RECORD.fullmatch(record) for record in records)
-        found = {int(match[1]): match[2].decode() for match in matches if match}
-        return {index: digest for index, digest in found.items() if index < self._file.chunk_count}
+        found = [(int(match[1]), match[2].decode()) for match in matches if match]
+        listed = [each for each in found if each[0] < self._file.chunk_count]
+        prefixes = {index: int(value, 16) for index, value in listed if value.startswith(_PREFIX)}
+        return {index: value for index, value in listed if not value.startswith(_PREFIX)}, prefixes
 
     def start(self, chunks: Mapping[int, str]) -> None:
         """Begin it anew with these chunks, in one write."""
@@ -51,6 +62,10 @@ class Journal:
         record = b"%014d %s\n" % (index, digest.encode())
         write_all(self._descriptor, memoryview(record), self._file.bytes + self._end)
         self._end += RECORD_BYTES
+
+    def append_prefix(self, index: int, length: int) -> None:
+        """Note that the first bytes of a chunk are there, unverified; to an older reader a digest that differs."""
+        self.append(index, f"{length:064x}")
 
     def verified(self) -> dict[int, str]:
         """What it claims and the bytes confirm: every claimed chunk is read again, on several cores."""

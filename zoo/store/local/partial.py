@@ -94,6 +94,20 @@ class Partial:
                 self._journal.append(index, digest)
             self._done.add(index)
 
+    def keep(self, index: int, data: memoryview) -> None:
+        """Store the first bytes of a chunk, which nobody can verify yet, for the next attempt. Raises OSError."""
+        with self._state:
+            if self._journal and self.file.chunks and len(data) and not self._closed and index not in self._done:
+                write_all(self._descriptor, data, self._range(index)[0])
+                self._journal.append_prefix(index, len(data))
+
+    def kept(self, index: int, into: memoryview) -> int:
+        """How many first bytes of a chunk an earlier attempt kept, and put into `into`; never all of them."""
+        length = self._journal.prefixes.pop(index, 0) if self._journal else 0
+        if not 0 < length < len(into):
+            return 0
+        return os.preadv(self._descriptor, [into[:length]], self._range(index)[0])
+
     def prepare(self) -> None:
         """Verify what the journal claims, and make room for all bytes. Raises OSError, before the first byte."""
         if self.file.chunk_count < 2:
@@ -137,7 +151,7 @@ class Partial:
         """Let go: what was verified is free for the next owner. Once it is published there is nothing to let go."""
         self._settle()
         with suppress(OSError):
-            if self._worthless or not Journal(self._descriptor, self.file).claims:
+            if self._worthless or Journal(self._descriptor, self.file).is_empty:
                 self.path.unlink()
             else:
                 free = f"{self.file.blob}.{FREE}-{secrets.token_hex(8)}{SUFFIX}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zoo.errors import StoreError
+from zoo.files import Progress
 from zoo.store.artifact import CHUNK_BYTES, File, contradiction, describe
 from zoo.store.digests import chunk_bytes_of
 from zoo.store.local import views
@@ -20,8 +21,6 @@ from zoo.store.local.refs import Ref
 
 if TYPE_CHECKING:
     from zoo.store.local.blobs import BlobStore
-
-Progress = Callable[[int], None]  # called with the number of bytes that were read
 
 
 @dataclass(frozen=True)

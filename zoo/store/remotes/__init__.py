@@ -12,6 +12,7 @@ from zoo.errors import GenzooError
 from zoo.store.artifact import File, Manifest
 from zoo.store.transfer.sources import Source
 
+REMOTE_VARIABLE = "GENZOO_REMOTE"  # the remotes of who names none; commas between them
 SCHEMES = {"http": "http", "https": "http", "hf": "hf", "oci": "oci", "file": "directory", "": "directory"}
 
 
@@ -45,7 +46,8 @@ class Remote(Protocol):
     def push(self, manifest: Manifest, signature: bytes | None, path_of: Callable[[File], Path]) -> str:
         """Publish: files first, the manifest last, so that no reader sees half; the address. Raises RemoteError.
 
-        What the remote already holds is not sent again. A version that is there with another digest is refused.
+        What the remote already holds is not sent again. A version that is there with another digest is refused; a
+        signature takes the place of the one before.
         """
 
 

@@ -25,6 +25,7 @@ from zoo.store.remotes.layout import (
     version_of_folder,
 )
 from zoo.store.transfer.sources import Source, SourceError
+from zoo.untrusted import POINTER, POINTER_CURE, is_pointer
 
 COPY_BYTES = 1 << 20
 STALE_S = 24 * 3600
@@ -63,7 +64,7 @@ class DirectoryRemote:
     def push(self, manifest: Manifest, signature: bytes | None, path_of: Callable[[File], Path]) -> str:
         folder = self.root / version_folder(manifest.name, manifest.version)
         if already_there(self.url, manifest, self._published(manifest.name, manifest.version)):
-            if signature is not None and not (folder / SIGNATURE).exists():
+            if signature is not None:
                 _write(folder / SIGNATURE, signature)
         else:
             self._publish(manifest, signature, path_of, folder)
@@ -154,6 +155,8 @@ class DirectorySource:
             try:
                 size = os.fstat(descriptor).st_size
                 if size != file.bytes:
+                    if is_pointer(os.pread(descriptor, len(POINTER), 0)):
+                        raise SourceError(f"{file.path} {POINTER_CURE}", gone=True)
                     raise SourceError(f"{file.path} has {size} bytes, expected {file.bytes}", gone=True)
                 while filled < len(into):
                     count = os.preadv(descriptor, [into[filled:]], offset + filled)

@@ -16,6 +16,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from zoo.files import fault_of_name
+from zoo.plain import printable
 from zoo.store.artifact import MANIFEST, SIGNATURE, File, Kind, Manifest, identifier
 from zoo.store.remotes import RemoteError
 from zoo.store.transfer.http import HttpError
@@ -54,7 +55,7 @@ def manifest_of(origin: Origin, listed: Iterable[Any], read: Read) -> Manifest:
         if entry.path in (MANIFEST, SIGNATURE) or PurePosixPath(entry.path).name.startswith(".git"):
             continue
         if fault := _fault(entry.path):
-            skipped.append(f"{entry.path[:200]} {fault}")
+            skipped.append(f"{printable(entry.path[:200])} {fault}")
         else:
             taken.append(entry)
             small += 0 if entry.lfs else entry.size

@@ -21,10 +21,11 @@ from zoo.store.remotes import NotFoundError, Published, RemoteError
 from zoo.store.remotes.foreign import Origin, manifest_of
 from zoo.store.remotes.layout import MAX_SIGNATURE_BYTES, already_there
 from zoo.store.transfer.connections import public
-from zoo.store.transfer.http import GONE, Client, HttpError
+from zoo.store.transfer.http import DENIED, GONE, TLS_CURE, Client, HttpError
 from zoo.store.transfer.http_source import HttpSource
 from zoo.store.transfer.sources import Source
 
+LOGIN = "`hf auth login` or $HF_TOKEN"
 OURS = {".gitattributes", "README.md"}  # what a repository may hold before the first push
 
 
@@ -53,7 +54,8 @@ class HubRemote:
     def find(self, name: str, version: int | None = None) -> Published:
         info = self._info(name, version)
         if info is None:
-            raise NotFoundError(f"{self.url} has no {_what(name, version)}: there is none at {public(self._endpoint)}")
+            what, where = _what(name, version), public(self._endpoint)
+            raise NotFoundError(f"{self.url} has no {what}: there is none at {where}; a private one needs {LOGIN}")
         found = self._published(name, info.sha)
         if found is None:
             if version is not None:
@@ -81,7 +83,7 @@ class HubRemote:
             found = self._published(manifest.name, there.sha) if there else None
             head = self._api.model_info(repository)
             newest = self._settle(repository, manifest.name, str(head.sha))
-            if already_there(self.url, manifest, found) and (signature is None or (found and found.signature)):
+            if already_there(self.url, manifest, found) and signature in (None, found and found.signature):
                 return f"{self._endpoint}/{repository}"
             if newest > manifest.version:
                 raise RemoteError(
@@ -136,7 +138,7 @@ class HubRemote:
 
     def _info(self, name: str, version: int | None) -> Any:
         """What the Hub says of a version, else of the newest (whose tag may be missing yet); None for no repository."""
-        from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
+        from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
         with self._explained(self._stem + name, "be read"):
             try:
@@ -145,6 +147,8 @@ class HubRemote:
                 newest = self._api.model_info(self._stem + name)
                 found = self._published(name, str(newest.sha))
                 return newest if found and Manifest.from_bytes(found.manifest).version == version else None
+            except GatedRepoError as error:  # a kind of the next, to the library
+                raise self._closed(self._stem + name, error.response.status_code) from error
             except RepositoryNotFoundError:
                 return None
 
@@ -157,7 +161,10 @@ class HubRemote:
         origin = Origin(name, f"hf://{repository}", info.sha, licence, bool(info.gated), info.last_modified)
 
         def read(path: str, limit: int) -> bytes:
-            return self._client.get(self._address(repository, info.sha, path), limit).body
+            try:
+                return self._client.get(self._address(repository, info.sha, path), limit).body
+            except HttpError as error:
+                raise self._refused(repository, error) from error
 
         return Published(manifest_of(origin, listed, read).to_bytes())
 
@@ -173,7 +180,17 @@ class HubRemote:
         except HttpError as error:
             if error.status in GONE:
                 return None
-            raise RemoteError(f"{self.url}: {error}") from error
+            raise self._refused(self._stem + name, error) from error
+
+    def _refused(self, repository: str, error: HttpError) -> RemoteError:
+        return self._closed(repository, error.status) if error.status in DENIED else RemoteError(f"{self.url}: {error}")
+
+    def _closed(self, repository: str, status: int) -> RemoteError:
+        """What a repository's files that not everybody may read are answered with."""
+        return RemoteError(
+            f"{repository} is gated or private (the Hub answered {status}): accept its terms at "
+            f"{public(self._endpoint)}/{repository} if it has any, and let {LOGIN} say who you are"
+        )
 
     def _address(self, repository: str, commit: str, path: str) -> str:
         return f"{self._endpoint}/{repository}/resolve/{commit}/{quote(path)}"
@@ -199,7 +216,7 @@ class HubRemote:
             status = error.response.status_code if error.response is not None else 0
             if status in (409, 412):
                 raise RemoteError(f"{repository} changed meanwhile: another push was quicker, push again") from error
-            cure = "; log in with `hf auth login` or set $HF_TOKEN" if status in (401, 403) else ""
+            cure = f"; say who you are with {LOGIN}" if status in DENIED else ""
             raise RemoteError(f"{repository} cannot {what}: the Hub answered {status}{cure}") from error
         except RuntimeError as error:  # an upload failed; the cause says how
             raise RemoteError(f"{repository} cannot {what}: {error} {type(error.__cause__).__name__}") from error
@@ -208,7 +225,8 @@ class HubRemote:
         except Exception as error:
             if type(error).__module__.partition(".")[0] not in ("httpx", "httpx2", "httpcore", "httpcore2"):
                 raise
-            raise RemoteError(f"{public(self._endpoint)} does not answer ({type(error).__name__})") from error
+            cure = f"; {TLS_CURE}" if "CERTIFICATE_VERIFY_FAILED" in str(error) else ""
+            raise RemoteError(f"{public(self._endpoint)} does not answer ({type(error).__name__}){cure}") from error
 
 
 @contextmanager

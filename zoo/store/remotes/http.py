@@ -74,7 +74,7 @@ class HttpRemote:
         folder = version_folder(manifest.name, manifest.version)
         found = self._published(manifest.name, manifest.version)
         if already_there(self.url, manifest, found):
-            if signature is not None and found is not None and found.signature is None:
+            if signature is not None and found is not None and found.signature != signature:
                 self._put(f"{folder}/{SIGNATURE}", signature)
         else:
             self._put_files(manifest, path_of)
@@ -174,7 +174,7 @@ class HttpRemote:
 
 
 def _refused(error: HttpError, writing: bool = False) -> RemoteError:
-    if error.status == 401:
+    if error.status == 401 or (error.status == 403 and not writing):
         return RemoteError(f"{error}: it wants a user and password, which belong into ~/.netrc or the address")
     if writing and error.status in REFUSED:
         return RemoteError(

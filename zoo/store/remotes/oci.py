@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -29,6 +30,7 @@ FILEPATH = "org.cncf.model.filepath"
 BUNDLE = "application/vnd.dev.sigstore.bundle.v0.3+json"
 EMPTY = "application/vnd.oci.empty.v1+json"
 
+CREATED = "org.opencontainers.image.created"
 MAX_REFERRERS = 16  # that are looked at
 
 MEDIA_TYPES = {".json": WEIGHT_CONFIG, ".md": DOC, ".txt": DOC, ".png": DOC, ".svg": DOC}
@@ -74,7 +76,7 @@ class OciRemote:
         if document is None or not already_there(self.url, manifest, found):
             document = self._send(registry, manifest, path_of)
             registry.put_manifest(document.digest, document.data)
-        if signature is not None and (found is None or found.signature is None):
+        if signature is not None and (found is None or found.signature != signature):
             self._sign(registry, document, signature)
         if found is None:
             registry.put_manifest(tag, document.data)
@@ -101,7 +103,7 @@ class OciRemote:
                 "org.opencontainers.image.title": manifest.name,
                 "org.opencontainers.image.version": str(manifest.version),
                 "org.opencontainers.image.licenses": manifest.licence,
-                "org.opencontainers.image.created": manifest.created,
+                CREATED: manifest.created,
             },
         }
         encoded = json.dumps(image, sort_keys=True).encode()
@@ -119,9 +121,11 @@ class OciRemote:
             "config": _descriptor(EMPTY, digest_of(b"{}"), 2),
             "layers": [layer],
             "subject": _descriptor(IMAGE_MANIFEST, image.digest, len(image.data)),
+            "annotations": {CREATED: datetime.now(UTC).isoformat()},
         }
         data = json.dumps(manifest, sort_keys=True).encode()
         descriptor = {**_descriptor(IMAGE_MANIFEST, digest_of(data), len(data)), "artifactType": BUNDLE}
+        descriptor["annotations"] = manifest["annotations"]
         registry.add_referrer(image.digest, descriptor, data)
 
     def _point(self, registry: Registry, manifest: Manifest, document: Document) -> None:
@@ -143,7 +147,7 @@ class OciRemote:
     def _signature(self, registry: Registry, document: Document) -> bytes | None:
         """The newest sigstore bundle that refers to a manifest; old clients mirror a list without its types."""
         listed = [entry for entry in registry.referrers(document.digest) if entry.get("artifactType") in (None, BUNDLE)]
-        for entry in listed[: -MAX_REFERRERS - 1 : -1]:
+        for entry in sorted(listed, key=_created)[: -MAX_REFERRERS - 1 : -1]:
             signed = registry.manifest(_digest(entry))
             found = signed.parsed() if signed else {}
             subject, layers = found.get("subject"), found.get("layers")
@@ -174,6 +178,12 @@ def _descriptor(media_type: str, digest: str, size: int) -> dict[str, Any]:
 def _layer(path: str, digest: str, size: int) -> dict[str, Any]:
     media_type = MEDIA_TYPES.get(PurePosixPath(path).suffix, WEIGHT)
     return {**_descriptor(media_type, digest, size), "annotations": {FILEPATH: path}}
+
+
+def _created(entry: dict[str, Any]) -> str:
+    """When a referrer says that it was made, "" where it does not; in no order that a registry must keep."""
+    annotations = entry.get("annotations")
+    return str(annotations.get(CREATED, "")) if isinstance(annotations, dict) else ""
 
 
 def _digest(descriptor: dict[str, Any]) -> str:

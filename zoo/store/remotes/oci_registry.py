@@ -21,6 +21,7 @@ from urllib.parse import urlencode, urljoin, urlsplit
 
 from zoo.files import sha256
 from zoo.store.remotes import RemoteError
+from zoo.store.transfer.challenges import challenges
 from zoo.store.transfer.http import GONE, Client, HttpError, Reply
 
 IMAGE_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -28,8 +29,6 @@ IMAGE_INDEX = "application/vnd.oci.image.index.v1+json"
 MAX_DOCUMENT_BYTES = 4 << 20  # what registries take at least, by the specification
 UPLOAD_BYTES = 16 << 20  # of one piece
 UPLOAD_ATTEMPTS = 5
-
-_CHALLENGE = re.compile(r'([a-z_]+)="([^"]*)"')
 
 
 @dataclass(frozen=True)
@@ -216,11 +215,13 @@ class Registry:
 
     def _authorization(self, challenge: str) -> dict[str, str]:
         """The header that answers a challenge. Raises RemoteError."""
-        kind, _, rest = challenge.partition(" ")
+        asked = {each.scheme: each.parameters for each in challenges(challenge)}
         basic = credentials(self.host)
-        if kind.lower() == "basic":
+        if "bearer" not in asked and "basic" in asked:
             return {"authorization": f"Basic {basic}"} if basic else {}
-        wanted = dict(_CHALLENGE.findall(rest))
+        if "bearer" not in asked:
+            raise RemoteError(f"{self.host} asks who is there by {', '.join(asked) or 'nothing'}: not Basic or Bearer")
+        wanted = asked["bearer"]
         realm = wanted.get("realm", "")
         parts = urlsplit(realm)
         if parts.scheme != "https" and not (parts.scheme == "http" and is_loopback(parts.netloc)):

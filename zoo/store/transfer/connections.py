@@ -6,6 +6,7 @@ wakes those that wait for bytes. What goes wrong below HTTP is raised as OSError
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import http.client
 import re
@@ -17,7 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import IO
-from urllib.parse import SplitResult, urlsplit, urlunsplit
+from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 from urllib.request import getproxies, proxy_bypass
 
 from zoo.store.transfer.answers import PATIENCE, Answer, Patience
@@ -37,6 +38,15 @@ class Origin:
     scheme: str
     host: str
     port: int
+
+
+@dataclass(frozen=True)
+class Proxy:
+    """What the environment puts between us and an origin; `headers` are for it alone."""
+
+    host: str
+    port: int
+    headers: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -65,6 +75,14 @@ def split(url: str) -> SplitResult:
     """The parts of an HTTP address. Raises ValueError for anything else."""
     address(url)
     return urlsplit(url)
+
+
+def basic_authorization(parts: SplitResult) -> str:
+    """The value of the header that says the user and password of an address, "" without any."""
+    if parts.username is None:
+        return ""
+    pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+    return "Basic " + base64.b64encode(pair.encode()).decode()
 
 
 def origin_of(url: str) -> Origin:
@@ -118,10 +136,10 @@ class Connections:
                     body.seek(0)
 
     def _send(self, sock: socket.socket, method: str, where: Address, headers: Mapping[str, str], body: Body) -> Answer:
-        absolute = where.origin.scheme == "http" and _proxy(where.origin) is not None
-        target = f"http://{where.authority}{where.target}" if absolute else where.target
+        proxy = _proxy(where.origin) if where.origin.scheme == "http" else None
+        target = f"http://{where.authority}{where.target}" if proxy else where.target
         lines = [f"{method} {target} HTTP/1.1", f"Host: {where.authority}"]
-        for name, value in headers.items():
+        for name, value in {**headers, **(proxy.headers if proxy else {})}.items():
             if "\r" in value or "\n" in value or _FORBIDDEN.search(name):
                 raise http.client.HTTPException("a header that no request may have")
             lines.append(f"{name}: {value}")
@@ -141,14 +159,14 @@ class Connections:
     def _connect(self, origin: Origin) -> socket.socket:
         """A connection, directly or through the environment's proxy."""
         proxy = _proxy(origin)
-        host, port = proxy or (origin.host, origin.port)
+        host, port = (proxy.host, proxy.port) if proxy else (origin.host, origin.port)
         connection: http.client.HTTPConnection
         if origin.scheme == "https":
             if self._context is None:
                 self._context = ssl.create_default_context()  # honours $SSL_CERT_FILE
             connection = http.client.HTTPSConnection(host, port, context=self._context, timeout=self.patience.connect_s)
             if proxy:
-                connection.set_tunnel(origin.host, origin.port)
+                connection.set_tunnel(origin.host, origin.port, dict(proxy.headers))
         else:
             connection = http.client.HTTPConnection(host, port, timeout=self.patience.connect_s)
         connection.connect()
@@ -195,12 +213,15 @@ class Connections:
 
 
 @lru_cache(maxsize=64)
-def _proxy(origin: Origin) -> tuple[str, int] | None:
+def _proxy(origin: Origin) -> Proxy | None:
     found = getproxies().get(origin.scheme)
     if not found or proxy_bypass(origin.host):
         return None
     parts = urlsplit(found if "://" in found else f"http://{found}")
-    return (parts.hostname, parts.port or 80) if parts.hostname else None
+    if not parts.hostname:
+        return None
+    given = basic_authorization(parts)
+    return Proxy(parts.hostname, parts.port or 80, {"Proxy-Authorization": given} if given else {})
 
 
 def _readable(sock: socket.socket) -> bool:

@@ -14,10 +14,11 @@ from contextlib import suppress
 from math import inf
 
 from zoo.errors import GenzooError
+from zoo.files import Progress
 from zoo.store.artifact import File, Manifest
 from zoo.store.local.blobs import BlobStore, BusyError, ChunkError
-from zoo.store.transfer.jobs import Board, Job, Progress, StoppedError
-from zoo.store.transfer.mirrors import POLICY, Mirror, Mirrors, Policy
+from zoo.store.transfer.jobs import Board, Job, StoppedError
+from zoo.store.transfer.mirrors import LIMITS, Limits, Mirror, Mirrors
 from zoo.store.transfer.sources import ChangedError, Source, SourceError, TransferError, TransferInterrupt
 
 
@@ -26,7 +27,7 @@ def fetch(
     sources: Sequence[Source],
     store: BlobStore,
     progress: Progress = lambda _: None,
-    policy: Policy = POLICY,
+    limits: Limits = LIMITS,
 ) -> None:
     """Bring every file of an artifact into the store. Raises TransferError, or OSError for a fault on this side.
 
@@ -40,7 +41,7 @@ def fetch(
         if here := manifest.size - sum(file.bytes for file in missing):
             progress(here)
         if missing:
-            _Transfer(manifest.name, missing, sources, store, progress, policy).run()
+            _Transfer(manifest.name, missing, sources, store, progress, limits).run()
 
 
 class _Peeked(Exception):  # noqa: N818 (never an error)
@@ -72,21 +73,21 @@ class _Transfer:
         sources: Sequence[Source],
         store: BlobStore,
         progress: Progress,
-        policy: Policy,
+        limits: Limits,
     ) -> None:
-        self.name, self.store, self.sources, self.policy = name, store, sources, policy
-        self.board = Board(name, files, Mirrors(sources, policy), progress)
+        self.name, self.store, self.sources, self.limits = name, store, sources, limits
+        self.board = Board(name, files, Mirrors(sources, limits), progress)
         self.buffer_bytes = max(min(file.bytes, file.chunk_bytes) for file in files)
         chunks = sum(max(1, file.chunk_count) for file in files)
-        able = max(1, policy.buffer_bytes // max(1, self.buffer_bytes))
-        self.most = min(policy.connections, chunks, able)
+        able = max(1, limits.buffer_bytes // max(1, self.buffer_bytes))
+        self.most = min(limits.connections, chunks, able)
         self.threads: list[threading.Thread] = []
         self.growing = threading.Lock()
         self.quickest = inf  # seconds that a small chunk took, from the request to the store
 
     def run(self) -> None:
         try:
-            for _ in range(min(self.most, self.policy.beginners) if self.buffer_bytes > self.policy.small_bytes else 1):
+            for _ in range(min(self.most, self.limits.beginners) if self.buffer_bytes > self.limits.small_bytes else 1):
                 self._join_in()
             for thread in self.threads:  # which grows meanwhile, by those that are waited for
                 self._wait_for(thread)
@@ -111,7 +112,7 @@ class _Transfer:
             thread.join(0.2)
             if self.board.error is not None:
                 failed_at = failed_at or time.monotonic()
-                if time.monotonic() - failed_at > self.policy.leave_s:
+                if time.monotonic() - failed_at > self.limits.leave_s:
                     self._cut_short()
                     return
 
@@ -119,7 +120,7 @@ class _Transfer:
         for source in self.sources:
             source.close()
         for thread in self.threads:
-            thread.join(self.policy.leave_s)
+            thread.join(self.limits.leave_s)
 
     def _leave(self) -> None:
         """Close what is open, its verified chunks kept."""
@@ -147,11 +148,11 @@ class _Transfer:
     def _took(self, seconds: float, count: int) -> None:
         """Another worker joins where they mostly wait for the network or the disk."""
         with self.growing:
-            if count > self.policy.small_bytes:
-                waiting = seconds >= count / self.policy.quick_bytes_per_s
+            if count > self.limits.small_bytes:
+                waiting = seconds >= count / self.limits.quick_bytes_per_s
             else:
                 self.quickest = min(self.quickest, seconds)
-                waiting = self.quickest >= self.policy.waiting_s
+                waiting = self.quickest >= self.limits.waiting_s
             if waiting and len(self.threads) < self.most:
                 self._join_in()
 
@@ -160,7 +161,7 @@ class _Transfer:
         try:
             partial = context.__enter__()
         except BusyError:
-            self.board.busy(file, self.policy.busy_s)
+            self.board.busy(file, self.limits.busy_s)
             return
         if partial is None:
             context.__exit__(None, None, None)
@@ -186,8 +187,9 @@ class _Transfer:
     def _bring(self, job: Job, index: int, buffer: memoryview) -> None:
         """Fetch a chunk from as many mirrors as it takes and store it, or hand it back."""
         into, alone = buffer[: job.file.chunk_range(index)[1]], False
+        kept = job.partial.kept(index, into)
         while True:
-            givers = self._fill(job, index, into, alone)
+            givers = self._fill(job, index, into, alone, kept)
             if not givers:
                 if job.spoiled:
                     self._publish(job)
@@ -195,18 +197,18 @@ class _Transfer:
             try:
                 job.partial.write(index, into)
             except ChunkError:
-                if len(givers) == 1:
+                if len(givers) == 1 and not kept:
                     self.board.lied(givers.pop(), job, index)
-                alone = True  # which of several mirrors lied is found out by asking each for the whole chunk
+                alone, kept = True, 0  # which of several mirrors lied is found out by asking each for the whole chunk
                 continue
             if self.board.stored(job, index, givers):
                 self._publish(job)
             return
 
-    def _fill(self, job: Job, index: int, into: memoryview, alone: bool) -> set[Mirror]:
-        """The chunk's bytes into `into`; the mirrors that gave them, none where the chunk was handed back."""
-        start, filled, givers = job.file.chunk_range(index)[0], 0, set[Mirror]()
-        while (mirror := self.board.choose(job, index)) is not None:
+    def _fill(self, job: Job, index: int, into: memoryview, alone: bool, filled: int = 0) -> set[Mirror]:
+        """The chunk's bytes behind the first `filled`; the mirrors that gave them, none where it was handed back."""
+        start, givers = job.file.chunk_range(index)[0], set[Mirror]()
+        while (mirror := self._choose(job, index, into[:filled])) is not None:
             began = time.monotonic()
             try:
                 mirror.source.read(job.file, start + filled, into[filled:])
@@ -221,3 +223,11 @@ class _Transfer:
                 self.board.worked(mirror, len(into) - filled, time.monotonic() - began)
                 return givers | {mirror}
         return set()
+
+    def _choose(self, job: Job, index: int, arrived: memoryview) -> Mirror | None:
+        """The mirror to ask; where there is none any more, what arrived of the chunk is kept for another attempt."""
+        try:
+            return self.board.choose(job, index)
+        except (TransferError, StoppedError):
+            job.partial.keep(index, arrived)
+            raise

@@ -8,7 +8,6 @@ Credentials are given once and go to the origin they were given for, never to wh
 
 from __future__ import annotations
 
-import base64
 import email.utils
 import http.client
 import random
@@ -19,10 +18,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
-from urllib.parse import quote, unquote, urljoin, urlsplit, urlunsplit
+from urllib.parse import quote, urljoin, urlsplit, urlunsplit
 
+from zoo.plain import printable
 from zoo.store.transfer.answers import PATIENCE, Answer, Patience, receive
-from zoo.store.transfer.connections import ClosedError, Connections, origin_of, public, split
+from zoo.store.transfer.connections import ClosedError, Connections, basic_authorization, origin_of, public, split
 from zoo.store.transfer.sources import SourceError
 
 MAX_REDIRECTS = 5
@@ -30,6 +30,9 @@ MAX_RETRY_AFTER_S = 120.0
 MAX_DOCUMENT_BYTES, SMALL_BYTES = 32 << 20, 4096
 ATTEMPTS = 5  # of a small request without side effects
 REDIRECTS, BUSY, GONE, DENIED = (301, 302, 303, 307, 308), (429, 503), (404, 410), (401, 403)
+PROXY_DENIED = 407
+PROXY_CURE = "it wants a user and password, which belong into $http_proxy and $https_proxy: http://user:password@host"
+TLS_CURE = "an authority of your own is trusted where $SSL_CERT_FILE names its certificates"
 USER_AGENT = "genzoo"
 _NEUTRAL = {"accept", "accept-encoding", "if-range", "range", "user-agent"}  # these alone follow a redirect elsewhere
 _RESERVED = "%/:?#[]@!$&'()*+,;=~"  # what an address may hold as it is (RFC 3986)
@@ -195,7 +198,8 @@ class Client:
         names: Mapping[str, str] = opened.response.headers
         self.finish(opened)
         wait = _retry_after(opened.header("retry-after")) if opened.status in BUSY else None
-        message = f"{public(opened.url)} answered {opened.status} {opened.response.reason[:60]}".rstrip()
+        message = f"{public(opened.url)} answered {opened.status} {printable(opened.response.reason[:60])}".rstrip()
+        message += f"; {PROXY_CURE}" if opened.status == PROXY_DENIED else ""
         return HttpError(message, status=opened.status, retry_after=wait, gone=opened.status in GONE, headers=names)
 
     def finish(self, opened: Opened) -> None:
@@ -221,11 +225,8 @@ class Client:
 
 
 def _userinfo(url: str) -> dict[str, str]:
-    parts = split(url)
-    if parts.username is None:
-        return {}
-    pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-    return {"authorization": "Basic " + base64.b64encode(pair.encode()).decode()}
+    given = basic_authorization(split(url))
+    return {"authorization": given} if given else {}
 
 
 def _target(opened: Opened) -> str:
@@ -264,6 +265,10 @@ def _words(error: Exception, patience: Patience) -> str:
         return f"no byte came for {patience.stall_s:g} s"
     if isinstance(error, http.client.HTTPException):
         return f"the answer is not HTTP ({type(error).__name__})"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not trusted here ({error.verify_message[:120]}); {TLS_CURE}"
+    if isinstance(error, OSError) and f"failed: {PROXY_DENIED}" in str(error):  # of http.client, for a tunnel
+        return f"the proxy answered {PROXY_DENIED}; {PROXY_CURE}"
     if isinstance(error, OSError):
         return (error.strerror or str(error) or type(error).__name__)[:120]
     return str(error)[:200]  # of an address, shown without its secrets

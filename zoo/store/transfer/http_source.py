@@ -9,12 +9,15 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
+from zoo.plain import printable
 from zoo.store.artifact import File
 from zoo.store.transfer.connections import public
-from zoo.store.transfer.http import DENIED, GONE, Client, HttpError, Opened, content_range
+from zoo.store.transfer.http import DENIED, GONE, SMALL_BYTES, Client, HttpError, Opened, content_range
 from zoo.store.transfer.sources import ChangedError, NoRangesError, SourceError
+from zoo.untrusted import POINTER, POINTER_CURE, is_pointer
 
 AddressOf = Callable[[File], str]
 Renew = Callable[[], Mapping[str, str]]
@@ -85,17 +88,15 @@ class HttpSource:
         found = content_range(opened.header("content-range"))
         last = offset + len(into) - 1
         if opened.status != 206 or found is None or found[:2] != (offset, last) or found[2] not in (None, file.bytes):
-            self.client.abandon(opened)
-            seen = opened.header("content-range")[:80] or f"status {opened.status} without a range"
-            raise HttpError(f"{file.path}: asked for bytes {offset}-{last}/{file.bytes}, got {seen}")
+            seen = printable(opened.header("content-range")[:80]) or f"status {opened.status} without a range"
+            raise self._unfit(opened, file, f"asked for bytes {offset}-{last}/{file.bytes}, got {seen}")
         self._body(opened, file, into)
 
     def _body(self, opened: Opened, file: File, into: memoryview) -> None:
         """Read an answer that ought to fill `into` to the byte."""
         length = opened.response.length
         if length is not None and length != len(into):
-            self.client.abandon(opened)
-            raise HttpError(f"{file.path}: expected {len(into)} bytes, the server announced {length}")
+            raise self._unfit(opened, file, f"expected {len(into)} bytes, the server announced {length}")
         self._same(opened, file)
         try:
             filled = self.client.read(opened, into)
@@ -103,6 +104,17 @@ class HttpSource:
             self.client.finish(opened)
         if filled < len(into):
             raise HttpError(f"{file.path}: the body ended after {filled} of {len(into)} bytes", filled=filled)
+
+    def _unfit(self, opened: Opened, file: File, words: str) -> HttpError:
+        """What to say of an answer of the wrong size; a short one is looked at, for it may say why."""
+        head = bytearray(len(POINTER))
+        if len(head) <= (opened.response.length or 0) <= SMALL_BYTES:
+            with suppress(HttpError):
+                self.client.read(opened, memoryview(head))
+        self.client.abandon(opened)
+        if is_pointer(bytes(head)):
+            return HttpError(f"{file.path} {POINTER_CURE}", gone=True)
+        return HttpError(f"{file.path}: {words}")
 
     def _whole(self, file: File, opened: Opened) -> Opened:
         if opened.status != 200:
@@ -113,8 +125,7 @@ class HttpSource:
     def _stream(self, file: File, opened: Opened) -> _Stream:
         length = self._whole(file, opened).response.length
         if length is not None and length != file.bytes:
-            self.client.abandon(opened)
-            raise HttpError(f"{file.path}: expected {file.bytes} bytes, the server announced {length}")
+            raise self._unfit(opened, file, f"expected {file.bytes} bytes, the server announced {length}")
         self._same(opened, file)
         stream = self._local.stream = _Stream(file.path, opened, 0)
         return stream

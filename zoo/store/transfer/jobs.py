@@ -10,16 +10,15 @@ import heapq
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
+from zoo.files import Progress
 from zoo.store.artifact import File
 from zoo.store.local.blobs import Partial
 from zoo.store.transfer.mirrors import Mirror, Mirrors
 from zoo.store.transfer.sources import ChangedError, NoRangesError, SourceError, TransferError
-
-Progress = Callable[[int], None]  # called with the number of bytes that became verified (negative: lost again)
 
 
 @dataclass(eq=False)
@@ -131,7 +130,7 @@ class Board:
                 self._wrong[file.blob] += 1
                 if len(job.givers) == 1 and not job.spoiled:
                     next(iter(job.givers)).lied(file)
-                if self._wrong[file.blob] > self.mirrors.policy.bad_chunks * len(self.mirrors.all):
+                if self._wrong[file.blob] > self.mirrors.limits.bad_chunks * len(self.mirrors.all):
                     self._fail(file)
                 self._files.append(file)
             self._moved(-job.counted if wrong else 0)

@@ -16,7 +16,7 @@ EXPLORE = 24  # every so many choices, another mirror than the fastest has its t
 
 
 @dataclass(frozen=True)
-class Policy:
+class Limits:
     """How a transfer behaves; the command line leaves it as it is."""
 
     connections: int = 8
@@ -26,6 +26,7 @@ class Policy:
     waiting_s: float = 0.0015  # at least so long: those that do not wait only hinder each other
     buffer_bytes: int = 24 << 20  # of all workers together
     failures: int = 6  # in a row, and a mirror is dropped
+    progress_bytes: int = 64 << 10  # an answer that brought so many before it broke is no failure
     bad_chunks: int = 3  # of the same chunk from the same mirror, or of the same file where it has no digests of chunks
     backoff_s: float = 0.2
     backoff_cap_s: float = 15.0
@@ -34,7 +35,7 @@ class Policy:
     leave_s: float = 5.0  # for reads under way to end well after a failure
 
 
-POLICY = Policy()
+LIMITS = Limits()
 
 
 WHOLE = -1  # in the place of a chunk's index
@@ -45,7 +46,7 @@ class Mirror:
     """One source and its record. Changed under the transfer's lock only."""
 
     source: Source
-    policy: Policy
+    limits: Limits
     speed: float | None = None  # bytes per second and request, a moving estimate
     busy: int = 0
     chosen: int = 0  # the number of the choice that it was last picked in
@@ -62,7 +63,7 @@ class Mirror:
         """Whether it is worth asking, now or later."""
         if self.dropped or file.path in self.lacking:
             return False
-        return all(self.bad[file.path, i] < self.policy.bad_chunks for i in (WHOLE, index) if i is not None)
+        return all(self.bad[file.path, i] < self.limits.bad_chunks for i in (WHOLE, index) if i is not None)
 
     def worked(self, count: int, seconds: float) -> None:
         rate = count / max(seconds, 1e-6)
@@ -72,6 +73,9 @@ class Mirror:
     def failed(self, error: SourceError, file: File, began: float) -> None:
         """Note a failed read that began at `began`: those that were under way together count as one."""
         self.complain(str(error))
+        if error.filled >= self.limits.progress_bytes and not error.gone:
+            self.worked(error.filled, time.monotonic() - began)
+            return
         self.speed = (self.speed or 0.0) / 2
         if error.gone:
             self.lacking.add(file.path)
@@ -79,12 +83,12 @@ class Mirror:
         if began < self.failed_at:
             return
         now = self.failed_at = time.monotonic()
-        pause = min(self.policy.backoff_s * 2**self.failures, self.policy.backoff_cap_s) * random.uniform(0.5, 1.0)
+        pause = min(self.limits.backoff_s * 2**self.failures, self.limits.backoff_cap_s) * random.uniform(0.5, 1.0)
         if error.retry_after is not None:
-            pause = max(pause, min(error.retry_after, self.policy.retry_after_cap_s))
+            pause = max(pause, min(error.retry_after, self.limits.retry_after_cap_s))
         self.failures += 1
         self.ready_at = now + pause
-        self.dropped = self.failures >= self.policy.failures
+        self.dropped = self.failures >= self.limits.failures
 
     def lied(self, file: File, index: int = WHOLE) -> None:
         """Note that a chunk, or the whole file, was not what the manifest promises."""
@@ -107,9 +111,9 @@ class Mirror:
 class Mirrors:
     """The mirrors of one transfer, and the choice among them."""
 
-    def __init__(self, sources: Sequence[Source], policy: Policy) -> None:
-        self.policy = policy
-        self.all = [Mirror(source, policy) for source in sources]
+    def __init__(self, sources: Sequence[Source], limits: Limits) -> None:
+        self.limits = limits
+        self.all = [Mirror(source, limits) for source in sources]
         self._choices = 0
 
     def can(self, file: File, index: int | None = None) -> list[Mirror]:

@@ -13,12 +13,11 @@ from safetensors.numpy import save
 from tests.zoo.keys import Pair, pair
 from tests.zoo.pulling import Artifact
 from zoo import shelf
-from zoo.exchange.commands.pull import REMOTE_VARIABLE
 from zoo.files import HOME_VARIABLE
 from zoo.store import signing
 from zoo.store.artifact import describe
 from zoo.store.local.blobs import BlobStore
-from zoo.store.remotes import Remote, open_remote
+from zoo.store.remotes import REMOTE_VARIABLE, Remote, open_remote
 
 WEIGHTS = save({"weight": np.arange(4096, dtype=np.float16)})
 

@@ -21,7 +21,6 @@ from tests.zoo.pulling import Artifact, command, house, refusal, trusting
 from zoo import registry, shelf
 from zoo.errors import GenzooError
 from zoo.exchange import publish
-from zoo.exchange.commands.pull import REMOTE_VARIABLE
 from zoo.exchange.commands.pull import app as pull_app
 from zoo.exchange.pull import held, pull
 from zoo.files import HOME_VARIABLE
@@ -29,7 +28,7 @@ from zoo.store.artifact import describe
 from zoo.store.local import verification
 from zoo.store.local.blobs import BlobStore
 from zoo.store.offers import Policy, PullError
-from zoo.store.remotes import Remote, open_remote
+from zoo.store.remotes import REMOTE_VARIABLE, Remote, open_remote
 from zoo.store.signing import SigningKey
 
 pytest.importorskip("model_signing")

@@ -20,7 +20,7 @@ from tests.zoo.pulling import Artifact, house, refusal, trusting
 from zoo import registry, shelf
 from zoo.exchange import publish
 from zoo.exchange.pull import Pulled, held, pull
-from zoo.files import HOME_VARIABLE, home
+from zoo.files import HOME_VARIABLE, home, sha256
 from zoo.store.artifact import Kind
 from zoo.store.local.blobs import BlobStore
 from zoo.store.offers import Policy
@@ -111,7 +111,7 @@ def test_a_bundle_of_another_name_is_refused(exported: Path, remote: Remote, tmp
 def test_a_bundle_serves_where_its_checkpoint_is_unknown(
     exported: Path, remote: Remote, tmp_path: Path, host: BlobStore
 ) -> None:
-    from serving.bundles import prepare
+    from serving.bundles import RefusedError, prepare
 
     shutil.copytree(exported / "bundles" / "vae" / "fp32", tmp_path / "bundle")
     manifest = json.loads((tmp_path / "bundle" / "manifest.json").read_text())
@@ -119,7 +119,9 @@ def test_a_bundle_serves_where_its_checkpoint_is_unknown(
     (tmp_path / "bundle" / "manifest.json").write_text(json.dumps(manifest))
     Artifact(tmp_path / "bundle", "novel.bundle.fp32", Kind.BUNDLE).push(remote)
     pulled = pull("novel", [remote], host, Policy(), kind=Kind.BUNDLE, variant="fp32")
-    assert prepare("novel").path == pulled.path
+    assert prepare("novel", judge=False).path == prepare("novel", ungated=True).path == pulled.path
+    with pytest.raises(RefusedError, match=r"novel has not been before the gate, .*`genzoo gate .*--ungated"):
+        prepare("novel")
     with pytest.raises(registry.UnknownNameError):
         prepare("nothing")
 
@@ -162,12 +164,13 @@ def test_an_engine_without_a_verified_signature_is_refused(engine: Artifact, rem
 def test_a_signed_engine_is_admitted_because_it_is_signed(
     engine: Artifact, remote: Remote, alice: Pair, host: BlobStore
 ) -> None:
-    from export.engine import EngineError, deserialize, recorded
+    from export import admission
+    from export.engine import recorded
 
     plan = next(engine.folder.glob("*.plan"))
-    assert recorded(plan) is None
-    with pytest.raises(EngineError, match="neither built here nor pulled"):
-        deserialize(plan)
+    assert recorded(plan) is None, "an engine is native code: only what is recorded is loaded"
+    verdict = {"plan": sha256(plan), "generations": {"sm89": {"admitted": True, "gpu": "NVIDIA L4"}}}
+    engine.write(**{f"{plan.name}.gate.json": json.dumps(verdict).encode()})
     manifest = engine.push(remote, alice)
     pulled = pull("vae", [remote], host, trusting(alice), kind=Kind.ENGINE, variant="sm89")
     found = recorded(pulled.path / plan.name)
@@ -175,6 +178,18 @@ def test_a_signed_engine_is_admitted_because_it_is_signed(
     assert found.record["admitted_by"].startswith("alice")
     assert found.record["artifact"] == manifest.digest
     assert found.record["inputs"]["graph"] == "generator"
+    assert admission.generations(found) == ("sm89",)
+
+
+def test_an_admission_of_another_plan_does_not_travel(
+    engine: Artifact, remote: Remote, alice: Pair, host: BlobStore
+) -> None:
+    plan = next(engine.folder.glob("*.plan"))
+    verdict = {"plan": "0" * 64, "generations": {"sm89": {"admitted": True}}}
+    engine.write(**{f"{plan.name}.gate.json": json.dumps(verdict).encode()})
+    engine.push(remote, alice)
+    assert "was made of another plan" in refusal([remote], trusting(alice), **SM89)
+    assert not (home() / "engines").exists()
 
 
 @pytest.mark.parametrize(

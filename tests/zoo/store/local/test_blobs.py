@@ -135,7 +135,6 @@ def test_leaving_early_keeps_every_verified_chunk(store: BlobStore, tmp_path: Pa
     file, data = make_file(tmp_path, 10 * CHUNK)
     with pytest.raises(StoreError, match="8 chunks are missing"):
         put(store, file, data, [7, 3])
-    assert store.allocated_bytes(file) >= 10 * CHUNK
     with store.receive(file) as partial:
         assert partial is not None
         assert partial.done == {3, 7}

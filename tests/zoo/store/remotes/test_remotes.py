@@ -101,12 +101,15 @@ def test_the_same_version_again_changes_nothing_and_other_content_is_refused(whe
     assert read(where.remote, Manifest.from_bytes(where.remote.find("toy").manifest)) == CONTENTS
 
 
-def test_a_version_can_be_signed_later(where: Place, tmp_path: Path) -> None:
+def test_a_version_can_be_signed_later_and_again(where: Place, tmp_path: Path) -> None:
     made = make(tmp_path)
     where.remote.push(made.manifest, None, made.path_of)
-    where.remote.push(made.manifest, b"signature", made.path_of)
-    for version in (None, 1):
-        assert where.remote.find("toy", version).signature == b"signature"
+    for signature in (b"signature", b"another key's"):
+        where.remote.push(made.manifest, signature, made.path_of)
+        for version in (None, 1):
+            assert where.remote.find("toy", version).signature == signature
+    where.remote.push(made.manifest, None, made.path_of)
+    assert where.remote.find("toy").signature == signature
 
 
 def test_unchanged_files_are_not_sent_again(where: Place, tmp_path: Path) -> None:

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers.hub import Hub
+from tests.servers.hub import Hub, HubHandler
 from tests.servers.registry import Registry, tool
 from tests.servers.static import Handler, Server, StaticServer
 from tests.zoo.places import CONTENTS, make, read
 from zoo.store.artifact import Manifest
-from zoo.store.remotes import RemoteError, open_remote
+from zoo.store.remotes import NotFoundError, RemoteError, open_remote
 
 USER, SECRET = "zoo", "hunter2"
 BASIC = "Basic " + base64.b64encode(f"{USER}:{SECRET}".encode()).decode()
@@ -179,3 +179,79 @@ def test_a_token_server_without_tls_gets_no_password(tmp_path: Path, monkeypatch
     monkeypatch.setenv("GENZOO_OCI_PASSWORD", SECRET)
     with Taken() as server, pytest.raises(RemoteError, match="not https"):
         open_remote(server.url.replace("http://", "oci://") + "/zoo").find("toy")
+
+
+def test_a_registry_may_offer_several_ways_to_say_who_one_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Asks(Handler):
+        def route(self) -> None:
+            self.body()
+            if self.path.startswith("/token"):
+                self.answer(200, b'{"access_token": "given"}')
+            elif self.headers.get("Authorization") == "Bearer given":
+                self.answer(404)
+            else:
+                realm = f"{self.server.url}/token"
+                self.answer(401, WWW_Authenticate=f'Negotiate, BASIC Realm="x, y", Bearer Realm={realm}, Service=zoo')
+
+    class Taken(Server):
+        handler = Asks
+
+    with Taken() as server, pytest.raises(NotFoundError):
+        open_remote(server.url.replace("http://", "oci://") + "/zoo").find("toy")
+    assert any(path.startswith("/token?service=zoo&scope=repository%3Azoo%2Ftoy%3Apull") for _, path in server.requests)
+
+
+def test_a_way_that_is_not_spoken_is_named() -> None:
+    class Asks(Handler):
+        def route(self) -> None:
+            self.body()
+            self.answer(401, WWW_Authenticate="Negotiate, NTLM")
+
+    class Taken(Server):
+        handler = Asks
+
+    with (
+        Taken() as server,
+        pytest.raises(RemoteError, match=r"by negotiate, ntlm: not Basic or Bearer"),
+    ):
+        open_remote(server.url.replace("http://", "oci://") + "/zoo").find("toy")
+
+
+@pytest.mark.parametrize("status", [401, 403])
+@pytest.mark.parametrize("closed", ["info", "resolve"])
+def test_a_gated_repository_says_what_opens_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, closed: str, status: int
+) -> None:
+    class Gate(HubHandler):
+        def refuse_all(self, **_: str) -> None:
+            self.refuse(status, "Access to this model is restricted.", "GatedRepo")
+
+    setattr(Gate, closed, Gate.refuse_all)
+
+    class Gated(Hub):
+        handler = Gate
+
+    with Gated(tmp_path / "hub") as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        hub.add("zoo/toy", make(tmp_path).folder)
+        with pytest.raises(RemoteError, match=rf"zoo/toy is gated or private .*{hub.url}/zoo/toy .*HF_TOKEN") as caught:
+            open_remote("hf://zoo").find("toy")
+        assert "\n" not in str(caught.value)
+        with pytest.raises(RemoteError, match=r"a private one needs `hf auth login` or \$HF_TOKEN|gated or private"):
+            open_remote("hf://zoo").find("nothing")
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_web_server_that_refuses_says_where_a_password_belongs(status: int) -> None:
+    class Refuses(Handler):
+        def route(self) -> None:
+            self.send_response(status, "Not \x1b[2Jyou")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+    class Closed(Server):
+        handler = Refuses
+
+    with Closed() as server, pytest.raises(RemoteError, match=rf"{status}.*~/\.netrc") as caught:
+        open_remote(server.url).find("toy")
+    assert "\x1b" not in str(caught.value)

@@ -19,9 +19,10 @@ from tests.servers.registry import free_port
 from tests.servers.repositories import git_oid
 from tests.zoo.places import CARD, KINDS, Place, make, place, read
 from zoo.errors import GenzooError
-from zoo.store.artifact import Kind, Manifest
+from zoo.store.artifact import CHUNK_BYTES, Kind, Manifest
 from zoo.store.remotes import RemoteError, open_remote
 from zoo.store.remotes.oci_registry import UPLOAD_BYTES
+from zoo.store.transfer.sources import SourceError
 
 
 @pytest.fixture
@@ -206,3 +207,22 @@ def test_a_repository_of_pickles_only_is_refused(hub: Hub, tmp_path: Path) -> No
     with pytest.raises(GenzooError, match="pickles can run code") as error:
         open_remote("hf://them").find("model")
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("kind", ["directory", "http"])
+@pytest.mark.parametrize("chunk_bytes", [64, CHUNK_BYTES])
+def test_a_pointer_of_git_lfs_is_called_one(
+    kind: str, chunk_bytes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A clone without its large files, served."""
+    made = make(tmp_path)
+    with place(kind, tmp_path / "place", monkeypatch) as where:
+        where.remote.push(made.manifest, None, made.path_of)
+        [path] = (tmp_path / "place").rglob("v1/model.safetensors")
+        path.unlink()
+        path.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 5000000\n")
+        [file] = [each for each in made.manifest.files if each.path == "model.safetensors"]
+        source = where.remote.source(made.manifest)
+        with pytest.raises(SourceError, match=r"model\.safetensors is a Git LFS pointer .*`git lfs pull`"):
+            source.read(file, 0, memoryview(bytearray(min(chunk_bytes, file.bytes))))
+        source.close()

@@ -16,7 +16,7 @@ from tests.servers.fault import FaultServer, Seen
 from tests.servers.fault_run import entry
 from zoo.store.artifact import Kind, Manifest
 from zoo.store.local.blobs import BlobStore
-from zoo.store.transfer.mirrors import POLICY
+from zoo.store.transfer.mirrors import LIMITS
 
 ROOT = Path(__file__).parents[4]
 CHUNK = 64 << 10
@@ -28,7 +28,7 @@ from zoo.store.artifact import Manifest
 from zoo.store.local.blobs import BlobStore
 from zoo.store.transfer.http import Client
 from zoo.store.transfer.http_source import HttpSource
-from zoo.store.transfer.mirrors import POLICY
+from zoo.store.transfer.mirrors import LIMITS
 from zoo.store.transfer.sources import TransferInterrupt
 from zoo.store.transfer.fetch import fetch
 
@@ -48,8 +48,8 @@ if children and child:
 manifest, verified, idle = Manifest.from_bytes(Path(manifest).read_bytes()), [], peak()
 source = HttpSource(url, lambda file: f"{url}/{file.path}", Client(url))
 try:
-    policy = replace(POLICY, beginners=int(beginners))
-    fetch(manifest, [source], BlobStore(Path(folder)), verified.append, policy=policy)
+    limits = replace(LIMITS, beginners=int(beginners))
+    fetch(manifest, [source], BlobStore(Path(folder)), verified.append, limits=limits)
 except TransferInterrupt as stop:
     print(json.dumps({"stopped": str(stop), "verified": sum(verified)}), flush=True)
     sys.exit(130)
@@ -66,7 +66,7 @@ def publish(contents: dict[str, bytes], path: Path, chunk_bytes: int = CHUNK) ->
 
 
 def start(
-    manifest: Path, url: str, store: Path, forks: int = 0, beginners: int = POLICY.beginners
+    manifest: Path, url: str, store: Path, forks: int = 0, beginners: int = LIMITS.beginners
 ) -> subprocess.Popen[str]:
     command = [sys.executable, "-c", CLIENT, str(manifest), url, str(store), str(forks), str(beginners)]
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
@@ -150,7 +150,7 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
         del data
         with FaultServer({"a": path}) as server:
             # All workers from the start: how many join later depends on how busy the machine is, not on the file.
-            [told] = finish(start(tmp_path / "m", server.url, tmp_path / f"s{megabytes}", beginners=POLICY.connections))
+            [told] = finish(start(tmp_path / "m", server.url, tmp_path / f"s{megabytes}", beginners=LIMITS.connections))
             above[megabytes] = told["bytes_above_idle"]
     assert 4 << 20 < above[200] < 64 << 20
     assert above[200] < above[40] + (8 << 20)

@@ -1,4 +1,4 @@
-"""A variant is trained once, from scratch or from another's weights, and is known by all that determines them."""
+"""A ablation is trained once, from scratch or from another's weights, and is known by all that determines them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from benchmarks.studies import growing, regularization
-from benchmarks.studies.variants import Variant
+from benchmarks.studies.ablations import Ablation
 from zoo.contract.request import GeneratorSpec, SampleRequest
 from zoo.datasets import fashion_mnist
 from zoo.families.gan import GANConfig
@@ -31,31 +31,31 @@ def with_recipe(**changes: object) -> Checkpoint:
 
 
 def test_it_is_trained_once_and_makes_images() -> None:
-    variant = Variant(ENTRY)
-    path = variant.trained()
+    ablation = Ablation(ENTRY)
+    path = ablation.trained()
     before = path.stat().st_mtime_ns
-    assert Variant(ENTRY).trained() == path
+    assert Ablation(ENTRY).trained() == path
     assert path.stat().st_mtime_ns == before
-    assert variant.record()["images"] == 32
-    assert variant.generator().sample(SampleRequest((1, 2, 3))).shape == (3, 32, 32, 1)
+    assert ablation.record()["images"] == 32
+    assert ablation.generator().sample(SampleRequest((1, 2, 3))).shape == (3, 32, 32, 1)
 
 
 def test_it_begins_with_the_weights_of_its_start() -> None:
-    start = Variant(ENTRY)
-    still = Variant(with_recipe(learning_rate=0.0, seed=5), start=start)
+    start = Ablation(ENTRY)
+    still = Ablation(with_recipe(learning_rate=0.0, seed=5), start=start)
     for key, value in still.module().named_parameters():
         torch.testing.assert_close(value, start.module().get_parameter(key))
 
 
 def test_what_changes_the_weights_changes_the_name_and_a_budget_does_not() -> None:
-    base = Variant(ENTRY)
-    assert Variant(with_recipe(minutes=9.0)).path == base.path
-    others = [Variant(with_recipe(seed=1)), Variant(with_recipe(options={"r1": 1.0})), Variant(ENTRY, start=base)]
+    base = Ablation(ENTRY)
+    assert Ablation(with_recipe(minutes=9.0)).path == base.path
+    others = [Ablation(with_recipe(seed=1)), Ablation(with_recipe(options={"r1": 1.0})), Ablation(ENTRY, start=base)]
     assert len({base.path, *(other.path for other in others)}) == 4
 
 
 def test_the_studies_differ_in_what_they_ask_about_and_in_nothing_else() -> None:
-    recipes = [regularization.variant(options).entry.recipe for options in regularization.OPTIONS.values()]
+    recipes = [regularization.ablation(options).entry.recipe for options in regularization.OPTIONS.values()]
     assert len({(r.images, r.batch_size, r.learning_rate, r.seed) for r in recipes if r}) == 1
     last = growing.registry.checkpoint(growing.STAGES[-1])
     direct = growing.ungrown(last.recipe.images if last.recipe else 0)

@@ -1,7 +1,7 @@
-"""Variants: networks that a study trains for comparison and the zoo does not ship.
+"""Ablations: networks that a study trains for comparison and the zoo does not ship.
 
-A variant is an entry that no table holds. Its weights are kept below genzoo's home by the digest of all that determines
-them, so a study that is asked again trains nothing, and one that was interrupted goes on.
+An ablation is an entry that no table holds. Its weights are kept below genzoo's home by the digest of all that
+determines them, so a study that is asked again trains nothing, and one that was interrupted goes on.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from zoo.files import home
 
 
 @dataclass(frozen=True)
-class Variant:
-    """`entry` says what is trained and how; with `start`, from another variant's weights instead of from scratch."""
+class Ablation:
+    """`entry` says what is trained and how; with `start`, from another's weights instead of from scratch."""
 
     entry: Checkpoint
-    start: Variant | None = None
+    start: Ablation | None = None
 
     @property
     def made_by(self) -> dict[str, Any]:
@@ -76,20 +76,20 @@ def _floats(tensor: Any) -> Any:
     return tensor.float() if tensor.is_floating_point() else tensor
 
 
-def _train(variant: Variant) -> None:
+def _train(ablation: Ablation) -> None:
     import torch
 
     from zoo.training import loop
 
-    recipe = variant.entry.recipe
+    recipe = ablation.entry.recipe
     assert recipe is not None
     torch.manual_seed(recipe.seed)
     device = torch.device("cpu")
-    objective = importlib.import_module(f"zoo.training.{recipe.kind}").objective(variant.entry, device)
-    if variant.start:
-        objective.model.load_state_dict(variant.start.module().state_dict())
-    name = f"{variant.entry.name}-{variant.path.stem}"
-    loop.fit(name, recipe, objective, device, partial(_publish, variant.path))
+    objective = importlib.import_module(f"zoo.training.{recipe.kind}").objective(ablation.entry, device)
+    if ablation.start:
+        objective.model.load_state_dict(ablation.start.module().state_dict())
+    name = f"{ablation.entry.name}-{ablation.path.stem}"
+    loop.fit(name, recipe, objective, device, partial(_publish, ablation.path))
 
 
 def _publish(path: Path, state: dict[str, Any], record: dict[str, Any]) -> None:

@@ -40,7 +40,7 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Tree:
+class FamilyTree:
     """The systems of some checkpoints, by branch and then as their papers came out, with what is on record of them."""
 
     places: tuple[Place, ...]
@@ -49,7 +49,7 @@ class Tree:
     records: tuple[Record, ...]
 
     @classmethod
-    def of(cls, checkpoints: Iterable[Checkpoint], records: Iterable[Record]) -> Tree:
+    def of(cls, checkpoints: Iterable[Checkpoint], records: Iterable[Record]) -> FamilyTree:
         """Raises RecordError where no cell is on record."""
         checkpoints, records = tuple(checkpoints), tuple(records)
         section, branches = summary.main(records), list(Branch)

@@ -1,0 +1,94 @@
+"""A bundle's graph -> an engine, ahead of time: by TensorRT-RTX without a GPU, by TensorRT for the GPU at hand."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from export.bundle import Bundle
+from export.cuda import gpu
+from export.engine import Engine, EngineError, Library, Target, inputs, known, logger, plan_path
+from export.profiles import axes, profile
+from zoo import files
+from zoo.exchange import derived
+
+WORKSPACE_BYTES = 2 << 30
+
+
+def build(bundle: Bundle, graph: str, target: Target = Target.PORTABLE, library: Library = Library.RTX) -> Engine:
+    """The engine of one graph, from the store or newly built. Raises EngineError."""
+    found = known(bundle, graph, target, library)
+    if found and found.version == library.version:
+        return found
+    wanted = {**inputs(bundle, graph, target, library), "version": library.version}
+    path = plan_path(bundle, graph, target, library)
+    began = time.perf_counter()
+    plan = _Build(library, target).plan(bundle, graph)
+    with files.atomic(path) as temporary:
+        temporary.write_bytes(plan)
+    record = {
+        "sha256": files.sha256(path),
+        "bytes": len(plan),
+        "file": path.name,
+        "name": bundle.name,
+        "inputs": wanted,
+        "seconds": round(time.perf_counter() - began, 3),
+        "built_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+    files.write_json(derived.built(str(record["sha256"])), record)
+    return Engine(path, record)
+
+
+class _Build:
+    """One use of a library's builder."""
+
+    def __init__(self, library: Library, target: Target) -> None:
+        self.library, self.target, self.trt = library, target, library.load()
+        self.errors: list[str] = []
+        self.builder = self.trt.Builder(logger(self.trt, self.errors))
+        if not self.builder:
+            raise self._failed("has no builder here")
+
+    def plan(self, bundle: Bundle, graph: str) -> bytes:
+        """The serialized engine of one graph, parsed from its file because the weights lie beside it."""
+        trt = self.trt
+        flags = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
+        network = self.builder.create_network(0 if flags is None else 1 << int(flags))
+        parser = trt.OnnxParser(network, self.builder.logger)
+        if not parser.parse_from_file(str(bundle.graph_path(graph))):
+            self.errors += [parser.get_error(i).desc() for i in range(parser.num_errors)]
+            raise self._failed(f"could not read {bundle.graph_path(graph)}")
+        config = self.builder.create_builder_config()
+        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, WORKSPACE_BYTES)
+        self._set_target(config)
+        config.clear_flag(trt.BuilderFlag.TF32)
+        shapes = self.builder.create_optimization_profile()
+        sizes = axes(bundle.served_spec, bundle.max_batch)
+        for name, (smallest, optimum, largest) in profile(bundle.inputs(graph), sizes).items():
+            shapes.set_shape(name, smallest, optimum, largest)
+        config.add_optimization_profile(shapes)
+        plan = self.builder.build_serialized_network(network, config)
+        if plan is None:
+            raise self._failed(f"could not build {graph} of {bundle.name} for {self.target.value}")
+        return bytes(plan)
+
+    def _set_target(self, config: Any) -> None:
+        """Without a compute capability TensorRT-RTX builds for all that it supports ahead of time."""
+        if self.library is Library.FULL:
+            if self.target is Target.PORTABLE:
+                config.hardware_compatibility_level = self.trt.HardwareCompatibilityLevel.AMPERE_PLUS
+            elif (here := gpu()).generation != self.target:
+                raise EngineError(
+                    f"{self.library} builds for the GPU at hand, which is {here}, not for {self.target}: build there, "
+                    "or with --library tensorrt-rtx"
+                )
+        elif self.target is not Target.PORTABLE:
+            capability = getattr(self.trt.ComputeCapability, self.target.name, None)
+            if capability is None:
+                raise EngineError(f"{self.library} knows no {self.target}: build on such a GPU with --library tensorrt")
+            config.num_compute_capabilities = 1
+            config.set_compute_capability(capability, 0)
+
+    def _failed(self, what: str) -> EngineError:
+        said = "; ".join(dict.fromkeys(self.errors)) or "it gave no reason"
+        return EngineError(f"{self.library.value} {self.trt.__version__} {what}: {said}")

@@ -1,0 +1,76 @@
+"""Where a generator runs, by name: one table that `sample`, `gate` and `bench` share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from export.bundle import Bundle
+from export.runners import OnnxRuntimeRunner, RunnerError, TorchRunner, bundle_runner
+from export.variant import LoopKind
+from zoo.contract.generator import Runner
+from zoo.contract.request import RequestError, nearest
+
+if TYPE_CHECKING:
+    from zoo.family import Checkpoint
+
+
+class Runtime(StrEnum):
+    """torch and ONNX Runtime on the CPU; on an NVIDIA GPU ONNX Runtime's providers, and engines; a Triton server."""
+
+    TORCH = "torch"
+    ONNXRUNTIME = "onnxruntime"
+    ONNXRUNTIME_CUDA = "onnxruntime-cuda"
+    ONNXRUNTIME_TENSORRT = "onnxruntime-tensorrt"
+    ONNXRUNTIME_RTX = "onnxruntime-rtx"
+    TENSORRT = "tensorrt"
+    TRITON = "triton"
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether it needs this process's GPU."""
+        return self not in (Runtime.TORCH, Runtime.ONNXRUNTIME, Runtime.TRITON)
+
+
+def named(text: str) -> Runtime:
+    """The runtime of that name. Raises RequestError with the nearest ones."""
+    if text not in [each.value for each in Runtime]:
+        raise RequestError(f"unknown runtime {text!r}: {nearest(text, [each.value for each in Runtime])}")
+    return Runtime(text)
+
+
+def runner(source: Bundle | Checkpoint, runtime: Runtime) -> Runner:
+    """The runner of a generator in this process; torch takes its checkpoint, all others its bundle.
+
+    Raises RunnerError, GpuError, EngineError in one sentence where the runtime cannot be used here.
+    """
+    if runtime is Runtime.TORCH:
+        from zoo import registry
+
+        return TorchRunner(registry.checkpoint(source.name) if isinstance(source, Bundle) else source)
+    if runtime is Runtime.TRITON or not isinstance(source, Bundle):
+        raise RunnerError(f"{source.name} does not run on {runtime} in this process")
+    return bundle_runner(source, graph_runners(source, runtime))
+
+
+def graph_runners(bundle: Bundle, runtime: Runtime) -> Callable[[str], Runner]:
+    """How to open one graph of a bundle on a runtime. Raises as `runner` does."""
+    if runtime is Runtime.ONNXRUNTIME:
+        return lambda graph: OnnxRuntimeRunner(bundle.graph_path(graph))
+    from export import admission, cuda, engine, gpu_runners
+
+    if runtime is Runtime.TENSORRT:
+        here = cuda.gpu()
+
+        def open_engine(graph: str) -> Runner:
+            return gpu_runners.TensorRTRunner(admission.not_refused(engine.for_gpu(bundle, graph, here), here))
+
+        return open_engine
+    provider = {
+        Runtime.ONNXRUNTIME_CUDA: gpu_runners.CUDA,
+        Runtime.ONNXRUNTIME_TENSORRT: gpu_runners.TENSORRT,
+        Runtime.ONNXRUNTIME_RTX: gpu_runners.RTX,
+    }[runtime]
+    capture = bundle.manifest["loop"] != LoopKind.ONNX  # a CUDA graph holds no loop
+    return lambda graph: gpu_runners.OnnxRuntimeGpuRunner(bundle.graph_path(graph), provider, capture=capture)

@@ -1,0 +1,152 @@
+"""A generator by its name, ready to be asked: in this process, or from a Triton server that is started for it."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import cycle, islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from export.runtimes import Runtime
+from serving.interface import tensors
+from zoo.contract.generator import Generator, Runner
+from zoo.contract.request import GeneratorSpec, RequestError, SampleRequest, check_seeds, feeds
+from zoo.files import home
+
+if TYPE_CHECKING:
+    from serving.engines import Wanted
+    from serving.model_repository import Repository
+    from serving.server import TritonServer
+
+BATCH_SIZE = 32  # images a call
+
+Report = Callable[[str], None]
+
+
+def _silent(_: str) -> None: ...
+
+
+@contextmanager
+def opened(
+    name: str, runtime: Runtime, url: str | None = None, *, ungated: bool = False, report: Report = _silent
+) -> Iterator[tuple[GeneratorSpec, Runner]]:
+    """A generator's spec and its endpoint: nothing after this can tell where it runs.
+
+    `url` is a running Triton server's gRPC address; without, one is started, and ended after the block. Raises
+    GenzooError: no such generator, refused by the gate (unless `ungated`), or a runtime that cannot be used here.
+    """
+    if runtime is Runtime.TRITON:
+        from serving.client import TritonRunner
+
+        if url:
+            client = TritonRunner(url, name)
+            yield client.spec, client
+            return
+        with served([name], ungated=ungated, report=report) as server:
+            (model,) = server.repository.models
+            yield model.spec, TritonRunner(server.grpc_url, model.spec.name)
+        return
+    spec, runner = in_process(name, runtime, ungated=ungated, report=report)
+    yield spec, Generator(spec, runner)
+
+
+def in_process(
+    name: str, runtime: Runtime, *, ungated: bool = False, report: Report = _silent
+) -> tuple[GeneratorSpec, Runner]:
+    """A generator's spec and the runner of its graph. Raises as `opened` does."""
+    from export.runtimes import runner
+
+    if runtime is Runtime.TORCH:
+        from zoo import registry
+
+        checkpoint = registry.checkpoint(name)
+        return checkpoint.spec, runner(checkpoint, runtime)
+    from serving.bundles import prepare
+
+    bundle = prepare(name, report, judge=False, ungated=ungated)  # judging takes longer than sampling
+    return bundle.served_spec, runner(bundle, runtime)
+
+
+def classes(spec: GeneratorSpec, seeds: Sequence[int], given: Sequence[int] | None) -> tuple[int, ...] | None:
+    """A class for each seed: those given in turn, or all in turn; None for a generator without. Raises RequestError."""
+    check_seeds(seeds)
+    if given is None:
+        in_turn = spec.classes_in_turn(seeds)
+        return None if in_turn is None else tuple(in_turn.tolist())
+    if not 0 < len(given) <= len(seeds):
+        raise RequestError(f"{len(given)} class ids for {len(seeds)} seeds: give at least one, at most one for each")
+    return tuple(islice(cycle(given), len(seeds)))
+
+
+def sample(
+    spec: GeneratorSpec,
+    endpoint: Runner,
+    request: SampleRequest,
+    track: Callable[[Sequence[int]], Iterable[int]] = lambda starts: starts,
+) -> np.ndarray:
+    """The images of a request, uint8 (N, H, W, C); `track` may watch the starts of its batches. Raises RequestError."""
+    first = replace(request, seeds=request.seeds[:1], class_ids=request.class_ids and request.class_ids[:1])
+    feeds(spec, first)  # what the generator cannot do is refused here, in the same words for every runtime
+    columns = tensors(request)
+    starts = track(range(0, len(request.seeds), BATCH_SIZE))
+    parts = ({name: column[start : start + BATCH_SIZE] for name, column in columns.items()} for start in starts)
+    return np.concatenate([endpoint.run(**part)["image"] for part in parts])
+
+
+@contextmanager
+def served(
+    names: Sequence[str],
+    ports: Mapping[str, int] | None = None,
+    on_engines: Wanted | None = None,
+    *,
+    ungated: bool = False,
+    report: Report = _silent,
+) -> Iterator[TritonServer]:
+    """A running server over a model repository of its own, which goes with it; the log stays. Raises GenzooError."""
+    from export.cuda import gpu
+    from serving.install import add, install
+    from serving.ports import check
+    from serving.server import TritonServer
+
+    check(ports or {})
+    installation = install(report=report)
+    if on_engines:
+        report(f"engines run on {gpu()}")
+    folder = home() / "serving"
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix="models-") as models:
+        repository = write_repository(names, Path(models) / "models", on_engines, ungated=ungated, report=report)
+        add(installation, repository.packages)
+        with TritonServer(
+            repository,
+            folder / f"{Path(models).name.replace('models', 'triton')}.log",
+            ports=ports,
+            config="" if on_engines else "cpu",
+            installation=installation,
+            engines=on_engines is not None,
+            scratch=[Path(models)],
+        ) as server:
+            yield server
+
+
+def write_repository(
+    names: Iterable[str],
+    path: Path,
+    on_engines: Wanted | None = None,
+    *,
+    ungated: bool = False,
+    report: Report = _silent,
+) -> Repository:
+    """The model repository of some generators, exported, judged and built where that has not happened yet."""
+    from serving import model_repository
+    from serving.bundles import prepare_all
+
+    bundles = prepare_all(names, report, ungated=ungated)
+    engines = {bundle.name: on_engines.engines(bundle, report) for bundle in bundles} if on_engines else None
+    placement = on_engines.placement if on_engines else None
+    return model_repository.write(bundles, path, engines=engines, placement=placement, allow_unadmitted=ungated)

@@ -1,0 +1,125 @@
+"""Runners on a GPU, as far as a host without one can tell: stand-ins execute, and ONNX Runtime binds on the CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from export import cuda
+from export.bundle import Bundle
+from export.engine import Engine, graphs_to_build
+from export.engine_build import build
+from export.exporter import export
+from export.gpu_runners import OnnxRuntimeGpuRunner, TensorRTRunner
+from export.runners import CPU, OnnxRuntimeRunner, RunnerError, bundle_runner
+from export.runtimes import Runtime, runner
+from export.variant import LoopKind, Variant
+from tests.stand_ins import TensorRT
+from zoo.contract.generator import Generator
+from zoo.contract.request import SampleRequest, Setting, feeds
+from zoo.family import Checkpoint
+
+pytest.importorskip("tensorrt_rtx")
+REQUEST = SampleRequest(tuple(range(5)), setting=Setting(3, guidance_scale=2.0))
+
+
+def built(bundle: Bundle) -> dict[str, Engine]:
+    """Real plans of a bundle's graphs, by TensorRT-RTX; `gpu` is asked for after them."""
+    return {graph: build(bundle, graph) for graph in graphs_to_build(bundle)}
+
+
+@pytest.fixture
+def engines(toy_bundles: Mapping[str, Path], toy_diffusion: Checkpoint) -> dict[Path, dict[str, Engine]]:
+    wanted = [Bundle.open(toy_bundles[name]) for name in ("toy-linear", "toy-diffusion")]
+    return {bundle.path: built(bundle) for bundle in (*wanted, export(toy_diffusion, Variant(LoopKind.HOST)))}
+
+
+def test_an_engine_makes_the_images_that_its_graph_makes(engines: dict[Path, dict[str, Engine]], gpu: TensorRT) -> None:
+    for path, found in engines.items():
+        bundle = Bundle.open(path)
+        for engine in found.values():
+            gpu.learn(engine, bundle)
+        request = REQUEST if bundle.spec.sampling else SampleRequest(REQUEST.seeds)
+        expected, made = (
+            Generator(bundle.spec, each).sample(request)
+            for each in (bundle_runner(bundle), runner(bundle, Runtime.TENSORRT))
+        )
+        np.testing.assert_array_equal(made, expected)
+
+
+def test_an_engine_refuses_in_words(engines: dict[Path, dict[str, Engine]], gpu: TensorRT) -> None:
+    path = next(path for path in engines if "toy-diffusion" in str(path))
+    bundle = Bundle.open(path)
+    (engine,) = engines[path].values()
+    gpu.learn(engine, bundle)
+    opened = TensorRTRunner(engine)
+    tensors = feeds(bundle.spec, REQUEST)
+    with pytest.raises(RunnerError, match=r"was given .*, expected"):
+        opened.run(noise=tensors["noise"])
+    with pytest.raises(RunnerError, match=r"noise is float64, .* expects float32"):
+        opened.run(**{**tensors, "noise": tensors["noise"].astype(np.float64)})
+    many = feeds(bundle.spec, SampleRequest(tuple(range(65)), setting=Setting(3)))
+    with pytest.raises(RunnerError, match=r"is outside the sizes that .* was built for"):
+        opened.run(**many)
+    with pytest.raises(cuda.GpuError, match=r"out of memory \(cudaErrorMemoryAllocation\)"):
+        cuda.DeviceMemory().reserve("x", 1 << 40)
+
+
+def test_memory_is_kept_and_grows(gpu: TensorRT) -> None:
+    memory = cuda.DeviceMemory()
+    first = memory.upload("x", np.arange(8, dtype=np.float32))
+    assert memory.upload("x", np.arange(3, dtype=np.float32)) == first
+    grown = np.arange(100, dtype=np.int64)
+    memory.upload("x", grown)
+    back = np.empty_like(grown)
+    memory.download("x", back)
+    np.testing.assert_array_equal(back, grown)
+
+
+def test_the_gpu_says_what_it_is(gpu: TensorRT, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert str(cuda.gpu()) == "NVIDIA L4 (sm89, driver for CUDA 13.0)"
+    assert cuda.gpu().capability == "8.9"
+    assert cuda.capability("sm120") == "12.0"
+    monkeypatch.setattr(cuda, "DRIVER", tmp_path / "version")
+    cuda.DRIVER.write_text("NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.95.05  Release Build\n")
+    assert cuda.gpu().driver == "580.95.05"
+    with pytest.raises(cuda.GpuError, match="invalid device ordinal"):
+        cuda.use(1)
+
+
+def test_tensors_bound_by_address_give_the_same_images(toy_diffusion: Checkpoint) -> None:
+    """The path of ONNX Runtime's GPU providers, on the one provider that this host has."""
+    bundle = export(toy_diffusion, Variant(LoopKind.UNROLLED, steps=2))
+    bound, plain = OnnxRuntimeGpuRunner(bundle.entry_path, CPU, device="cpu"), OnnxRuntimeRunner(bundle, threads=1)
+    for batch in (*range(1, 19), 3):  # more shapes than are kept, and one of the first again
+        for scale in (1.0, 2.0):
+            tensors = feeds(
+                bundle.served_spec, SampleRequest(tuple(range(batch)), setting=Setting(guidance_scale=scale))
+            )
+            expected, found = (each.run(**tensors)["images"] for each in (plain, bound))
+            np.testing.assert_array_equal(found, expected)
+    with pytest.raises(RunnerError, match="ONNX Runtime could not run"):
+        bound.run(**{**tensors, "noise": tensors["noise"].astype(np.float64)})
+    with pytest.raises(RunnerError, match="was given"):
+        bound.run(noise=tensors["noise"])
+
+
+@pytest.mark.parametrize("name", [each for each in Runtime if each.startswith("onnxruntime-")])
+def test_a_provider_that_is_not_here_is_one_sentence(toy_bundles: Mapping[str, Path], name: Runtime) -> None:
+    with pytest.raises(RunnerError, match=r"the installed ONNX Runtime has no \w+Provider: .* genzoo\[gpu\]"):
+        runner(Bundle.open(toy_bundles["toy-linear"]), name)
+
+
+def test_a_host_without_a_gpu_is_one_sentence(toy_bundles: Mapping[str, Path]) -> None:
+    with pytest.raises(cuda.GpuError, match=r"no NVIDIA GPU can be used here: .*cudaError"):
+        runner(Bundle.open(toy_bundles["toy-linear"]), Runtime.TENSORRT)
+
+
+def test_what_runs_elsewhere_is_refused(toy_bundles: Mapping[str, Path], toy_one_shot: Checkpoint) -> None:
+    with pytest.raises(RunnerError, match="does not run on triton in this process"):
+        runner(Bundle.open(toy_bundles["toy-linear"]), Runtime.TRITON)
+    with pytest.raises(RunnerError, match="does not run on onnxruntime"):
+        runner(toy_one_shot, Runtime.ONNXRUNTIME)

@@ -1,0 +1,119 @@
+"""The deployment files: a tag without known holes, an image without weights whose command works, a closed server."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from fnmatch import fnmatch
+from importlib.metadata import distribution, requires
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+from serving.endpoint import RESTRICTED, SECRET_HEADER
+from serving.install import CONTAINER_FLOOR
+
+ROOT = Path(__file__).parents[2]
+DEPLOY = ROOT / "serving" / "deploy"
+
+
+def test_every_tag_of_triton_is_at_or_above_the_security_floor() -> None:
+    texts = [path.read_text() for path in DEPLOY.rglob("*") if path.is_file()]
+    tags = [tag for text in texts for tag in re.findall(r"tritonserver:(\d\d\.\d\d)", text)]
+    assert tags
+    assert min(tags) >= CONTAINER_FLOOR
+
+
+def test_serve_says_that_the_embedded_server_is_for_this_machine_only() -> None:
+    command = [sys.executable, "-m", "genzoo", "serve", "--help"]
+    text = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert f"older than what is safe on a network ({CONTAINER_FLOOR}" in " ".join(text.replace("│", "").split())
+
+
+@pytest.fixture(scope="module")
+def context(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What an engine would send to the build, which is what COPY copies."""
+    folder = tmp_path_factory.mktemp("context")
+    listed = subprocess.run(("git", "ls-files", "-z"), cwd=ROOT, capture_output=True, check=True).stdout.decode()
+    for name in filter(None, listed.split("\0")):
+        if not ignored(name) and (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+    return folder
+
+
+def ignored(name: str) -> bool:
+    """By the last pattern of .dockerignore that matches the file or a folder above it."""
+    found, parts = False, name.split("/")
+    above = ["/".join(parts[:count]) for count in range(1, len(parts) + 1)]
+    for line in (ROOT / ".dockerignore").read_text().splitlines():
+        pattern = line.removeprefix("!").rstrip("/")
+        # A star stops at a slash there, not in fnmatch: both must have as many, but for **.
+        deep = pattern.startswith("**/")
+        candidates = [p for p in above if deep or p.count("/") == pattern.count("/")]
+        folders_only = line.endswith("/")
+        candidates = [p for p in candidates if not (folders_only and p == name)]
+        if line and not line.startswith("#") and any(fnmatch("/" + p if deep else p, pattern) for p in candidates):
+            found = not line.startswith("!")
+    return found
+
+
+def test_the_image_carries_the_packages_and_no_weights(context: Path) -> None:
+    files = [path for path in context.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) < 4_000_000
+    assert not [path for path in files if path.suffix == ".safetensors"]
+    packages = {path.parent.name for path in context.glob("*/__init__.py")}
+    assert packages == {"genzoo", "zoo", "export", "serving", "benchmarks"}
+
+
+def test_the_image_s_command_works_with_what_it_installs(context: Path, tmp_path: Path) -> None:
+    """The RUN step with the project's own dependencies, taken from here, and nothing else that is installed here."""
+    run = re.search(r"^RUN (python3 -m pip install .*?) /src ", (DEPLOY / "Dockerfile").read_text(), re.MULTILINE)
+    assert run
+    assert "--no-deps" not in run[1]
+    offline = ["--no-deps", "--no-build-isolation", "--quiet", "--target", str(tmp_path / "site")]
+    subprocess.run([sys.executable, *run[1].split()[1:], *offline, str(context)], check=True, capture_output=True)
+    for name in needed("genzoo"):
+        for top in {Path(str(file)).parts[0] for file in distribution(name).files or () if ".." not in str(file)}:
+            if not (link := tmp_path / "site" / top).exists():
+                link.symlink_to(distribution(name).locate_file(top))
+    bare = {name: value for name, value in os.environ.items() if not name.startswith("GENZOO")}
+    bare |= {"PYTHONPATH": str(tmp_path / "site"), "HOME": str(tmp_path)}
+
+    def python(*words: str) -> str:  # -S: without this environment's packages
+        command = [sys.executable, "-S", *words]
+        return subprocess.run(command, cwd=tmp_path, env=bare, capture_output=True, text=True, check=True).stdout
+
+    assert python(str(tmp_path / "site/bin/genzoo"), "--version").startswith("genzoo ")
+    assert json.loads(python(str(tmp_path / "site/bin/genzoo"), "list", "--json"))
+    python("-c", "import export.runners, serving.canary, serving.interface, zoo.contract.generator")
+
+
+def needed(name: str) -> set[str]:
+    """A distribution's dependencies and theirs, without extras."""
+    wanted = [Requirement(text) for text in requires(name) or ()]
+    found = {one.name for one in wanted if one.marker is None or one.marker.evaluate({"extra": ""})}
+    return found.union(*map(needed, found))
+
+
+def test_a_deployment_is_closed_by_a_secret_that_nobody_has(tmp_path: Path) -> None:
+    recorder = tmp_path / "tritonserver"
+    recorder.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    recorder.chmod(0o755)
+    secrets = set()
+    for _ in range(2):
+        command = [sys.executable, "-m", "serving.entrypoint", "--model-repository=/models"]
+        environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+        http, grpc = (line for line in done.stdout.splitlines() if "restricted" in line)
+        assert done.stdout.splitlines()[-1] == "--model-repository=/models"
+        prefix = f"{','.join(RESTRICTED)}:{SECRET_HEADER}="
+        assert http.startswith(f"--http-restricted-api={prefix}")
+        secrets.add(http.rpartition("=")[2])
+        assert grpc == f"--grpc-restricted-protocol={prefix}{http.rpartition('=')[2]}"
+    assert len(secrets) == 2

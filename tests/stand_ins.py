@@ -1,0 +1,189 @@
+"""Stand-ins for CUDA's Python bindings and for TensorRT: host memory, and ONNX Runtime in a plan's place.
+
+Every name that they offer is in the real packages, with the same parameters: tests/export/test_stand_ins.py.
+"""
+
+# ruff: noqa: N802, N803, N815 (CUDA's names)
+from __future__ import annotations
+
+import ctypes
+import hashlib
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from cuda.bindings import runtime as real_cuda
+
+from export.bundle import Bundle
+from export.engine import Engine
+from export.profiles import axes, profile
+
+MEMORY_BYTES = 1 << 28
+Error = real_cuda.cudaError_t
+
+
+class Cuda:
+    """`cuda.bindings.runtime` of a host with one GPU, whose memory is the host's."""
+
+    cudaMemcpyKind, cudaError_t = real_cuda.cudaMemcpyKind, Error
+
+    def __init__(self, name: str = "NVIDIA L4", major: int = 8, minor: int = 9) -> None:
+        self._properties = SimpleNamespace(name=name.encode() + bytes(8), major=major, minor=minor)
+        self._held: dict[int, Any] = {}
+
+    def cudaGetDevice(self) -> tuple[Any, ...]:
+        return Error.cudaSuccess, 0
+
+    def cudaSetDevice(self, device: int) -> tuple[Any, ...]:
+        return (Error.cudaErrorInvalidDevice if device else Error.cudaSuccess,)
+
+    def cudaGetDeviceProperties(self, device: int) -> tuple[Any, ...]:
+        return Error.cudaSuccess, self._properties
+
+    def cudaDriverGetVersion(self) -> tuple[Any, ...]:
+        return Error.cudaSuccess, 13000
+
+    def cudaGetErrorString(self, error: Any) -> tuple[Any, ...]:
+        return real_cuda.cudaGetErrorString(error)
+
+    def cudaStreamCreate(self) -> tuple[Any, ...]:
+        return Error.cudaSuccess, 1
+
+    def cudaStreamDestroy(self, stream: Any) -> tuple[Any, ...]:
+        return (Error.cudaSuccess,)
+
+    def cudaStreamSynchronize(self, stream: Any) -> tuple[Any, ...]:
+        return (Error.cudaSuccess,)
+
+    def cudaMalloc(self, size: int) -> tuple[Any, ...]:
+        if size + sum(map(len, self._held.values())) > MEMORY_BYTES:
+            return Error.cudaErrorMemoryAllocation, None
+        buffer = ctypes.create_string_buffer(size)
+        self._held[ctypes.addressof(buffer)] = buffer
+        return Error.cudaSuccess, ctypes.addressof(buffer)
+
+    def cudaFree(self, devPtr: int) -> tuple[Any, ...]:
+        return (Error.cudaSuccess if self._held.pop(devPtr, None) else Error.cudaErrorInvalidValue,)
+
+    def cudaMemcpyAsync(self, dst: int, src: int, count: int, kind: Any, stream: Any) -> tuple[Any, ...]:
+        on_gpu = dst if kind == self.cudaMemcpyKind.cudaMemcpyHostToDevice else src
+        if count > len(self._held.get(on_gpu, b"")):
+            return (Error.cudaErrorInvalidValue,)
+        ctypes.memmove(dst, src, count)
+        return (Error.cudaSuccess,)
+
+
+class DataType:
+    FLOAT, UINT8, INT64 = "FLOAT", "UINT8", "INT64"
+
+
+class TensorIOMode:
+    INPUT, OUTPUT = "INPUT", "OUTPUT"
+
+
+class ILogger:
+    ERROR, INTERNAL_ERROR = "ERROR", "INTERNAL_ERROR"
+
+    def log(self, severity: Any, msg: str) -> None: ...
+
+
+DTYPES = {"tensor(float)": DataType.FLOAT, "tensor(uint8)": DataType.UINT8, "tensor(int64)": DataType.INT64}
+
+
+def nptype(trt_type: str) -> type:
+    return {DataType.FLOAT: np.float32, DataType.UINT8: np.uint8, DataType.INT64: np.int64}[trt_type]
+
+
+class IExecutionContext:
+    def __init__(self, engine: ICudaEngine) -> None:
+        self._engine = engine
+        self._shapes: dict[str, tuple[int, ...]] = {}
+        self._addresses: dict[str, int] = {}
+
+    def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
+        smallest, _, largest = self._engine._profile[name]
+        self._shapes[name] = shape
+        return len(shape) == len(smallest) and all(
+            low <= size <= high for low, size, high in zip(smallest, shape, largest, strict=True)
+        )
+
+    def get_tensor_shape(self, name: str) -> list[int]:
+        """The batch and what is fixed: all dynamic axes of our outputs are the batch."""
+        batch = next(iter(self._shapes.values()))[0]
+        (declared,) = [each.shape for each in self._engine._session.get_outputs() if each.name == name]
+        return [size if isinstance(size, int) else batch for size in declared]
+
+    def set_tensor_address(self, name: str, memory: int) -> bool:
+        self._addresses[name] = memory
+        return True
+
+    def execute_async_v3(self, stream_handle: int) -> bool:
+        session = self._engine._session
+        feeds = {each.name: self._tensor(each.name, self._shapes[each.name]) for each in session.get_inputs()}
+        names = [each.name for each in session.get_outputs()]
+        for name, result in zip(names, session.run(names, feeds), strict=True):
+            self._tensor(name, result.shape)[...] = result
+        return True
+
+    def _tensor(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
+        dtype = np.dtype(nptype(self._engine.get_tensor_dtype(name)))
+        size = int(np.prod(shape)) * dtype.itemsize
+        return np.frombuffer((ctypes.c_char * size).from_address(self._addresses[name]), dtype).reshape(shape)
+
+
+class ICudaEngine:
+    def __init__(self, onnx: Path, profile: Any) -> None:
+        self._session, self._profile = (
+            onnxruntime.InferenceSession(str(onnx), providers=["CPUExecutionProvider"]),
+            profile,
+        )
+        self._tensors = [*self._session.get_inputs(), *self._session.get_outputs()]
+
+    @property
+    def num_io_tensors(self) -> int:
+        return len(self._tensors)
+
+    def get_tensor_name(self, index: int) -> str:
+        return str(self._tensors[index].name)
+
+    def get_tensor_mode(self, name: str) -> str:
+        return TensorIOMode.INPUT if name in self._profile else TensorIOMode.OUTPUT
+
+    def get_tensor_dtype(self, name: str) -> str:
+        return next(DTYPES[each.type] for each in self._tensors if each.name == name)
+
+    def create_execution_context(self, strategy: Any = None) -> IExecutionContext:
+        return IExecutionContext(self)
+
+
+class TensorRT(ModuleType):
+    """A release of TensorRT or TensorRT-RTX that executes the plans that it was taught, and no others."""
+
+    DataType, TensorIOMode, ILogger = DataType, TensorIOMode, ILogger
+    ICudaEngine, IExecutionContext = ICudaEngine, IExecutionContext
+
+    def __init__(self, name: str, version: str) -> None:
+        super().__init__(name)
+        self.__version__, self.nptype = version, nptype
+        self._plans: dict[str, tuple[Path, Any]] = {}
+        known = self._plans
+
+        class Runtime:
+            def __init__(self, logger: Any) -> None:
+                self._logger = logger
+
+            def deserialize_cuda_engine(self, serialized_engine: bytes) -> ICudaEngine | None:
+                found = known.get(hashlib.sha256(serialized_engine).hexdigest())
+                if found is None:
+                    self._logger.log(ILogger.ERROR, "no plan of ours")
+                return ICudaEngine(*found) if found else None
+
+        self.Runtime = Runtime
+
+    def learn(self, engine: Engine, bundle: Bundle) -> None:
+        """Execute a plan by the graph that it was built from, within the sizes that it was built for."""
+        graph = str(engine.record["inputs"]["graph"])
+        sizes = axes(bundle.served_spec, bundle.max_batch)
+        self._plans[engine.sha256] = bundle.graph_path(graph), profile(bundle.inputs(graph), sizes)

@@ -1,0 +1,87 @@
+"""`import genzoo`: the README's lines do what they say, and make the bytes that the command makes."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import genzoo
+from zoo import index
+
+ROOT = Path(__file__).parents[1]
+RELEASE = ROOT / "tests/fixtures/first_formats/remote"
+
+
+@pytest.fixture
+def pulled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A small generator that this host has as a bundle only."""
+    monkeypatch.setenv("GENZOO_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("GENZOO_CHECKPOINTS", raising=False)
+    assert genzoo.pull("tiny", str(RELEASE), bundle=True).is_dir()
+    return "tiny"
+
+
+def test_the_readme_s_lines_make_the_command_s_bytes(tmp_path: Path) -> None:
+    [block] = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    script = f"""
+import sys
+import genzoo
+assert not {{"torch", "onnxruntime", "numpy", "typer"}} & set(sys.modules), "import genzoo is quick"
+{block}
+import numpy as np
+np.save({str(tmp_path / "library.npy")!r}, images)
+"""
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=tmp_path, env=environment)
+    words = ("sample", "ddpm-pd4", "--seeds", "0-15", "--class-ids", "9", "-o", str(tmp_path / "command.npz"))
+    subprocess.run([sys.executable, "-m", "genzoo", *words], check=True, cwd=tmp_path, env=environment)
+    images = np.load(tmp_path / "library.npy")
+    assert images.shape == (16, 32, 32, 1)
+    assert images.dtype == np.uint8
+    assert images.tobytes() == np.load(tmp_path / "command.npz")["images"].tobytes()
+
+
+def test_names_are_the_zoo_s() -> None:
+    assert set(index.records()) <= set(genzoo.names())
+
+
+def test_a_seed_is_an_image_however_it_is_asked_for(pulled: str) -> None:
+    generator = genzoo.load(pulled)
+    together = generator.sample(range(40), class_id=[3, 1])
+    assert together[[7]].tobytes() == generator.sample([7], class_id=1).tobytes()
+    assert genzoo.sample(pulled, [7], 1, num_steps=4).tobytes() == together[[7]].tobytes()
+    assert generator.sample([7], 1, sampler="heun", num_steps=3).tobytes() != together[[7]].tobytes()
+
+
+def test_a_server_gives_the_same_images(pulled: str) -> None:
+    expected = genzoo.load(pulled).sample(range(3), guidance_scale=2.0)
+    with genzoo.serve(pulled, ungated=True) as server:
+        served = genzoo.load(pulled, url=server.grpc_url)
+        assert served.spec == genzoo.load(pulled).spec
+        assert served.sample(range(3), guidance_scale=2.0).tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        (lambda: genzoo.load("ddpm-pd"), "unknown checkpoint 'ddpm-pd': did you mean"),
+        (lambda: genzoo.load("tiny", runtime="onnx"), "unknown runtime 'onnx'"),
+        (lambda: genzoo.load("tiny", runtime="triton"), "give url, as `genzoo.serve` yields it"),
+        (lambda: genzoo.load("tiny").sample([0], class_id=10), "class 10 is outside 0 to 9"),
+        (lambda: genzoo.load("tiny").sample([0], class_id=[1, 2]), "2 class ids for 1 seeds"),
+        (lambda: genzoo.load("tiny").sample([-1]), "seed -1 is outside 0 to 2**64 - 1"),
+        (lambda: genzoo.load("tiny").sample([]), "no seed was given"),
+        (lambda: genzoo.pull("tiny"), "no remote was named"),
+    ],
+)
+def test_what_cannot_be_done_is_one_sentence(pulled: str, call, sentence: str) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(genzoo.GenzooError) as caught:
+        call()
+    assert sentence in str(caught.value)
+    assert "\n" not in str(caught.value)
