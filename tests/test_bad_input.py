@@ -125,6 +125,44 @@ def test_a_mistake_anywhere_is_one_sentence(name: str, capsys: pytest.CaptureFix
     assert not Path("grid.png").exists()
 
 
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("sample", "ddpm-pd5", "--seeds", "0"), "did you mean"),
+        (("sample", "vae", "--seeds", "0", "--class-ids", "12"), "class 12 is outside 0 to 9"),
+        (("sample", "vae", "--seeds", "18446744073709551616"), "outside 0 to 2**64 - 1"),
+        (("sample", "vae", "--seeds", "x"), "write one seed, a range or a list"),
+        (("sample", "vae", "--seeds", "0", "--steps", "4"), "in one call"),
+        (("sample", "ddpm-pd4", "--seeds", "0", "--steps", "3"), "trained for 4 steps, not 3"),
+        (("sample", "ddpm", "--seeds", "0", "--sampler", "huen"), "did you mean heun"),
+        (("export", "nothing"), "unknown checkpoint"),
+        (("sample", "vae", "--seeds", "0-99999999999"), "at most 100,000 at once"),
+        (("sample", "ddpm", "--seeds", "0", "--guidance-scale", "nan"), "guidance_scale nan"),
+        (("train", "vae", "--data", "/nonexistent"), "dataset-fashion-mnist"),
+        (("train", "vae", "--device", "tpu"), "device 'tpu' is not here: choose one of cpu"),
+        (("train", "vae", "--images", "1"), "less than one batch of vae"),
+        (("push", "vea", "folder"), "did you mean vae"),
+        (("verify", "vea"), "did you mean vae"),
+        (("card", "vea"), "did you mean vae"),
+        (("study", "solver"), "did you mean solvers"),
+        (("train-features", "criti"), "did you mean critic"),
+        (("bench", "vae", "--runtime", "onnx"), "did you mean onnxruntime"),
+        (("bench", "vae", "--scenario", "online"), "did you mean offline"),
+        (("build", "vae", "--target", "sm8"), "'sm89'"),
+        (("exprt", "vae"), "Did you mean 'export'"),
+    ],
+)
+def test_what_was_seen_and_what_was_expected_is_said(
+    words: tuple[str, ...], expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    extra = ("-o", "out.npz", "--runtime", "torch") if words[0] == "sample" else ()
+    before = sorted(Path().rglob("*"))
+    code, out, err = run(capsys, *words, *extra)
+    assert fault(code, out, err) is None
+    assert expected in err
+    assert sorted(Path().rglob("*")) == before
+
+
 @pytest.mark.parametrize("home", ["/dev/null", "file", "file/below"])
 @pytest.mark.parametrize(
     "line",

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from zoo import completion
+from zoo.plain import printable
 
 app = typer.Typer()
 
@@ -61,7 +62,7 @@ def _summaries() -> Iterator[dict[str, Any]]:
         try:
             yield summary(name)
         except GenzooError as error:
-            typer.echo(f"left out: {error}", err=True)
+            typer.echo(f"left out: {printable(str(error))}", err=True)
 
 
 @app.command("list")
@@ -75,7 +76,9 @@ def list_checkpoints(as_json: Json = False) -> None:
     for row in rows:
         if "source" in row:
             signed = f"signed by {row['signer']}" if row["signer"] else "no verified signature"
-            typer.echo(f"{row['name']}: version {row['version']} from {row['source'] or 'this host'}, {signed}")
+            typer.echo(
+                printable(f"{row['name']}: version {row['version']} from {row['source'] or 'this host'}, {signed}")
+            )
     counts = sorted({row["quality"]["images"] for row in rows if row["quality"]})
     if counts:
         typer.echo(f"\nFD: Fréchet distance of {' or '.join(f'{n:,}' for n in counts)} images at the default setting,")
@@ -98,7 +101,7 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
     for row in rows:
         size = "-" if row["bytes"] is None else decimal(row["bytes"])
         cells = (row["name"], row["family"], str(row["nfe"]), size, _distances(row["quality"]), row["where"])
-        table.add_row(*map(Text, cells))
+        table.add_row(*(Text(printable(cell)) for cell in cells))
     Console().print(table)
 
 
@@ -140,7 +143,7 @@ def show(name: Name, as_json: Json = False) -> None:
         typer.echo(json.dumps(record, indent=2))
         return
     for key, value in record.items():
-        text = json.dumps(value) if isinstance(value, dict | list) else str(value)
+        text = printable(json.dumps(value) if isinstance(value, dict | list) else str(value))
         typer.echo(f"{key:15} {text if len(text) <= MAX_SHOWN else text[:MAX_SHOWN] + ' ... (--json has all of it)'}")
     typer.echo(f"\n{last}")
 
