@@ -18,13 +18,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from zoo.contract.graph import Graph
+from zoo.contract.graph import OPSET, Graph
 from zoo.family import Checkpoint, Family
 from zoo.images import to_images
 from zoo.networks.onnx_edges import RANGES as RANGES
 from zoo.networks.onnx_edges import OnnxConfig as OnnxConfig
 
-OPSET = 20  # of export
 WEIGHT = "weight/"  # before the name of each tensor that lies in the checkpoint's file
 TORCH = {1: torch.float32, 10: torch.float16}  # onnx.TensorProto's FLOAT and FLOAT16
 
