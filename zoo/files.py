@@ -9,9 +9,10 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, BinaryIO
 
 HOME_VARIABLE = "GENZOO_HOME"
+COPY_BYTES = 1 << 20
 MAX_NAME_BYTES, MAX_PATH_BYTES = 255, 1024
 
 
@@ -61,6 +62,16 @@ def write_json(path: Path, data: Any) -> None:
 def sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def copy(source: Path, sink: BinaryIO) -> str:
+    """Copy a file's bytes and hash them in the same pass: their sha256."""
+    digest = hashlib.sha256()
+    with source.open("rb") as stream:
+        while piece := stream.read(COPY_BYTES):
+            digest.update(piece)
+            sink.write(piece)
+    return digest.hexdigest()
 
 
 def fault_of_name(name: str) -> str | None:
