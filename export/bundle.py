@@ -21,6 +21,7 @@ from zoo import files
 from zoo.contract.graph import MAX_BATCH, TensorSpec
 from zoo.contract.request import GeneratorSpec
 from zoo.errors import GenzooError
+from zoo.plain import PlainError
 
 FORMAT = "genzoo-bundle/1"
 MANIFEST, WEIGHTS, GATE = "manifest.json", "model.safetensors", "gate.json"
@@ -53,6 +54,8 @@ class Bundle:
             for file in (*manifest["graphs"].values(), manifest["weights"]):
                 bundle._verify(file["file"], file["sha256"])
             bundle.entry_path, bundle.spec  # noqa: B018 (they fail here rather than later)
+        except PlainError as error:
+            raise BundleError(f"{path / MANIFEST} cannot be used, {error}; export the bundle again") from error
         except (KeyError, TypeError, AttributeError) as error:
             raise BundleError(f"{path / MANIFEST} lacks {error}; export the bundle again") from error
         return bundle

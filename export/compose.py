@@ -16,8 +16,8 @@ from collections.abc import Sequence
 import onnx
 import onnx.parser
 
-from export.onnx_graph import IR_VERSION, OPSET, OnnxGraph, rename, subgraphs
-from zoo.contract.graph import BATCH, TensorSpec
+from export.onnx_graph import IR_VERSION, OnnxGraph, rename, subgraphs
+from zoo.contract.graph import BATCH, OPSET, TensorSpec
 from zoo.contract.request import GeneratorSpec
 
 CALL = "genzoo"  # the domain of calls to be inlined

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import inspect
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from export import sources
 from export.bundle import FORMAT, MANIFEST, WEIGHTS, Bundle, BundleError
 from export.runners import TorchRunner
 from export.variant import LoopKind, Precision, Variant
@@ -33,25 +33,14 @@ def folder(name: str, variant: Variant) -> Path:
 
 def inputs(checkpoint: Checkpoint, variant: Variant) -> dict[str, Any]:
     """Everything that determines a bundle's bytes."""
+    runs = ("export.exporter", f"zoo.families.{checkpoint.spec.family}")
     return {
         "checkpoint": shelf.config(checkpoint.name)["weights"]["sha256"],
         "spec": checkpoint.spec.to_json(),
         "variant": variant.name,
-        "code": _code_digests(checkpoint.spec.family),
-        "versions": {package: importlib.metadata.version(package) for package in PACKAGES},
+        "code": sources.digests(*runs),
+        "versions": {package: importlib.metadata.version(package) for package in (*PACKAGES, *sources.packages(*runs))},
     }
-
-
-def _code_digests(family: str) -> dict[str, str]:
-    root = Path(__file__).parent.parent
-    names = [
-        f"export/{name}.py"
-        for name in ("onnx_graph", "rewrite", "compose", "weights", "precision", "quantization", "exporter")
-    ]
-    names += [f"zoo/{name}.py" for name in ("sampling/samplers", "contract/request", "images")]
-    paths = [*(root / name for name in names), *sorted((root / "zoo/networks").glob("*.py"))]
-    paths.append(Path(inspect.getfile(registry.family(family).graphs)))
-    return {path.stem: files.sha256(path)[:16] for path in paths}
 
 
 def why(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[str]:

@@ -1,8 +1,7 @@
 """A torch module -> an ONNX graph and, apart from it, its tensors.
 
-The dynamo exporter traces each module once, at batch 2, with the dynamic axes of its `TensorSpec`s. Opset 20: later
-ones run slower on ONNX Runtime's CPU provider for networks with group normalization. Stack traces and inferred shapes
-are stripped, so equal inputs give equal bytes.
+The dynamo exporter traces each module once, at batch 2, with the dynamic axes of its `TensorSpec`s. Stack traces and
+inferred shapes are stripped, so equal inputs give equal bytes.
 """
 
 from __future__ import annotations
@@ -19,9 +18,8 @@ import onnx
 import torch
 
 from export.rewrite import rewrite
-from zoo.contract.graph import Graph, OnnxSource, TensorSpec
+from zoo.contract.graph import OPSET, Graph, OnnxSource, TensorSpec
 
-OPSET = 20
 IR_VERSION = 10
 TRACE_SIZE = 2  # of each dynamic axis; 0 and 1 would be specialised
 

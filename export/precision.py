@@ -16,9 +16,10 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from export.onnx_graph import OPSET, OnnxGraph, as_model, subgraphs
+from export.onnx_graph import OnnxGraph, as_model, subgraphs
 from export.rewrite import nodes_of
 from export.variant import Precision
+from zoo.contract.graph import OPSET
 
 ELEMENT_TYPES = {Precision.FP16: TensorProto.FLOAT16, Precision.BF16: TensorProto.BFLOAT16}
 OPSETS = dict.fromkeys(Precision, OPSET) | {Precision.BF16: 22}  # the first with bfloat16 convolutions

@@ -5,11 +5,16 @@
 
 from __future__ import annotations
 
+import os
 import random
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+# Before NumPy and torch are loaded, here and in what the tests start: networks as small as these only wait for each
+# other's threads, far longer on a busy machine, and a sum is the same wherever one thread adds it up.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pytest

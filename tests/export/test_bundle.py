@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -62,6 +63,26 @@ def test_what_is_no_bundle_is_refused_in_one_sentence(tmp_path: Path, copy: Path
         Bundle.open(copy)
     (copy / "manifest.json").write_text('{"format": "genzoo-bundle/99"}')
     with pytest.raises(BundleError, match="expected 'genzoo-bundle/1'"):
+        Bundle.open(copy)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "expected"),
+    [
+        ("num_classes", "ten", "spec.num_classes is 'ten', expected int"),
+        ("image_shape", [32, 32], "spec.image_shape has 2 items, expected 3"),
+        ("latent_shape", [1 << 30], "is 1073741824, at most 65536 is built"),
+        ("surprise", 1, "spec has 'surprise', which is none of"),
+        ("sampling", {"samplers": ["magic"]}, "its sampling is unknown here"),
+    ],
+)
+def test_a_spec_that_no_generator_has_is_refused_in_one_sentence(
+    copy: Path, field: str, value: object, expected: str
+) -> None:
+    manifest = json.loads((copy / "manifest.json").read_text())
+    manifest["spec"][field] = value
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(BundleError, match=f"manifest.json cannot be used, .*{re.escape(expected)}"):
         Bundle.open(copy)
 
 

@@ -237,3 +237,15 @@ def test_serving_engines_needs_a_gpu(bundle: Bundle) -> None:
     result = CliRunner().invoke(cli.app, ["serve", str(bundle.path), "--engine", "portable"])
     assert isinstance(result.exception, GpuError)
     assert "no NVIDIA GPU can be used here" in str(result.exception)
+
+
+def test_a_sample_by_an_engine_is_the_same_file(bundle: Bundle, gpu: TensorRT, tmp_path: Path) -> None:
+    gpu.learn(built_by_the_real_library(gpu, bundle, Target.PORTABLE), bundle)
+    gpu.learn(built_by_the_real_library(gpu, bundle, Target.SM89), bundle)
+    for runtime in ("onnxruntime", "tensorrt"):
+        output = str(tmp_path / f"{runtime}.npz")
+        words = ["sample", str(bundle.path), "--seeds", "0-9", "--runtime", runtime, "-o", output]
+        done = CliRunner().invoke(cli.app, words)
+        assert done.exit_code == 0, done.exception
+    with np.load(tmp_path / "onnxruntime.npz") as here, np.load(tmp_path / "tensorrt.npz") as there:
+        np.testing.assert_array_equal(here["images"], there["images"])

@@ -12,6 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+OPSET = 20  # of an exported graph: later ones are slower on ONNX Runtime's CPU provider where groups are normalized
 BATCH = "batch"  # the dynamic axis that every tensor of an exported graph begins with
 MAX_BATCH = 64  # images of one execution, unless a bundle says otherwise
 

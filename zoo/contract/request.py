@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,10 +17,13 @@ import numpy as np
 
 from zoo.contract.graph import BATCH, TensorSpec
 from zoo.errors import GenzooError
+from zoo.plain import PlainError, check_sizes, rebuild
 from zoo.sampling import noise, samplers, schedules
 from zoo.sampling.parameterization import PARAMETERIZATIONS, timed
 
 MAX_STEPS = 1000
+MAX_SIZE = 1 << 16  # of any number in a spec from outside
+MAX_VALUES = 1 << 26  # of an image or its latents
 
 
 class RequestError(GenzooError, ValueError):
@@ -38,12 +42,6 @@ class Sampling:
     max_guidance_scale: float = 1.0  # 1: classifier-free guidance was not trained
     timesteps: schedules.Timesteps | None = None  # its levels, in place of `schedule`, where it knows no others
     whole_steps: bool = False  # its estimate is for the whole step from one level to the next: it takes `c_next` too
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Sampling:
-        tuples = {name: tuple(data[name]) for name in ("samplers", "steps")}
-        timesteps = data.get("timesteps") and schedules.Timesteps(**data["timesteps"])
-        return cls(**{**data, **tuples, "timesteps": timesteps})
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -73,18 +71,12 @@ class GeneratorSpec:
     sampling: Sampling | None = None
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> GeneratorSpec:
-        """The inverse of `dataclasses.asdict` after a trip through JSON."""
-        sampling = data["sampling"] and Sampling.from_json(data["sampling"])
-        height, width, channels = data["image_shape"]
-        return cls(
-            name=data["name"],
-            family=data["family"],
-            latent_shape=tuple(data["latent_shape"]),
-            image_shape=(height, width, channels),
-            num_classes=data["num_classes"],
-            sampling=sampling,
-        )
+    def from_json(cls, data: Any) -> GeneratorSpec:
+        """The inverse of `to_json`; data may come from outside. Raises PlainError for what no generator is."""
+        spec = rebuild(cls, data, "spec")
+        check_sizes(data, MAX_SIZE, "spec")
+        _check(spec)
+        return spec
 
     def to_json(self) -> dict[str, Any]:
         """What is not at its default, as far as it came later than the first manifests."""
@@ -152,6 +144,22 @@ class SampleRequest:
     seeds: tuple[int, ...]
     class_ids: tuple[int, ...] | None = None
     setting: Setting = Setting()
+
+
+def _check(spec: GeneratorSpec) -> None:
+    """Raises PlainError for what no generator takes or gives."""
+    for shape in (spec.latent_shape, spec.image_shape):
+        if not shape or min(shape) < 1 or math.prod(shape) > MAX_VALUES:
+            raise PlainError(f"the shape {shape} is outside 1 to {MAX_VALUES} values")
+    if not 0 <= spec.num_classes <= MAX_SIZE:
+        raise PlainError(f"{spec.num_classes} classes are outside 0 to {MAX_SIZE}")
+    try:
+        if spec.sampling:
+            for sampler in spec.sampling.samplers:
+                table(spec, Setting(sampler=sampler))
+            table(spec, Setting())
+    except (LookupError, ValueError) as error:
+        raise PlainError(f"its sampling is unknown here ({error}); a newer genzoo may know it") from error
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:

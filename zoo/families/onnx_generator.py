@@ -9,20 +9,21 @@ from __future__ import annotations
 
 import base64
 import binascii
+import threading
 from functools import cached_property
+from math import inf
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from zoo.contract.graph import Graph
+from zoo.contract.graph import OPSET, Graph
 from zoo.family import Checkpoint, Family
 from zoo.images import to_images
 from zoo.networks.onnx_edges import RANGES as RANGES
 from zoo.networks.onnx_edges import OnnxConfig as OnnxConfig
 
-OPSET = 20  # of export
 WEIGHT = "weight/"  # before the name of each tensor that lies in the checkpoint's file
 TORCH = {1: torch.float32, 10: torch.float16}  # onnx.TensorProto's FLOAT and FLOAT16
 
@@ -78,13 +79,36 @@ class OnnxGenerator(nn.Module):
             self.complete().SerializeToString(), options, providers=["CPUExecutionProvider"]
         )
 
-    def raw(self, noise: Tensor, class_ids: Tensor | None = None) -> Tensor:
-        """What the model itself gives."""
+    def raw(self, noise: Tensor, class_ids: Tensor | None = None, limit_s: float = inf) -> Tensor:
+        """What the model itself gives. Raises TimeoutError where it has not ended after `limit_s` seconds."""
         given = {self.config.inputs[0]: noise[:, 0] if self.config.squeezed else noise}
         if class_ids is not None:
             given[self.config.inputs[1]] = class_ids[:, 0] if self.config.class_axes == 1 else class_ids
         feeds = {name: tensor.contiguous().numpy() for name, tensor in given.items()}
-        return torch.from_numpy(self.session.run([self.config.output], feeds)[0])
+        return torch.from_numpy(self._run(feeds, limit_s))
+
+    def _run(self, feeds: dict[str, Any], limit_s: float) -> Any:
+        """The output, unless the run is stopped: the runtime looks between two nodes, also inside a Loop."""
+        import onnxruntime
+
+        options, late = onnxruntime.RunOptions(), threading.Event()
+
+        def stop() -> None:
+            late.set()
+            options.terminate = True
+
+        timer = threading.Timer(limit_s, stop)
+        timer.daemon = True
+        if limit_s < inf:
+            timer.start()
+        try:
+            return self.session.run([self.config.output], feeds, options)[0]
+        except Exception as error:  # ONNX Runtime's errors have no common root
+            if late.is_set():
+                raise TimeoutError(f"it had not ended after {limit_s:g} s") from error
+            raise
+        finally:
+            timer.cancel()
 
     def forward(self, noise: Tensor, class_ids: Tensor | None = None) -> Tensor:
         output = self.raw(noise, class_ids)

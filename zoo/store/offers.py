@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
 from zoo.errors import GenzooError
+from zoo.plain import printable
 from zoo.store import signing
 from zoo.store.artifact import Kind, Manifest
 from zoo.store.remotes import Remote
@@ -79,7 +80,9 @@ def offers(
 
 def clause(remote: Remote, error: Exception) -> str:
     """What was wrong with a mirror, with its name. What is no error of ours was in its answer, too."""
-    text = str(error) if isinstance(error, GenzooError) else f"its answer cannot be used ({type(error).__name__})"
+    text = f"its answer cannot be used ({type(error).__name__})"
+    if isinstance(error, GenzooError | OSError):
+        text = printable(str(error))
     return text if remote.url in text else f"{remote.url}: {text}"
 
 

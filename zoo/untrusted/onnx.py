@@ -33,12 +33,12 @@ def check_onnx(path: Path) -> Any:
     try:
         model = onnx.load(path, load_external_data=False)
     except Exception as error:  # protobuf's and onnx's errors have no common root
-        raise UntrustedError(f"{path} is not an ONNX model ({_first_line(error)})") from error
+        raise UntrustedError(f"{path} is not an ONNX model ({first_line(error)})") from error
     check_model(model, path)
     try:
         onnx.checker.check_model(str(path))
     except Exception as error:
-        raise UntrustedError(f"{path} is not a valid ONNX model: {_first_line(error)}") from error
+        raise UntrustedError(f"{path} is not a valid ONNX model: {first_line(error)}") from error
     return model
 
 
@@ -300,6 +300,7 @@ def _external_size(path: Path, location: str, label: str) -> int:
     return status.st_size
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What an error of another library's says, in one line that is not too long."""
     lines = str(error).splitlines()
     return lines[0][:200] if lines else type(error).__name__

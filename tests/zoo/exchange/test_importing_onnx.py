@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from zoo import registry, shelf
 from zoo.contract.generator import Generator
 from zoo.contract.request import SampleRequest
 from zoo.errors import GenzooError
-from zoo.exchange.importing import ImportingError, import_from
+from zoo.exchange.importing import ImportingError, import_from, onnx_model
 from zoo.files import HOME_VARIABLE
 from zoo.untrusted import UntrustedError, wire_format
 from zoo.untrusted.onnx import check_onnx
@@ -148,6 +149,7 @@ UNFIT: dict[str, Callable[[Any], Any]] = {
     "two noises": lambda m: m.graph.input.append(value("more", TensorProto.FLOAT, "b", 8)),
     "text": lambda m: setattr(m.graph.input[1].type.tensor_type, "elem_type", TensorProto.STRING),
     "three axes out": lambda m: m.graph.output[0].type.tensor_type.shape.dim.pop(),
+    "a table without rows": lambda m: m.graph.initializer[2].CopyFrom(numpy_helper.from_array(np.float32(1), "table")),
     "beyond its range": lambda m: setattr(m.graph.node[-1], "op_type", "Identity"),
 }
 
@@ -327,6 +329,26 @@ def _varint(number: int) -> bytes:
         out.append(number & 127 | 128)
         number >>= 7
     return bytes([*out, number])
+
+
+def test_a_loop_without_an_end_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onnx_model, "LIMIT_S", 0.5)
+    model = generator()
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["go"], ["on"]), helper.make_node("Identity", ["x"], ["y"])],
+        "body",
+        [value("i", TensorProto.INT64), value("go", TensorProto.BOOL), value("x", TensorProto.FLOAT, None, 3, 8, 8)],
+        [value("on", TensorProto.BOOL), value("y", TensorProto.FLOAT, None, 3, 8, 8)],
+    )
+    model.graph.initializer.append(helper.make_tensor("true", TensorProto.BOOL, [], [True]))
+    model.graph.node[-1].input[0] = "looped"
+    loop = helper.make_node("Loop", ["", "true", "grid"], ["looped"], body=body)
+    model.graph.node.insert(len(model.graph.node) - 1, loop)
+    began = time.monotonic()
+    with pytest.raises(ImportingError, match=r"had not ended after 0\.5 s: it has a Loop that does not end"):
+        import_from(saved(model, tmp_path / "theirs.onnx"))
+    assert time.monotonic() - began < 20
+    assert shelf.pulled("theirs") is None
 
 
 @pytest.mark.parametrize("where", ["input", "output", "value_info", "function"])

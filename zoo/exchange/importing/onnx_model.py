@@ -20,11 +20,12 @@ from zoo.exchange.importing.draft import UNKNOWN, Draft, ImportingError
 from zoo.family import Checkpoint
 from zoo.files import atomic
 from zoo.sampling import noise
-from zoo.untrusted.onnx import check_onnx, tensors
+from zoo.untrusted.onnx import check_onnx, first_line, tensors
 
 MAX_MODEL_BYTES = 2 << 20  # without its weights; it becomes text in config.json
 WEIGHT_BYTES = 1024  # from which a tensor lies in the checkpoint's file
 SEEDS = range(16)
+LIMIT_S = 120.0  # for all of them together
 SLACK = 0.05  # how far beyond its range a float image may reach
 ID_OPERATORS = ("Squeeze", "Reshape", "Unsqueeze", "Flatten", "Identity", "Cast")
 
@@ -48,7 +49,7 @@ def draft(path: Path, scratch: Path) -> Draft:
         onnx.external_data_helper.load_external_data_for_model(model, str(path.parent))
         stored = _take_weights(model)
     except (ValueError, OSError, onnx.checker.ValidationError) as error:
-        raise ImportingError(f"{path}: its tensors cannot be read ({str(error).splitlines()[0][:200]})") from error
+        raise ImportingError(f"{path}: its tensors cannot be read ({first_line(error)})") from error
     return _draft(model, stored, path, scratch)
 
 
@@ -120,7 +121,7 @@ def _classes(model: Any, edge: Edge, path: Path) -> int:
     for node in model.graph.node:
         if node.op_type in ID_OPERATORS and node.input[0] in names:
             names.update(node.output)
-        if node.op_type == "Gather" and node.input[1] in names and node.input[0] in constants:
+        if node.op_type == "Gather" and node.input[1] in names and constants.get(node.input[0]):
             return int(constants[node.input[0]][0])
     raise ImportingError(f"{path} takes {edge.name}, and no table shows how many classes there are")
 
@@ -181,9 +182,14 @@ def _range(
     draws = noise.normal(SEEDS, (1, *(int(size or 0) for size in latent)))
     ids = torch.arange(len(SEEDS))[:, None] % classes if classes else None
     try:
-        values = module.raw(torch.from_numpy(draws), ids).numpy()
+        values = module.raw(torch.from_numpy(draws), ids, LIMIT_S).numpy()
+    except TimeoutError as error:
+        raise ImportingError(
+            f"{path} was run on the noise of {len(SEEDS)} seeds, and {error}: it has a Loop that does not end, or is "
+            "too large to be imported here"
+        ) from error
     except Exception as error:  # ONNX Runtime's errors have no common root
-        raise ImportingError(f"{path} cannot be run: {str(error).splitlines()[0][:300]}") from error
+        raise ImportingError(f"{path} cannot be run: {first_line(error)[:300]}") from error
     if values.ndim != 4 or len(values) != len(SEEDS):
         raise ImportingError(f"{path} gave {list(values.shape)} for {len(SEEDS)} seeds, expected an image each")
     if values.dtype == np.uint8:

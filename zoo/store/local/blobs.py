@@ -41,6 +41,7 @@ from pathlib import Path
 from zoo.errors import StoreError
 from zoo.store.artifact import MAX_MANIFEST_BYTES, ArtifactError, File, Manifest, describe
 from zoo.store.local import trash, views
+from zoo.store.local.disk import check_folders, check_one_disk
 from zoo.store.local.journal import write_all
 from zoo.store.local.locks import BusyError, Held, acquire, hold_lease, pauses
 from zoo.store.local.owner import STALE_S, Owner
@@ -49,6 +50,7 @@ from zoo.store.local.refs import Ref, Refs, RollbackError
 
 __all__ = ["BlobStore", "BusyError", "ChunkError", "Partial", "Ref", "RollbackError"]
 
+FOLDERS = ("blobs", "partial", "locks", "leases", "refs", "views")
 TOUCH_S = 60.0  # how exactly the last use of a blob is known
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
@@ -57,6 +59,7 @@ class BlobStore:
     """The store at `root`. Methods raise StoreError, or OSError (ENOSPC, EROFS, ...) and leave nothing half-written."""
 
     def __init__(self, root: Path, stale_s: float = STALE_S) -> None:
+        check_folders([root, *(root / name for name in FOLDERS)])
         self.root, self.stale_s = root, stale_s
         self._refs = Refs(root)
         self._holders: dict[str, int] = {}  # blob -> the thread that receives it
@@ -203,6 +206,7 @@ class BlobStore:
         folder = self.root / "partial"
         if not folder.is_dir():
             folder.mkdir(parents=True, exist_ok=True)
+        check_one_disk(folder, self.root / "blobs")
         return folder
 
     @contextmanager

@@ -10,6 +10,7 @@ that a mirror is honest, only the whole's that the manifest is, whose blob other
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import secrets
@@ -22,7 +23,7 @@ from typing import Any
 from zoo.errors import StoreError
 from zoo.files import sync_folder
 from zoo.store.artifact import File
-from zoo.store.local.disk import allocate, begin_write_back
+from zoo.store.local.disk import allocate, begin_write_back, two_disks
 from zoo.store.local.journal import Journal, feed, write_all
 from zoo.store.local.owner import Owner
 
@@ -216,11 +217,20 @@ class Partial:
 def publish(path: Path, target: Path) -> None:
     """The last step: a complete, durable file takes its name."""
     try:
-        os.rename(path, target)
+        _rename(path, target)
     except FileNotFoundError:
         _make_folders(target.parent)
-        os.rename(path, target)
+        _rename(path, target)
     sync_folder(target.parent)
+
+
+def _rename(path: Path, target: Path) -> None:
+    try:
+        os.rename(path, target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        raise two_disks(path.parent, target.parent.parent) from error
 
 
 def _make_folders(folder: Path) -> None:

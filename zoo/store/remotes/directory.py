@@ -62,6 +62,8 @@ class DirectoryRemote:
         return DirectorySource(self.root / version_folder(manifest.name, manifest.version), self.url)
 
     def push(self, manifest: Manifest, signature: bytes | None, path_of: Callable[[File], Path]) -> str:
+        if os.path.lexists(self.root) and not self.root.is_dir():
+            raise RemoteError(f"{self.url} is no folder, or a link to nothing: name a folder, which is made if need be")
         folder = self.root / version_folder(manifest.name, manifest.version)
         if already_there(self.url, manifest, self._published(manifest.name, manifest.version)):
             if signature is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import stat
+import tempfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -329,3 +330,33 @@ def test_a_view_of_an_altered_or_missing_blob_is_not_made(store: BlobStore, tmp_
 def test_a_view_takes_no_path_out_of_its_folder(store: BlobStore, path: str) -> None:
     with pytest.raises(StoreError, match="its publisher must mend it"):
         store.view(Manifest("toy", Kind.CHECKPOINT, 1, "MIT", (File(path, 1, store.add_bytes(b"x")),)))
+
+
+@pytest.mark.parametrize("place", ["", "blobs", "partial", "locks", "leases", "refs", "views"])
+@pytest.mark.parametrize("what", ["a file", "a link to nothing"])
+def test_what_lies_in_a_folder_s_place_is_named(tmp_path: Path, place: str, what: str) -> None:
+    path = tmp_path / "store" / place
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"") if what == "a file" else path.symlink_to(tmp_path / "nowhere")
+    with pytest.raises(StoreError, match=rf"{path} is (no folder|a link to nothing), where the store needs a folder"):
+        BlobStore(tmp_path / "store")
+
+
+def test_blobs_on_another_file_system_are_refused_before_a_byte_moves(store: BlobStore, tmp_path: Path) -> None:
+    other = Path("/dev/shm")
+    if not other.is_dir() or other.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("this host has one file system")
+    with tempfile.TemporaryDirectory(dir=other) as disk:
+        store.root.mkdir(parents=True, exist_ok=True)
+        (store.root / "blobs").symlink_to(disk)
+        file, data = make_file(tmp_path, CHUNK)
+        with pytest.raises(StoreError, match="on another file system than"), store.receive(file):
+            raise AssertionError("it began")
+        with pytest.raises(StoreError, match="let both be links"):
+            store.add_bytes(data)
+        assert not list(Path(disk).iterdir())
+        (store.root / "partial").rmdir()
+        (Path(disk) / "partial").mkdir()
+        (store.root / "partial").symlink_to(Path(disk) / "partial")
+        put(store, file, data)
+        assert store.path(file.blob).read_bytes() == data

@@ -202,6 +202,26 @@ def test_a_small_file_that_is_not_its_git_object_is_refused(hub: Hub, tmp_path: 
         open_remote("hf://them").find("model")
 
 
+@pytest.mark.parametrize("name", ["n" * 300 + ".txt", "é" * 150, "a/" * 600 + "b"])
+def test_a_name_that_no_file_system_takes_is_left_out(hub: Hub, tmp_path: Path, name: str) -> None:
+    hub.add("them/model", foreign(tmp_path, config_json=b"{}"))
+    files = hub.repositories["them/model"].commits[-1][1]
+    files[name] = files["config.json"]
+    manifest = Manifest.from_bytes(open_remote("hf://them").find("model").manifest)
+    assert [file.path for file in manifest.files] == ["config.json"]
+    assert "longer than file systems take" in manifest.provenance["skipped"][0]
+
+
+@pytest.mark.parametrize("what", ["a file", "a link to nothing"])
+def test_a_folder_that_is_none_is_not_pushed_to(tmp_path: Path, what: str) -> None:
+    made, path = make(tmp_path), tmp_path / "place"
+    path.write_bytes(b"") if what == "a file" else path.symlink_to(tmp_path / "nowhere")
+    with pytest.raises(RemoteError, match=f"{path} is no folder, or a link to nothing"):
+        open_remote(str(path)).push(made.manifest, None, made.path_of)
+    with pytest.raises(RemoteError, match="no such folder"):
+        open_remote(str(path)).find("toy")
+
+
 def test_a_repository_of_pickles_only_is_refused(hub: Hub, tmp_path: Path) -> None:
     hub.add("them/model", foreign(tmp_path, pytorch_bin=b"\x80\x04", model_ckpt=b"\x80\x04"))
     with pytest.raises(GenzooError, match="pickles can run code") as error:
