@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -51,7 +52,8 @@ def export_command(
         bundle, changes = cached(checkpoint, variant)
         state = "up to date" if bundle else ("out of date" if changes else "not exported yet")
         if not why:
-            bundle = export(checkpoint, variant)
+            with _working(f"exporting {checkpoint.name} {variant.name}") if bundle is None else nullcontext():
+                bundle = export(checkpoint, variant)
             state = "up to date" if state == "up to date" else "exported"
         record: dict[str, Any] = {"name": checkpoint.name, "variant": variant.name, "state": state, "changes": changes}
         record |= {"path": str(bundle.path), "digest": bundle.digest, "admitted": bundle.admitted} if bundle else {}
@@ -96,10 +98,12 @@ def _judged(bundle: Bundle, runtime: Runtime, again: bool) -> dict[str, Any]:
     if runtime is not Runtime.ONNXRUNTIME:
         from export.engine_gate import on_runtime
 
-        found = on_runtime(bundle, runtime)
+        with _working(f"{bundle.name} goes before the gate on {runtime}"):
+            found = on_runtime(bundle, runtime)
         return {"admitted": found.admitted, "message": found.message, "runtime": runtime.value, **found.numbers}
     if again or bundle.verdict is None:
-        judge(bundle)
+        with _working(f"{bundle.name} goes before the gate"):
+            judge(bundle)
     return bundle.verdict or {}
 
 
@@ -127,7 +131,9 @@ def build(
     for bundle in _bundles(sources, Variant(loop, precision, steps)):
         for graph in graphs_to_build(bundle):
             for each in targets:
-                _report_engine(build_engine(bundle, graph, each, library), as_json)
+                with _working(f"building {bundle.name} {graph} for {each}"):
+                    engine = build_engine(bundle, graph, each, library)
+                _report_engine(engine, as_json)
 
 
 @app.command()
@@ -168,14 +174,33 @@ def _report_engine(engine: Engine, as_json: bool) -> None:
 def _bundles(sources: list[str] | None, variant: Variant) -> Iterable[Bundle]:
     """The bundles in folders, or of checkpoints by name, exported now if need be; all checkpoints' for none."""
     from export.bundle import MANIFEST, Bundle
-    from export.exporter import export
+    from export.exporter import cached, export, resolve
     from zoo import registry
 
     for source in sources or [checkpoint.name for checkpoint in registry.checkpoints()]:
         if "/" in source or (Path(source) / MANIFEST).is_file():
             yield Bundle.open(source)
         else:
-            yield export(registry.checkpoint(source), variant)
+            checkpoint = registry.checkpoint(source)
+            here = cached(checkpoint, resolve(checkpoint, variant))[0]
+            with _working(f"exporting {source}") if here is None else nullcontext():
+                bundle = here or export(checkpoint, variant)
+            yield bundle
+
+
+@contextmanager
+def _working(what: str) -> Iterator[None]:
+    """Says on standard error what is being done, with a clock where somebody watches."""
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        typer.echo(what, err=True)
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        bar.add_task(what, total=None)
+        yield
 
 
 def _print(record: dict[str, Any], lines: list[str], as_json: bool) -> None:

@@ -82,9 +82,9 @@ def main(words: Sequence[str] | None = None) -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a lone surrogate, or a letter that the locale lacks
-    interrupted = failures.interrupts()
-    try:
-        code = app(words or ["--help"], prog_name="genzoo", standalone_mode=False)
-    except BaseException as error:
-        failures.end(error, words, interrupted=bool(interrupted))
+    with failures.interrupts() as interrupted:
+        try:
+            code = app(words or ["--help"], prog_name="genzoo", standalone_mode=False)
+        except BaseException as error:
+            failures.end(error, words, interrupted=bool(interrupted))
     sys.exit(code if isinstance(code, int) else 0)

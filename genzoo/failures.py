@@ -12,7 +12,8 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -43,17 +44,22 @@ EXTRAS = {
 REFUSED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS)  # to write
 
 
-def interrupts() -> list[int]:
-    """A list that gets an entry with each Ctrl-C from here on: a library may make another error of the interrupt."""
+@contextmanager
+def interrupts() -> Iterator[list[int]]:
+    """A list that gets an entry with each Ctrl-C in the block: a library may make another error of the interrupt."""
     seen: list[int] = []
 
     def interrupt(number: int, _: object) -> NoReturn:
         seen.append(number)
         raise KeyboardInterrupt
 
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where a shell wants it ignored
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.default_int_handler:  # not where a shell wants it ignored
         signal.signal(signal.SIGINT, interrupt)
-    return seen
+    try:
+        yield seen
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def end(error: BaseException, words: Sequence[str], *, interrupted: bool = False) -> NoReturn:

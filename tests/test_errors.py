@@ -28,12 +28,9 @@ def test_the_sources_are_read_as_python_reads_them(module: str) -> None:
 
 def test_what_a_library_made_of_ctrl_c_is_quiet(capsys: pytest.CaptureFixture[str]) -> None:
     before = signal.getsignal(signal.SIGINT)
-    try:
-        seen = failures.interrupts()
-        with pytest.raises(KeyboardInterrupt):
-            signal.raise_signal(signal.SIGINT)
-    finally:
-        signal.signal(signal.SIGINT, before)
+    with failures.interrupts() as seen, pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is before
     with pytest.raises(SystemExit) as left:
         failures.end(RuntimeError("the graph could not be traced"), [], interrupted=bool(seen))
     assert (left.value.code, capsys.readouterr()) == (130, ("", ""))

@@ -181,6 +181,7 @@ def fit(
             said = f"interrupted after {run.seen} of {images} images; the same command goes on from there"
             print(said, file=sys.stderr)
             raise
+    print(f"{name} has seen {run.seen} images; its average is finished, judged and written", file=sys.stderr)
     if isinstance(objective, Concluded):
         objective.conclude(run.average, pixels_of, labels_of)
     record = run.record(where)

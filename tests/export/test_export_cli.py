@@ -1,0 +1,36 @@
+"""The commands of export: long work says what it does on standard error, and only where there is work."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from genzoo import cli
+from zoo.family import Checkpoint
+from zoo.files import HOME_VARIABLE
+
+
+def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[list[str], list[str]]:
+    """The lines of standard output and of standard error."""
+    with pytest.raises(SystemExit) as left:
+        cli.main(words)
+    out, err = capsys.readouterr()
+    assert left.value.code == 0, err
+    return out.splitlines(), err.splitlines()
+
+
+def test_long_work_says_what_it_does_and_only_where_it_is_done(
+    toy_one_shot: Checkpoint,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(HOME_VARIABLE, str(tmp_path))
+    for told in (["exporting toy-linear", "toy-linear goes before the gate"], []):
+        out, err = run(capsys, "gate", "toy-linear", "--json")
+        assert err == told
+        assert json.loads(out[0])["admitted"]
+    assert run(capsys, "export", "toy-linear")[1] == []
+    assert run(capsys, "export", "toy-linear", "--precision", "fp16")[1] == ["exporting toy-linear fp16"]
