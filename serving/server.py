@@ -139,7 +139,7 @@ class TritonServer:
             places.python,  # the stub ignores PYTHONPATH, but looks here first
             GRACE_SECONDS,
             self._prefix,
-            [places.folder, *self._scratch],
+            [*self._scratch, places.folder],
         )
         with self.log.open("wb") as log:
             self._guardian = subprocess.Popen(

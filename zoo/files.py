@@ -10,11 +10,12 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, BinaryIO
 
 from zoo.errors import GenzooError
 
 HOME_VARIABLE = "GENZOO_HOME"
+COPY_BYTES = 1 << 20
 MAX_NAME_BYTES, MAX_PATH_BYTES = 255, 1024
 
 
@@ -95,6 +96,16 @@ def check_writable(folder: Path) -> None:
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
     if not os.access(folder, os.W_OK | os.X_OK):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+
+
+def copy(source: Path, sink: BinaryIO) -> str:
+    """Copy a file's bytes and hash them in the same pass: their sha256."""
+    digest = hashlib.sha256()
+    with source.open("rb") as stream:
+        while piece := stream.read(COPY_BYTES):
+            digest.update(piece)
+            sink.write(piece)
+    return digest.hexdigest()
 
 
 def fault_of_name(name: str) -> str | None:

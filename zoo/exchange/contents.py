@@ -10,12 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from zoo import untrusted
+from zoo.contract.layout import ADMISSION, BUNDLE_MANIFEST, CONFIG, RECORD, WEIGHTS
 from zoo.errors import GenzooError
 from zoo.store.artifact import File, Manifest
-
-CONFIG, WEIGHTS = "config.json", "model.safetensors"
-RECORD, ADMISSION = ".json", ".gate.json"  # after a plan's name
-BUNDLE_MANIFEST = "manifest.json"
 
 PathOf = Callable[[File], Path]
 

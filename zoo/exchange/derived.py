@@ -20,12 +20,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from zoo import files, shelf
+from zoo.contract.layout import ADMISSION, RECORD, VERDICT
 from zoo.exchange import contents
-from zoo.exchange.contents import ADMISSION, RECORD, PathOf
+from zoo.exchange.contents import PathOf
 from zoo.files import home
 from zoo.store.artifact import MANIFEST, SIGNATURE, ArtifactError, Kind, Manifest, contradiction, identifier
-
-VERDICT = "gate.json"  # of the gate, on a bundle
 
 
 def bundles() -> Path:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo import files, shelf
+from zoo.contract import layout
 from zoo.errors import GenzooError
 from zoo.exchange import contents, derived
 from zoo.files import home
@@ -146,7 +147,7 @@ def _check(manifest: Manifest, paths: Mapping[str, Path]) -> None:
     if manifest.kind is Kind.CHECKPOINT:
         contents.check_checkpoint(manifest, lambda file: paths[file.path])
     elif manifest.kind is Kind.BUNDLE:
-        folder = paths[contents.BUNDLE_MANIFEST].parent
+        folder = paths[layout.BUNDLE_MANIFEST].parent
         contents.check_bundle(manifest, folder, manifest.name.split(".")[0])
     else:
         contents.plans(manifest, lambda file: paths[file.path])
@@ -195,11 +196,11 @@ def _of_checkpoint(config: Mapping[str, Any], paths: Mapping[str, Path]) -> dict
 
 def _of_bundle(config: Mapping[str, Any], paths: Mapping[str, Path]) -> dict[str, Any]:
     """What a bundle was made of. Raises PublishError for one that the gate did not admit."""
-    path = paths.get(contents.BUNDLE_MANIFEST)
+    path = paths.get(layout.BUNDLE_MANIFEST)
     if path is None:
-        raise PublishError("the bundle has no manifest.json; `genzoo export` makes it again")
+        raise PublishError(f"the bundle has no {layout.BUNDLE_MANIFEST}; `genzoo export` makes it again")
     manifest = _json(path)
-    verdict = _json(paths[derived.VERDICT]) if derived.VERDICT in paths else {}
+    verdict = _json(paths[layout.VERDICT]) if layout.VERDICT in paths else {}
     if verdict.get("bundle") != files.sha256(path) or not verdict.get("admitted"):
         raise PublishError(f"{path.parent} was not admitted by the gate; `genzoo gate {path.parent}` judges it")
     checkpoint = manifest["checkpoint"]
@@ -209,8 +210,8 @@ def _of_bundle(config: Mapping[str, Any], paths: Mapping[str, Path]) -> dict[str
 
 
 def _of_engine(config: Mapping[str, Any], paths: Mapping[str, Path]) -> dict[str, Any]:
-    plans = [name for name in paths if not name.endswith(contents.RECORD)]
-    records = [_json(paths[name + contents.RECORD]) for name in plans]
+    plans = [name for name in paths if not name.endswith(layout.RECORD)]
+    records = [_json(paths[name + layout.RECORD]) for name in plans]
     built = [{"plan": record["file"], "built_at": record.get("built_at"), **record["inputs"]} for record in records]
     bundles = sorted({str(record["inputs"]["bundle"]) for record in records})
     parents = [{"role": "bundle", "name": records[0]["name"], "sha256": digest} for digest in bundles]

@@ -13,6 +13,7 @@ from typer.testing import CliRunner, Result
 from tests.servers.static import StaticServer
 from tests.zoo.keys import pair
 from zoo import shelf
+from zoo.contract import layout
 from zoo.errors import GenzooError
 from zoo.exchange import publish
 from zoo.exchange.commands import push as command
@@ -137,11 +138,11 @@ def test_a_bundle_is_published_once_the_gate_admitted_it(
     monkeypatch.setenv(HOME_VARIABLE, str(home))
     folder = derived.bundles() / "toy-student" / source.name
     shutil.copytree(source, folder)
-    (folder / derived.VERDICT).unlink(missing_ok=True)
+    (folder / layout.VERDICT).unlink(missing_ok=True)
     remote = open_remote(str(tmp_path / "root"))
     with pytest.raises(GenzooError, match="genzoo gate"):
         publish.push("toy-student", remote, kind=Kind.BUNDLE, variant=source.name)
-    write_json(folder / derived.VERDICT, {"bundle": sha256(folder / "manifest.json"), "admitted": True})
+    write_json(folder / layout.VERDICT, {"bundle": sha256(folder / "manifest.json"), "admitted": True})
     result = run("toy-student", str(tmp_path / "root"), "--bundle", "--variant", source.name)
     assert f"genzoo pull toy-student --bundle --variant {source.name} --from" in result.stdout, result.output
     manifest = published(tmp_path / "root", f"toy-student.bundle.{source.name}")

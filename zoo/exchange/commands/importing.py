@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from zoo.plain import printable
+
 if TYPE_CHECKING:
     from zoo.exchange.importing import Imported
 
@@ -65,13 +67,14 @@ def _record(imported: Imported) -> dict[str, Any]:
 
 def _show(imported: Imported) -> None:
     draft = imported.draft
-    typer.echo(f"{imported.name} version {imported.version}: {draft.format}, unsigned, licence {imported.licence}")
-    for component in draft.components:
-        typer.echo(f"  {component.name:16} {component.kind:24} {component.bytes:>13,} bytes  {component.sha256[:12]}")
-    for file in draft.left_out:
-        typer.echo(f"  left out: {file}")
-    for note in draft.notes:
-        typer.echo(f"  {note}")
+    lines = [f"{imported.name} version {imported.version}: {draft.format}, unsigned, licence {imported.licence}"]
+    lines += [
+        f"  {each.name:16} {each.kind:24} {each.bytes:>13,} bytes  {each.sha256[:12]}" for each in draft.components
+    ]
+    lines += [f"  left out: {file}" for file in draft.left_out]
+    lines += [f"  {note}" for note in draft.notes]
+    for line in lines:
+        typer.echo(printable(line))
     if imported.licence == "unknown":
         typer.echo("  its licence is unknown, so it is restricted: say which with --licence")
     typer.echo(f"next: genzoo {'gate' if draft.usable else 'show'} {imported.name}")

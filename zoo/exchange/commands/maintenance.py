@@ -14,6 +14,7 @@ import typer
 
 from zoo import completion
 from zoo.errors import GenzooError
+from zoo.plain import printable
 
 if TYPE_CHECKING:
     from zoo.store.local.blobs import BlobStore
@@ -133,7 +134,7 @@ def _check_tree(name: str) -> str | None:
 def _report(found: Verification, checkpoints: dict[str, str | None], healthy: bool) -> None:
     for sentence in (*(damage.sentence for damage in found.damaged), *found.faults, *checkpoints.values()):
         if sentence:
-            typer.echo(sentence)
+            typer.echo(printable(sentence))
     count = len(checkpoints)
     typer.echo(f"{found.blobs} blobs with {found.bytes:,} bytes and {count} checkpoints of the tree were read")
     if healthy:

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit, urlunsplit
 
+from zoo.contract import layout
+from zoo.contract.layout import CONFIG
 from zoo.exchange.importing.draft import ImportingError
 from zoo.files import Progress, fault_of_name
 from zoo.store.transfer.connections import public
@@ -23,8 +25,8 @@ from zoo.untrusted import PICKLE_SUFFIXES, UntrustedError, read_json
 PIECE_BYTES = 4 << 20
 MAX_FILE_BYTES = 1 << 40
 ATTEMPTS = 5
-INDEX, CONFIG = "model_index.json", "config.json"
-WEIGHTS = ("diffusion_pytorch_model.safetensors", "model.safetensors")
+INDEX = "model_index.json"
+WEIGHTS = ("diffusion_pytorch_model.safetensors", layout.WEIGHTS)
 SHARDS = tuple(f"{name}.index.json" for name in WEIGHTS)
 TEXTS = (
     *(CONFIG, "scheduler_config.json", "preprocessor_config.json", "tokenizer_config.json", "tokenizer.json"),

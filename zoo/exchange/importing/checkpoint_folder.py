@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo import registry
+from zoo.contract.layout import CONFIG, WEIGHTS
 from zoo.exchange.importing import weights
 from zoo.exchange.importing.draft import UNKNOWN, Draft, ImportingError
 from zoo.files import sha256
@@ -15,21 +16,21 @@ CARD, MAX_CARD_BYTES = "README.md", 1 << 20
 
 
 def is_checkpoint(folder: Path) -> bool:
-    path = folder / "config.json"
-    return path.is_file() and (folder / "model.safetensors").is_file() and "architecture" in read_json(path)
+    path = folder / CONFIG
+    return path.is_file() and (folder / WEIGHTS).is_file() and "architecture" in read_json(path)
 
 
 def draft(folder: Path, scratch: Path) -> Draft:
     """Raises ImportingError where config and weights are not of one checkpoint."""
-    record = read_json(folder / "config.json")
-    file = folder / "model.safetensors"
+    record = read_json(folder / CONFIG)
+    file = folder / WEIGHTS
     tensors = weights.read(file)
     known = registry.described(str(record.get("name") or folder.name), record)
     family = registry.family(known.spec.family)
     if fault := weights.difference(tensors, weights.wanted(lambda: family.build(known.config))):
         raise ImportingError(f"{file} is not what config.json beside it describes: it {fault}")
     _check_digest(file, record.get("weights"))
-    files = {"model.safetensors": file} | _card(folder)
+    files = {WEIGHTS: file} | _card(folder)
     return Draft("genzoo checkpoint", {**record, "licence": known.licence or UNKNOWN}, files)
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from zoo.contract.layout import CONFIG
 from zoo.exchange.importing import unet, weights
 from zoo.exchange.importing.draft import UNKNOWN, Component, Draft, ImportingError
 from zoo.files import fault_of_name, sha256
@@ -46,7 +47,7 @@ def is_diffusers(folder: Path) -> bool:
     """Whether a folder has what this file reads."""
     if (folder / INDEX).is_file():
         return True
-    return (folder / "config.json").is_file() and "_class_name" in read_json(folder / "config.json")
+    return (folder / CONFIG).is_file() and "_class_name" in read_json(folder / CONFIG)
 
 
 def draft(folder: Path, scratch: Path) -> Draft:
@@ -137,7 +138,7 @@ def _parts(folder: Path, index: Mapping[str, Any], found: Mapping[str, Path]) ->
 
 
 def _bare(folder: Path, found: Mapping[str, Path]) -> Part:
-    kind = str(read_json(folder / "config.json")["_class_name"])[:80]
+    kind = str(read_json(folder / CONFIG)["_class_name"])[:80]
     name = "unet" if kind == unet.NETWORK else "model"
     part = Part(name, kind, folder, {key: path for key, path in found.items() if "/" not in key})
     _refuse_pickles(part)

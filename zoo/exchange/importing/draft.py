@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo import files, shelf
+from zoo.contract.layout import CONFIG
 from zoo.errors import GenzooError
 from zoo.store.artifact import Kind, Manifest, describe, identifier
 from zoo.store.local.blobs import Ref
@@ -61,9 +62,9 @@ def publish(draft: Draft, name: str, licence: str | None, origin: str, scratch: 
     name = identifier(name)
     blobs = shelf.blob_store()
     version, before = _version(name), blobs.ref(name)
-    config = scratch / "config.json"
+    config = scratch / CONFIG
     files.write_json(config, {**draft.record, "name": name, "licence": licence or draft.record["licence"]})
-    paths = {"config.json": config, **draft.files}
+    paths = {CONFIG: config, **draft.files}
     entries = tuple(describe(path, key) for key, path in sorted(paths.items()))
     given = licence or str(draft.record["licence"])
     manifest = Manifest(
@@ -96,7 +97,7 @@ def _version(name: str) -> int:
     found = shelf.blob_store().ref(name)
     if found and not found.source.startswith(SOURCE):
         raise ImportingError(f"{name} was pulled from {found.source}: choose another name with --name")
-    if not found and (shelf.directory(name) / "config.json").is_file():
+    if not found and (shelf.directory(name) / CONFIG).is_file():
         raise ImportingError(f"{name} is a checkpoint of the zoo: choose another name with --name")
     return found.version + 1 if found else 1
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from zoo import shelf
+from zoo.contract.layout import WEIGHTS
 from zoo.contract.request import GeneratorSpec
 from zoo.exchange.importing import weights
 from zoo.exchange.importing.draft import UNKNOWN, Draft, ImportingError
@@ -71,7 +72,7 @@ def _draft(model: Any, stored: dict[str, np.ndarray], path: Path, scratch: Path)
         class_axes=len(classes_edge.shape) if classes_edge else 1,
         output=output.name,
     )
-    file = scratch / "model.safetensors"
+    file = scratch / WEIGHTS
     with atomic(file) as temporary:
         save_file(stored, temporary, metadata={"format": "np"})
     values, kind, notes = _range(config, stored, latent, classes, path)
@@ -82,7 +83,7 @@ def _draft(model: Any, stored: dict[str, np.ndarray], path: Path, scratch: Path)
     known = Checkpoint(spec, replace(config, range=kind), dataset=UNKNOWN, licence=UNKNOWN)
     found = weights.read(file)
     record = shelf.record(known, file, found, weights.dtype(found), {})
-    return Draft("ONNX generator", record, {"model.safetensors": file}, notes=notes)
+    return Draft("ONNX generator", record, {WEIGHTS: file}, notes=notes)
 
 
 def _edges(model: Any, path: Path) -> tuple[Edge, Edge | None, Edge]:

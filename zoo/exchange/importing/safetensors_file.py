@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo import registry, shelf
+from zoo.contract.layout import WEIGHTS
 from zoo.exchange.importing import weights
 from zoo.exchange.importing.draft import UNKNOWN, Draft, ImportingError
 from zoo.family import Checkpoint
@@ -26,7 +27,7 @@ def of_checkpoint(
     """The draft of a checkpoint with these weights."""
     file, stored = weights.settled(tensors, scratch)
     record = shelf.record(known, file, stored, weights.dtype(stored), {})
-    return Draft(what, record, {"model.safetensors": file}, notes=notes)
+    return Draft(what, record, {WEIGHTS: file}, notes=notes)
 
 
 def _told(tensors: weights.Tensors, architecture: str, path: Path) -> tuple[Checkpoint, tuple[str, ...]]:

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from zoo.contract.layout import CONFIG
 from zoo.contract.request import GeneratorSpec
 from zoo.exchange.importing import scheduler, weights
 from zoo.exchange.importing.draft import UNKNOWN, Draft, ImportingError
@@ -32,8 +33,8 @@ def draft(folder: Path, scheduler_config: Path, tensors: weights.Tensors, scratc
     """Raises ImportingError for a network that the contract cannot ask, or whose weights are another's."""
     from zoo import registry
 
-    label = str(folder / "config.json")
-    network = _network(read_json(folder / "config.json"), label)
+    label = str(folder / CONFIG)
+    network = _network(read_json(folder / CONFIG), label)
     sampling, prediction, clip = scheduler.sampling(read_json(scheduler_config), str(scheduler_config))
     height, width = _size(network, label)
     channels = network.get("in_channels", 3)

@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from zoo.contract.layout import WEIGHTS
 from zoo.exchange.importing.draft import ImportingError
 from zoo.files import atomic
 from zoo.untrusted import ITEM_BYTES, TensorInfo, check_safetensors, plain_file
@@ -99,7 +100,7 @@ def settled(tensors: Tensors, scratch: Path) -> tuple[Path, Tensors]:
         (path,) = paths
         if read(path) == tensors:
             return path, tensors
-    target = scratch / "model.safetensors"
+    target = scratch / WEIGHTS
     _write(tensors, target)
     return target, read(target)
 

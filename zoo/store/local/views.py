@@ -13,10 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from zoo.errors import StoreError
-from zoo.files import fault_of_name, sync_folder
+from zoo.files import copy, fault_of_name, sync_folder
 from zoo.store.artifact import MANIFEST, SIGNATURE, Kind, Manifest
-
-COPY_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -117,13 +115,10 @@ def _write(target: Path, content: bytes) -> None:
 
 
 def _copy(blob: Path, target: Path, sha256: str) -> None:
-    hasher = hashlib.sha256()
-    with blob.open("rb") as source, target.open("xb") as file:
-        while piece := source.read(COPY_BYTES):
-            hasher.update(piece)
-            file.write(piece)
+    with target.open("xb") as file:
+        seen = copy(blob, file)
         file.flush()
         os.fchmod(file.fileno(), 0o444)
         os.fsync(file.fileno())
-    if hasher.hexdigest() != sha256:
-        raise StoreError(f"{blob} was altered, it has sha256 {hasher.hexdigest()[:12]}; `genzoo verify` sets it aside")
+    if seen != sha256:
+        raise StoreError(f"{blob} was altered, it has sha256 {seen[:12]}; `genzoo verify` sets it aside")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import stat
@@ -13,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from zoo.files import atomic, sha256, sync_folder
+from zoo.files import atomic, copy, sha256, sync_folder
 from zoo.store.artifact import MANIFEST, MAX_MANIFEST_BYTES, SIGNATURE, ArtifactError, File, Manifest, identifier
 from zoo.store.remotes import NotFoundError, Published, RemoteError
 from zoo.store.remotes.layout import (
@@ -27,7 +26,6 @@ from zoo.store.remotes.layout import (
 from zoo.store.transfer.sources import Source, SourceError
 from zoo.untrusted import POINTER, POINTER_CURE, is_pointer
 
-COPY_BYTES = 1 << 20
 STALE_S = 24 * 3600
 
 
@@ -222,12 +220,9 @@ def _link(held: Path | None, target: Path, file: File) -> bool:
 
 def _copy(path: Path, target: Path, file: File) -> None:
     """Copy and verify in one pass. Raises RemoteError."""
-    digest = hashlib.sha256()
-    with path.open("rb") as source, target.open("wb") as sink:
-        while piece := source.read(COPY_BYTES):
-            digest.update(piece)
-            sink.write(piece)
-    if digest.hexdigest() != file.sha256:
+    with target.open("wb") as sink:
+        seen = copy(path, sink)
+    if seen != file.sha256:
         raise RemoteError(f"{path} is not what its manifest says ({file.path}): it changed meanwhile, push again")
 
 
