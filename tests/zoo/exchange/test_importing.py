@@ -399,3 +399,11 @@ def test_the_command(tmp_path: Path) -> None:
     text = run("import", str(weights_of("gan")), "--name", "mine").stdout
     assert "licence is unknown" in text
     assert "next: genzoo gate mine" in text
+
+
+def test_what_an_import_says_is_printable(tmp_path: Path) -> None:
+    folder = pipeline(tmp_path / "pipe")
+    weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    torch.save(load_file(weights), folder / "unet" / "diffusion\x9b2J\u202e.bin")
+    result = CliRunner().invoke(command_line.app, ["import", str(folder)], catch_exceptions=False)
+    assert "left out: unet/diffusion\\x9b2J\\u202e.bin" in result.output

@@ -54,13 +54,10 @@ def test_what_somebody_pushed_makes_images_elsewhere(
         assert (again["fetched"], again["reused"]) == (0, pushed.manifest.size)
         assert again["signer"] == found["signer"], "what was verified of the same bytes stays known without the key"
         assert len(again["warnings"]) == 1
-    for runtime in ("torch", "onnxruntime") if kind == "directory" else ("torch",):
-        images = {}
-        for name in ("my-vae", "vae"):
-            out = tmp_path / f"{name}.npz"
-            house("sample", name, "--seeds", "0-3", "--runtime", runtime, "-o", str(out))
-            images[name] = np.load(out)["images"]
-        assert np.array_equal(images["my-vae"], images["vae"])
+    drawn = [sampled(tmp_path, name, "torch") for name in ("my-vae", "vae")]
+    assert np.array_equal(*drawn)
+    if kind == "directory":  # one export will do
+        assert np.abs(sampled(tmp_path, "my-vae", "onnxruntime").astype(int) - drawn[0]).max() <= 1
     shown = json.loads(house("show", "my-vae", "--json"))
     assert (shown["name"], shown["version"], shown["signer"]) == ("my-vae", 1, found["signer"])
     assert shown["provenance"]["dataset"] == "fashion_mnist"
@@ -69,6 +66,13 @@ def test_what_somebody_pushed_makes_images_elsewhere(
     assert rows["my-vae"]["digest"] == rows["vae"]["digest"]
     assert "source" not in rows["vae"]
     assert f"my-vae: version 1 from {url}, signed by alice" in house("list")
+
+
+def sampled(folder: Path, name: str, runtime: str) -> np.ndarray:
+    out = folder / f"{name}.npz"
+    house("sample", name, "--seeds", "0-3", "--runtime", runtime, "-o", str(out))
+    found: np.ndarray = np.load(out)["images"]
+    return found
 
 
 def test_the_library_s_own_command_verifies_a_pulled_folder(

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from tests.examples import at_random
+from tests.examples import at_random, examples
 from tests.zoo import processes
 from tests.zoo.stocking import CHUNK, bare, make_file, publish, put
 from zoo.shelf import StoreError
@@ -247,10 +247,11 @@ def test_one_that_was_only_asleep_shares_no_file_with_its_successor(tmp_path: Pa
     assert store.path(file.blob).read_bytes() == data
 
 
+@pytest.mark.longer
 def test_takers_of_one_dead_lock_do_not_all_get_it(store: BlobStore, tmp_path: Path) -> None:
     file, data = make_file(tmp_path, 3 * CHUNK)
     log = tmp_path / "log"
-    for number in range(10):
+    for number in range(examples(3)):
         dead = processes.fork(lambda: None)
         processes.wait(dead)
         fresh = BlobStore(tmp_path / f"store{number}")
@@ -260,7 +261,7 @@ def test_takers_of_one_dead_lock_do_not_all_get_it(store: BlobStore, tmp_path: P
         children = [processes.fork(lambda: fetch(fresh, file, data, log, 0.003)) for _ in range(12)]  # noqa: B023
         assert [processes.wait(child) for child in children] == [0] * 12
         assert fresh.path(file.blob).read_bytes() == data
-    assert log.read_text().count("begin") == 10
+    assert log.read_text().count("begin") == examples(3)
 
 
 @pytest.fixture
