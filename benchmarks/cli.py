@@ -190,6 +190,42 @@ def ratios(
 
 
 @app.command()
+def gpu(
+    names: Names = None,
+    minutes: Annotated[float, typer.Option(min=0.1, help="When the command ends.")] = 9.0,
+    train: Annotated[list[str] | None, typer.Option(help="A checkpoint to train in what time is left.")] = None,
+    train_minutes: Annotated[float, typer.Option(min=0.0, help="Kept for trainings, of --minutes.")] = 0.0,
+    contender: Annotated[list[str] | None, typer.Option(help="torch, torch-compile, ...; all by default.")] = None,
+    batch: Annotated[list[int] | None, typer.Option(min=1, help="Images at once; 1, 16 and 256 by default.")] = None,
+    device: Annotated[str, typer.Option(help="cuda; cpu does the same without a GPU.")] = "cuda",
+    records: Records = RECORDS,
+    as_json: Json = False,
+) -> None:
+    """Check, measure and train on a host with an NVIDIA GPU; without names every checkpoint is checked, some timed."""
+    from dataclasses import replace
+
+    from benchmarks import records as writing
+    from benchmarks.measure import gpu as measuring
+    from benchmarks.measure.contenders import CONTENDERS
+    from zoo.contract.request import RequestError, nearest
+
+    for value in contender or ():
+        if value not in CONTENDERS:
+            raise RequestError(f"unknown {value!r}: {nearest(value, CONTENDERS)}")
+    plan = measuring.usual(device)
+    if names:
+        plan = replace(plan, checked=tuple(names), timed=tuple(names))
+    plan = replace(plan, trained=tuple(train or ()), batches=tuple(batch or plan.batches))
+    plan = replace(plan, contenders=tuple(contender or plan.contenders))
+    measured, whole = measuring.Clock.of(minutes - train_minutes), measuring.Clock.of(minutes)
+    tell: Callable[[str], None] = (lambda _: None) if as_json else typer.echo
+    for record in measuring.run(plan, measured, whole, tell):
+        writing.append(records, record)
+        if as_json:
+            typer.echo(json.dumps(record))
+
+
+@app.command()
 def study(
     names: Annotated[list[str] | None, typer.Argument(help="Studies; all by default.")] = None,
     again: Annotated[bool, typer.Option(help="Measure also what is on record.")] = False,

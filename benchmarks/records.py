@@ -28,7 +28,7 @@ class RecordError(GenzooError):
 
 
 def make(kind: str, identity: Mapping[str, Any], **content: Any) -> Record:
-    """A sealed record; `kind` is "cell", "baseline", "ratio" or "study"."""
+    """A sealed record; `kind` is "cell", "baseline", "ratio", "study" or "gpu"."""
     identity = {"format": FORMAT, "kind": kind, **identity}
     when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     record = {"id": identify(identity), "identity": identity, "time": when, **content}

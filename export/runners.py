@@ -157,30 +157,36 @@ def bundle_runner(bundle: Bundle, runner_of: Callable[[str], Runner] | None = No
 class TorchRunner:
     """The reference: the checkpoint's own module, and `zoo.sampling.samplers.walk` around a denoiser.
 
-    `module` takes the place of the published weights.
+    `module` takes the place of the published weights; `device` is torch's, where it runs.
     """
 
-    def __init__(self, checkpoint: Checkpoint, module: Any = None) -> None:
+    def __init__(self, checkpoint: Checkpoint, module: Any = None, device: str = "cpu") -> None:
         from zoo import registry
 
-        self.spec = checkpoint.spec
-        self.module = registry.load_module(checkpoint) if module is None else module
+        self.spec, self.device = checkpoint.spec, device
+        self.module = (registry.load_module(checkpoint) if module is None else module).to(device)
         graphs: tuple[Graph, ...] = registry.family(self.spec.family).graphs(self.module, checkpoint)
         self.graphs = {graph.name: graph for graph in graphs}
         for graph in graphs:
-            graph.module.eval()
+            graph.module.eval().to(device)
 
     def run(self, **tensors: np.ndarray) -> Tensors:
         import torch
 
         with torch.inference_mode():
-            feeds = {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in tensors.items()}
+            feeds = self.feeds(tensors)
             if self.spec.sampling is None:
                 images = self.graphs["generator"].module(*(feeds[spec.name] for spec in self.spec.inputs))
             else:
                 *_, (x, _, _) = self.walk(feeds)
                 images = self.decode(x)
-        return {"images": images.numpy()}
+        return {"images": images.cpu().numpy()}
+
+    def feeds(self, tensors: Tensors) -> dict[str, Any]:
+        """On the runner's device."""
+        import torch
+
+        return {name: torch.from_numpy(np.ascontiguousarray(each)).to(self.device) for name, each in tensors.items()}
 
     def walk(self, feeds: dict[str, Any]) -> Any:
         """(x, denoised, saved) after each row of the table; torch tensors in and out."""

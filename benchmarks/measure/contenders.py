@@ -1,0 +1,91 @@
+"""One checkpoint on the runtimes of a GPU: torch, torch compiled with CUDA graphs, ONNX Runtime, TensorRT.
+
+Each takes the tensors of a request on the host and gives images on the host, so all that a caller waits for counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from benchmarks.measure.floor import Work, work_of
+from export.runners import TorchRunner
+from export.runtimes import Runtime, runner
+from zoo.contract.generator import Tensors
+from zoo.contract.graph import MAX_BATCH
+from zoo.contract.request import SampleRequest, Setting, feeds, table
+from zoo.family import Checkpoint
+from zoo.sampling.samplers import COLUMNS
+
+COMPILED = "torch-compile"
+CONTENDERS = (Runtime.TORCH.value, COMPILED, Runtime.ONNXRUNTIME_CUDA.value, Runtime.TENSORRT.value)
+STEPS = 4  # at most, of a generator that takes any number
+
+Run = Callable[[Tensors], np.ndarray]
+
+
+def setting_of(checkpoint: Checkpoint) -> Setting:
+    """Its own number of steps, or a few where it takes any."""
+    sampling = checkpoint.spec.sampling
+    if sampling is None:
+        return Setting()
+    return Setting(sampling.num_steps if sampling.steps else min(sampling.num_steps, STEPS))
+
+
+def request(checkpoint: Checkpoint, seeds: Iterable[int]) -> Tensors:
+    return feeds(checkpoint.spec, SampleRequest(tuple(seeds), setting=setting_of(checkpoint)))
+
+
+def contender(name: str, checkpoint: Checkpoint, device: str) -> Run:
+    """How a runtime makes the images of a request. Raises GenzooError where it cannot be used here."""
+    if name in (Runtime.TORCH, COMPILED):
+        found = TorchRunner(checkpoint, device=device)
+        if name == COMPILED:
+            graphs = found.graphs.items()
+            found.graphs = {key: replace(graph, module=compiled(graph.module, device)) for key, graph in graphs}
+        return lambda tensors: found.run(**tensors)["images"]
+    opened = runner(bundle_of(checkpoint), Runtime(name))
+    return lambda tensors: np.concatenate([opened.run(**part)["images"] for part in split(tensors)])
+
+
+def compiled(module: Any, device: str) -> Callable[..., Any]:
+    """A module compiled for the shapes that it meets, on a GPU as CUDA graphs."""
+    import torch
+
+    made: Any = torch.compile(module, dynamic=False, mode="default" if device == "cpu" else "reduce-overhead")
+
+    def call(*inputs: Any) -> Any:
+        torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
+        return made(*inputs).clone()  # the next replay of the graph overwrites its output
+
+    return call
+
+
+def bundle_of(checkpoint: Checkpoint) -> Any:
+    """Its bundle, unrolled, because a CUDA graph holds no loop."""
+    from export.exporter import export
+    from export.variant import LoopKind, Variant
+
+    steps = setting_of(checkpoint).num_steps
+    return export(checkpoint, Variant(LoopKind.UNROLLED, steps=steps) if steps else Variant())
+
+
+def split(tensors: Tensors, size: int = MAX_BATCH) -> Iterator[Tensors]:
+    """A request in parts of a size that a bundle takes at once."""
+    for start in range(0, len(tensors["noise"]), size):
+        yield {name: tensor[start : start + size] for name, tensor in tensors.items()}
+
+
+def work(checkpoint: Checkpoint, device: str, tensors: Tensors) -> Work:
+    """What the calls of the network for a request take; a decoder, which is called once, is left out."""
+    found = TorchRunner(checkpoint, device=device)
+    given, rows = found.feeds(tensors), table(checkpoint.spec, setting_of(checkpoint))
+    if rows is None:
+        inputs = [given[each.name] for each in checkpoint.spec.inputs]
+        return work_of(found.graphs["generator"].module, inputs, 1)
+    row = given["table"][:, 0]
+    times = [row[:, column] for column in (COLUMNS.index("c_noise"), *range(len(COLUMNS), row.shape[1]))]
+    return work_of(found.graphs["denoiser"].module, found.network_inputs(given["noise"][:, 0], times, given), len(rows))
