@@ -12,6 +12,7 @@ import typer
 
 from export.engine import Library, Target
 from export.runtimes import Runtime
+from export.runtimes import check as check_runtime
 from export.variant import LoopKind, Precision, Variant
 from zoo import completion
 
@@ -75,6 +76,7 @@ def gate(
     """Admit or refuse bundles: parity with torch, images under the same seeds, constant images, drift."""
     from export.gate import GateError
 
+    check_runtime(runtime)
     refused = []
     for bundle in _bundles(sources, Variant(loop, precision, steps)):
         verdict = _judged(bundle, runtime, again)

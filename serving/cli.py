@@ -227,7 +227,7 @@ def _endpoint(name: str, runtime: Runtime, url: str | None, ungated: bool) -> It
     from zoo.contract.generator import Generator
 
     if runtime is not Runtime.TRITON:
-        from export.runtimes import runner
+        from export.runtimes import check, runner
         from serving.bundles import prepare
         from zoo import registry
 
@@ -235,6 +235,7 @@ def _endpoint(name: str, runtime: Runtime, url: str | None, ungated: bool) -> It
             checkpoint = registry.checkpoint(name)
             yield checkpoint.spec, Generator(checkpoint.spec, runner(checkpoint, runtime))
         else:
+            check(runtime)
             bundle = prepare(name, _say, judge=False, ungated=ungated)  # judging takes longer than sampling
             yield bundle.served_spec, Generator(bundle.served_spec, runner(bundle, runtime))
     else:
