@@ -2,11 +2,12 @@
 # Both install into this checkout only (.venv, .triton, .genzoo) and are quick the second time.
 
 PYTHON ?= python3
+MINUTES ?= 9
 PIP := .venv/bin/pip --disable-pip-version-check --quiet
 export GENZOO_HOME ?= $(CURDIR)/.genzoo
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: demo test fuzz check data tools release clean
+.PHONY: demo test fuzz check gpu data tools release clean
 
 demo: .venv/demo.stamp
 	genzoo demo
@@ -21,6 +22,10 @@ check: .venv/test.stamp
 	ruff check .
 	ruff format --check .
 	mypy
+
+# On a host with an NVIDIA GPU, torch and no network: what `genzoo gpu --help` says, by the Python that is there.
+gpu:
+	$(PYTHON) -m genzoo gpu --minutes $(MINUTES) $(GPU_OPTIONS)
 
 data:
 	@sh zoo/datasets/fetch_fashion_mnist.sh "$(GENZOO_HOME)/data/fashion-mnist"

@@ -41,6 +41,7 @@ def bench(
     """Measure latency and quality, one record a cell; what is on record is not measured again."""
     from benchmarks.measure import sweep
     from benchmarks.measure.workload import RUNTIMES, SCENARIOS, Load, WorkloadError
+    from export.runtimes import Runtime, check
     from zoo.contract.request import RequestError, nearest
 
     runtimes = runtime or ["onnxruntime", "triton"]
@@ -48,6 +49,8 @@ def bench(
     for value, choices in [*((r, RUNTIMES) for r in runtimes), *((s, SCENARIOS) for s in scenarios)]:
         if value not in choices:
             raise RequestError(f"unknown {value!r}: {nearest(value, choices)}")
+    for value in runtimes:
+        check(Runtime(value))
     loads = [Load(name, queries=64, seconds=0.5) if quick else Load(name) for name in scenarios]
     tell: Callable[[str], None] = (lambda _: None) if as_json else typer.echo
     choice = sweep.Choice(tuple(steps or ()), tree, sweep.QUICK_CALLS if quick else None)

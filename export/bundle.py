@@ -19,12 +19,12 @@ from typing import Any
 
 from zoo import files
 from zoo.contract.graph import MAX_BATCH, TensorSpec
+from zoo.contract.layout import BUNDLE_MANIFEST, VERDICT
 from zoo.contract.request import GeneratorSpec
 from zoo.errors import GenzooError
 from zoo.plain import PlainError
 
 FORMAT = "genzoo-bundle/1"
-MANIFEST, WEIGHTS, GATE = "manifest.json", "model.safetensors", "gate.json"
 
 
 class BundleError(GenzooError):
@@ -43,27 +43,29 @@ class Bundle:
         """The bundle in a folder, its paths and digests verified. Raises BundleError."""
         path = Path(path)
         try:
-            manifest = json.loads((path / MANIFEST).read_text())
+            manifest = json.loads((path / BUNDLE_MANIFEST).read_text())
         except (OSError, ValueError) as error:
             raise BundleError(f"{path} is not a bundle ({error}); `genzoo export NAME` makes one") from error
         found = manifest.get("format") if isinstance(manifest, dict) else None
         if found != FORMAT:
-            raise BundleError(f"{path / MANIFEST} has format {found!r}, expected {FORMAT!r}; export it again")
+            raise BundleError(f"{path / BUNDLE_MANIFEST} has format {found!r}, expected {FORMAT!r}; export it again")
         bundle = cls(path, manifest)
         try:
             for file in (*manifest["graphs"].values(), manifest["weights"]):
                 bundle._verify(file["file"], file["sha256"])
             bundle.entry_path, bundle.spec  # noqa: B018 (they fail here rather than later)
         except PlainError as error:
-            raise BundleError(f"{path / MANIFEST} cannot be used, {error}; export the bundle again") from error
+            raise BundleError(f"{path / BUNDLE_MANIFEST} cannot be used, {error}; export the bundle again") from error
         except (KeyError, TypeError, AttributeError) as error:
-            raise BundleError(f"{path / MANIFEST} lacks {error}; export the bundle again") from error
+            raise BundleError(f"{path / BUNDLE_MANIFEST} lacks {error}; export the bundle again") from error
         return bundle
 
     def _verify(self, name: str, digest: str) -> None:
         pure = PurePosixPath(name)
         if pure.is_absolute() or ".." in pure.parts or "\\" in name or len(pure.parts) != 1:
-            raise BundleError(f"{self.path / MANIFEST} names the file {name!r}: it must lie in the bundle's own folder")
+            raise BundleError(
+                f"{self.path / BUNDLE_MANIFEST} names the file {name!r}: it must lie in the bundle's own folder"
+            )
         file = self.path / name
         if file.is_symlink() or not file.is_file():
             raise BundleError(f"{file} is missing or not a plain file; export the bundle again")
@@ -119,13 +121,13 @@ class Bundle:
     @cached_property
     def digest(self) -> str:
         """The manifest's sha256, which names every other file's: the identity of the bundle."""
-        return files.sha256(self.path / MANIFEST)
+        return files.sha256(self.path / BUNDLE_MANIFEST)
 
     @property
     def verdict(self) -> dict[str, Any] | None:
         """What the gate found, or None before it ran on exactly these files."""
         try:
-            verdict = json.loads((self.path / GATE).read_text())
+            verdict = json.loads((self.path / VERDICT).read_text())
         except (OSError, ValueError):
             return None
         return verdict if verdict.get("bundle") == self.digest else None

@@ -13,6 +13,7 @@ import typer
 
 from export.engine import Library, Target
 from export.runtimes import Runtime
+from export.runtimes import check as check_runtime
 from export.variant import LoopKind, Precision, Variant
 from zoo import completion
 
@@ -77,6 +78,7 @@ def gate(
     """Admit or refuse bundles: parity with torch, images under the same seeds, constant images, drift."""
     from export.gate import GateError
 
+    check_runtime(runtime)
     refused = []
     for bundle in _bundles(sources, Variant(loop, precision, steps)):
         verdict = _judged(bundle, runtime, again)
@@ -173,12 +175,13 @@ def _report_engine(engine: Engine, as_json: bool) -> None:
 
 def _bundles(sources: list[str] | None, variant: Variant) -> Iterable[Bundle]:
     """The bundles in folders, or of checkpoints by name, exported now if need be; all checkpoints' for none."""
-    from export.bundle import MANIFEST, Bundle
+    from export.bundle import Bundle
     from export.exporter import cached, export, resolve
     from zoo import registry
+    from zoo.contract.layout import BUNDLE_MANIFEST
 
     for source in sources or [checkpoint.name for checkpoint in registry.checkpoints()]:
-        if "/" in source or (Path(source) / MANIFEST).is_file():
+        if "/" in source or (Path(source) / BUNDLE_MANIFEST).is_file():
             yield Bundle.open(source)
         else:
             checkpoint = registry.checkpoint(source)

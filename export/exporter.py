@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 
 from export import sources
-from export.bundle import FORMAT, MANIFEST, WEIGHTS, Bundle, BundleError
+from export.bundle import FORMAT, Bundle, BundleError
 from export.runners import TorchRunner
 from export.variant import LoopKind, Precision, Variant
 from zoo import files, registry, shelf
 from zoo.contract.graph import MAX_BATCH, TensorSpec
+from zoo.contract.layout import BUNDLE_MANIFEST, WEIGHTS
 from zoo.errors import GenzooError
 from zoo.exchange import derived
 from zoo.family import Checkpoint
@@ -65,7 +66,7 @@ def cached(checkpoint: Checkpoint, variant: Variant) -> tuple[Bundle | None, lis
     try:
         bundle = Bundle.open(folder(checkpoint.name, variant))
     except BundleError as error:
-        there = (folder(checkpoint.name, variant) / MANIFEST).is_file()
+        there = (folder(checkpoint.name, variant) / BUNDLE_MANIFEST).is_file()
         return None, [str(error)] if there else []
     now = json.loads(json.dumps(inputs(checkpoint, variant)))
     changes = why(bundle.manifest["inputs"], now)
@@ -113,7 +114,7 @@ def _export(checkpoint: Checkpoint, variant: Variant) -> Bundle:
     with derived.new_folder(target) as making:
         for key, proto in write(graphs, weights, making / WEIGHTS).items():
             save(proto, making / f"{key}.onnx", OPSETS[variant.precision])
-        files.write_json(making / MANIFEST, _manifest(checkpoint, variant, graphs, making))
+        files.write_json(making / BUNDLE_MANIFEST, _manifest(checkpoint, variant, graphs, making))
     return Bundle.open(target)
 
 

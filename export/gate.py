@@ -17,13 +17,14 @@ from typing import Any
 
 import numpy as np
 
-from export.bundle import GATE, Bundle
+from export.bundle import Bundle
 from export.drift import drift
 from export.parity import LIMITS, Parity, image_error
 from export.runners import OnnxRuntimeRunner, TorchRunner, bundle_runner
 from export.variant import Precision
 from zoo import files, registry
 from zoo.contract.generator import Generator, Runner
+from zoo.contract.layout import VERDICT
 from zoo.contract.request import GeneratorSpec, SampleRequest, Setting, feeds, table
 from zoo.errors import GenzooError
 from zoo.images import PixelError, constant_images
@@ -65,7 +66,7 @@ def gate(bundle: Bundle, reference: TorchRunner | None = None) -> Verdict:
     numbers["seconds"] = round(time.perf_counter() - began, 2)
     message = f"{bundle.name} {bundle.manifest['precision']} was " + (f"refused: {fault}" if fault else "admitted")
     record = {"bundle": bundle.digest, "admitted": fault is None, "message": message, **numbers}
-    files.write_json(bundle.path / GATE, record)
+    files.write_json(bundle.path / VERDICT, record)
     return Verdict(fault is None, message, numbers)
 
 

@@ -10,11 +10,10 @@ import numpy as np
 
 from export.cuda import DeviceMemory
 from export.engine import Engine, deserialize
-from export.runners import RunnerError, check_names, sentence, session
+from export.runners import CUDA, RTX, TENSORRT, RunnerError, check_names, sentence, session
 from zoo.contract.generator import Tensors
 
 BOUND_SHAPES = 16  # of which a session keeps buffers, and its CUDA graph; others run without
-CUDA, TENSORRT, RTX = "CUDAExecutionProvider", "TensorrtExecutionProvider", "NvTensorRTRTXExecutionProvider"
 CAPTURE = {CUDA: "enable_cuda_graph", TENSORRT: "trt_cuda_graph_enable", RTX: "enable_cuda_graph"}
 DTYPES = {"tensor(float)": np.float32, "tensor(uint8)": np.uint8}  # of the outputs of our graphs
 

@@ -23,7 +23,8 @@ from zoo.errors import GenzooError
 from zoo.family import Checkpoint
 from zoo.sampling.samplers import walk
 
-CPU = "CPUExecutionProvider"
+CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+TENSORRT, RTX = "TensorrtExecutionProvider", "NvTensorRTRTXExecutionProvider"
 SPLIT_FROM = 4  # images in a batch from which one chunk a core is faster than all cores on one batch
 
 
@@ -96,7 +97,7 @@ def session(
     options: Mapping[str, str] | None = None,
 ) -> Any:
     """A session of ONNX Runtime whose first provider is the one asked for. Raises RunnerError rather than fall back."""
-    runtime = _onnxruntime(provider)
+    runtime = onnxruntime_with(provider)
     settings = runtime.SessionOptions()
     settings.intra_op_num_threads = threads
     settings.inter_op_num_threads = 1
@@ -115,7 +116,8 @@ def session(
     return found
 
 
-def _onnxruntime(provider: str) -> Any:
+def onnxruntime_with(provider: str) -> Any:
+    """The installed package. Raises RunnerError where it is not there, or has no such provider."""
     try:
         import onnxruntime
     except ImportError as error:

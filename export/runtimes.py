@@ -7,7 +7,17 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from export.bundle import Bundle
-from export.runners import OnnxRuntimeRunner, RunnerError, TorchRunner, bundle_runner
+from export.runners import (
+    CPU,
+    CUDA,
+    RTX,
+    TENSORRT,
+    OnnxRuntimeRunner,
+    RunnerError,
+    TorchRunner,
+    bundle_runner,
+    onnxruntime_with,
+)
 from export.variant import LoopKind
 from zoo.contract.generator import Runner
 from zoo.contract.request import RequestError, nearest
@@ -40,6 +50,24 @@ def named(text: str) -> Runtime:
     return Runtime(text)
 
 
+PROVIDERS = {
+    Runtime.ONNXRUNTIME: CPU,
+    Runtime.ONNXRUNTIME_CUDA: CUDA,
+    Runtime.ONNXRUNTIME_TENSORRT: TENSORRT,
+    Runtime.ONNXRUNTIME_RTX: RTX,
+}
+
+
+def check(runtime: Runtime) -> None:
+    """Raises RunnerError or GpuError, before anything is made for it, where a runtime cannot be used on this host."""
+    if runtime is Runtime.TENSORRT:
+        from export import cuda
+
+        cuda.gpu()
+    elif runtime in PROVIDERS:
+        onnxruntime_with(PROVIDERS[runtime])
+
+
 def runner(source: Bundle | Checkpoint, runtime: Runtime) -> Runner:
     """The runner of a generator in this process; torch takes its checkpoint, all others its bundle.
 
@@ -67,10 +95,6 @@ def graph_runners(bundle: Bundle, runtime: Runtime) -> Callable[[str], Runner]:
             return gpu_runners.TensorRTRunner(admission.not_refused(engine.for_gpu(bundle, graph, here), here))
 
         return open_engine
-    provider = {
-        Runtime.ONNXRUNTIME_CUDA: gpu_runners.CUDA,
-        Runtime.ONNXRUNTIME_TENSORRT: gpu_runners.TENSORRT,
-        Runtime.ONNXRUNTIME_RTX: gpu_runners.RTX,
-    }[runtime]
+    provider = PROVIDERS[runtime]
     capture = bundle.manifest["loop"] != LoopKind.ONNX  # a CUDA graph holds no loop
     return lambda graph: gpu_runners.OnnxRuntimeGpuRunner(bundle.graph_path(graph), provider, capture=capture)

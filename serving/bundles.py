@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from export.bundle import MANIFEST, Bundle, BundleError
+from export.bundle import Bundle, BundleError
+from zoo.contract.layout import BUNDLE_MANIFEST
 from zoo.errors import GenzooError, StoreError
 
 if TYPE_CHECKING:
@@ -124,7 +125,7 @@ def _waits(source: str) -> bool:
 
 def _found(source: str) -> tuple[Bundle | None, Checkpoint | None]:
     """The bundle that is there and up to date, and the checkpoint that a new one is made of: at least one of them."""
-    if (Path(source) / MANIFEST).is_file():
+    if (Path(source) / BUNDLE_MANIFEST).is_file():
         return Bundle.open(source), None
     from export import exporter
     from export.variant import Variant
@@ -135,7 +136,7 @@ def _found(source: str) -> tuple[Bundle | None, Checkpoint | None]:
         return exporter.cached(checkpoint, Variant())[0], checkpoint
     except (registry.UnknownNameError, StoreError, ModuleNotFoundError) as error:
         placed = exporter.folder(source, Variant())  # a pulled bundle whose checkpoint, or torch, is not here
-        if (placed / MANIFEST).is_file():
+        if (placed / BUNDLE_MANIFEST).is_file():
             return Bundle.open(placed), None
         if not isinstance(error, ModuleNotFoundError):
             raise

@@ -59,7 +59,7 @@ def in_process(
     name: str, runtime: Runtime, *, ungated: bool = False, report: Report = _silent
 ) -> tuple[GeneratorSpec, Runner]:
     """A generator's spec and the runner of its graph. Raises as `opened` does."""
-    from export.runtimes import runner
+    from export.runtimes import check, runner
 
     if runtime is Runtime.TORCH:
         from zoo import registry
@@ -68,6 +68,7 @@ def in_process(
         return checkpoint.spec, runner(checkpoint, runtime)
     from serving.bundles import prepare
 
+    check(runtime)
     bundle = prepare(name, report, judge=False, ungated=ungated)  # judging takes longer than sampling
     return bundle.served_spec, runner(bundle, runtime)
 

@@ -18,12 +18,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from export.bundle import WEIGHTS, Bundle
+from export.bundle import Bundle
 from export.engine import Engine
 from export.profiles import axes
 from serving import model_config
 from serving.engines import deployable, packages, plans_of
 from serving.model_config import ONNX_FILE, Placement
+from zoo.contract.layout import WEIGHTS
 from zoo.contract.request import GeneratorSpec
 from zoo.errors import GenzooError
 from zoo.shelf import CHECKPOINT_NAME

@@ -170,6 +170,7 @@ def train(
     checkpoint = registry.checkpoint(name)
     import torch
 
+    from zoo.contract.layout import CONFIG
     from zoo.training import loop
 
     torch.set_num_threads(threads)
@@ -177,7 +178,7 @@ def train(
     if publish and shelf.directory(name) != folder:
         typer.echo(f"{shelf.directory(name)} still comes before it", err=True)
     if as_json:
-        weights = json.loads((folder / "config.json").read_text())["weights"]
+        weights = json.loads((folder / CONFIG).read_text())["weights"]
         typer.echo(json.dumps({**weights, "path": str(folder)}))
     else:
         typer.echo(f"{folder} holds {name}; next: genzoo export {name}, genzoo card {name}")

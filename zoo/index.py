@@ -19,6 +19,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from zoo.contract.layout import CONFIG
 from zoo.errors import StoreError
 from zoo.family import Checkpoint
 from zoo.files import write_json
@@ -50,7 +51,7 @@ def write(tables: Iterable[Checkpoint], quality: Mapping[str, Any]) -> Path:
     before = records() if PATH.is_file() else {}
     found = {}
     for checkpoint in tables:
-        path = TREE / checkpoint.name / "config.json"
+        path = TREE / checkpoint.name / CONFIG
         if not path.is_file():
             continue
         config = json.loads(path.read_text())

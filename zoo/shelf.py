@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from zoo import index
+from zoo.contract.layout import CONFIG, WEIGHTS
 from zoo.errors import StoreError as StoreError
 from zoo.family import Checkpoint
 from zoo.files import atomic, home, sha256, write_json
@@ -45,7 +46,7 @@ def blob_store() -> BlobStore:
 
 def pulled(name: str) -> Ref | None:
     """The ref of a checkpoint that was pulled or imported and is what `directory` finds; None for any other."""
-    if not CHECKPOINT_NAME.fullmatch(name) or (own_tree() / name / "config.json").is_file():
+    if not CHECKPOINT_NAME.fullmatch(name) or (own_tree() / name / CONFIG).is_file():
         return None
     return blob_store().ref(name)
 
@@ -56,9 +57,9 @@ def directory(name: str) -> Path:
         blobs = blob_store()
         blobs.has(ref.manifest)  # counts as using it: what is used daily is not collected
         view = blobs.root / "views" / ref.manifest  # whole, if it is there
-        return view if (view / "config.json").is_file() else blobs.view(blobs.manifest(ref))
+        return view if (view / CONFIG).is_file() else blobs.view(blobs.manifest(ref))
     own = own_tree() / name
-    return own if (own / "config.json").is_file() else TREE / name
+    return own if (own / CONFIG).is_file() else TREE / name
 
 
 def own_tree() -> Path:
@@ -68,7 +69,7 @@ def own_tree() -> Path:
 
 def is_here(name: str) -> bool:
     """Whether a checkpoint's folder is on this host."""
-    return CHECKPOINT_NAME.fullmatch(name) is not None and (directory(name) / "config.json").is_file()
+    return CHECKPOINT_NAME.fullmatch(name) is not None and (directory(name) / CONFIG).is_file()
 
 
 def folders() -> list[str]:
@@ -78,7 +79,7 @@ def folders() -> list[str]:
 
 def config(name: str) -> dict[str, Any]:
     """The `config.json` of a checkpoint. Raises StoreError."""
-    path = directory(name) / "config.json"
+    path = directory(name) / CONFIG
     try:
         found: dict[str, Any] = json.loads(path.read_text())
     except (OSError, ValueError, RecursionError) as error:
@@ -100,7 +101,7 @@ def _remedy(name: str) -> str:
 def verified_weights(name: str) -> Path:
     """The weights file of a checkpoint, once its bytes match the recorded digest. Raises StoreError."""
     expected = config(name)["weights"]
-    path = directory(name) / "model.safetensors"
+    path = directory(name) / WEIGHTS
     if not path.is_file() or path.is_symlink():
         raise StoreError(f"{name}: {path} is missing or not a plain file; {_remedy(name)}")
     if path.stat().st_size != expected["bytes"]:
@@ -136,9 +137,9 @@ def save(
 
     folder = (TREE if publish else own_tree()) / checkpoint.name
     tensors = {k: (v.half() if v.is_floating_point() else v).contiguous().cpu() for k, v in state.items()}
-    with atomic(folder / "model.safetensors") as temporary:
+    with atomic(folder / WEIGHTS) as temporary:
         save_file(tensors, temporary, metadata={"format": "pt"})
-    write_json(folder / "config.json", record(checkpoint, folder / "model.safetensors", tensors, "float16", training))
+    write_json(folder / CONFIG, record(checkpoint, folder / WEIGHTS, tensors, "float16", training))
     return folder
 
 

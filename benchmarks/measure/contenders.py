@@ -13,7 +13,7 @@ import numpy as np
 
 from benchmarks.measure.floor import Work, work_of
 from export.runners import TorchRunner
-from export.runtimes import Runtime, runner
+from export.runtimes import Runtime, check, runner
 from zoo.contract.generator import Tensors
 from zoo.contract.graph import MAX_BATCH
 from zoo.contract.request import SampleRequest, Setting, feeds, table
@@ -47,6 +47,7 @@ def contender(name: str, checkpoint: Checkpoint, device: str) -> Run:
             graphs = found.graphs.items()
             found.graphs = {key: replace(graph, module=compiled(graph.module, device)) for key, graph in graphs}
         return lambda tensors: found.run(**tensors)["images"]
+    check(Runtime(name))
     opened = runner(bundle_of(checkpoint), Runtime(name))
     return lambda tensors: np.concatenate([opened.run(**part)["images"] for part in split(tensors)])
 

@@ -87,7 +87,7 @@ class FamilyTree:
 
 def trained() -> list[Checkpoint]:
     """The checkpoints of the tables whose weights are here."""
-    return [each for each in registry.checkpoints() if (shelf.directory(each.name) / "config.json").is_file()]
+    return [each for each in registry.checkpoints() if shelf.is_here(each.name)]
 
 
 def _current(rows: Iterable[Row]) -> list[Row]:

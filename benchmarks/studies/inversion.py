@@ -22,13 +22,13 @@ from benchmarks.measure import samples
 from benchmarks.measure.ratios import interleaved
 from benchmarks.statistics import percentile
 from benchmarks.studies import Cell, Cells, Findings, Study
-from export.bundle import WEIGHTS
 from export.onnx_graph import save, to_onnx
 from export.runners import OnnxRuntimeRunner
 from export.weights import Weights, write
 from zoo import registry
 from zoo.contract.generator import Runner, Tensors
 from zoo.contract.graph import BATCH, Graph, TensorSpec
+from zoo.contract.layout import WEIGHTS
 from zoo.datasets import fashion_mnist
 from zoo.family import Checkpoint
 from zoo.images import bin_centres, dequantize, to_images, to_pixels

@@ -12,11 +12,12 @@ import pytest
 from onnx import TensorProto, helper
 from safetensors.numpy import save_file
 
-from export.bundle import FORMAT, GATE, MANIFEST, WEIGHTS, Bundle
+from export.bundle import FORMAT, Bundle
 from serving import model_repository
 from serving.server import TritonServer
 from zoo import files
 from zoo.contract.graph import TensorSpec
+from zoo.contract.layout import BUNDLE_MANIFEST, VERDICT, WEIGHTS
 from zoo.contract.request import GeneratorSpec, Sampling
 from zoo.sampling.samplers import COLUMNS
 
@@ -104,11 +105,11 @@ def make_bundle(folder: Path, spec: GeneratorSpec, *, admitted: bool | None = Tr
         "graphs": {entry: file | tensors},
         "weights": {"file": WEIGHTS, "sha256": files.sha256(folder / WEIGHTS)},
     }
-    (folder / MANIFEST).write_text(json.dumps(manifest))
+    (folder / BUNDLE_MANIFEST).write_text(json.dumps(manifest))
     if admitted is not None:
         message = f"{spec.name} fp32 was " + ("admitted" if admitted else "refused: generator is wrong")
-        verdict = {"admitted": admitted, "message": message, "bundle": files.sha256(folder / MANIFEST)}
-        (folder / GATE).write_text(json.dumps(verdict))
+        verdict = {"admitted": admitted, "message": message, "bundle": files.sha256(folder / BUNDLE_MANIFEST)}
+        (folder / VERDICT).write_text(json.dumps(verdict))
     return Bundle.open(folder)
 
 
