@@ -131,7 +131,8 @@ def test_triton_serves_the_same_images(name: str, bundle_of: Callable[[str], Bun
     assert differing(runner.run(**tensors)["image"], here) <= RUNTIME_PIXELS
 
 
-@pytest.mark.parametrize("name", NAMES if at_random else SHAPES)  # all of them before a release, by `make fuzz`
+@pytest.mark.longer
+@pytest.mark.parametrize("name", NAMES if at_random else SHAPES)  # all of them in `make fuzz`, before a release
 def test_an_engine_builds_without_a_gpu_and_lands_in_a_repository(
     name: str, bundle_of: Callable[[str], Bundle], tmp_path: Path
 ) -> None:
