@@ -263,12 +263,14 @@ def card(
     """
     from benchmarks import records as reading
     from benchmarks.report import cards
-    from zoo import index, registry
+    from zoo import index, registry, shelf
 
     checkpoints = [registry.checkpoint(name) for name in names or _trained()]
     found = reading.read(records)
     written = [str(cards.write(checkpoint, found)) for checkpoint in checkpoints]
-    index.write(registry.checkpoints(), {each.name: cards.quality(each, found) for each in checkpoints})
+    ours = [each for each in checkpoints if shelf.directory(each.name).parent == shelf.TREE]
+    if ours:  # the index tells of these, not of what a user trained
+        index.write(registry.checkpoints(), {each.name: cards.quality(each, found) for each in ours})
     typer.echo(json.dumps(written) if as_json else "\n".join(written))
 
 

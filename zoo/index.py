@@ -44,18 +44,20 @@ def records() -> Mapping[str, Mapping[str, Any]]:
 
 
 def write(tables: Iterable[Checkpoint], quality: Mapping[str, Any]) -> Path:
-    """The index of those entries of the tables whose weights are in the tree beside the code; its path.
+    """Write the index anew from the tables and the tree beside the code; its path.
 
-    `quality` is what was measured now; what was measured before stays with the weights that it was measured of.
+    An entry whose weights are not in the tree stays as the index has it: a wheel carries a part of them. `quality` is
+    what was measured now; what was measured before stays with the weights that it was measured of.
     """
     before = records() if PATH.is_file() else {}
-    found = {}
+    found: dict[str, Mapping[str, Any]] = {}
     for checkpoint in tables:
         path = TREE / checkpoint.name / CONFIG
+        known = before.get(checkpoint.name, {})
         if not path.is_file():
+            found |= {checkpoint.name: known} if known else {}
             continue
         config = json.loads(path.read_text())
-        known = before.get(checkpoint.name, {})
         same = known.get("weights") == config["weights"]
         measured = quality.get(checkpoint.name) or (known.get("quality") if same else None)
         found[checkpoint.name] = {

@@ -24,6 +24,15 @@ def test_the_index_is_what_tables_and_folders_say(tmp_path: Path, monkeypatch: p
     assert index.write(registry.checkpoints(), {}).read_bytes() == before
 
 
+def test_what_a_wheel_left_behind_stays_in_the_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(index, "PATH", tmp_path / "index.json")
+    monkeypatch.setattr(index, "TREE", tmp_path)
+    shutil.copy(shelf.TREE / "index.json", index.PATH)
+    shutil.copytree(shelf.TREE / "gan", tmp_path / "gan")
+    before = index.PATH.read_bytes()
+    assert index.write(registry.checkpoints(), {}).read_bytes() == before
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_an_entry_is_its_table_s(name: str) -> None:
     entry, checkpoint = registry.entry(name), registry.checkpoint(name)
