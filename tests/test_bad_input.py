@@ -37,6 +37,7 @@ WORDS = {
     "ratios": ("no-such",),
     "study": ("no-such",),
     "card": ("no-such",),
+    "gpu": ("no-such",),
     "train-features": ("no-such",),
     "pulls": ("--size", "no-such"),
     "pull": ("no-such", "--from", "folder"),

@@ -24,10 +24,11 @@ from benchmarks.measure.floor import Ceilings
 from benchmarks.records import Record
 from export import cuda
 from zoo import registry, shelf
+from zoo.contract.request import nearest
 from zoo.errors import GenzooError
 from zoo.family import Checkpoint
 
-BATCHES = (1, 16, 256)
+BATCHES, DEVICES = (1, 16, 256), ("cuda", "cpu")
 CHECKED = tuple(range(8))  # seeds
 Tell = Callable[[str], None]
 
@@ -116,6 +117,8 @@ def describe(device: str) -> dict[str, Any]:
     """The machine with its device. Raises GpuRunError."""
     import torch
 
+    if device not in DEVICES:
+        raise GpuRunError(f"unknown device {device!r}: {nearest(device, DEVICES)}")
     if device == "cpu":
         return environment.machine() | {"gpu": {"name": "no GPU"}}
     if not torch.cuda.is_available():
