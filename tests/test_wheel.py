@@ -49,6 +49,13 @@ def test_the_golden_set_travels_and_the_rest_is_in_the_release(wheel: Path) -> N
     assert branches == {system["branch"] for record in index.records().values() for system in record["systems"]}
 
 
+def test_every_package_says_that_it_is_typed(wheel: Path) -> None:
+    """Without it a user's type checker takes all that `genzoo` gives from the others for Any."""
+    names = set(zipfile.ZipFile(wheel).namelist())
+    packages = {name.split("/")[0] for name in names if name.endswith(".py")}
+    assert {f"{package}/py.typed" for package in packages} <= names
+
+
 @pytest.fixture(scope="module")
 def bare(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The interpreter of an environment that holds `genzoo[serving,cpu]` and what that needs."""
