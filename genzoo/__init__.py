@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,7 +55,7 @@ class LoadedGenerator:
         from zoo.contract.request import SampleRequest, Setting
 
         numbers = tuple(seeds)
-        given = (class_id,) if isinstance(class_id, int) else class_id
+        given = (class_id,) if isinstance(class_id, int | Integral) else class_id  # NumPy's whole numbers too
         request = SampleRequest(
             numbers,
             generators.classes(self.spec, numbers, given),
@@ -94,9 +95,17 @@ def load(name: str, *, runtime: str = "onnxruntime", url: str | None = None, ung
     return LoadedGenerator(spec, Generator(spec, runner))
 
 
-def sample(name: str, seeds: Iterable[int], class_id: int | Sequence[int] | None = None, **how: object) -> np.ndarray:
+def sample(
+    name: str,
+    seeds: Iterable[int],
+    class_id: int | Sequence[int] | None = None,
+    *,
+    num_steps: int | None = None,
+    sampler: str | None = None,
+    guidance_scale: float = 1.0,
+) -> np.ndarray:
     """`load(name).sample(seeds, class_id, ...)`, for one call; `load` once where there are more."""
-    return load(name).sample(seeds, class_id, **how)  # type: ignore[arg-type]
+    return load(name).sample(seeds, class_id, num_steps=num_steps, sampler=sampler, guidance_scale=guidance_scale)
 
 
 def pull(

@@ -114,6 +114,8 @@ def served(
     from serving.ports import check
     from serving.server import TritonServer
 
+    if not names:
+        raise RequestError("no generator to serve: name at least one")
     check(ports or {})
     installation = install(report=report)
     if on_engines:

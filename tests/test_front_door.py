@@ -59,6 +59,13 @@ def test_a_seed_is_an_image_however_it_is_asked_for(pulled: str) -> None:
     assert generator.sample([7], 1, sampler="heun", num_steps=3).tobytes() != together[[7]].tobytes()
 
 
+def test_numpy_s_numbers_are_numbers(pulled: str) -> None:
+    generator = genzoo.load(pulled)
+    expected = generator.sample(range(3), class_id=4)
+    assert generator.sample(np.arange(3), class_id=np.int64(4)).tobytes() == expected.tobytes()
+    assert generator.sample(np.arange(3), class_id=np.array([4])).tobytes() == expected.tobytes()
+
+
 def test_a_server_gives_the_same_images(pulled: str) -> None:
     expected = genzoo.load(pulled).sample(range(3), guidance_scale=2.0)
     with genzoo.serve(pulled, ungated=True) as server:
@@ -77,6 +84,10 @@ def test_a_server_gives_the_same_images(pulled: str) -> None:
         (lambda: genzoo.load("tiny").sample([0], class_id=[1, 2]), "2 class ids for 1 seeds"),
         (lambda: genzoo.load("tiny").sample([-1]), "seed -1 is outside 0 to 2**64 - 1"),
         (lambda: genzoo.load("tiny").sample([]), "no seed was given"),
+        (lambda: genzoo.load("tiny").sample([1.5]), "seed 1.5 is no whole number"),
+        (lambda: genzoo.load("tiny").sample(["7"]), "seed '7' is no whole number"),
+        (lambda: genzoo.load("tiny").sample([0], class_id="9"), "class '9' is no whole number"),
+        (lambda: genzoo.serve().__enter__(), "name at least one"),
         (lambda: genzoo.pull("tiny"), "no remote was named"),
     ],
 )

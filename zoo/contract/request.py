@@ -198,6 +198,8 @@ def check_seeds(seeds: Sequence[int]) -> None:
     if not seeds:
         raise RequestError("no seed was given: each image is made from one")
     for seed in seeds:
+        if not isinstance(seed, int | np.integer):
+            raise RequestError(f"seed {seed!r} is no whole number")
         if not 0 <= seed <= noise.MAX_SEED:
             raise RequestError(f"seed {seed} is outside 0 to 2**64 - 1")
 
@@ -234,6 +236,8 @@ def _conditions(spec: GeneratorSpec, request: SampleRequest) -> dict[str, np.nda
     if len(class_ids) != batch:
         raise RequestError(f"{len(class_ids)} class ids for {batch} seeds: give one for each")
     for class_id in class_ids:
+        if not isinstance(class_id, int | np.integer):
+            raise RequestError(f"class {class_id!r} is no whole number: {spec.name} knows 0 to {spec.num_classes - 1}")
         if not 0 <= class_id < spec.num_classes:
             raise RequestError(f"class {class_id} is outside 0 to {spec.num_classes - 1} of {spec.name}")
     scale = request.setting.guidance_scale
