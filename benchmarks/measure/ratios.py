@@ -23,7 +23,7 @@ from export.bundle import Bundle
 from export.runners import OnnxRuntimeRunner
 from zoo import registry
 from zoo.contract.generator import Generator, Runner, Tensors
-from zoo.contract.request import SampleRequest, Setting, feeds
+from zoo.contract.request import GeneratorSpec, RequestError, SampleRequest, Setting, feeds
 
 STEPS, BATCHES, OVERHEAD_STEPS = (1, 2, 4), (1, 16), 1
 SETTLE, BURST = 3, 5  # calls of a turn: not counted, and counted by their median
@@ -57,6 +57,7 @@ def measure(bundle: Bundle, rounds: int, *, triton: bool) -> Record:
     """The whole comparison as one record. Raises GenzooError."""
     import torch
 
+    _check(bundle.spec)
     found, overhead = lines(bundle, rounds), None
     if triton:
         with sweep.endpoints("triton", [bundle]) as connect:
@@ -69,6 +70,12 @@ def measure(bundle: Bundle, rounds: int, *, triton: bool) -> Record:
     }
     content = {"lines": found, "triton": overhead, "sizes": sizes(bundle.name), "environment": environment.describe()}
     return records.make("ratio", identity, **content)
+
+
+def _check(spec: GeneratorSpec) -> None:
+    """Raises RequestError for what the other two cannot be compared with."""
+    if spec.family != "diffusion" or spec.sampling is None or spec.sampling.steps:
+        raise RequestError(f"{spec.name} is no diffusion checkpoint of any number of steps: name one, like ddpm or fm")
 
 
 def lines(

@@ -32,7 +32,11 @@ LETTERS = 25  # of a line beside a strip
 def replace_marked(path: Path, name: str, text: str) -> None:
     """Put `text` between `<!-- name:begin -->` and `<!-- name:end -->`. Raises WorkloadError where they are missing."""
     begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
-    page = path.read_text() if path.is_file() else ""
+    if not path.is_file():
+        raise WorkloadError(
+            f"there is no file {path}: the text goes between {begin} and {end} of a checkout's README.md"
+        )
+    page = path.read_text()
     if page.count(begin) != 1 or page.count(end) != 1:
         raise WorkloadError(f"{path} needs one {begin} and one {end}: the text goes between them")
     head, rest = page.split(begin)

@@ -5,6 +5,8 @@ import time
 import pytest
 
 from benchmarks.measure import ratios
+from zoo import registry
+from zoo.contract.request import RequestError
 
 
 def test_contenders_take_turns_in_both_orders() -> None:
@@ -23,6 +25,14 @@ def test_a_line_gives_the_ratio_of_the_rounds() -> None:
     assert line["other_ms"] >= 20.0
     assert line["fused_ms"] >= 2.0
     assert line["ratio"]["value"] > 1.0
+
+
+def test_what_the_other_two_cannot_do_is_refused_before_anything_is_measured() -> None:
+    for name in ("gan", "ldm", "ddpm-pd4", "lcm"):
+        with pytest.raises(RequestError, match=f"{name} is no diffusion checkpoint of any number of steps"):
+            ratios._check(registry.entry(name).spec)
+    for name in ("ddpm", "fm"):
+        ratios._check(registry.entry(name).spec)
 
 
 def test_networks_are_of_the_same_size() -> None:

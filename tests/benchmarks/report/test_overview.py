@@ -33,7 +33,7 @@ def test_only_what_stands_between_the_marks_is_replaced(tmp_path: Path) -> None:
     with pytest.raises(WorkloadError, match="ratios:begin"):
         overview.replace_marked(readme, "ratios", "| new |")
     assert readme.read_text() == "no marks"
-    with pytest.raises(WorkloadError, match="needs one"):
+    with pytest.raises(WorkloadError, match=r"there is no file .*none\.md"):
         overview.replace_marked(tmp_path / "none.md", "ratios", "| new |")
 
 
