@@ -61,7 +61,8 @@ class Installation:
 
 def default_root() -> Path:
     """`.triton` in a checkout, else below the store."""
-    return CHECKOUT / ".triton" if (CHECKOUT / "pyproject.toml").is_file() else home() / "triton"
+    tree = files.checkout()
+    return tree / ".triton" if tree else home() / "triton"
 
 
 def install(root: Path | None = None, report: Callable[[str], None] = lambda _: None) -> Installation:

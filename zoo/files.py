@@ -26,6 +26,12 @@ class HomeError(GenzooError):
 Progress = Callable[[int], None]  # told of bytes as they are done; negative: they are lost again
 
 
+def checkout() -> Path | None:
+    """The source tree that this code runs from; None where it was installed without one."""
+    root = Path(__file__).resolve().parents[1]
+    return root if (root / "pyproject.toml").is_file() else None
+
+
 def home() -> Path:
     """Where genzoo keeps what it derives: $GENZOO_HOME, or a folder in the user's cache. Raises HomeError."""
     if named := os.environ.get(HOME_VARIABLE):

@@ -27,9 +27,10 @@ CURVE_WIDTH, CURVE_HEIGHT = 640, 220
 def write(checkpoint: Checkpoint, found: Iterable[Record]) -> Path:
     """`README.md`, `grid.png`, `interpolation.png` and `curves.svg` in the checkpoint's folder; the card's path.
 
-    Raises RecordError where the weights of the tree were not measured, StoreError where there are none.
+    Raises RecordError where the weights of the tree were not measured, StoreError where there are none, or where they
+    are a publisher's.
     """
-    config, folder, found = shelf.config(checkpoint.name), shelf.directory(checkpoint.name), list(found)
+    config, folder, found = shelf.config(checkpoint.name), _folder(checkpoint.name), list(found)
     section, rows = measured(checkpoint.name, config["weights"]["sha256"], found)
     shown, answered = default(checkpoint, rows), concerning(checkpoint.name, config["weights"]["sha256"], found)
     for name, picture in (("grid.png", shown.grid), ("interpolation.png", shown.interpolation)):
@@ -42,6 +43,17 @@ def write(checkpoint: Checkpoint, found: Iterable[Record]) -> Path:
     with files.atomic(folder / "README.md") as temporary:
         temporary.write_text(render(checkpoint, config, section, rows, answered))
     return folder / "README.md"
+
+
+def _folder(name: str) -> Path:
+    """Where a card may be written: what was pulled, or came with an installed genzoo, stays as it was published."""
+    folder = shelf.directory(name)
+    if folder.parent == shelf.own_tree() or (folder.parent == shelf.TREE and files.checkout()):
+        return folder
+    raise shelf.StoreError(
+        f"{name} is its publisher's, and so is its card: `genzoo report` shows what you measured, "
+        f"`genzoo card` is for what you trained, or for a checkout of genzoo"
+    )
 
 
 def measured(name: str, weights: str, found: Iterable[Record]) -> tuple[Section, list[Row]]:

@@ -6,15 +6,18 @@ from pathlib import Path
 
 import pytest
 
+import genzoo
 from benchmarks import records
 from benchmarks.quality import metrics
 from benchmarks.report import cards
 from tests.benchmarks.made_up import made_up
-from zoo import shelf
+from zoo import files, shelf
 from zoo.contract.request import GeneratorSpec
 from zoo.families.gan import GANConfig, GANGenerator
 from zoo.family import Checkpoint
+from zoo.files import HOME_VARIABLE
 
+RELEASE = Path(__file__).parents[2] / "fixtures/first_formats/remote"
 COUNT = 100
 CONFIG = GANConfig(channels=(8, 8), latent=4, style=0, num_classes=0)
 TRAINING = {"images": 64, "minutes": 0.1, "hardware": "a desk", "threads": 1, "torch": "2", "curves": []}
@@ -48,3 +51,17 @@ def test_images_that_no_net_knows_get_a_card_that_says_so(tmp_path: Path, monkey
     assert "padded to 32x32 and shrunk to 8x8, and nothing else" in text
     assert "## Measured latency" in text
     assert "fd_" not in text
+
+
+def test_the_card_of_what_others_published_stays_theirs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(HOME_VARIABLE, str(tmp_path))
+    tree = tmp_path / "site-packages" / "zoo" / "checkpoints"
+    (tree / "gan").mkdir(parents=True)
+    monkeypatch.setattr(shelf, "TREE", tree)
+    monkeypatch.setattr(files, "checkout", lambda: None)
+    with pytest.raises(shelf.StoreError, match="gan is its publisher's"):
+        cards._folder("gan")
+
+    genzoo.pull("tiny", str(RELEASE))
+    with pytest.raises(shelf.StoreError, match="tiny is its publisher's"):
+        cards._folder("tiny")
