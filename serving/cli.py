@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
 import signal
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -84,8 +86,21 @@ def write_repository(
             typer.echo(f"not admitted by the gate: {', '.join(repository.ungated)}")
         if repository.packages:
             typer.echo(f"its engines load only with {' and '.join(repository.packages)}")
-        compose = f"MODELS={output.absolute()} docker compose -f serving/deploy/compose.yaml up"
-        typer.echo(f"{output} holds {', '.join(names)}; next: {compose}")
+        typer.echo(f"{output} holds {', '.join(names)}; next: {_deployment(output.absolute())}")
+
+
+def _deployment(models: Path) -> str:
+    """What serves a model repository: the image is built of a checkout, which an installed genzoo does not have."""
+    from zoo.files import checkout
+
+    root = checkout()
+    if root is None:
+        return "in a checkout of genzoo, " + _compose(models, Path("serving/deploy/compose.yaml"))
+    return _compose(models, Path(os.path.relpath(root / "serving/deploy/compose.yaml")))
+
+
+def _compose(models: Path, file: Path) -> str:
+    return f"MODELS={shlex.quote(str(models))} docker compose -f {shlex.quote(str(file))} up --build"
 
 
 @app.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import shlex
 from functools import partial
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from serving.client import ServingError
 from serving.images import OutputError, grid
 from serving.server import TritonServer
 from tests.serving.conftest import ONE_SHOT, make_bundle
+from zoo import files
 from zoo.contract.request import RequestError
 from zoo.errors import GenzooError
 
@@ -82,6 +84,21 @@ def test_what_nobody_judged_is_sampled_and_not_served(tmp_path: Path) -> None:
     sample(unjudged.path, "-o", tmp_path / "x.png")
     with pytest.raises(RefusedError, match=r"has not been before the gate, .* run `genzoo gate .*bundle`"):
         raised(CliRunner().invoke(app, ["serve", str(unjudged.path)]))
+
+
+def test_the_next_command_after_a_repository_can_be_given_where_one_is(
+    bundles: dict[str, Bundle], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "my folder").mkdir()
+    monkeypatch.chdir(tmp_path / "my folder")
+    said = CliRunner().invoke(app, ["repository", str(bundles["toy-gan"].path), "-o", "models"]).stdout
+    models, *_, compose, _, build = shlex.split(said.split("next: ")[1])
+    assert models == f"MODELS={tmp_path}/my folder/models"
+    assert Path(compose).is_file()
+    assert build == "--build"
+    monkeypatch.setattr(files, "checkout", lambda: None)
+    said = CliRunner().invoke(app, ["repository", str(bundles["toy-gan"].path), "-o", "again"]).stdout
+    assert "next: in a checkout of genzoo, MODELS=" in said
 
 
 def test_images_of_one_colour_are_not_written(tmp_path: Path) -> None:
