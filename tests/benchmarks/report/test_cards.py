@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -48,3 +49,12 @@ def test_images_that_no_net_knows_get_a_card_that_says_so(tmp_path: Path, monkey
     assert "padded to 32x32 and shrunk to 8x8, and nothing else" in text
     assert "## Measured latency" in text
     assert "fd_" not in text
+
+
+def test_a_curve_s_name_from_outside_is_text_in_the_picture() -> None:
+    svg = cards.curves_svg(
+        [{"images": 1, "<script>alert(1)</script>": 1.0}, {"images": 2, "<script>alert(1)</script>": 2.0}]
+    )
+    texts = [each.text or "" for each in ElementTree.fromstring(svg).iter("{http://www.w3.org/2000/svg}text")]
+    assert "<script>alert(1)</script>: 1 to 2" in texts
+    assert "<script>" not in svg
