@@ -84,7 +84,24 @@ def config(name: str) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(path.read_text())
     except (OSError, ValueError, RecursionError) as error:
         raise StoreError(f"{name}: {path} could not be read ({error}); {_remedy(name)}") from error
+    if fault := _fault(found):
+        raise StoreError(f"{name}: {path} {fault}; {_remedy(name)}")
     return found
+
+
+def _fault(config: Any) -> str | None:
+    """Why a `config.json`, which may come from outside, is not what its readers rely on, as a clause."""
+    if not isinstance(config, dict):
+        return "is no object"
+    if not isinstance(config.get("training") or {}, dict):
+        return "has a training that is no object"
+    weights = config.get("weights")
+    whole = isinstance(weights, dict) and isinstance(weights.get("sha256"), str) and _is_size(weights.get("bytes"))
+    return None if whole or config.get("unsupported") else "does not tell the sha256 and the bytes of its weights"
+
+
+def _is_size(value: Any) -> bool:
+    return type(value) is int and value >= 0
 
 
 def _remedy(name: str) -> str:

@@ -11,7 +11,7 @@ def template(name: str) -> Any:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     loader = FileSystemLoader(Path(__file__).parent)
-    autoescape = name.endswith(".html.j2")
+    autoescape = name.endswith((".html.j2", ".svg.j2"))
     return Environment(loader=loader, autoescape=autoescape, undefined=StrictUndefined, trim_blocks=True).get_template(
         name
     )

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from genzoo import cli as command_line
 from zoo import files, registry, shelf
+from zoo.contract.layout import CONFIG
+from zoo.errors import GenzooError
 from zoo.files import HOME_VARIABLE, home
 
 
@@ -56,3 +61,27 @@ def test_what_is_trained_lies_in_the_user_s_own_tree_and_comes_first(
         own == shelf.directory("vae") == (tmp_path / "own" if variable else tmp_path / "home" / "checkpoints") / "vae"
     )
     assert shelf.load_tensors("vae")["weight"].tolist() == [0.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        *(None, [1], "x", 5, {}),
+        *({"weights": weights} for weights in (None, "x", [], {"sha256": 5, "bytes": 1}, {"sha256": "0"})),
+        *({"weights": {"sha256": "0", "bytes": count}} for count in ("\x1b[31m", -1, 1e300, True)),
+        *({"weights": {"sha256": "0", "bytes": 1}, "training": training} for training in ("x", [1])),
+    ],
+    ids=repr,
+)
+def test_a_config_of_the_wrong_shape_is_left_out_of_the_list(
+    config: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(shelf.TREE_VARIABLE, str(tmp_path))
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / CONFIG).write_text(json.dumps(config))
+    with pytest.raises(shelf.StoreError, match=r"is no object|training|sha256 and the bytes"):
+        shelf.config("other")
+    for words in (["list"], ["show", "other"], ["verify", "other"]):
+        result = CliRunner().invoke(command_line.app, words)
+        assert result.exception is None or isinstance(result.exception, SystemExit | GenzooError), words
+        assert "other: " in f"{result.output}{result.stderr}{result.exception}"

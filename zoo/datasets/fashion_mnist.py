@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import http.client
 import os
 import urllib.request
 import zlib
@@ -16,6 +17,7 @@ import numpy as np
 
 from zoo.errors import GenzooError
 from zoo.files import home
+from zoo.store.transfer.http import TLS_CURE
 
 NAME = "fashion_mnist"
 LICENCE = "MIT"
@@ -63,9 +65,10 @@ def _read(source: str, name: str) -> bytes:
         else:
             packed = (Path(source) / name).read_bytes()
         data = gzip.decompress(packed)
-    except (OSError, EOFError, zlib.error) as error:
+    except (OSError, EOFError, zlib.error, http.client.HTTPException, ValueError) as error:
+        cure = f"{TLS_CURE}; else " if "CERTIFICATE_VERIFY_FAILED" in str(error) else ""
         raise DatasetError(
-            f"Fashion-MNIST: {name} could not be read from {source} ({error}); install the Debian package "
+            f"Fashion-MNIST: {name} could not be read from {source} ({error}); {cure}install the Debian package "
             f"dataset-fashion-mnist or set {SOURCE_VARIABLE} to a directory or URL that holds the four .gz files"
         ) from error
     digest = hashlib.sha256(data).hexdigest()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -65,3 +66,12 @@ def test_the_card_of_what_others_published_stays_theirs(tmp_path: Path, monkeypa
     genzoo.pull("tiny", str(RELEASE))
     with pytest.raises(shelf.StoreError, match="tiny is its publisher's"):
         cards._folder("tiny")
+
+
+def test_a_curve_s_name_from_outside_is_text_in_the_picture() -> None:
+    svg = cards.curves_svg(
+        [{"images": 1, "<script>alert(1)</script>": 1.0}, {"images": 2, "<script>alert(1)</script>": 2.0}]
+    )
+    texts = [each.text or "" for each in ElementTree.fromstring(svg).iter("{http://www.w3.org/2000/svg}text")]
+    assert "<script>alert(1)</script>: 1 to 2" in texts
+    assert "<script>" not in svg

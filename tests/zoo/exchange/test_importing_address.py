@@ -78,6 +78,9 @@ def test_what_is_not_there_is_said(tmp_path: Path, home: Path) -> None:
         for address in ("none.safetensors", "none/"):
             with pytest.raises(ImportingError, match=r"404|neither"):
                 import_from(f"{server.url}/{address}", name="mine")
+    for address in ("http://[::1/x.safetensors", "http://a:port/x.safetensors", "http://a b/"):
+        with pytest.raises(ImportingError, match="no address that can be fetched"):
+            import_from(address, name="mine")
     with pytest.raises(ImportingError):
         import_from(f"{server.url}/gone.safetensors", name="mine")  # nobody listens
     assert shelf.pulled("mine") is None

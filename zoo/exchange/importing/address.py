@@ -10,6 +10,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit, urlunsplit
@@ -41,16 +42,14 @@ def is_address(text: str) -> bool:
 
 def fetch(url: str, folder: Path, progress: Progress = lambda _: None) -> Path:
     """The file or the folder at an address, below `folder`. Raises ImportingError."""
-    base = _base(url)
-    client = Client(base)
     try:
-        return _Fetch(client, base, progress).everything(folder)
+        base = _base(url)
+        with closing(Client(base)) as client:
+            return _Fetch(client, base, progress).everything(folder)
     except HttpError as error:
         raise ImportingError(f"{error}; nothing was imported") from error
     except ValueError as error:
         raise ImportingError(f"{public(url)} is no address that can be fetched ({error})") from error
-    finally:
-        client.close()
 
 
 def _base(url: str) -> str:

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from zoo.errors import GenzooError
 from zoo.store.artifact import File, Manifest
+from zoo.store.transfer.connections import public
 from zoo.store.transfer.sources import Source
 
 REMOTE_VARIABLE = "GENZOO_REMOTE"  # the remotes of who names none; commas between them
@@ -57,5 +58,8 @@ def open_remote(url: str) -> Remote:
     scheme = scheme.lower() if separator else ""
     if scheme not in SCHEMES:
         raise RemoteError(f"no remote of kind {scheme!r}: write a folder, http(s)://, hf:// or oci://")
-    found: Remote = importlib.import_module(f"zoo.store.remotes.{SCHEMES[scheme]}").open_remote(url)
+    try:
+        found: Remote = importlib.import_module(f"zoo.store.remotes.{SCHEMES[scheme]}").open_remote(url)
+    except (ValueError, RuntimeError) as error:  # of urllib and pathlib
+        raise RemoteError(f"{public(url)}: {error}") from error
     return found

@@ -20,7 +20,7 @@ from zoo.store.artifact import MANIFEST, MAX_MANIFEST_BYTES, SIGNATURE, File, Ma
 from zoo.store.remotes import NotFoundError, Published, RemoteError
 from zoo.store.remotes.foreign import Origin, manifest_of
 from zoo.store.remotes.layout import MAX_SIGNATURE_BYTES, already_there
-from zoo.store.transfer.connections import public
+from zoo.store.transfer.connections import public, split
 from zoo.store.transfer.http import DENIED, GONE, TLS_CURE, Client, HttpError
 from zoo.store.transfer.http_source import HttpSource
 from zoo.store.transfer.sources import Source
@@ -46,6 +46,10 @@ class HubRemote:
         self.url = f"hf://{owner}/{prefix}" if prefix else f"hf://{owner}"
         self._stem = f"{owner}/{prefix}-" if prefix else f"{owner}/"
         self._endpoint = (os.environ.get("HF_ENDPOINT") or constants.ENDPOINT).rstrip("/")
+        try:
+            split(self._endpoint)
+        except ValueError as error:
+            raise RemoteError(f"$HF_ENDPOINT: {error}") from error
         self._api = HfApi(endpoint=self._endpoint)
         self._client = self._connect()
         weakref.finalize(self, self._client.close)
@@ -199,6 +203,8 @@ class HubRemote:
         from huggingface_hub import get_token
 
         token = get_token()
+        if token and not token.isascii():
+            raise RemoteError(f"the token of {LOGIN} has characters that no token has: copy it again")
         return Client(self._endpoint, {"authorization": f"Bearer {token}"} if token else {})
 
     @contextmanager

@@ -36,11 +36,8 @@ ABSENT = {"if-none-match": "*"}  # a server that honours it lets one of two push
 
 
 def open_remote(url: str) -> HttpRemote:
-    """The remote below an address. Raises RemoteError."""
-    try:
-        split(url)
-    except ValueError as error:
-        raise RemoteError(str(error)) from error
+    """The remote below an address. Raises RemoteError, and ValueError for what is no address."""
+    split(url)
     return HttpRemote(url)
 
 
@@ -190,6 +187,6 @@ def _from_netrc(url: str) -> dict[str, str]:
         return {}
     try:
         found = netrc.netrc(path).authenticators(parts.hostname or "")
-    except (netrc.NetrcParseError, OSError) as error:
+    except (netrc.NetrcParseError, OSError, UnicodeDecodeError) as error:
         raise RemoteError(f"{path} could not be read: {type(error).__name__}") from error
     return {"authorization": "Basic " + b64encode(f"{found[0]}:{found[2]}".encode()).decode()} if found else {}

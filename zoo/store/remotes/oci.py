@@ -17,6 +17,7 @@ from zoo.store.artifact import MANIFEST, MAX_MANIFEST_BYTES, File, Manifest, ide
 from zoo.store.remotes import NotFoundError, Published, RemoteError
 from zoo.store.remotes.layout import LATEST, MAX_SIGNATURE_BYTES, already_there, version_of_folder
 from zoo.store.remotes.oci_registry import IMAGE_MANIFEST, Document, Registry, digest_of
+from zoo.store.transfer.connections import split
 from zoo.store.transfer.http_source import HttpSource
 from zoo.store.transfer.sources import Source
 
@@ -39,10 +40,11 @@ FORMATS = {".safetensors": "safetensors", ".onnx": "onnx", ".plan": "tensorrt"}
 
 
 def open_remote(url: str) -> OciRemote:
-    """The remote of one namespace. Raises RemoteError."""
+    """The remote of one namespace. Raises RemoteError, and ValueError for what is no address."""
     host, _, namespace = url.partition("://")[2].strip("/").partition("/")
     if not host or "@" in url:
         raise RemoteError("a remote in a registry is written oci://host[:port]/namespace; log in with `docker login`")
+    split(f"https://{host}/")
     return OciRemote(host, namespace)
 
 

@@ -230,7 +230,11 @@ def test_what_a_folder_was_given_any_web_server_serves(tmp_path: Path) -> None:
         assert read(open_remote(server.url), made.manifest) == CONTENTS
 
 
-@pytest.mark.parametrize("url", ["ftp://host/x", "", "hf://", "hf://a/b/c", "oci://", "file://elsewhere/x", "http://"])
+MEANINGLESS = ["ftp://host/x", "", "hf://", "hf://a/b/c", "oci://", "file://elsewhere/x", "http://", "~nobody here/x"]
+NO_HOST = [f"{scheme}://{host}/x" for scheme in ("http", "oci") for host in ("[::1", "a:b", "a:99999", "a b")]
+
+
+@pytest.mark.parametrize("url", [*MEANINGLESS, *NO_HOST, "file://[::1/x"])
 def test_an_address_that_means_nothing_is_one_sentence(url: str) -> None:
     with pytest.raises(RemoteError) as error:
         open_remote(url)

@@ -102,6 +102,18 @@ def test_a_web_server_that_asks_who_is_there(kept: str, tmp_path: Path) -> None:
         assert read(open_remote(url), made.manifest) == CONTENTS
 
 
+def test_what_cannot_be_read_on_this_side_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "netrc").write_bytes(b"machine x login \xff password y\n")
+    with pytest.raises(RemoteError, match=r"netrc could not be read: UnicodeDecodeError"):
+        open_remote("http://127.0.0.1:1")
+    monkeypatch.setenv("HF_TOKEN", "hf_…")
+    with pytest.raises(RemoteError, match=r"\$HF_TOKEN has characters that no token has"):
+        open_remote("hf://zoo")
+    monkeypatch.setenv("HF_ENDPOINT", "hub")
+    with pytest.raises(RemoteError, match=r"\$HF_ENDPOINT: 'hub' is no http"):
+        open_remote("hf://zoo")
+
+
 @pytest.mark.parametrize("kind", ["http", "hf", "basic", "token"])
 def test_a_refused_secret_is_not_shown(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made, wrong = make(tmp_path), "bad-secret-of-mine"
