@@ -25,6 +25,8 @@ class TensorRTRunner:
         loaded, trt = deserialize(engine), engine.library.load()
         self.path = engine.path
         self._context = loaded.create_execution_context()
+        if self._context is None:
+            raise RunnerError(f"{self.path} got no room on the GPU: is its memory taken by another process?")
         self._memory, self._lock = DeviceMemory(), Lock()
         names = [loaded.get_tensor_name(index) for index in range(loaded.num_io_tensors)]
         dtypes = {name: np.dtype(trt.nptype(loaded.get_tensor_dtype(name))) for name in names}
@@ -36,6 +38,7 @@ class TensorRTRunner:
         """Raises RunnerError where an input is missing, too many, of the wrong type, or outside the engine's sizes."""
         check_names(self.path, tensors, self._inputs)
         with self._lock:
+            self._memory.enter()
             for name, tensor in tensors.items():
                 self._feed(name, tensor)
             results = {name: self._room(name, dtype) for name, dtype in self._outputs.items()}
@@ -50,7 +53,7 @@ class TensorRTRunner:
             raise RunnerError(f"{name} is {tensor.dtype}, {self.path} expects {self._inputs[name]}")
         if not self._context.set_input_shape(name, tensor.shape):
             raise RunnerError(f"{name} of shape {tensor.shape} is outside the sizes that {self.path} was built for")
-        self._context.set_tensor_address(name, self._memory.upload(name, np.ascontiguousarray(tensor)))
+        self._context.set_tensor_address(name, self._memory.upload(name, tensor))
 
     def _room(self, name: str, dtype: np.dtype[Any]) -> np.ndarray:
         """An array for an output, and the GPU's memory for it."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +70,44 @@ def test_an_engine_refuses_in_words(engines: dict[Path, dict[str, Engine]], gpu:
         cuda.DeviceMemory().reserve("x", 1 << 40)
 
 
+def test_what_is_copied_lives_until_the_stream_is_done(gpu: TensorRT) -> None:
+    """A copy to the GPU may be made after `upload` has returned, and its caller let the array go."""
+    memory = cuda.DeviceMemory()
+    array = np.arange(8, dtype=np.float32)
+    watched = weakref.ref(array)
+    memory.upload("x", array)
+    del array
+    assert watched() is not None
+    back = np.empty(8, np.float32)
+    memory.download("x", back)
+    np.testing.assert_array_equal(back, np.arange(8, dtype=np.float32))
+    assert watched() is None
+
+
+def test_an_engine_runs_on_its_gpu_from_any_thread(engines: dict[Path, dict[str, Engine]], gpu: TensorRT) -> None:
+    path = next(path for path in engines if "toy-linear" in str(path))
+    bundle = Bundle.open(path)
+    (engine,) = engines[path].values()
+    gpu.learn(engine, bundle)
+    cuda.use(1)
+    opened, tensors = TensorRTRunner(engine), feeds(bundle.spec, SampleRequest(REQUEST.seeds))
+    cuda.use(0)
+    with ThreadPoolExecutor(1) as pool:
+        found = pool.submit(opened.run, **tensors).result()
+    np.testing.assert_array_equal(found["images"], bundle_runner(bundle).run(**tensors)["images"])
+
+
+def test_an_engine_without_room_is_one_sentence(
+    engines: dict[Path, dict[str, Engine]], gpu: TensorRT, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = next(path for path in engines if "toy-linear" in str(path))
+    (engine,) = engines[path].values()
+    gpu.learn(engine, Bundle.open(path))
+    monkeypatch.setattr(gpu.ICudaEngine, "create_execution_context", lambda self: None)
+    with pytest.raises(RunnerError, match="got no room on the GPU"):
+        TensorRTRunner(engine)
+
+
 def test_memory_is_kept_and_grows(gpu: TensorRT) -> None:
     memory = cuda.DeviceMemory()
     first = memory.upload("x", np.arange(8, dtype=np.float32))
@@ -87,7 +127,7 @@ def test_the_gpu_says_what_it_is(gpu: TensorRT, tmp_path: Path, monkeypatch: pyt
     cuda.DRIVER.write_text("NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.95.05  Release Build\n")
     assert cuda.gpu().driver == "580.95.05"
     with pytest.raises(cuda.GpuError, match="invalid device ordinal"):
-        cuda.use(1)
+        cuda.use(2)
 
 
 def test_tensors_bound_by_address_give_the_same_images(toy_diffusion: Checkpoint) -> None:
