@@ -187,6 +187,8 @@ def test_our_backend_runs_the_plan_for_its_gpu(
     np.testing.assert_array_equal(made, Generator(bundle.spec, bundle_runner(bundle)).sample(SEEDS))
     with pytest.raises(EngineError, match=r"has no plan for NVIDIA L4 .*admitted none"):
         model.open(folder, {**config, "cc_model_filenames": {"8.6": "sm86.plan"}}, 0)
+    with pytest.raises(EngineError, match=r"has no plan for NVIDIA L4 .*admitted none"):
+        model.open(folder, {**config, "cc_model_filenames": {}, "default_model_filename": "model.plan"}, 0)
     record = folder / "sm89.plan.json"
     older = json.loads(record.read_text())
     older["inputs"]["version"] = "1.3.0"
@@ -218,6 +220,11 @@ def test_options_that_make_no_sense(bundle: Bundle, tmp_path: Path, options: tup
 
 def test_no_engine_is_wanted_by_default() -> None:
     assert Wanted.of(None, None, None, 1) is None
+
+
+def test_a_gpu_that_is_named_twice_is_one() -> None:
+    wanted = Wanted.of([Target.SM89, Target.SM89], None, "1,0,1", 2)
+    assert wanted == Wanted((Target.SM89,), None, Placement((1, 0), 2))
 
 
 def test_triton_itself_loads_such_a_repository_where_our_backend_is(bundle: Bundle, tmp_path: Path) -> None:
