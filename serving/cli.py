@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import signal
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -84,8 +85,20 @@ def write_repository(
             typer.echo(f"not admitted by the gate: {', '.join(repository.ungated)}")
         if repository.packages:
             typer.echo(f"its engines load only with {' and '.join(repository.packages)}")
-        compose = f"MODELS={output.absolute()} docker compose -f serving/deploy/compose.yaml up"
+        compose = _compose(output, repository.packages, on_engines.placement.gpus if on_engines else ())
         typer.echo(f"{output} holds {', '.join(names)}; next: {compose}")
+
+
+def _compose(models: Path, packages: Sequence[str], gpus: Sequence[int]) -> str:
+    """The command that serves a repository from NVIDIA's container, with what compose.yaml must know of it."""
+    variables = {"MODELS": str(models.absolute())}
+    for library, _, version in (each.partition("==") for each in packages):
+        if library == Library.RTX:
+            variables["RTX"] = version
+    if gpus:
+        variables["GPUS"] = str(max(gpus) + 1)  # it lends the first ones
+    settings = " ".join(f"{name}={shlex.quote(value)}" for name, value in variables.items())
+    return f"{settings} docker compose -f serving/deploy/compose.yaml up --build"
 
 
 @app.command()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -206,6 +207,10 @@ def test_the_command_builds_what_is_missing_and_says_what_is_ungated(bundle: Bun
     assert done.exit_code == 0, done.output
     assert f"not admitted by the gate: {bundle.name} for sm86" in done.output
     assert "load only with tensorrt-rtx==" in done.output
+    assert f" RTX={Library.RTX.version} GPUS=2 docker compose" in done.output
+    variables = re.findall(r"(\w+)=", done.output.rpartition("next: ")[2])
+    read = re.findall(r"\$\{(\w+)", (BACKENDS.parent / "deploy" / "compose.yaml").read_text())
+    assert sorted(variables) == sorted(read), "the container is told all that the command says"
 
 
 @pytest.mark.parametrize(
