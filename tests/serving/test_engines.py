@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import re
+import signal
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
@@ -232,10 +235,14 @@ def test_a_gpu_that_is_named_twice_is_one() -> None:
     assert wanted == Wanted((Target.SM89,), None, Placement((1, 0), 2))
 
 
-def test_triton_itself_loads_such_a_repository_where_our_backend_is(bundle: Bundle, tmp_path: Path) -> None:
+@pytest.mark.parametrize("target", [Target.PORTABLE, Target.SM89])
+def test_triton_itself_loads_such_a_repository_where_our_backend_is(
+    bundle: Bundle, tmp_path: Path, target: Target
+) -> None:
     """The real server, with ONNX Runtime in the backend's place, since this host has no GPU to put the model on."""
+    engine = build(bundle, bundle.entry, target)
     repository = model_repository.write(
-        [bundle], tmp_path / "models", engines={bundle.name: [build(bundle, bundle.entry)]}, allow_unadmitted=True
+        [bundle], tmp_path / "models", engines={bundle.name: [engine]}, allow_unadmitted=True
     )
     config = repository.path / f"{bundle.name}_{bundle.entry}" / "config.pbtxt"
     config.write_text(config.read_text().replace("KIND_GPU", "KIND_AUTO"))
@@ -243,6 +250,23 @@ def test_triton_itself_loads_such_a_repository_where_our_backend_is(bundle: Bund
         made = TritonRunner(server.grpc_url, bundle.name).run(seed=np.arange(5, dtype=np.uint64))["image"]
     expected = Generator(bundle.spec, bundle_runner(bundle)).sample(SEEDS)
     np.testing.assert_array_equal(made, expected)
+
+
+def test_a_killed_process_of_our_backend_is_replaced(bundle: Bundle, tmp_path: Path) -> None:
+    """As where CUDA failed in it, after which it can do nothing more; the public model calls it and lives on."""
+    repository = model_repository.write([bundle], tmp_path / "models")
+    with TritonServer(repository, tmp_path / "log", config="", canary_seconds=0.5) as server:
+        assert server.supervisor is not None
+        children = Path(f"/proc/{server.pid}/task").glob("*/children")
+        pids = {int(pid) for each in children for pid in each.read_text().split()}
+        commands = {pid: Path(f"/proc/{pid}/cmdline").read_text() for pid in pids}
+        (ours,) = [pid for pid, command in commands.items() if f"/{bundle.name}_{bundle.entry}/" in command]
+        os.kill(ours, signal.SIGKILL)
+        deadline = time.monotonic() + 30
+        while server.supervisor.heals[bundle.name] == 0 and time.monotonic() < deadline:
+            time.sleep(0.1)
+        made = TritonRunner(server.grpc_url, bundle.name, timeout_s=5).run(seed=np.arange(5, dtype=np.uint64))["image"]
+    np.testing.assert_array_equal(made, Generator(bundle.spec, bundle_runner(bundle)).sample(SEEDS))
 
 
 def test_serving_engines_needs_a_gpu(bundle: Bundle) -> None:
