@@ -71,11 +71,16 @@ def _driver(runtime: Any) -> str:
 
 
 class DeviceMemory:
-    """Arrays on the GPU by name, and the stream that copies them; an allocation is kept until more is asked for."""
+    """Arrays on the GPU that was current, by name, and the stream that copies them.
+
+    An allocation is kept until more is asked for.
+    """
 
     def __init__(self) -> None:
         self._runtime = _runtime()
+        self._device = _checked(self._runtime.cudaGetDevice())
         self._stream = _checked(self._runtime.cudaStreamCreate())
+        self._under_way: list[np.ndarray] = []  # a copy may read an array until the stream is done
         self._held: dict[str, tuple[int, int]] = {}  # address and bytes
         weakref.finalize(self, _free, self._runtime, self._held, self._stream)
 
@@ -83,6 +88,10 @@ class DeviceMemory:
     def stream(self) -> int:
         """The stream's handle."""
         return int(self._stream)
+
+    def enter(self) -> None:
+        """Make its GPU the current one, which every thread has of its own. Raises GpuError."""
+        use(self._device)
 
     def reserve(self, name: str, size_bytes: int) -> int:
         """The address of at least so many bytes. Raises GpuError."""
@@ -96,7 +105,9 @@ class DeviceMemory:
         return address
 
     def upload(self, name: str, array: np.ndarray) -> int:
-        """The address of a copy of a contiguous array. Raises GpuError."""
+        """The address of a copy of an array, which is kept as long as it may be read. Raises GpuError."""
+        array = np.ascontiguousarray(array)
+        self._under_way.append(array)
         address = self.reserve(name, max(array.nbytes, 1))
         self._copy(address, array.ctypes.data, array.nbytes, self._runtime.cudaMemcpyKind.cudaMemcpyHostToDevice)
         return address
@@ -105,7 +116,14 @@ class DeviceMemory:
         """Fill a contiguous array once the stream has done what it was asked before. Raises GpuError."""
         kind = self._runtime.cudaMemcpyKind.cudaMemcpyDeviceToHost
         self._copy(array.ctypes.data, self._held[name][0], array.nbytes, kind)
-        _checked(self._runtime.cudaStreamSynchronize(self._stream))
+        self.wait()
+
+    def wait(self) -> None:
+        """Until the stream has done what it was asked. Raises GpuError."""
+        try:
+            _checked(self._runtime.cudaStreamSynchronize(self._stream))
+        finally:
+            self._under_way.clear()
 
     def _copy(self, to: int, source: int, size_bytes: int, kind: Any) -> None:
         _checked(self._runtime.cudaMemcpyAsync(to, source, size_bytes, kind, self._stream))

@@ -160,7 +160,7 @@ def for_gpu(bundle: Bundle, graph: str, here: Gpu) -> Engine:
     if found is None:
         raise EngineError(
             f"{bundle.name} has no engine of its {graph} for {here}: `genzoo build {bundle.name}` makes one, with "
-            f"--target {here.generation} or portable"
+            f"--target {' or '.join(targets)}"
         )
     return found
 
@@ -178,12 +178,21 @@ def deserialize(engine: Engine) -> Any:
         )
     trt = library.load()
     errors: list[str] = []
-    runtime = trt.Runtime(logger(trt, errors))
+    runtime = made(trt.Runtime, trt, errors)
     loaded = runtime.deserialize_cuda_engine(plan) if runtime else None
     if loaded is None:
         said = "; ".join(dict.fromkeys(errors)) or "is there an NVIDIA GPU?"
         raise EngineError(f"{path} could not be loaded by {library} {engine.version}: {said}")
     return loaded
+
+
+def made(kind: Any, trt: Any, errors: list[str]) -> Any:
+    """A library's object that takes a logger; None where it cannot be made, which the bindings say as a TypeError."""
+    try:
+        return kind(logger(trt, errors)) or None
+    except TypeError as error:  # "factory function returned nullptr": TensorRT without a GPU
+        errors.append(f"{error}; is there an NVIDIA GPU?")
+        return None
 
 
 def logger(trt: Any, errors: list[str]) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 
 from export.bundle import Bundle
 from export.cuda import gpu
-from export.engine import Engine, EngineError, Library, Target, inputs, known, logger, plan_path
+from export.engine import Engine, EngineError, Library, Target, inputs, known, made, plan_path
 from export.profiles import axes, profile
 from zoo import files
 from zoo.exchange import derived
@@ -45,8 +45,8 @@ class _Build:
     def __init__(self, library: Library, target: Target) -> None:
         self.library, self.target, self.trt = library, target, library.load()
         self.errors: list[str] = []
-        self.builder = self.trt.Builder(logger(self.trt, self.errors))
-        if not self.builder:
+        self.builder = made(self.trt.Builder, self.trt, self.errors)
+        if self.builder is None:
             raise self._failed("has no builder here")
 
     def plan(self, bundle: Bundle, graph: str) -> bytes:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -9,12 +11,12 @@ from typing import Any
 import numpy as np
 
 from export.cuda import DeviceMemory
-from export.engine import Engine, deserialize
+from export.engine import Engine, EngineError, Library, deserialize
 from export.runners import CUDA, RTX, TENSORRT, RunnerError, check_names, sentence, session
 from zoo.contract.generator import Tensors
 
 BOUND_SHAPES = 16  # of which a session keeps buffers, and its CUDA graph; others run without
-CAPTURE = {CUDA: "enable_cuda_graph", TENSORRT: "trt_cuda_graph_enable", RTX: "enable_cuda_graph"}
+CAPTURE = {CUDA: "enable_cuda_graph", RTX: "enable_cuda_graph"}  # TENSORRT has one graph a session, for one shape
 DTYPES = {"tensor(float)": np.float32, "tensor(uint8)": np.uint8}  # of the outputs of our graphs
 
 
@@ -25,6 +27,8 @@ class TensorRTRunner:
         loaded, trt = deserialize(engine), engine.library.load()
         self.path = engine.path
         self._context = loaded.create_execution_context()
+        if self._context is None:
+            raise RunnerError(f"{self.path} got no room on the GPU: is its memory taken by another process?")
         self._memory, self._lock = DeviceMemory(), Lock()
         names = [loaded.get_tensor_name(index) for index in range(loaded.num_io_tensors)]
         dtypes = {name: np.dtype(trt.nptype(loaded.get_tensor_dtype(name))) for name in names}
@@ -36,6 +40,7 @@ class TensorRTRunner:
         """Raises RunnerError where an input is missing, too many, of the wrong type, or outside the engine's sizes."""
         check_names(self.path, tensors, self._inputs)
         with self._lock:
+            self._memory.enter()
             for name, tensor in tensors.items():
                 self._feed(name, tensor)
             results = {name: self._room(name, dtype) for name, dtype in self._outputs.items()}
@@ -50,7 +55,7 @@ class TensorRTRunner:
             raise RunnerError(f"{name} is {tensor.dtype}, {self.path} expects {self._inputs[name]}")
         if not self._context.set_input_shape(name, tensor.shape):
             raise RunnerError(f"{name} of shape {tensor.shape} is outside the sizes that {self.path} was built for")
-        self._context.set_tensor_address(name, self._memory.upload(name, np.ascontiguousarray(tensor)))
+        self._context.set_tensor_address(name, self._memory.upload(name, tensor))
 
     def _room(self, name: str, dtype: np.dtype[Any]) -> np.ndarray:
         """An array for an output, and the GPU's memory for it."""
@@ -62,12 +67,14 @@ class TensorRTRunner:
 class OnnxRuntimeGpuRunner:
     """A graph on one of ONNX Runtime's GPU providers, its tensors bound to the GPU's memory. Threads may share one.
 
-    With `capture`, for graphs without a loop, a shape is a CUDA graph from its second call on, if the provider takes
-    every node. `device` is "cpu" where a test binds without a GPU.
+    With `capture`, for graphs without a loop, a shape is a CUDA graph from its second call on, if the provider has them
+    and takes every node. `device` is "cpu" where a test binds without a GPU.
     """
 
     def __init__(self, path: Path, provider: str, *, capture: bool = False, device: str = "cuda") -> None:
         self.path, self.device = path, device
+        capture = capture and provider in CAPTURE
+        _prepare(provider)
         try:
             self._session = session(path, provider, options=_options(provider, capture))
         except RunnerError:
@@ -131,6 +138,15 @@ def _as_graph(number: int) -> Any:
     options = onnxruntime.RunOptions()
     options.add_run_config_entry("gpu_graph_id", str(number))
     return options
+
+
+def _prepare(provider: str) -> None:
+    """What a provider takes from the process, before its first session; float32 is not cut to TF32 there either."""
+    if provider in (TENSORRT, RTX):
+        os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")  # they have no option for it
+    if provider == TENSORRT:
+        with contextlib.suppress(EngineError):  # its libraries may be the system's
+            Library.FULL.load()  # finds them where pip put them, which ONNX Runtime does not
 
 
 def _options(provider: str, capture: bool) -> dict[str, str]:

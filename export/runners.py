@@ -25,6 +25,7 @@ from zoo.sampling.samplers import walk
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 TENSORRT, RTX = "TensorrtExecutionProvider", "NvTensorRTRTXExecutionProvider"
+WORK = ("Conv", "Gemm", "MatMul", "Attention")  # in the names of operators that belong on the GPU
 SPLIT_FROM = 4  # images in a batch from which one chunk a core is faster than all cores on one batch
 
 
@@ -102,6 +103,8 @@ def session(
     settings.intra_op_num_threads = threads
     settings.inter_op_num_threads = 1
     settings.log_severity_level = 3
+    if provider != CPU:
+        settings.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     if model is not None:
         settings.add_session_config_entry("session.model_external_initializers_file_folder_path", str(path.parent))
     try:
@@ -113,7 +116,27 @@ def session(
             f"ONNX Runtime fell back to {found.get_providers()[0]}, expected {provider}: is there an NVIDIA GPU, and "
             "are the CUDA libraries of its release installed?"
         )
+    if provider != CPU:
+        check_placement(path, found)
     return found
+
+
+def check_placement(path: Path, session: Any) -> None:
+    """Raises RunnerError where the network's own operators are left to the CPU, and not only what calculates sizes."""
+    if not hasattr(session, "get_provider_graph_assignment_info"):
+        raise RunnerError("this ONNX Runtime cannot tell what it left to the CPU: install 1.24 or later")
+    nodes = [
+        node
+        for part in session.get_provider_graph_assignment_info()
+        if part.ep_name == CPU
+        for node in part.get_nodes()
+    ]
+    left = sorted({node.op_type for node in nodes if any(work in node.op_type for work in WORK)})
+    if left:
+        raise RunnerError(
+            f"ONNX Runtime left {', '.join(left)} of {path} to {CPU}: its {session.get_providers()[0]} does not take "
+            "them; choose another runtime, or export another variant"
+        )
 
 
 def onnxruntime_with(provider: str) -> Any:
@@ -124,9 +147,12 @@ def onnxruntime_with(provider: str) -> Any:
         extra = "cpu" if provider == CPU else "gpu"
         raise RunnerError(f"ONNX Runtime is not installed: `pip install genzoo[{extra}]`") from error
     if provider not in onnxruntime.get_available_providers():
-        raise RunnerError(
-            f"the installed ONNX Runtime has no {provider}: `pip uninstall onnxruntime && pip install genzoo[gpu]`"
+        how = (
+            "NVIDIA gives it with a build of its own, onnxruntime-trt-rtx; --runtime tensorrt runs engines without"
+            if provider == RTX
+            else "`pip uninstall onnxruntime && pip install genzoo[gpu]`"
         )
+        raise RunnerError(f"the installed ONNX Runtime has no {provider}: {how}")
     if provider != CPU:
         onnxruntime.preload_dlls()  # CUDA and cuDNN from where pip put them
     return onnxruntime

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
+COMPOSE = "serving/deploy/compose.yaml"
+
 BATCH_SIZE = 32  # images a call
 SAMPLER_KINDS = ", ".join(f"{name} ({sampler.kind})" for name, sampler in SAMPLERS.items())
 
@@ -86,21 +88,24 @@ def write_repository(
             typer.echo(f"not admitted by the gate: {', '.join(repository.ungated)}")
         if repository.packages:
             typer.echo(f"its engines load only with {' and '.join(repository.packages)}")
-        typer.echo(f"{output} holds {', '.join(names)}; next: {_deployment(output.absolute())}")
+        compose = _compose(output, repository.packages, on_engines.placement.gpus if on_engines else ())
+        typer.echo(f"{output} holds {', '.join(names)}; next: {compose}")
 
 
-def _deployment(models: Path) -> str:
-    """What serves a model repository: the image is built of a checkout, which an installed genzoo does not have."""
+def _compose(models: Path, packages: Sequence[str], gpus: Sequence[int]) -> str:
+    """The command that serves a repository from NVIDIA's container, with what compose.yaml must know of it."""
     from zoo.files import checkout
 
-    root = checkout()
-    if root is None:
-        return "in a checkout of genzoo, " + _compose(models, Path("serving/deploy/compose.yaml"))
-    return _compose(models, Path(os.path.relpath(root / "serving/deploy/compose.yaml")))
-
-
-def _compose(models: Path, file: Path) -> str:
-    return f"MODELS={shlex.quote(str(models))} docker compose -f {shlex.quote(str(file))} up --build"
+    variables = {"MODELS": str(models.absolute())}
+    for library, _, version in (each.partition("==") for each in packages):
+        if library == Library.RTX:
+            variables["RTX"] = version
+    if gpus:
+        variables["GPUS"] = str(max(gpus) + 1)  # it lends the first ones
+    settings = " ".join(f"{name}={shlex.quote(value)}" for name, value in variables.items())
+    root = checkout()  # the image is built of one, which an installed genzoo does not have
+    file = os.path.relpath(root / COMPOSE) if root else COMPOSE
+    return f"{'' if root else 'in a checkout of genzoo, '}{settings} docker compose -f {shlex.quote(file)} up --build"
 
 
 @app.command()

@@ -56,7 +56,7 @@ class Wanted:
         parts = gpus.split(",") if gpus is not None else []
         if not all(part.isascii() and part.isdigit() for part in parts):
             raise RequestError(f"GPUs {gpus!r}: write numbers like 0,1")
-        return cls(tuple(dict.fromkeys(targets)), library, Placement(tuple(map(int, parts)), instances))
+        return cls(tuple(dict.fromkeys(targets)), library, Placement(tuple(dict.fromkeys(map(int, parts))), instances))
 
     def engines(self, bundle: Bundle, report: Callable[[str], None] = lambda _: None) -> list[Engine]:
         """A bundle's engine for each target, built now where there is none. Raises EngineError."""

@@ -191,7 +191,7 @@ class TritonServer:
         for model in self.repository.models:
             endpoint.canary(model.spec)
         if self.canary_seconds:
-            self.supervisor = Supervisor(endpoint, self.repository.models, self.canary_seconds)
+            self.supervisor = Supervisor(endpoint, self.repository.models, self.canary_seconds, graphs=not self.config)
             self.supervisor.start()
 
     def _end(self) -> None:

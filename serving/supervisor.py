@@ -1,7 +1,8 @@
 """Keeps the models of a running server alive.
 
 Triton never restarts a Python model's process that died, and goes on calling the model ready. So each public model
-makes a canary image now and then; where that fails, it is unloaded and loaded again.
+makes a canary image now and then; where that fails, it is unloaded and loaded again, and so is the model of its graph
+where that is loaded, whose backend may be a process of ours too.
 """
 
 from __future__ import annotations
@@ -19,11 +20,13 @@ log = logging.getLogger(__name__)
 
 
 class Supervisor(threading.Thread):
-    """A thread; `heals` counts the reloads of each model."""
+    """A thread; `heals` counts the reloads of each model. `graphs` says that the models of the graphs are loaded."""
 
-    def __init__(self, endpoint: Endpoint, models: Sequence[ServedModel], interval_s: float) -> None:
+    def __init__(
+        self, endpoint: Endpoint, models: Sequence[ServedModel], interval_s: float, *, graphs: bool = False
+    ) -> None:
         super().__init__(name="triton-supervisor", daemon=True)
-        self.endpoint, self.models, self.interval_s = endpoint, models, interval_s
+        self.endpoint, self.models, self.interval_s, self.graphs = endpoint, models, interval_s, graphs
         self.heals = {model.spec.name: 0 for model in models}
         self._ended = threading.Event()
 
@@ -52,9 +55,12 @@ class Supervisor(threading.Thread):
 
     def heal(self, model: ServedModel) -> None:
         """Unload and load: a load alone keeps the broken process."""
+        names = (model.spec.name, *([model.graph] if self.graphs else []))
         try:
-            self.endpoint.unload(model.spec.name)
-            self.endpoint.load(model.spec.name)
+            for name in names:
+                self.endpoint.unload(name)
+            for name in reversed(names):
+                self.endpoint.load(name)
             self.heals[model.spec.name] += 1
         except EndpointError as error:
             log.error("%s could not be loaded again: %s", model.spec.name, error)

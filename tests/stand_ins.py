@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -22,22 +24,32 @@ from export.profiles import axes, profile
 
 MEMORY_BYTES = 1 << 28
 Error = real_cuda.cudaError_t
+INVALID = Error.cudaErrorInvalidResourceHandle
 
 
 class Cuda:
-    """`cuda.bindings.runtime` of a host with one GPU, whose memory is the host's."""
+    """`cuda.bindings.runtime` of a host with two GPUs of a kind, whose memory is the host's.
+
+    Nothing that a stream is asked for is done before somebody waits for it, and a thread starts on the first GPU.
+    """
 
     cudaMemcpyKind, cudaError_t = real_cuda.cudaMemcpyKind, Error
 
     def __init__(self, name: str = "NVIDIA L4", major: int = 8, minor: int = 9) -> None:
         self._properties = SimpleNamespace(name=name.encode() + bytes(8), major=major, minor=minor)
         self._held: dict[int, Any] = {}
+        self._current = threading.local()
+        self._streams: list[int] = []  # the GPU of each
+        self._waiting: list[Callable[[], object]] = []
 
     def cudaGetDevice(self) -> tuple[Any, ...]:
-        return Error.cudaSuccess, 0
+        return Error.cudaSuccess, getattr(self._current, "device", 0)
 
     def cudaSetDevice(self, device: int) -> tuple[Any, ...]:
-        return (Error.cudaErrorInvalidDevice if device else Error.cudaSuccess,)
+        if device > 1:
+            return (Error.cudaErrorInvalidDevice,)
+        self._current.device = device
+        return (Error.cudaSuccess,)
 
     def cudaGetDeviceProperties(self, device: int) -> tuple[Any, ...]:
         return Error.cudaSuccess, self._properties
@@ -49,12 +61,16 @@ class Cuda:
         return real_cuda.cudaGetErrorString(error)
 
     def cudaStreamCreate(self) -> tuple[Any, ...]:
-        return Error.cudaSuccess, 1
+        self._streams.append(self.cudaGetDevice()[1])
+        return Error.cudaSuccess, len(self._streams) - 1
 
     def cudaStreamDestroy(self, stream: Any) -> tuple[Any, ...]:
         return (Error.cudaSuccess,)
 
     def cudaStreamSynchronize(self, stream: Any) -> tuple[Any, ...]:
+        waiting, self._waiting = self._waiting, []
+        for each in waiting:
+            each()
         return (Error.cudaSuccess,)
 
     def cudaMalloc(self, size: int) -> tuple[Any, ...]:
@@ -65,14 +81,21 @@ class Cuda:
         return Error.cudaSuccess, ctypes.addressof(buffer)
 
     def cudaFree(self, devPtr: int) -> tuple[Any, ...]:
+        self.cudaStreamSynchronize(None)
         return (Error.cudaSuccess if self._held.pop(devPtr, None) else Error.cudaErrorInvalidValue,)
 
     def cudaMemcpyAsync(self, dst: int, src: int, count: int, kind: Any, stream: Any) -> tuple[Any, ...]:
         on_gpu = dst if kind == self.cudaMemcpyKind.cudaMemcpyHostToDevice else src
         if count > len(self._held.get(on_gpu, b"")):
             return (Error.cudaErrorInvalidValue,)
-        ctypes.memmove(dst, src, count)
-        return (Error.cudaSuccess,)
+        return (Error.cudaSuccess if self._ask(stream, lambda: ctypes.memmove(dst, src, count)) else INVALID,)
+
+    def _ask(self, stream: int, what: Callable[[], object]) -> bool:
+        """Put something on a stream; False where it belongs to another GPU than the thread's current one."""
+        if self._streams[stream] != self.cudaGetDevice()[1]:
+            return False
+        self._waiting.append(what)
+        return True
 
 
 class DataType:
@@ -120,17 +143,24 @@ class IExecutionContext:
         return True
 
     def execute_async_v3(self, stream_handle: int) -> bool:
+        from cuda.bindings import runtime  # the stand-in
+
+        shapes, addresses = dict(self._shapes), dict(self._addresses)
+        return bool(runtime._ask(stream_handle, lambda: self._execute(shapes, addresses)))  # type: ignore[attr-defined]
+
+    def _execute(self, shapes: dict[str, tuple[int, ...]], addresses: dict[str, int]) -> None:
         session = self._engine._session
-        feeds = {each.name: self._tensor(each.name, self._shapes[each.name]) for each in session.get_inputs()}
+        feeds = {
+            each.name: self._tensor(each.name, shapes[each.name], addresses[each.name]) for each in session.get_inputs()
+        }
         names = [each.name for each in session.get_outputs()]
         for name, result in zip(names, session.run(names, feeds), strict=True):
-            self._tensor(name, result.shape)[...] = result
-        return True
+            self._tensor(name, result.shape, addresses[name])[...] = result
 
-    def _tensor(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
+    def _tensor(self, name: str, shape: tuple[int, ...], address: int) -> np.ndarray:
         dtype = np.dtype(nptype(self._engine.get_tensor_dtype(name)))
         size = int(np.prod(shape)) * dtype.itemsize
-        return np.frombuffer((ctypes.c_char * size).from_address(self._addresses[name]), dtype).reshape(shape)
+        return np.frombuffer((ctypes.c_char * size).from_address(address), dtype).reshape(shape)
 
 
 class ICudaEngine:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from typing import Any
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,6 +20,9 @@ from zoo.contract.graph import MAX_BATCH
 from zoo.contract.request import SampleRequest, Setting, feeds, table
 from zoo.family import Checkpoint
 from zoo.sampling.samplers import COLUMNS
+
+if TYPE_CHECKING:
+    from export.bundle import Bundle
 
 COMPILED = "torch-compile"
 CONTENDERS = (Runtime.TORCH.value, COMPILED, Runtime.ONNXRUNTIME_CUDA.value, Runtime.TENSORRT.value)
@@ -48,7 +52,10 @@ def contender(name: str, checkpoint: Checkpoint, device: str) -> Run:
             found.graphs = {key: replace(graph, module=compiled(graph.module, device)) for key, graph in graphs}
         return lambda tensors: found.run(**tensors)["images"]
     check(Runtime(name))
-    opened = runner(bundle_of(checkpoint), Runtime(name))
+    bundle = bundle_of(checkpoint)
+    if name == Runtime.TENSORRT:
+        build_engines(bundle)
+    opened = runner(bundle, Runtime(name))
     return lambda tensors: np.concatenate([opened.run(**part)["images"] for part in split(tensors)])
 
 
@@ -65,13 +72,29 @@ def compiled(module: Any, device: str) -> Callable[..., Any]:
     return call
 
 
-def bundle_of(checkpoint: Checkpoint) -> Any:
+def bundle_of(checkpoint: Checkpoint) -> Bundle:
     """Its bundle, unrolled, because a CUDA graph holds no loop."""
     from export.exporter import export
     from export.variant import LoopKind, Variant
 
     steps = setting_of(checkpoint).num_steps
     return export(checkpoint, Variant(LoopKind.UNROLLED, steps=steps) if steps else Variant())
+
+
+def build_engines(bundle: Bundle) -> None:
+    """Those that this GPU lacks, by TensorRT where it is installed, else by TensorRT-RTX. Raises as a runner does."""
+    from export.cuda import gpu
+    from export.engine import EngineError, Library, Target, for_gpu, graphs_to_build
+    from export.engine_build import build
+
+    here = gpu()
+    target = next((each for each in Target if each == here.generation), Target.PORTABLE)
+    for graph in graphs_to_build(bundle):
+        try:
+            for_gpu(bundle, graph, here)
+        except EngineError:
+            library = Library.FULL if find_spec("tensorrt") else Library.RTX
+            build(bundle, graph, target, library)
 
 
 def split(tensors: Tensors, size: int = MAX_BATCH) -> Iterator[Tensors]:

@@ -132,6 +132,29 @@ def test_a_gpu_gets_its_own_generation_s_engine_before_a_portable_one(toy_studen
     assert choose(bundle, bundle.entry, [Target.SM120]) is None
     with pytest.raises(EngineError, match=r"has no engine of its decoder for NVIDIA L4 \(sm89, driver 580\)"):
         for_gpu(bundle, "decoder", ada)
+    with pytest.raises(EngineError, match=r"makes one, with --target portable$"):
+        for_gpu(bundle, "decoder", Gpu("Tesla T4", "sm75", "580"))
+
+
+@needs_rtx
+def test_a_library_that_makes_nothing_without_a_gpu_is_one_sentence(
+    toy_bundles: Mapping[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Full TensorRT's bindings raise where TensorRT-RTX's give an object."""
+    import tensorrt_rtx
+
+    bundle = Bundle.open(toy_bundles["toy-linear"])
+    built = build(bundle, bundle.entry)
+
+    def nothing(logger: object) -> None:
+        raise TypeError("pybind11::init(): factory function returned nullptr")
+
+    monkeypatch.setattr(tensorrt_rtx, "Runtime", nothing)
+    monkeypatch.setattr(tensorrt_rtx, "Builder", nothing)
+    with pytest.raises(EngineError, match=r"could not be loaded by .*returned nullptr; is there an NVIDIA GPU\?"):
+        deserialize(built)
+    with pytest.raises(EngineError, match=r"has no builder here: .*is there an NVIDIA GPU\?"):
+        build(bundle, bundle.entry, Target.SM120)
 
 
 @needs_rtx

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import weakref
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from export import cuda
@@ -13,8 +17,17 @@ from export.bundle import Bundle
 from export.engine import Engine, graphs_to_build
 from export.engine_build import build
 from export.exporter import export
-from export.gpu_runners import OnnxRuntimeGpuRunner, TensorRTRunner
-from export.runners import CPU, OnnxRuntimeRunner, RunnerError, bundle_runner
+from export.gpu_runners import CAPTURE, OnnxRuntimeGpuRunner, TensorRTRunner, _options
+from export.runners import (
+    CPU,
+    CUDA,
+    RTX,
+    TENSORRT,
+    OnnxRuntimeRunner,
+    RunnerError,
+    bundle_runner,
+    check_placement,
+)
 from export.runtimes import Runtime, runner
 from export.variant import LoopKind, Variant
 from tests.stand_ins import TensorRT
@@ -68,6 +81,44 @@ def test_an_engine_refuses_in_words(engines: dict[Path, dict[str, Engine]], gpu:
         cuda.DeviceMemory().reserve("x", 1 << 40)
 
 
+def test_what_is_copied_lives_until_the_stream_is_done(gpu: TensorRT) -> None:
+    """A copy to the GPU may be made after `upload` has returned, and its caller let the array go."""
+    memory = cuda.DeviceMemory()
+    array = np.arange(8, dtype=np.float32)
+    watched = weakref.ref(array)
+    memory.upload("x", array)
+    del array
+    assert watched() is not None
+    back = np.empty(8, np.float32)
+    memory.download("x", back)
+    np.testing.assert_array_equal(back, np.arange(8, dtype=np.float32))
+    assert watched() is None
+
+
+def test_an_engine_runs_on_its_gpu_from_any_thread(engines: dict[Path, dict[str, Engine]], gpu: TensorRT) -> None:
+    path = next(path for path in engines if "toy-linear" in str(path))
+    bundle = Bundle.open(path)
+    (engine,) = engines[path].values()
+    gpu.learn(engine, bundle)
+    cuda.use(1)
+    opened, tensors = TensorRTRunner(engine), feeds(bundle.spec, SampleRequest(REQUEST.seeds))
+    cuda.use(0)
+    with ThreadPoolExecutor(1) as pool:
+        found = pool.submit(opened.run, **tensors).result()
+    np.testing.assert_array_equal(found["images"], bundle_runner(bundle).run(**tensors)["images"])
+
+
+def test_an_engine_without_room_is_one_sentence(
+    engines: dict[Path, dict[str, Engine]], gpu: TensorRT, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = next(path for path in engines if "toy-linear" in str(path))
+    (engine,) = engines[path].values()
+    gpu.learn(engine, Bundle.open(path))
+    monkeypatch.setattr(gpu.ICudaEngine, "create_execution_context", lambda self: None)
+    with pytest.raises(RunnerError, match="got no room on the GPU"):
+        TensorRTRunner(engine)
+
+
 def test_memory_is_kept_and_grows(gpu: TensorRT) -> None:
     memory = cuda.DeviceMemory()
     first = memory.upload("x", np.arange(8, dtype=np.float32))
@@ -87,7 +138,7 @@ def test_the_gpu_says_what_it_is(gpu: TensorRT, tmp_path: Path, monkeypatch: pyt
     cuda.DRIVER.write_text("NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.95.05  Release Build\n")
     assert cuda.gpu().driver == "580.95.05"
     with pytest.raises(cuda.GpuError, match="invalid device ordinal"):
-        cuda.use(1)
+        cuda.use(2)
 
 
 def test_tensors_bound_by_address_give_the_same_images(toy_diffusion: Checkpoint) -> None:
@@ -107,9 +158,45 @@ def test_tensors_bound_by_address_give_the_same_images(toy_diffusion: Checkpoint
         bound.run(noise=tensors["noise"])
 
 
+def test_what_a_provider_leaves_to_the_cpu_is_refused(
+    toy_bundles: Mapping[str, Path], toy_diffusion: Checkpoint
+) -> None:
+    """As told by a session that has no other provider, also of what is in a loop; sizes may be calculated there."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    for path in (Bundle.open(toy_bundles["toy-linear"]).entry_path, export(toy_diffusion).entry_path):
+        session = onnxruntime.InferenceSession(path, options, providers=[CPU])
+        with pytest.raises(RunnerError, match=r"left .*(Gemm|MatMul|Conv).* to CPUExecutionProvider"):
+            check_placement(path, session)
+    shape = onnx.helper.make_node("Shape", ["x"], ["size"])
+    x = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["batch"])
+    size = onnx.helper.make_tensor_value_info("size", onnx.TensorProto.INT64, [1])
+    model = onnx.helper.make_model(
+        onnx.helper.make_graph([shape], "sizes", [x], [size]),
+        ir_version=10,
+        opset_imports=[onnx.helper.make_opsetid("", 20)],
+    )
+    check_placement(path, onnxruntime.InferenceSession(model.SerializeToString(), options, providers=[CPU]))
+
+
+def test_float32_stays_float32_and_a_graph_is_captured_where_each_shape_has_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert _options(CUDA, capture=True) == {"use_tf32": "0", "enable_cuda_graph": "1"}
+    assert TENSORRT not in CAPTURE
+    for provider in (TENSORRT, RTX):
+        monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "")  # so that what the process gets is taken back
+        monkeypatch.delenv("NVIDIA_TF32_OVERRIDE")
+        with pytest.raises(RunnerError, match="has no"):  # the process is made ready before there is a session
+            OnnxRuntimeGpuRunner(Path("model.onnx"), provider, capture=True)
+        assert os.environ["NVIDIA_TF32_OVERRIDE"] == "0"
+
+
 @pytest.mark.parametrize("name", [each for each in Runtime if each.startswith("onnxruntime-")])
 def test_a_provider_that_is_not_here_is_one_sentence(toy_bundles: Mapping[str, Path], name: Runtime) -> None:
-    with pytest.raises(RunnerError, match=r"the installed ONNX Runtime has no \w+Provider: .* genzoo\[gpu\]"):
+    with pytest.raises(RunnerError, match=r"the installed ONNX Runtime has no \w+Provider: .*(genzoo\[gpu\]|trt-rtx)"):
         runner(Bundle.open(toy_bundles["toy-linear"]), name)
 
 

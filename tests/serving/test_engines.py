@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
+import re
+import signal
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
@@ -187,6 +191,8 @@ def test_our_backend_runs_the_plan_for_its_gpu(
     np.testing.assert_array_equal(made, Generator(bundle.spec, bundle_runner(bundle)).sample(SEEDS))
     with pytest.raises(EngineError, match=r"has no plan for NVIDIA L4 .*admitted none"):
         model.open(folder, {**config, "cc_model_filenames": {"8.6": "sm86.plan"}}, 0)
+    with pytest.raises(EngineError, match=r"has no plan for NVIDIA L4 .*admitted none"):
+        model.open(folder, {**config, "cc_model_filenames": {}, "default_model_filename": "model.plan"}, 0)
     record = folder / "sm89.plan.json"
     older = json.loads(record.read_text())
     older["inputs"]["version"] = "1.3.0"
@@ -204,6 +210,10 @@ def test_the_command_builds_what_is_missing_and_says_what_is_ungated(bundle: Bun
     assert done.exit_code == 0, done.output
     assert f"not admitted by the gate: {bundle.name} for sm86" in done.output
     assert "load only with tensorrt-rtx==" in done.output
+    assert f" RTX={Library.RTX.version} GPUS=2 docker compose" in done.output
+    variables = re.findall(r"(\w+)=", done.output.rpartition("next: ")[2])
+    read = re.findall(r"\$\{(\w+)", (BACKENDS.parent / "deploy" / "compose.yaml").read_text())
+    assert sorted(variables) == sorted(read), "the container is told all that the command says"
 
 
 @pytest.mark.parametrize(
@@ -220,10 +230,19 @@ def test_no_engine_is_wanted_by_default() -> None:
     assert Wanted.of(None, None, None, 1) is None
 
 
-def test_triton_itself_loads_such_a_repository_where_our_backend_is(bundle: Bundle, tmp_path: Path) -> None:
+def test_a_gpu_that_is_named_twice_is_one() -> None:
+    wanted = Wanted.of([Target.SM89, Target.SM89], None, "1,0,1", 2)
+    assert wanted == Wanted((Target.SM89,), None, Placement((1, 0), 2))
+
+
+@pytest.mark.parametrize("target", [Target.PORTABLE, Target.SM89])
+def test_triton_itself_loads_such_a_repository_where_our_backend_is(
+    bundle: Bundle, tmp_path: Path, target: Target
+) -> None:
     """The real server, with ONNX Runtime in the backend's place, since this host has no GPU to put the model on."""
+    engine = build(bundle, bundle.entry, target)
     repository = model_repository.write(
-        [bundle], tmp_path / "models", engines={bundle.name: [build(bundle, bundle.entry)]}, allow_unadmitted=True
+        [bundle], tmp_path / "models", engines={bundle.name: [engine]}, allow_unadmitted=True
     )
     config = repository.path / f"{bundle.name}_{bundle.entry}" / "config.pbtxt"
     config.write_text(config.read_text().replace("KIND_GPU", "KIND_AUTO"))
@@ -231,6 +250,23 @@ def test_triton_itself_loads_such_a_repository_where_our_backend_is(bundle: Bund
         made = TritonRunner(server.grpc_url, bundle.name).run(seed=np.arange(5, dtype=np.uint64))["image"]
     expected = Generator(bundle.spec, bundle_runner(bundle)).sample(SEEDS)
     np.testing.assert_array_equal(made, expected)
+
+
+def test_a_killed_process_of_our_backend_is_replaced(bundle: Bundle, tmp_path: Path) -> None:
+    """As where CUDA failed in it, after which it can do nothing more; the public model calls it and lives on."""
+    repository = model_repository.write([bundle], tmp_path / "models")
+    with TritonServer(repository, tmp_path / "log", config="", canary_seconds=0.5) as server:
+        assert server.supervisor is not None
+        children = Path(f"/proc/{server.pid}/task").glob("*/children")
+        pids = {int(pid) for each in children for pid in each.read_text().split()}
+        commands = {pid: Path(f"/proc/{pid}/cmdline").read_text() for pid in pids}
+        (ours,) = [pid for pid, command in commands.items() if f"/{bundle.name}_{bundle.entry}/" in command]
+        os.kill(ours, signal.SIGKILL)
+        deadline = time.monotonic() + 30
+        while server.supervisor.heals[bundle.name] == 0 and time.monotonic() < deadline:
+            time.sleep(0.1)
+        made = TritonRunner(server.grpc_url, bundle.name, timeout_s=5).run(seed=np.arange(5, dtype=np.uint64))["image"]
+    np.testing.assert_array_equal(made, Generator(bundle.spec, bundle_runner(bundle)).sample(SEEDS))
 
 
 def test_serving_engines_needs_a_gpu(bundle: Bundle) -> None:

@@ -22,6 +22,6 @@ class TritonPythonModel(GraphModel):
         cuda.use(device)
         here = cuda.gpu()
         file = config.get("cc_model_filenames", {}).get(here.capability) or config.get("default_model_filename")
-        if not file:
+        if not (file and (folder / file).is_file()):  # Triton puts in a default of its own
             raise EngineError(f"{config['name']} has no plan for {here}: the gate admitted none on its generation")
         return TensorRTRunner(placed(folder / file))

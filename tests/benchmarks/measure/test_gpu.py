@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from pathlib import Path
 
@@ -12,10 +13,14 @@ from typer.testing import CliRunner
 
 from benchmarks import records
 from benchmarks.cli import app
-from benchmarks.measure import contenders, floor, gpu
+from benchmarks.measure import contenders, floor
+from benchmarks.measure import gpu as gpu_run
 from benchmarks.measure.floor import Ceilings, Work
 from benchmarks.report import html
+from export.engine import Target, choose
+from export.runners import bundle_runner
 from tests.benchmarks.made_up import made_up
+from tests.stand_ins import TensorRT
 from zoo import registry
 from zoo.contract.request import RequestError
 from zoo.family import Checkpoint
@@ -50,6 +55,26 @@ def test_what_is_compiled_makes_the_same_images(toy_one_shot: Checkpoint) -> Non
     assert [len(part["noise"]) for part in contenders.split(tensors, 2)] == [2, 2, 1]
 
 
+def test_an_engine_is_built_for_the_gpu_that_it_is_timed_on(gpu: TensorRT, toy_student: Checkpoint) -> None:
+    bundle = contenders.bundle_of(toy_student)
+    assert choose(bundle, bundle.entry, list(Target)) is None
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delitem(sys.modules, "tensorrt_rtx")  # the real library builds, the stand-in executes
+        contenders.build_engines(bundle)
+    engine = choose(bundle, bundle.entry, list(Target))
+    assert engine is not None
+    assert engine.target is Target.SM89
+    gpu.learn(engine, bundle)
+    tensors = contenders.request(toy_student, range(5))
+    made = contenders.contender("tensorrt", toy_student, "cuda")(tensors)
+    np.testing.assert_array_equal(made, bundle_runner(bundle).run(**tensors)["images"])
+
+
+def test_a_ceiling_is_the_fastest_of_some_runs() -> None:
+    found = Ceilings.of(1000, np.array([4.0, 2.0, 8.0]), 10, np.array([5.0, 9.0]))
+    assert found == Ceilings(bytes_per_second=500_000.0, operations_per_second=2000.0)
+
+
 def test_a_floor_is_what_takes_longer_bytes_or_operations() -> None:
     ceilings = Ceilings(bytes_per_second=1e9, operations_per_second=1e12)
     assert ceilings.floor_ms(Work(bytes=10**6, operations=10**6, calls=2)) == pytest.approx(2.0)
@@ -60,14 +85,14 @@ def test_a_floor_is_what_takes_longer_bytes_or_operations() -> None:
 
 
 def test_it_ends_in_time_and_keeps_what_it_has(toy_student: Checkpoint, toy_diffusion: Checkpoint) -> None:
-    plan = gpu.Plan(("toy-student", "toy-diffusion"), ("toy-student",), ("toy-diffusion",), ("torch",), (1,), "cpu")
+    plan = gpu_run.Plan(("toy-student", "toy-diffusion"), ("toy-student",), ("toy-diffusion",), ("torch",), (1,), "cpu")
     said: list[str] = []
-    over = gpu.Clock.of(0.0)
-    assert list(gpu.run(plan, over, over, said.append)) == []
+    over = gpu_run.Clock.of(0.0)
+    assert list(gpu_run.run(plan, over, over, said.append)) == []
     assert any("no time is left for toy-diffusion and what comes after it" in each for each in said)
     assert "toy-diffusion is not done: the same command goes on with it" in said
     began = time.monotonic()
-    with pytest.raises(gpu.TimeUp), gpu.Clock.of(0.1 / 60).limited():
+    with pytest.raises(gpu_run.TimeUp), gpu_run.Clock.of(0.1 / 60).limited():
         time.sleep(30)
     assert time.monotonic() - began < 10
 
@@ -79,7 +104,7 @@ def test_a_queued_training_is_kept_when_the_time_is_over(
     monkeypatch.setenv("GENZOO_HOME", str(tmp_path))
     monkeypatch.setenv("GENZOO_CHECKPOINTS", str(tmp_path / "own"))
     said: list[str] = []
-    gpu.train("vae", "cpu", gpu.Clock.of(6 / 60), said.append)
+    gpu_run.train("vae", "cpu", gpu_run.Clock.of(6 / 60), said.append)
     assert said == ["vae is not done: the same command goes on with it"]
     assert len(list((tmp_path / "training" / "vae").rglob("state.safetensors"))) == 1
     assert not list((tmp_path / "own").glob("*"))
@@ -87,7 +112,7 @@ def test_a_queued_training_is_kept_when_the_time_is_over(
 
 def test_a_host_without_a_gpu_is_one_sentence(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["gpu", "--records", str(tmp_path / "records.jsonl")])
-    assert isinstance(result.exception, gpu.GpuRunError)
+    assert isinstance(result.exception, gpu_run.GpuRunError)
     assert "finds no NVIDIA GPU here; --device cpu does the same without one" in str(result.exception)
     assert result.exit_code != 0
     unknown = CliRunner().invoke(app, ["gpu", "--contender", "torch-compiled"])
@@ -96,7 +121,7 @@ def test_a_host_without_a_gpu_is_one_sentence(tmp_path: Path) -> None:
 
 
 def test_the_usual_plan_times_one_of_each_family() -> None:
-    plan = gpu.usual("cpu")
+    plan = gpu_run.usual("cpu")
     families = [registry.entry(name).spec.family for name in plan.timed]
     assert len(families) == len(set(families))
     assert set(plan.timed) <= set(plan.checked)
