@@ -13,14 +13,16 @@ engines/built/<sha256>.json records it, and `placing` writes that record only fo
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 from zoo import files, shelf
-from zoo.contract.layout import ADMISSION, RECORD, VERDICT
+from zoo.contract.layout import ADMISSION, BUNDLE_MANIFEST, RECORD, VERDICT
 from zoo.exchange import contents
 from zoo.exchange.contents import PathOf
 from zoo.files import home
@@ -78,6 +80,16 @@ def _plans(name: str, target: str) -> Iterator[tuple[str, Path]]:
             yield plan.name + RECORD, path
             if (found := admitted(str(record["sha256"]))).is_file():
                 yield plan.name + ADMISSION, found
+
+
+def first_command(name: str, source: str = "") -> str:
+    """What gets images of a checkpoint here: without torch, which makes a bundle, that is to be pulled first.
+
+    `source` is the remote that has it, where one is known.
+    """
+    if find_spec("torch") or (bundles() / name / "fp32" / BUNDLE_MANIFEST).is_file():
+        return f"sample {name} -o grid.png"
+    return f"pull {name} --bundle" + (f" --from {shlex.quote(source)}" if source else "")
 
 
 @contextmanager
