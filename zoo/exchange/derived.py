@@ -130,6 +130,21 @@ def placing(manifest: Manifest, path_of: PathOf, signer: str) -> Iterator[Path |
             files.write_json(admitted(file.sha256), admissions[file])
 
 
+def altered(manifest: Manifest) -> list[str]:
+    """What is no longer in a pulled bundle's place as it was put there, a sentence each; one that was exported anew
+    since is not the artifact's."""
+    if manifest.kind is not Kind.BUNDLE:
+        return []
+    name, _, variant = manifest.name.split(".")
+    folder, wanted = bundles() / name / variant, {file.path: file.sha256 for file in manifest.files}
+    seen = {path: files.sha256(folder / path) for path in wanted if (folder / path).is_file()}
+    if BUNDLE_MANIFEST not in seen or seen[BUNDLE_MANIFEST] != wanted[BUNDLE_MANIFEST]:
+        return []
+    wrong = [path for path in wanted if path != VERDICT and seen.get(path) != wanted[path]]
+    remedy = f"`genzoo pull {name} --bundle --variant {variant} --offline` puts it right"
+    return [f"{folder / path} is not what was pulled; {remedy}" for path in wrong]
+
+
 def _copy(source: Path, target: Path) -> None:
     """A file of its own: ONNX Runtime refuses weights that have a second name."""
     target.parent.mkdir(parents=True, exist_ok=True)
