@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -65,7 +67,11 @@ def bench(
         typer.echo(json.dumps(found))
         return
     _print_table(found)
-    typer.echo(f"\n{len(found)} records are in {records}; next: genzoo report")
+    typer.echo(f"\n{len(found)} records are in {records}; next: {_reporting(records)}")
+
+
+def _reporting(records: Path) -> str:
+    return "genzoo report" + ("" if records == RECORDS else f" --records {shlex.quote(str(records))}")
 
 
 @app.command()
@@ -80,7 +86,8 @@ def demo(
     report(records, output, as_json=as_json)
     if not as_json:
         typer.echo(f"\nrecords  {records}\nreport   {output}")
-        typer.echo("next: . .venv/bin/activate, then genzoo sample ddpm-pd4 -o grid.png or genzoo serve ddpm-pd4 gan")
+        activate = ". .venv/bin/activate, then " if Path(sys.prefix) == Path.cwd() / ".venv" else ""  # by `make demo`
+        typer.echo(f"next: {activate}genzoo sample ddpm-pd4 -o grid.png or genzoo serve ddpm-pd4 gan")
 
 
 def _trained() -> list[str]:

@@ -28,7 +28,10 @@ Loop = Annotated[LoopKind, typer.Option(help="Who walks the sampler's table: an 
 Numbers = Annotated[Precision, typer.Option(help="The numbers of products and convolutions.")]
 Sources = Annotated[
     list[str] | None,
-    typer.Argument(help="Bundles' folders or checkpoints' names.", autocompletion=completion.checkpoints),
+    typer.Argument(
+        help="Bundles' folders or checkpoints' names; all that are here by default.",
+        autocompletion=completion.checkpoints,
+    ),
 ]
 Steps = Annotated[int | None, typer.Option(help="Rows of an unrolled loop; default: the checkpoint's.")]
 
@@ -36,7 +39,8 @@ Steps = Annotated[int | None, typer.Option(help="Rows of an unrolled loop; defau
 @app.command("export")
 def export_command(
     names: Annotated[
-        list[str] | None, typer.Argument(help="Checkpoints; none for all.", autocompletion=completion.checkpoints)
+        list[str] | None,
+        typer.Argument(help="Checkpoints; all that are here by default.", autocompletion=completion.checkpoints),
     ] = None,
     loop: Loop = LoopKind.ONNX,
     steps: Steps = None,
@@ -48,7 +52,7 @@ def export_command(
     from export.exporter import cached, export, resolve
     from zoo import registry
 
-    for checkpoint in [registry.checkpoint(name) for name in names] if names else registry.checkpoints():
+    for checkpoint in [registry.checkpoint(name) for name in names or _here()]:
         variant = resolve(checkpoint, Variant(loop, precision, steps))
         bundle, changes = cached(checkpoint, variant)
         state = "up to date" if bundle else ("out of date" if changes else "not exported yet")
@@ -151,13 +155,12 @@ def release(
     from $GENZOO_SIGN_PASSWORD.
     """
     from export import release as making
-    from zoo import registry, shelf
     from zoo.exchange.commands.push import PASSWORD_VARIABLE
     from zoo.store.remotes import open_remote
     from zoo.store.signing import SigningKey
 
     key = SigningKey(sign_key, os.environ.get(PASSWORD_VARIABLE) or None)
-    wanted = names or [each.name for each in registry.checkpoints() if shelf.is_here(each.name)]
+    wanted = names or _here()
     for made in making.release(wanted, open_remote(str(output)), key):
         sizes = [pushed.manifest.size for pushed in (made.checkpoint, made.bundle)]
         record = {"name": made.name, "bytes": sum(sizes), "new": made.new}
@@ -173,14 +176,21 @@ def _report_engine(engine: Engine, as_json: bool) -> None:
     _print({**record, "path": str(engine.path)}, [line], as_json)
 
 
+def _here() -> list[str]:
+    """The checkpoints of the tables whose weights are here: a wheel carries a part of them."""
+    from zoo import registry, shelf
+
+    return [each.name for each in registry.checkpoints() if shelf.is_here(each.name)]
+
+
 def _bundles(sources: list[str] | None, variant: Variant) -> Iterable[Bundle]:
-    """The bundles in folders, or of checkpoints by name, exported now if need be; all checkpoints' for none."""
+    """The bundles in folders, or of checkpoints by name, exported now if need be; of all that are here for none."""
     from export.bundle import Bundle
     from export.exporter import cached, export, resolve
     from zoo import registry
     from zoo.contract.layout import BUNDLE_MANIFEST
 
-    for source in sources or [checkpoint.name for checkpoint in registry.checkpoints()]:
+    for source in sources or _here():
         if "/" in source or (Path(source) / BUNDLE_MANIFEST).is_file():
             yield Bundle.open(source)
         else:

@@ -29,6 +29,20 @@ if TYPE_CHECKING:
 __all__ = ["GenzooError", "LoadedGenerator", "load", "names", "pull", "sample", "serve"]
 
 
+@contextmanager
+def _extras() -> Iterator[None]:
+    """What an extra of genzoo would bring is missing: a GenzooError that names the extra."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        from genzoo import failures
+
+        sentence = failures.described(error)
+        if sentence is None:
+            raise
+        raise GenzooError(sentence) from error
+
+
 @dataclass(frozen=True)
 class LoadedGenerator:
     """A generator that is ready to be asked, wherever it runs; `spec` says what it takes and gives."""
@@ -71,6 +85,7 @@ def names() -> list[str]:
     return registry.names()
 
 
+@_extras()
 def load(name: str, *, runtime: str = "onnxruntime", url: str | None = None, ungated: bool = False) -> LoadedGenerator:
     """A generator by its checkpoint's name, or by the folder of a bundle.
 
@@ -108,6 +123,7 @@ def sample(
     return load(name).sample(seeds, class_id, num_steps=num_steps, sampler=sampler, guidance_scale=guidance_scale)
 
 
+@_extras()
 def pull(
     name: str, *remotes: str, bundle: bool = False, keys: Iterable[str | Path] = (), require_signature: bool = False
 ) -> Path:

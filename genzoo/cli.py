@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import io
 import sys
 from collections.abc import Sequence
@@ -42,11 +43,17 @@ app = typer.Typer(
 )
 
 
+def _paragraphs(text: str) -> str:
+    """Without the line ends of the source, which stand in the way of the terminal's own."""
+    return "\n\n".join(" ".join(part.split()) for part in text.split("\n\n"))
+
+
 def _join() -> None:
     """Every app's commands, each in its panel; one that has no place in PANELS stands below all others."""
     found: dict[str, CommandInfo] = {}
     for module in APPS:
         for command in importlib.import_module(module).app.registered_commands:
+            command.help = _paragraphs(inspect.getdoc(command.callback) or "")
             found[command.name or command.callback.__name__.replace("_", "-")] = command
     for panel, names in PANELS.items():
         for name in names:

@@ -85,7 +85,7 @@ def described(error: BaseException) -> str | None:
         return _usage(error)
     if isinstance(error, ModuleNotFoundError):
         extra = EXTRAS.get((error.name or "").split(".")[0])
-        return extra and f"this command needs {error.name}, which is not installed: pip install 'genzoo[{extra}]'"
+        return extra and f"this needs {error.name}, which is not installed: pip install 'genzoo[{extra}]'"
     if isinstance(error, OSError):
         return _system(error)
     if isinstance(error, MemoryError):

@@ -66,8 +66,9 @@ def _judge(bundle: Bundle) -> None:
         gate(bundle)
     except (UnknownNameError, ModuleNotFoundError) as error:
         raise RefusedError(
-            f"{bundle.name} has not been before the gate, which needs its checkpoint and torch ({error}): run "
-            f"`genzoo gate {bundle.path}` where they are, or take it as it is with --ungated"
+            f"{bundle.name} has not been before the gate, which needs its checkpoint and torch ({error}): pull its "
+            f"bundle with its publisher's --key, whose verdict counts, or run `genzoo gate {bundle.path}` where they "
+            f"are, or take it as it is with --ungated"
         ) from error
 
 

@@ -47,6 +47,12 @@ def test_list_json_has_what_was_promised() -> None:
     assert sum(row["bytes"] for row in rows) <= 90_000_000
 
 
+def test_a_page_of_help_fills_the_lines_of_the_terminal() -> None:
+    lines = [line.strip() for line in genzoo("serve", "--help", COLUMNS="80").stdout.splitlines()]
+    assert max(map(len, lines)) <= 80
+    assert "The embedded Triton is the 24.10 release, older than what is safe on a network" in lines
+
+
 def test_sample_writes_the_archive_that_was_promised(tmp_path: Path) -> None:
     out = tmp_path / "out.npz"
     result = genzoo("sample", "vae", "--seeds", "3-6", "--class-ids", "0,1", "--runtime", "torch", "-o", str(out))

@@ -74,6 +74,15 @@ def test_a_server_gives_the_same_images(pulled: str) -> None:
         assert served.sample(range(3), guidance_scale=2.0).tobytes() == expected.tobytes()
 
 
+def test_an_extra_that_is_missing_is_named(pulled: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(genzoo.GenzooError, match=r"this needs torch, .* 'genzoo\[export\]'"):
+        genzoo.load("vae", runtime="torch")
+    monkeypatch.setitem(sys.modules, "zoo.exchange.pull", None)
+    with pytest.raises(ModuleNotFoundError):
+        genzoo.pull("tiny", str(RELEASE))
+
+
 @pytest.mark.parametrize(
     ("call", "sentence"),
     [

@@ -99,7 +99,8 @@ def test_it_lists_what_is_here_and_what_is_in_the_release(host: Host) -> None:
     where = {row["name"]: row["where"] for row in json.loads(host.genzoo("list", "--json"))}
     assert (where["gan"], where["gan-u"]) == ("here", "release")
     assert max(map(len, host.genzoo("list").splitlines())) <= 80
-    assert "the weights match their digest" in host.genzoo("show", "gan")
+    assert "the weights match their digest; next: genzoo pull gan --bundle" in host.genzoo("show", "gan"), "no torch"
+    assert "next: genzoo pull ddpm-pd4 --bundle" in host.genzoo("list")
     assert "next: genzoo pull gan-u" in host.genzoo("show", "gan-u")
 
 
@@ -109,7 +110,13 @@ def test_what_is_not_here_names_the_command_that_brings_it(host: Host) -> None:
 
 
 def test_a_pulled_bundle_is_sampled_and_served(host: Host) -> None:
-    host.genzoo("pull", "tiny", "--bundle", "--from", str(RELEASE))
+    said = host.genzoo("pull", "tiny", "--from", str(RELEASE))
+    said = host.genzoo(*said.split("next: genzoo ")[1].split())
+    assert "what the gate said of it is left out" in said
+    command = said.split("next: genzoo ")[1].split()
+    assert command[0] == "sample"
+    host.genzoo(*command)
+    assert "with its publisher's --key" in host.genzoo("serve", "tiny", code=1)
     words = ("--seeds", "0-3", "-o", "images.npz")
     host.genzoo("sample", "tiny", "--runtime", "onnxruntime", *words)
     expected = np.load(host.folder / "images.npz")["images"]

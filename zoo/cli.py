@@ -68,6 +68,8 @@ def _summaries() -> Iterator[dict[str, Any]]:
 @app.command("list")
 def list_checkpoints(as_json: Json = False) -> None:
     """List the checkpoints of the zoo, here or in its release, and those that were pulled or imported."""
+    from zoo.exchange import derived
+
     rows = list(_summaries())
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
@@ -85,7 +87,7 @@ def list_checkpoints(as_json: Json = False) -> None:
         typer.echo(f"in the features of {' / '.join(next(row['quality']['fd'] for row in rows if row['quality']))}")
     if any(row["where"] == "release" for row in rows):
         typer.echo("what is in the release comes by genzoo pull NAME, from --from or $GENZOO_REMOTE")
-    typer.echo("next: genzoo sample ddpm-pd4 --seeds 0-39 -o grid.png")
+    typer.echo(f"next: genzoo {derived.first_command('ddpm-pd4')}")
 
 
 def _print_table(rows: list[dict[str, Any]]) -> None:
@@ -124,6 +126,7 @@ def write_index(as_json: Json = False) -> None:
 def show(name: Name, as_json: Json = False) -> None:
     """Show one checkpoint: its card's facts, its inputs, its training; without torch, and also where it is not here."""
     from zoo import registry, shelf
+    from zoo.exchange import derived
 
     record = {"name": name, "where": "release", **registry.record(name)}
     last = f"next: genzoo pull {name}"
@@ -132,7 +135,7 @@ def show(name: Name, as_json: Json = False) -> None:
         last = f"next: genzoo verify {name}"
         if not record.get("unsupported"):
             shelf.verified_weights(name)
-            last = f"the weights match their digest; next: genzoo sample {name} -o grid.png"
+            last = f"the weights match their digest; next: genzoo {derived.first_command(name)}"
     record["training"] = {key: value for key, value in (record.get("training") or {}).items() if key != "curves"}
     if ref := shelf.pulled(name):
         manifest = shelf.blob_store().manifest(ref)

@@ -74,8 +74,9 @@ def measure(bundle: Bundle, rounds: int, *, triton: bool) -> Record:
 
 def _check(spec: GeneratorSpec) -> None:
     """Raises RequestError for what the other two cannot be compared with."""
-    if spec.family != "diffusion" or spec.sampling is None or spec.sampling.steps:
-        raise RequestError(f"{spec.name} is no diffusion checkpoint of any number of steps: name one, like ddpm or fm")
+    height, width, channels = spec.image_shape
+    if spec.sampling is None or spec.sampling.steps or spec.latent_shape != (channels, height, width):
+        raise RequestError(f"{spec.name} is no denoiser of pixels at any number of steps: name one, like ddpm or fm")
 
 
 def lines(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import records
+from benchmarks import cli, records
 from benchmarks.records import RecordError
 
 
@@ -64,3 +64,8 @@ def test_a_missing_file_names_the_command_that_writes_it(tmp_path: Path) -> None
     with pytest.raises(RecordError, match="genzoo bench"):
         records.read(tmp_path / "none.jsonl")
     assert records.on_record(tmp_path / "none.jsonl") == {}
+
+
+def test_the_report_is_asked_of_the_file_that_was_written() -> None:
+    assert cli._reporting(cli.RECORDS) == "genzoo report"
+    assert cli._reporting(Path("my own.jsonl")) == "genzoo report --records 'my own.jsonl'"

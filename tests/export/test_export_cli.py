@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from genzoo import cli
+from zoo import shelf
 from zoo.family import Checkpoint
 from zoo.files import HOME_VARIABLE
 
@@ -34,3 +36,14 @@ def test_long_work_says_what_it_does_and_only_where_it_is_done(
         assert json.loads(out[0])["admitted"]
     assert run(capsys, "export", "toy-linear")[1] == []
     assert run(capsys, "export", "toy-linear", "--precision", "fp16")[1] == ["exporting toy-linear fp16"]
+
+
+def test_all_are_those_that_are_here(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A wheel has a part of them, and the first that it lacks ended the command."""
+    monkeypatch.setenv(HOME_VARIABLE, str(tmp_path / "home"))
+    shutil.copytree(shelf.TREE / "vae", tmp_path / "tree" / "vae")
+    monkeypatch.setattr(shelf, "TREE", tmp_path / "tree")
+    out, _ = run(capsys, "export", "--why", "--json")
+    assert [json.loads(line)["name"] for line in out] == ["vae"]

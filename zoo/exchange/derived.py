@@ -13,14 +13,16 @@ engines/built/<sha256>.json records it, and `placing` writes that record only fo
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 from zoo import files, shelf
-from zoo.contract.layout import ADMISSION, RECORD, VERDICT
+from zoo.contract.layout import ADMISSION, BUNDLE_MANIFEST, RECORD, VERDICT
 from zoo.exchange import contents
 from zoo.exchange.contents import PathOf
 from zoo.files import home
@@ -80,6 +82,16 @@ def _plans(name: str, target: str) -> Iterator[tuple[str, Path]]:
                 yield plan.name + ADMISSION, found
 
 
+def first_command(name: str, source: str = "") -> str:
+    """What gets images of a checkpoint here: without torch, which makes a bundle, that is to be pulled first.
+
+    `source` is the remote that has it, where one is known.
+    """
+    if find_spec("torch") or (bundles() / name / "fp32" / BUNDLE_MANIFEST).is_file():
+        return f"sample {name} -o grid.png"
+    return f"pull {name} --bundle" + (f" --from {shlex.quote(source)}" if source else "")
+
+
 @contextmanager
 def placing(manifest: Manifest, path_of: PathOf, signer: str) -> Iterator[Path | None]:
     """Check a pulled artifact's content, run the block, which gives it its name, and put it where its users look.
@@ -116,6 +128,21 @@ def placing(manifest: Manifest, path_of: PathOf, signer: str) -> Iterator[Path |
         files.write_json(built(file.sha256), {**record, "admitted_by": signer, "artifact": manifest.digest})
         if file in admissions:
             files.write_json(admitted(file.sha256), admissions[file])
+
+
+def altered(manifest: Manifest) -> list[str]:
+    """What is no longer in a pulled bundle's place as it was put there, a sentence each; one that was exported anew
+    since is not the artifact's."""
+    if manifest.kind is not Kind.BUNDLE:
+        return []
+    name, _, variant = manifest.name.split(".")
+    folder, wanted = bundles() / name / variant, {file.path: file.sha256 for file in manifest.files}
+    seen = {path: files.sha256(folder / path) for path in wanted if (folder / path).is_file()}
+    if BUNDLE_MANIFEST not in seen or seen[BUNDLE_MANIFEST] != wanted[BUNDLE_MANIFEST]:
+        return []
+    wrong = [path for path in wanted if path != VERDICT and seen.get(path) != wanted[path]]
+    remedy = f"`genzoo pull {name} --bundle --variant {variant} --offline` puts it right"
+    return [f"{folder / path} is not what was pulled; {remedy}" for path in wrong]
 
 
 def _copy(source: Path, target: Path) -> None:

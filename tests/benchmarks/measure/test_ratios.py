@@ -29,7 +29,7 @@ def test_a_line_gives_the_ratio_of_the_rounds() -> None:
 
 def test_what_the_other_two_cannot_do_is_refused_before_anything_is_measured() -> None:
     for name in ("gan", "ldm", "ddpm-pd4", "lcm"):
-        with pytest.raises(RequestError, match=f"{name} is no diffusion checkpoint of any number of steps"):
+        with pytest.raises(RequestError, match=f"{name} is no denoiser of pixels at any number of steps"):
             ratios._check(registry.entry(name).spec)
     for name in ("ddpm", "fm"):
         ratios._check(registry.entry(name).spec)

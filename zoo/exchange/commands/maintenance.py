@@ -6,8 +6,8 @@ import json
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -70,6 +70,7 @@ def verify(
     stored, in_tree = _sort(store, names)
     with _progress(as_json) as progress:
         found = verification.verify(store, stored if names else None, progress)
+        found = replace(found, faults=(*found.faults, *_altered(store, stored)))
         checkpoints = {name: _check_tree(name) for name in in_tree}
     healthy = not found.damaged and not found.faults and not any(checkpoints.values())
     if as_json:
@@ -117,6 +118,16 @@ def _sort(store: BlobStore, names: Sequence[str] | None) -> tuple[list[str], lis
         if name not in tree and not any(ref == name or ref.startswith(f"{name}.") for ref in known):
             raise UnknownNameError(f"unknown checkpoint {name!r}: {nearest(name, {*known, *tree})}")
     return stored, [name for name in names if name not in known and name in tree]
+
+
+def _altered(store: BlobStore, names: Sequence[str]) -> Iterator[str]:
+    """What is wrong with the copies that bundles run from; a manifest that cannot be read is damage told elsewhere."""
+    from zoo.errors import StoreError
+    from zoo.exchange import derived
+
+    for ref in filter(None, map(store.ref, names)):
+        with suppress(StoreError):
+            yield from derived.altered(store.manifest(ref))
 
 
 def _check_tree(name: str) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -107,6 +108,9 @@ def _progress(silent: bool) -> Iterator[Callable[[Manifest], Callable[[int], Non
 
 
 def _report(name: str, pulled: Pulled, as_json: bool) -> None:
+    from zoo.exchange import derived
+    from zoo.store.artifact import Kind
+
     ref, manifest = pulled.ref, pulled.manifest
     trust = f"signed by {ref.signer}" if ref.signer else "signed, not verified" if ref.signature else "not signed"
     if as_json:
@@ -129,9 +133,13 @@ def _report(name: str, pulled: Pulled, as_json: bool) -> None:
         f"{ref.name} version {ref.version}, {ref.manifest[:12]}, {printable(manifest.licence)}, {printable(trust)}"
     )
     typer.echo(f"{amounts}, {pulled.seconds:.2f} s; {pulled.path}")
+    if manifest.kind is Kind.BUNDLE and not ref.signer:
+        typer.echo(
+            "what the gate said of it is left out, as nobody vouches for it: with --key it counts, and is served"
+        )
     following = {
-        "checkpoint": f"sample {name} -o grid.png",
-        "bundle": f"serve {pulled.path}",
-        "engine": f"build {name}",
+        Kind.CHECKPOINT: derived.first_command(name, ref.source),
+        Kind.BUNDLE: f"{'serve' if ref.signer else 'sample -o grid.png'} {shlex.quote(str(pulled.path))}",
+        Kind.ENGINE: f"build {name}",
     }
-    typer.echo(f"next: genzoo {following[manifest.kind.value]}")
+    typer.echo(f"next: genzoo {following[manifest.kind]}")

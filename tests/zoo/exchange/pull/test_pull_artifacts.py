@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -13,8 +14,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 import genzoo
+from genzoo import cli
 from tests.zoo.keys import Pair
 from tests.zoo.pulling import Artifact, house, refusal, trusting
 from zoo import registry, shelf
@@ -99,6 +102,20 @@ def test_a_bundle_replaces_the_one_that_was_there_whole(bundle_elsewhere: Elsewh
     assert Bundle.open(pulled.path).admitted
     assert not (pulled.path / "stray").exists()
     assert [path.name for path in pulled.path.parent.iterdir()] == ["fp32"]
+
+
+def test_verify_reads_the_copy_that_a_bundle_runs_from(bundle_elsewhere: Elsewhere, alice: Pair) -> None:
+    pulled = bundle_elsewhere.pull(Policy(), kind=Kind.BUNDLE, variant="fp32")
+    assert CliRunner().invoke(cli.app, ["verify", "vae"]).exit_code == 0
+    (pulled.path / "model.safetensors").write_bytes(b"damaged")
+    result = CliRunner().invoke(cli.app, ["verify", "vae"])
+    assert result.exit_code == 1
+    assert f"{pulled.path / 'model.safetensors'} is not what was pulled" in result.stdout
+    [words] = re.findall(r"`genzoo ([^`]*)`", result.stdout)
+    assert CliRunner().invoke(cli.app, words.split()).exit_code == 0
+    assert CliRunner().invoke(cli.app, ["verify"]).exit_code == 0
+    (pulled.path / "manifest.json").write_bytes(b"another export")
+    assert CliRunner().invoke(cli.app, ["verify"]).exit_code == 0, "nobody's artifact"
 
 
 def test_a_bundle_of_another_name_is_refused(exported: Path, remote: Remote, tmp_path: Path) -> None:
