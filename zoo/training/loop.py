@@ -12,10 +12,12 @@ import importlib
 import json
 import os
 import platform
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from functools import partial
 from math import inf
@@ -174,7 +176,8 @@ def fit(
             for step, indices in batches(recipe, images, len(data), run.seen):
                 torch.manual_seed((recipe.seed << 32) + step)
                 picked = torch.from_numpy(indices).to(where)
-                run.step(pixels_of[picked], labels_of[picked])
+                with _interrupts_after():
+                    run.step(pixels_of[picked], labels_of[picked])
                 advance(recipe.batch_size, run.last)
         except KeyboardInterrupt:
             run.save()
@@ -192,6 +195,23 @@ def fit(
     published = publish(run.average.state_dict(), record)
     run.forget()
     return published
+
+
+@contextmanager
+def _interrupts_after() -> Iterator[None]:
+    """Ctrl-C in the block is heard at its end: what would be saved in the middle of a step is of neither side."""
+    before = signal.getsignal(signal.SIGINT)
+    if not callable(before) or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    heard: list[int] = []
+    signal.signal(signal.SIGINT, lambda number, _: heard.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if heard:
+        before(heard[0], None)
 
 
 class _Run:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,28 @@ def test_the_state_is_kept_until_it_is_published_and_no_longer(tmp_path: Path) -
     assert len(list(tmp_path.rglob("state.safetensors"))) == 1
     run(Interrupted())
     assert os.listdir(tmp_path / "training" / "toy") == []
+
+
+class Pressed(Interrupted):
+    """Ctrl-C comes in the step `at`, between the update and what is counted."""
+
+    def step(self, pixels: Tensor, class_ids: Tensor, progress: float) -> dict[str, Tensor]:
+        pressed, self.at = self.steps == self.at, None if self.steps == self.at else self.at
+        losses = super().step(pixels, class_ids, progress)
+        if pressed:
+            os.kill(os.getpid(), signal.SIGINT)
+        return losses
+
+
+def test_a_step_is_done_or_not_begun_when_ctrl_c_comes() -> None:
+    whole, _ = run(Interrupted())
+    with pytest.raises(KeyboardInterrupt):
+        run(Pressed(at=7))
+    resumed = Interrupted()
+    parts, _ = run(resumed)
+    assert resumed.steps == IMAGES // 32 - 8
+    for key, value in whole.items():
+        torch.testing.assert_close(parts[key], value, rtol=0, atol=0)
 
 
 def other_start() -> Interrupted:
