@@ -19,7 +19,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
-from functools import partial
 from math import inf
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
@@ -129,7 +128,7 @@ def train(
     """Train `checkpoint` by its recipe into the user's own tree; the folder's path. Raises TrainingError.
 
     `images` shortens or lengthens the run, `publish` writes beside the code instead, over what is shipped. A run that
-    was interrupted resumes from its last saved state.
+    was interrupted resumes from its last saved state; what was trained before is set aside.
     """
     recipe = checkpoint.recipe
     if recipe is None:
@@ -140,7 +139,12 @@ def train(
     objective: Objective = importlib.import_module(f"zoo.training.{recipe.kind}").objective(checkpoint, where)
     teacher = checkpoint.teacher and shelf.config(checkpoint.teacher)["weights"]["sha256"]
     made_by = {"spec": checkpoint.spec.to_json(), "config": asdict(checkpoint.config), "teacher": teacher}
-    keep = partial(shelf.save, checkpoint, publish=publish)
+
+    def keep(state: dict[str, Tensor], record: dict[str, Any]) -> Path:
+        if not publish and (kept := shelf.set_aside(checkpoint.name)):
+            print(f"the {checkpoint.name} that was trained before is kept in {kept}", file=sys.stderr)
+        return shelf.save(checkpoint, state, record, publish=publish)
+
     return fit(checkpoint.name, recipe, objective, where, keep, images=images, source=source, made_by=made_by)
 
 
