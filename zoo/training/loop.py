@@ -25,7 +25,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -44,7 +44,7 @@ CURVE_POINTS = 100
 
 
 class TrainingError(GenzooError, ValueError):
-    """A run that cannot begin here: no recipe, no such device, too few images."""
+    """A run that cannot begin here: no recipe, no such device, too few images, a damaged state."""
 
 
 class Objective(Protocol):
@@ -163,7 +163,7 @@ def fit(
 
     An interruption saves the state from which the same run goes on; it is removed once `publish` has returned. A run is
     the same if its name, its recipe, its number of images, the weights it begins with and `made_by`, plain values, are.
-    Raises TrainingError for fewer images than a batch has.
+    Raises TrainingError for fewer images than a batch has, and where the saved state is damaged.
     """
     images = images or recipe.images
     if images < recipe.batch_size:
@@ -296,8 +296,16 @@ class _Run:
         self.saved_at = time.monotonic()
 
     def resume(self) -> None:
+        """Go on from what was saved, if anything was. Raises TrainingError where it cannot be read."""
         if not self.path.is_file():
             return
+        try:
+            self._resume()
+        except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+            what = f"{self.path}, where this run would go on, is damaged ({type(error).__name__})"
+            raise TrainingError(f"{what}: without that file it begins anew") from error
+
+    def _resume(self) -> None:
         with safe_open(self.path, "pt") as file:
             extra = json.loads(file.metadata()["run"])
             if extra["images"] != self.images or extra["seen"] >= self.images:

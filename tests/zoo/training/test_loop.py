@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -130,6 +131,19 @@ def test_unfinished_runs_are_kept_apart(tmp_path: Path, other: Interrupted, reci
     run(resumed)
     assert resumed.steps == IMAGES // 32 - 3
     assert len(list(tmp_path.rglob("state.safetensors"))) == 1
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda _: b"", lambda data: data[:100], lambda data: data.replace(b"seen", b"soon")]
+)
+def test_a_damaged_state_is_one_sentence_that_names_it(damage: Callable[[bytes], bytes], tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(Interrupted(at=2))
+    [state] = tmp_path.rglob("state.safetensors")
+    state.write_bytes(damage(state.read_bytes()))
+    with pytest.raises(loop.TrainingError, match=r"state\.safetensors, where .* is damaged .* it begins anew"):
+        run(Interrupted())
+    assert state.exists()
 
 
 def test_a_budget_of_minutes_does_not_make_another_run() -> None:
