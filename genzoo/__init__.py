@@ -49,6 +49,7 @@ class LoadedGenerator:
 
     spec: GeneratorSpec
     endpoint: Runner
+    ungated: bool = False
 
     def sample(
         self,
@@ -63,9 +64,9 @@ class LoadedGenerator:
 
         `class_id` is one class for all, or classes in turn; None takes them all in turn, as the command does. None for
         `num_steps` and `sampler` takes the checkpoint's own; a `guidance_scale` of 1 is none. Raises RequestError for
-        what this generator cannot do.
+        what this generator cannot do, and OutputError where all images are of one colour, unless it is `ungated`.
         """
-        from serving import generators
+        from serving import generators, images
         from zoo.contract.request import SampleRequest, Setting
 
         numbers = tuple(seeds)
@@ -75,7 +76,10 @@ class LoadedGenerator:
             generators.classes(self.spec, numbers, given),
             Setting(num_steps, sampler, guidance_scale),
         )
-        return generators.sample(self.spec, self.endpoint, request)
+        made = generators.sample(self.spec, self.endpoint, request)
+        if not self.ungated:
+            images.check_contents(made, self.spec.name)
+        return made
 
 
 def names() -> list[str]:
@@ -102,12 +106,12 @@ def load(name: str, *, runtime: str = "onnxruntime", url: str | None = None, ung
         from serving.client import TritonRunner
 
         client = TritonRunner(url, name)
-        return LoadedGenerator(client.spec, client)
+        return LoadedGenerator(client.spec, client, ungated)
     chosen = named(runtime)
     if chosen is Runtime.TRITON:
         raise RequestError("a Triton server is asked by its address: give url, as `genzoo.serve` yields it")
     spec, runner = generators.in_process(name, chosen, ungated=ungated)
-    return LoadedGenerator(spec, Generator(spec, runner))
+    return LoadedGenerator(spec, Generator(spec, runner), ungated)
 
 
 def sample(

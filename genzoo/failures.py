@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 import typer
 
 from zoo.errors import GenzooError
-from zoo.files import HOME_VARIABLE, home
+from zoo.files import HOME_VARIABLE, HomeError, home
 from zoo.plain import printable
 
 (UsageError,) = typer.BadParameter.__bases__  # what every mistake in a command line derives from
@@ -105,6 +105,13 @@ def _system(error: OSError) -> str | None:
     if error.filename is None:
         return f"{error.strerror}: while writing{half}" if half else None
     path = Path(os.fsdecode(error.filename))
-    if path.is_relative_to(home()):
+    if _is_below_home(path):
         half = f"; genzoo's home is {home()}: set ${HOME_VARIABLE} to a folder that can be written{half}"
     return f"{error.strerror}: {path}{half}"
+
+
+def _is_below_home(path: Path) -> bool:
+    try:
+        return path.is_relative_to(home())
+    except HomeError:
+        return False

@@ -30,8 +30,8 @@ def check_contents(images: np.ndarray, name: str) -> None:
     """uint8 (N, H, W, C): where all are of one colour, `name` computed no numbers. Raises OutputError."""
     if constant_images(images).all():
         raise OutputError(
-            f"{name} made nothing but images of one colour (value {images.flat[0]}), so no file was written: "
-            f"`genzoo gate {name}` says what is wrong, --ungated writes them"
+            f"{name} made nothing but images of one colour (value {images.flat[0]}), which are not taken: "
+            f"`genzoo gate {name}` says what is wrong, --ungated takes them all the same"
         )
 
 

@@ -34,6 +34,7 @@ from zoo.errors import GenzooError
 START_SECONDS, GRACE_SECONDS = 300.0, 5.0
 ATTEMPTS = 5  # at free ports, which another process may take between our look and Triton's bind
 STUB_DIED = ("terminate called", "error while loading shared libraries")  # Triton would wait for it for minutes
+LOGGED = re.compile(r"^[IWE]\d{4} ", re.MULTILINE)  # a line of Triton's own
 HARMLESS = "CudaDriverHelper"  # an error of every start without a GPU
 
 log = logging.getLogger(__name__)
@@ -111,7 +112,6 @@ class TritonServer:
                 self._end()
                 if not self._lost_a_port() or attempt == ATTEMPTS:
                     raise ServerError(f"tritonserver did not start: {self._last_error()} (its log is {self.log})")
-            _hide(self._secret, self.pid)
             self._first_images()
         except BaseException:
             self.stop()
@@ -176,12 +176,16 @@ class TritonServer:
 
     def _wait_until_ready(self) -> bool:
         assert self._guardian is not None
-        deadline = time.monotonic() + START_SECONDS
+        deadline, hidden = time.monotonic() + START_SECONDS, False
         endpoint = Endpoint(self.http_url)
         while self._guardian.poll() is None and time.monotonic() < deadline:
-            if endpoint.ready():
+            ready, said = endpoint.ready(), self.log.read_text(errors="replace")
+            if not hidden and (ready or LOGGED.search(said)):  # it has read its arguments; models may load for minutes
+                _hide(self._secret, self.pid)
+                hidden = True
+            if ready:
                 return True
-            if any(sign in self.log.read_text(errors="replace") for sign in STUB_DIED):
+            if any(sign in said for sign in STUB_DIED):
                 return False
             time.sleep(0.05)
         return False
@@ -206,7 +210,7 @@ class TritonServer:
                 self._guardian.stdin.write(guardian.FAREWELL)
             with contextlib.suppress(BrokenPipeError):
                 self._guardian.stdin.close()
-        if self._guardian.wait() < 0:
+        if self._guardian.wait() < 0 and self.pid:
             guardian.clean(self.pid, self._prefix)
 
     def _lost_a_port(self) -> bool:

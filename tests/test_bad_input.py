@@ -6,6 +6,7 @@ is tested with no edit here but its line in `WORDS`.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ import pytest
 from typer.models import ArgumentInfo
 
 from genzoo import cli
+from genzoo.failures import described
 from zoo import registry, shelf
 from zoo.files import HOME_VARIABLE
 
@@ -217,8 +219,18 @@ def test_a_user_without_a_home_is_told_which_variable_to_set(
         monkeypatch.delenv(variable, raising=False)
     code, out, err = run(capsys, "show", "vae")
     assert (code, out, err) == (1, "", "error: this user has no home directory: set $GENZOO_HOME to a folder\n")
+    assert described(FileNotFoundError(errno.ENOENT, "not there", "/x")) == "not there: /x"
     monkeypatch.setenv(HOME_VARIABLE, "home")
     assert run(capsys, "show", "vae")[0] == 0
+
+
+def test_a_home_whose_name_is_no_text_is_one_sentence(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(HOME_VARIABLE, "/tmp/\udcff\udcfe")
+    code, out, err = run(capsys, *["sample", "vae", "-o", "grid.png"])
+    assert fault(code, out, err) is None
+    assert "/tmp/\\udcff\\udcfe is no text" in err
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ def summary(name: str) -> dict[str, Any]:
     entry, known, here = registry.entry(name), index.records().get(name, {}), shelf.is_here(name)
     config = shelf.config(name) if here else known
     yours = shelf.directory(name).parent == shelf.own_tree()
-    measured = config["weights"] == known.get("weights")  # the index tells of the release's weights
+    measured = index.is_measured(known, config)  # the index tells of the release's
     return {
         "name": name,
         "family": entry.spec.family,
@@ -166,7 +166,7 @@ def train(
     """Train a checkpoint by its recipe into your own tree, whose checkpoints are found first.
 
     A run that was interrupted goes on where the same command is given again. Your own tree is $GENZOO_CHECKPOINTS, or
-    `checkpoints` below genzoo's home.
+    `checkpoints` below genzoo's home; what you trained before is kept there, in `.before`.
     """
     from zoo import registry, shelf
 

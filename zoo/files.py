@@ -34,12 +34,20 @@ def checkout() -> Path | None:
 
 def home() -> Path:
     """Where genzoo keeps what it derives: $GENZOO_HOME, or a folder in the user's cache. Raises HomeError."""
-    if named := os.environ.get(HOME_VARIABLE):
-        return Path(named)
     try:
-        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "genzoo"
+        found = Path(os.environ.get(HOME_VARIABLE) or _cache() / "genzoo")
+        str(found).encode()
     except RuntimeError as error:
         raise HomeError(f"this user has no home directory: set ${HOME_VARIABLE} to a folder") from error
+    except UnicodeEncodeError as error:
+        raise HomeError(
+            f"{found} is no text, so ONNX cannot open it: set ${HOME_VARIABLE} to another folder"
+        ) from error
+    return found
+
+
+def _cache() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
 
 
 @contextmanager

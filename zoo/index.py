@@ -43,11 +43,16 @@ def records() -> Mapping[str, Mapping[str, Any]]:
     return checkpoints
 
 
+def is_measured(known: Mapping[str, Any], config: Mapping[str, Any]) -> bool:
+    """Whether a record's quality is that of these weights at this default setting."""
+    return all(known.get(key) == config.get(key) for key in ("weights", "sampling"))
+
+
 def write(tables: Iterable[Checkpoint], quality: Mapping[str, Any]) -> Path:
     """Write the index anew from the tables and the tree beside the code; its path.
 
     An entry whose weights are not in the tree stays as the index has it: a wheel carries a part of them. `quality` is
-    what was measured now; what was measured before stays with the weights that it was measured of.
+    what was measured now; what was measured before stays with the weights and the default setting that it is of.
     """
     before = records() if PATH.is_file() else {}
     found: dict[str, Mapping[str, Any]] = {}
@@ -58,8 +63,7 @@ def write(tables: Iterable[Checkpoint], quality: Mapping[str, Any]) -> Path:
             found |= {checkpoint.name: known} if known else {}
             continue
         config = json.loads(path.read_text())
-        same = known.get("weights") == config["weights"]
-        measured = quality.get(checkpoint.name) or (known.get("quality") if same else None)
+        measured = quality.get(checkpoint.name) or (known.get("quality") if is_measured(known, config) else None)
         found[checkpoint.name] = {
             **{key: value for key, value in config.items() if key not in LEFT_OUT},
             "description": checkpoint.description,

@@ -17,6 +17,7 @@ import json
 import math
 import os
 import re
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from zoo.store.local.blobs import BlobStore, Ref
 
 TREE_VARIABLE = "GENZOO_CHECKPOINTS"
+ASIDE = ".before"  # in the user's own tree
 CHECKPOINT_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,95}")
 
 
@@ -141,6 +143,20 @@ def load_tensors(name: str) -> dict[str, np.ndarray]:
 
     tensors = load_file(verified_weights(name))
     return {key: value.astype(np.float32) if value.dtype.kind == "f" else value for key, value in tensors.items()}
+
+
+def set_aside(name: str) -> Path | None:
+    """Move what was trained before out of its place in the user's own tree: where it is kept; None for nothing."""
+    folder = own_tree() / name
+    if not (folder / CONFIG).is_file():
+        return None
+    kept = own_tree() / ASIDE / f"{name}-{sha256(folder / CONFIG)[:12]}"
+    kept.parent.mkdir(exist_ok=True)
+    if kept.exists():
+        shutil.rmtree(folder)  # the same is kept already
+    else:
+        folder.rename(kept)
+    return kept
 
 
 def save(

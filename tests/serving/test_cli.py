@@ -13,6 +13,7 @@ from click.testing import Result
 from PIL import Image
 from typer.testing import CliRunner
 
+import genzoo
 from export.bundle import Bundle
 from serving.bundles import RefusedError
 from serving.cli import app
@@ -107,6 +108,9 @@ def test_images_of_one_colour_are_not_written(tmp_path: Path) -> None:
         sample(damaged.path, "-o", tmp_path / "x.png")
     assert not (tmp_path / "x.png").exists()
     sample(damaged.path, "--ungated", "-o", tmp_path / "x.png")
+    with pytest.raises(OutputError, match="of one colour"):
+        genzoo.load(str(damaged.path)).sample(range(3))
+    assert not genzoo.load(str(damaged.path), ungated=True).sample(range(3)).any()
 
 
 def test_the_grid_holds_every_image_in_reading_order() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -23,7 +24,7 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from export.bundle import Bundle
 from export.runners import OnnxRuntimeRunner
-from serving import canary, model_repository
+from serving import canary, guardian, model_repository
 from serving.client import ServingError, TritonRunner
 from serving.endpoint import SECRET_HEADER, Endpoint
 from serving.guardian import SHARED_MEMORY
@@ -187,6 +188,39 @@ def test_the_secret_is_not_in_the_arguments(server: TritonServer) -> None:
         arguments = Path(f"/proc/{pid}/cmdline").read_bytes()
         assert b"toy-gan" in arguments
         assert server._secret.encode() not in arguments
+
+
+def test_the_secret_is_hidden_before_the_models_are_loaded(bundles: dict[str, Bundle], tmp_path: Path) -> None:
+    repository = model_repository.write([bundles["toy-gan"]], tmp_path / "models")
+    with (repository.path / "toy-gan" / "1" / "model.py").open("a") as model:
+        model.write("\nimport time\n\ntime.sleep(3)\n")
+    with ThreadPoolExecutor(1) as pool, contextlib.ExitStack() as stack:
+        starting = TritonServer(repository, tmp_path / "log")
+        started = pool.submit(stack.enter_context, starting)
+        wait_until(lambda: starting._secret.encode() in arguments_of(starting.pid))
+        wait_until(lambda: b"*" * 32 in arguments_of(starting.pid))
+        assert not Endpoint(starting.http_url).ready()
+        assert started.result().pid == starting.pid
+        Endpoint(starting.http_url, secret=starting._secret).load("toy-gan")
+
+
+def arguments_of(pid: int) -> bytes:
+    return Path(f"/proc/{pid}/cmdline").read_bytes() if pid else b""
+
+
+def test_a_guardian_that_never_began_takes_nobody_with_it(
+    bundles: dict[str, Bundle], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is killed before it has said which process is the server's: 0 would be our own group."""
+    script = tmp_path / "guardian.py"
+    script.write_text("import os; os.kill(os.getpid(), 9)")
+    monkeypatch.setattr(guardian, "__file__", str(script))
+    groups: list[int] = []
+    monkeypatch.setattr("os.killpg", lambda group, _: groups.append(group))
+    repository = model_repository.write([bundles["toy-gan"]], tmp_path / "models")
+    with pytest.raises(ServerError, match="did not start"):
+        TritonServer(repository, tmp_path / "log").start()
+    assert 0 not in groups
 
 
 def test_it_listens_on_the_loopback_address_only(server: TritonServer) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from zoo import index, registry, shelf
+from zoo.contract.layout import CONFIG
 from zoo.family import Checkpoint
 
 NAMES = list(index.records())
@@ -31,6 +32,21 @@ def test_what_a_wheel_left_behind_stays_in_the_index(tmp_path: Path, monkeypatch
     shutil.copytree(shelf.TREE / "gan", tmp_path / "gan")
     before = index.PATH.read_bytes()
     assert index.write(registry.checkpoints(), {}).read_bytes() == before
+
+
+@pytest.mark.parametrize("changed", [{}, {"sampling": None}, {"weights": {"sha256": "0", "bytes": 1}}], ids=repr)
+def test_a_quality_stays_with_the_weights_and_the_setting_that_it_is_of(
+    changed: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(index, "PATH", tmp_path / "index.json")
+    monkeypatch.setattr(index, "TREE", tmp_path)
+    shutil.copy(shelf.TREE / "index.json", index.PATH)
+    config = json.loads((shelf.TREE / "ddpm" / CONFIG).read_text())
+    (tmp_path / "ddpm").mkdir()
+    (tmp_path / "ddpm" / CONFIG).write_text(json.dumps(config | changed))
+    written = json.loads(index.write(registry.checkpoints(), {}).read_text())["checkpoints"]["ddpm"]
+    assert bool(written["quality"]) is not bool(changed)
+    index.records.cache_clear()
 
 
 @pytest.mark.parametrize("name", NAMES)

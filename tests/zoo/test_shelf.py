@@ -85,3 +85,17 @@ def test_a_config_of_the_wrong_shape_is_left_out_of_the_list(
         result = CliRunner().invoke(command_line.app, words)
         assert result.exception is None or isinstance(result.exception, SystemExit | GenzooError), words
         assert "other: " in f"{result.output}{result.stderr}{result.exception}"
+
+
+def test_what_was_trained_before_is_set_aside_and_not_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(shelf.TREE_VARIABLE, str(tmp_path))
+    assert shelf.set_aside("mine") is None
+    for run in ("long", "short", "long"):
+        (tmp_path / "mine").mkdir()
+        (tmp_path / "mine" / CONFIG).write_text(json.dumps({"training": run}))
+        kept = shelf.set_aside("mine")
+        assert kept is not None
+        assert json.loads((kept / CONFIG).read_text()) == {"training": run}
+        assert not (tmp_path / "mine").exists()
+    assert len(list((tmp_path / shelf.ASIDE).iterdir())) == 2
+    assert shelf.folders() == sorted(path.parent.name for path in shelf.TREE.glob("*/config.json"))

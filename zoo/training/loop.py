@@ -12,19 +12,20 @@ import importlib
 import json
 import os
 import platform
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
-from functools import partial
 from math import inf
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -43,7 +44,7 @@ CURVE_POINTS = 100
 
 
 class TrainingError(GenzooError, ValueError):
-    """A run that cannot begin here: no recipe, no such device, too few images."""
+    """A run that cannot begin here: no recipe, no such device, too few images, a damaged state."""
 
 
 class Objective(Protocol):
@@ -127,7 +128,7 @@ def train(
     """Train `checkpoint` by its recipe into the user's own tree; the folder's path. Raises TrainingError.
 
     `images` shortens or lengthens the run, `publish` writes beside the code instead, over what is shipped. A run that
-    was interrupted resumes from its last saved state.
+    was interrupted resumes from its last saved state; what was trained before is set aside.
     """
     recipe = checkpoint.recipe
     if recipe is None:
@@ -138,7 +139,12 @@ def train(
     objective: Objective = importlib.import_module(f"zoo.training.{recipe.kind}").objective(checkpoint, where)
     teacher = checkpoint.teacher and shelf.config(checkpoint.teacher)["weights"]["sha256"]
     made_by = {"spec": checkpoint.spec.to_json(), "config": asdict(checkpoint.config), "teacher": teacher}
-    keep = partial(shelf.save, checkpoint, publish=publish)
+
+    def keep(state: dict[str, Tensor], record: dict[str, Any]) -> Path:
+        if not publish and (kept := shelf.set_aside(checkpoint.name)):
+            print(f"the {checkpoint.name} that was trained before is kept in {kept}", file=sys.stderr)
+        return shelf.save(checkpoint, state, record, publish=publish)
+
     return fit(checkpoint.name, recipe, objective, where, keep, images=images, source=source, made_by=made_by)
 
 
@@ -157,7 +163,7 @@ def fit(
 
     An interruption saves the state from which the same run goes on; it is removed once `publish` has returned. A run is
     the same if its name, its recipe, its number of images, the weights it begins with and `made_by`, plain values, are.
-    Raises TrainingError for fewer images than a batch has.
+    Raises TrainingError for fewer images than a batch has, and where the saved state is damaged.
     """
     images = images or recipe.images
     if images < recipe.batch_size:
@@ -174,7 +180,8 @@ def fit(
             for step, indices in batches(recipe, images, len(data), run.seen):
                 torch.manual_seed((recipe.seed << 32) + step)
                 picked = torch.from_numpy(indices).to(where)
-                run.step(pixels_of[picked], labels_of[picked])
+                with _interrupts_after():
+                    run.step(pixels_of[picked], labels_of[picked])
                 advance(recipe.batch_size, run.last)
         except KeyboardInterrupt:
             run.save()
@@ -192,6 +199,23 @@ def fit(
     published = publish(run.average.state_dict(), record)
     run.forget()
     return published
+
+
+@contextmanager
+def _interrupts_after() -> Iterator[None]:
+    """Ctrl-C in the block is heard at its end: what would be saved in the middle of a step is of neither side."""
+    before = signal.getsignal(signal.SIGINT)
+    if not callable(before) or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    heard: list[int] = []
+    signal.signal(signal.SIGINT, lambda number, _: heard.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if heard:
+        before(heard[0], None)
 
 
 class _Run:
@@ -272,8 +296,16 @@ class _Run:
         self.saved_at = time.monotonic()
 
     def resume(self) -> None:
+        """Go on from what was saved, if anything was. Raises TrainingError where it cannot be read."""
         if not self.path.is_file():
             return
+        try:
+            self._resume()
+        except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+            what = f"{self.path}, where this run would go on, is damaged ({type(error).__name__})"
+            raise TrainingError(f"{what}: without that file it begins anew") from error
+
+    def _resume(self) -> None:
         with safe_open(self.path, "pt") as file:
             extra = json.loads(file.metadata()["run"])
             if extra["images"] != self.images or extra["seen"] >= self.images:

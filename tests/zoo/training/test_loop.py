@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -80,6 +82,28 @@ def test_the_state_is_kept_until_it_is_published_and_no_longer(tmp_path: Path) -
     assert os.listdir(tmp_path / "training" / "toy") == []
 
 
+class Pressed(Interrupted):
+    """Ctrl-C comes in the step `at`, between the update and what is counted."""
+
+    def step(self, pixels: Tensor, class_ids: Tensor, progress: float) -> dict[str, Tensor]:
+        pressed, self.at = self.steps == self.at, None if self.steps == self.at else self.at
+        losses = super().step(pixels, class_ids, progress)
+        if pressed:
+            os.kill(os.getpid(), signal.SIGINT)
+        return losses
+
+
+def test_a_step_is_done_or_not_begun_when_ctrl_c_comes() -> None:
+    whole, _ = run(Interrupted())
+    with pytest.raises(KeyboardInterrupt):
+        run(Pressed(at=7))
+    resumed = Interrupted()
+    parts, _ = run(resumed)
+    assert resumed.steps == IMAGES // 32 - 8
+    for key, value in whole.items():
+        torch.testing.assert_close(parts[key], value, rtol=0, atol=0)
+
+
 def other_start() -> Interrupted:
     found = Interrupted(at=2)
     nn.init.ones_(found.model.weight)  # type: ignore[arg-type]
@@ -107,6 +131,19 @@ def test_unfinished_runs_are_kept_apart(tmp_path: Path, other: Interrupted, reci
     run(resumed)
     assert resumed.steps == IMAGES // 32 - 3
     assert len(list(tmp_path.rglob("state.safetensors"))) == 1
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda _: b"", lambda data: data[:100], lambda data: data.replace(b"seen", b"soon")]
+)
+def test_a_damaged_state_is_one_sentence_that_names_it(damage: Callable[[bytes], bytes], tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(Interrupted(at=2))
+    [state] = tmp_path.rglob("state.safetensors")
+    state.write_bytes(damage(state.read_bytes()))
+    with pytest.raises(loop.TrainingError, match=r"state\.safetensors, where .* is damaged .* it begins anew"):
+        run(Interrupted())
+    assert state.exists()
 
 
 def test_a_budget_of_minutes_does_not_make_another_run() -> None:
