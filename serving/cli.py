@@ -9,6 +9,7 @@ import signal
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -198,7 +199,9 @@ def sample(
         report = {"output": str(output), "images": len(made), "runtime": runtime.value, "seconds": round(seconds, 3)}
         typer.echo(json.dumps(report))
     else:
-        typer.echo(f"{output}: {len(made)} images in {seconds:.2f} s; next: genzoo bench {name}")
+        measurable = find_spec("torch") and find_spec("threadpoolctl")  # which a host that only serves lacks
+        following = f"genzoo bench {name}" if measurable else "open it"
+        typer.echo(f"{output}: {len(made)} images in {seconds:.2f} s; next: {following}")
 
 
 def _classes(text: str) -> tuple[int, ...] | None:

@@ -115,7 +115,7 @@ def test_a_pulled_bundle_is_sampled_and_served(host: Host) -> None:
     assert "what the gate said of it is left out" in said
     command = said.split("next: genzoo ")[1].split()
     assert command[0] == "sample"
-    host.genzoo(*command)
+    assert "next: open it" in host.genzoo(*command), "nothing to measure with"
     assert "with its publisher's --key" in host.genzoo("serve", "tiny", code=1)
     words = ("--seeds", "0-3", "-o", "images.npz")
     host.genzoo("sample", "tiny", "--runtime", "onnxruntime", *words)
