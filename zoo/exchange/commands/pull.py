@@ -132,6 +132,6 @@ def _report(name: str, pulled: Pulled, as_json: bool) -> None:
     following = {
         "checkpoint": f"sample {name} -o grid.png",
         "bundle": f"serve {pulled.path}",
-        "engine": f"build {name}",
+        "engine": f"repository {name} --engine {manifest.name.rpartition('.')[2]} -o models",
     }
     typer.echo(f"next: genzoo {following[manifest.kind.value]}")
