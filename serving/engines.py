@@ -14,7 +14,7 @@ from pathlib import Path
 from export import admission
 from export.bundle import Bundle
 from export.cuda import capability
-from export.engine import Engine, Library, Target, choose
+from export.engine import Engine, Library, Target, choose, plan_path, recorded
 from export.engine_build import build
 from serving.model_config import Placement, Plans
 from zoo.contract.request import RequestError
@@ -65,9 +65,20 @@ class Wanted:
     def _engine(self, bundle: Bundle, target: Target, report: Callable[[str], None]) -> Engine:
         found = choose(bundle, bundle.entry, [target], self.library)
         if found is None:
+            self._check_not_replaced(bundle, target)
             report(f"building {bundle.name} for {target}")
             found = build(bundle, bundle.entry, target, self.library or Library.RTX)
         return found
+
+    def _check_not_replaced(self, bundle: Bundle, target: Target) -> None:
+        """Raises EngineNotServedError rather than build over an engine that was pulled, for another export."""
+        path = plan_path(bundle, bundle.entry, target, self.library or Library.RTX)
+        pulled = recorded(path)
+        if pulled and pulled.record.get("admitted_by"):
+            raise EngineNotServedError(
+                f"{path}, signed by {pulled.record['admitted_by']}, was built from another export than "
+                f"{bundle.path}: `genzoo pull {bundle.name} --bundle` that one too, or `genzoo build` your own over it"
+            )
 
 
 def packages(engines: Sequence[Engine]) -> tuple[str, ...]:

@@ -43,6 +43,7 @@ def test_all_are_those_that_are_here(
 ) -> None:
     """A wheel has a part of them, and the first that it lacks ended the command."""
     monkeypatch.setenv(HOME_VARIABLE, str(tmp_path / "home"))
+    monkeypatch.delenv(shelf.TREE_VARIABLE, raising=False)  # of the toys
     shutil.copytree(shelf.TREE / "vae", tmp_path / "tree" / "vae")
     monkeypatch.setattr(shelf, "TREE", tmp_path / "tree")
     out, _ = run(capsys, "export", "--why", "--json")

@@ -252,6 +252,18 @@ def test_triton_itself_loads_such_a_repository_where_our_backend_is(
     np.testing.assert_array_equal(made, expected)
 
 
+def test_a_pulled_engine_of_another_export_is_not_built_over(bundle: Bundle) -> None:
+    engine, wanted = build(bundle, bundle.entry, Target.SM86), Wanted((Target.SM86,), None, Placement())
+    made_from = {**engine.record["inputs"], "bundle": "0" * 64}
+    files.write_json(derived.built(engine.sha256), {**engine.record, "inputs": made_from, "admitted_by": "alice"})
+    with pytest.raises(EngineNotServedError, match="signed by alice, was built from another export than"):
+        wanted.engines(bundle)
+    assert files.sha256(engine.path) == engine.sha256
+    files.write_json(derived.built(engine.sha256), {**engine.record, "inputs": made_from})
+    (ours,) = wanted.engines(bundle)
+    assert ours.record["inputs"]["bundle"] == bundle.digest
+
+
 def test_a_killed_process_of_our_backend_is_replaced(bundle: Bundle, tmp_path: Path) -> None:
     """As where CUDA failed in it, after which it can do nothing more; the public model calls it and lives on."""
     repository = model_repository.write([bundle], tmp_path / "models")

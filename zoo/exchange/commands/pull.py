@@ -140,6 +140,6 @@ def _report(name: str, pulled: Pulled, as_json: bool) -> None:
     following = {
         Kind.CHECKPOINT: derived.first_command(name, ref.source),
         Kind.BUNDLE: f"{'serve' if ref.signer else 'sample -o grid.png'} {shlex.quote(str(pulled.path))}",
-        Kind.ENGINE: f"build {name}",
+        Kind.ENGINE: f"repository {name} --engine {manifest.name.rpartition('.')[2]} -o models",
     }
     typer.echo(f"next: genzoo {following[manifest.kind]}")

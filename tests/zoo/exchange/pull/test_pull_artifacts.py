@@ -22,6 +22,7 @@ from tests.zoo.keys import Pair
 from tests.zoo.pulling import Artifact, house, refusal, trusting
 from zoo import registry, shelf
 from zoo.exchange import publish
+from zoo.exchange.commands.pull import app as pull_app
 from zoo.exchange.pull import Pulled, held, pull
 from zoo.files import HOME_VARIABLE, home, sha256
 from zoo.store.artifact import Kind
@@ -196,6 +197,8 @@ def test_a_signed_engine_is_admitted_because_it_is_signed(
     assert found.record["artifact"] == manifest.digest
     assert found.record["inputs"]["graph"] == "generator"
     assert admission.generations(found) == ("sm89",)
+    said = CliRunner().invoke(pull_app, ["vae", "--engine", "sm89", "--from", remote.url, "--key", str(alice.public)])
+    assert "next: genzoo repository vae --engine sm89 -o models" in said.stdout, said.output
 
 
 def test_an_admission_of_another_plan_does_not_travel(
