@@ -1,12 +1,14 @@
 """`python -I -S guardian.py`: runs a server that must not outlive whoever started it; the standard library only.
 
 The first line of standard input is the task, in JSON, and the answer is the server's process id. The server ends once
-standard input ends, after `FAREWELL` where its owner wants it so; without it where the owner died, of SIGKILL too.
+standard input ends, after `FAREWELL` where its owner wants it so; without it where the owner died, of SIGKILL too. It
+ends with its guardian as well.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import os
 import shutil
@@ -19,6 +21,7 @@ from typing import Any
 
 SHARED_MEMORY = Path("/dev/shm")
 FAREWELL = "end"
+SET_PARENT_DEATH_SIGNAL = 1  # of prctl(2)
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # which a terminal or a service manager sends to everyone
 
 
@@ -52,6 +55,7 @@ def main() -> int:
         stdout=sys.stderr,
         stderr=sys.stderr,
         start_new_session=True,  # a group of its own, of which nothing is left
+        preexec_fn=_end_with_parent,
     )
     print(server.pid, flush=True)
     orphaned = threading.Event()
@@ -61,6 +65,11 @@ def main() -> int:
     for folder in wanted["scratch"] if orphaned.is_set() else ():
         shutil.rmtree(folder, ignore_errors=True)
     return code if code >= 0 else 128 - code
+
+
+def _end_with_parent() -> None:
+    """Where the guardian is killed with its owner, nobody else is left who would end the server."""
+    ctypes.CDLL(None).prctl(SET_PARENT_DEATH_SIGNAL, signal.SIGKILL)
 
 
 def _end_with_owner(server: subprocess.Popen[bytes], grace_s: float, orphaned: threading.Event) -> None:
@@ -77,7 +86,8 @@ def _end_with_owner(server: subprocess.Popen[bytes], grace_s: float, orphaned: t
 def clean(group: int, prefix: str) -> None:
     """Leave neither processes of the group nor shared memory behind."""
     with contextlib.suppress(ProcessLookupError):
-        os.killpg(group, signal.SIGKILL)
+        if group:  # 0 would be our own
+            os.killpg(group, signal.SIGKILL)
     for region in SHARED_MEMORY.glob(f"{prefix}*"):
         region.unlink(missing_ok=True)
 

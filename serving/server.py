@@ -210,7 +210,7 @@ class TritonServer:
                 self._guardian.stdin.write(guardian.FAREWELL)
             with contextlib.suppress(BrokenPipeError):
                 self._guardian.stdin.close()
-        if self._guardian.wait() < 0 and self.pid:
+        if self._guardian.wait() < 0:
             guardian.clean(self.pid, self._prefix)
 
     def _lost_a_port(self) -> bool:

@@ -6,6 +6,8 @@ import contextlib
 import http.client
 import json
 import os
+import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -336,6 +338,27 @@ def test_a_home_of_any_name_serves_and_sigkill_leaves_nothing(bundles: dict[str,
     check({name: int(ready[name].rpartition(":")[2]) for name in ("http", "grpc")})
     assert not list(SHARED_MEMORY.glob(f"genzoo_{process.pid}_*"))
     assert [path.name for path in (home / "serving").iterdir()] == [Path(ready["log"]).name]
+
+
+def test_a_server_ends_where_its_guardian_is_killed_with_its_owner(bundles: dict[str, Bundle], tmp_path: Path) -> None:
+    with serving(bundles["toy-gan"], {"GENZOO_HOME": str(tmp_path)}) as (process, ready):
+        [models] = re.findall(rb"--model-repository=([^\0]+)", arguments_of(ready["pid"]))
+        keeper = int(Path(f"/proc/{ready['pid']}/stat").read_text().rpartition(")")[2].split()[1])
+        model = stub(ready["pid"], "toy-gan")
+        os.kill(keeper, signal.SIGSTOP)  # it must not be quicker
+        process.kill()
+        os.kill(keeper, signal.SIGKILL)
+        wait_until(lambda: not any(runs(pid) for pid in (ready["pid"], model)))
+    guardian.clean(0, f"genzoo_{process.pid}_")
+    shutil.rmtree(Path(os.fsdecode(models)).parent)
+
+
+def runs(pid: int) -> bool:
+    """Whether a process is there, and no zombie that nobody waits for."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 def test_a_host_without_a_plain_folder_for_temporary_files_is_told_so(
