@@ -40,8 +40,18 @@ def inputs(checkpoint: Checkpoint, variant: Variant) -> dict[str, Any]:
         "spec": checkpoint.spec.to_json(),
         "variant": variant.name,
         "code": sources.digests(*runs),
-        "versions": {package: importlib.metadata.version(package) for package in (*PACKAGES, *sources.packages(*runs))},
+        "versions": _versions(variant, *PACKAGES, *sources.packages(*runs)),
     }
+
+
+def _versions(variant: Variant, *packages: str) -> dict[str, str]:
+    """ONNX Runtime's too where it decides which layers int8 suits."""
+    found = {package: importlib.metadata.version(package) for package in packages}
+    if variant.precision is Precision.INT8:
+        import onnxruntime
+
+        found["onnxruntime"] = onnxruntime.__version__
+    return found
 
 
 def why(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[str]:

@@ -18,6 +18,7 @@ import math
 import os
 import re
 import shutil
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,7 +29,7 @@ from zoo import index
 from zoo.contract.layout import CONFIG, WEIGHTS
 from zoo.errors import StoreError as StoreError
 from zoo.family import Checkpoint
-from zoo.files import atomic, home, sha256, write_json
+from zoo.files import atomic, home, sha256, sync_folder, write_json
 from zoo.index import TREE as TREE
 
 if TYPE_CHECKING:
@@ -164,15 +165,24 @@ def save(
 ) -> Path:
     """Keep trained weights (name -> torch tensor), in float16: the folder's path, in the user's own tree.
 
-    `publish` writes them beside the code instead, over what is shipped.
+    `publish` writes them beside the code instead, over what is shipped. Neither file is seen before both are written.
     """
     from safetensors.torch import save_file
 
     folder = (TREE if publish else own_tree()) / checkpoint.name
     tensors = {k: (v.half() if v.is_floating_point() else v).contiguous().cpu() for k, v in state.items()}
-    with atomic(folder / WEIGHTS) as temporary:
-        save_file(tensors, temporary, metadata={"format": "pt"})
-    write_json(folder / CONFIG, record(checkpoint, folder / WEIGHTS, tensors, "float16", training))
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as private:
+        making = Path(private, folder.name)
+        with atomic(making / WEIGHTS) as temporary:
+            save_file(tensors, temporary, metadata={"format": "pt"})
+        write_json(making / CONFIG, record(checkpoint, making / WEIGHTS, tensors, "float16", training))
+        if not folder.exists():
+            making.rename(folder)
+        else:  # beside a card, which stays
+            for name in (WEIGHTS, CONFIG):
+                (making / name).replace(folder / name)
+    sync_folder(folder.parent)
     return folder
 
 

@@ -99,3 +99,33 @@ def test_what_was_trained_before_is_set_aside_and_not_listed(tmp_path: Path, mon
         assert not (tmp_path / "mine").exists()
     assert len(list((tmp_path / shelf.ASIDE).iterdir())) == 2
     assert shelf.folders() == sorted(path.parent.name for path in shelf.TREE.glob("*/config.json"))
+
+
+@pytest.mark.parametrize("publish", [False, True])
+def test_what_is_saved_is_seen_whole_or_not_at_all(
+    publish: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Weights and config are of one checkpoint, also where the second of them could not be written."""
+    torch = pytest.importorskip("torch")
+    entry = registry.checkpoint("vae")
+    monkeypatch.setenv(HOME_VARIABLE, str(tmp_path / "home"))
+    monkeypatch.setenv(shelf.TREE_VARIABLE, str(tmp_path / "own"))
+    monkeypatch.setattr(shelf, "TREE", tmp_path / "shipped")
+    before = shelf.save(entry, {"weight": torch.ones(2)}, {}, publish=True)
+    (before / "README.md").write_text("# A card\n")
+    kept = {path.name: path.read_bytes() for path in before.iterdir()}
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "no space left")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shelf, "write_json", full)
+        with pytest.raises(OSError, match="no space"):
+            shelf.save(entry, {"weight": torch.zeros(2)}, {}, publish=publish)
+    assert {path.name: path.read_bytes() for path in before.iterdir()} == kept
+    assert not list((tmp_path / "own").glob("*"))
+
+    after = shelf.save(entry, {"weight": torch.zeros(2)}, {}, publish=publish)
+    assert shelf.verified_weights("vae").parent == after
+    assert sorted(path.name for path in after.parent.iterdir()) == ["vae"]
+    assert (before / "README.md").is_file()
