@@ -33,6 +33,7 @@ from zoo.contract.graph import TensorSpec
 from zoo.contract.request import GeneratorSpec, Sampling
 from zoo.exchange import derived
 from zoo.family import Checkpoint
+from zoo.files import HOME_VARIABLE
 
 needs_rtx = pytest.mark.skipif(importlib.util.find_spec("tensorrt_rtx") is None, reason="tensorrt-rtx is not installed")
 
@@ -123,8 +124,11 @@ def test_a_plan_loads_only_in_the_release_that_built_it(toy_bundles: Mapping[str
 
 
 @needs_rtx
-def test_a_gpu_gets_its_own_generation_s_engine_before_a_portable_one(toy_student: Checkpoint) -> None:
+def test_a_gpu_gets_its_own_generation_s_engine_before_a_portable_one(
+    toy_student: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     bundle = export(toy_student)
+    monkeypatch.setenv(HOME_VARIABLE, str(tmp_path))  # without the engines that other tests built
     ada, ampere = Gpu("NVIDIA L4", "sm89", "580"), Gpu("NVIDIA A10", "sm86", "580")
     portable, own = (build(bundle, bundle.entry, target) for target in (Target.PORTABLE, Target.SM89))
     assert for_gpu(bundle, bundle.entry, ada) == own
