@@ -111,9 +111,7 @@ def _compose(models: Path, packages: Sequence[str], gpus: Sequence[int]) -> str:
 
 @app.command()
 def serve(
-    names: Annotated[
-        list[str], typer.Argument(help="Checkpoints, or folders of bundles.", autocompletion=completion.checkpoints)
-    ],
+    names: Names,
     http_port: Port = 0,
     grpc_port: Port = 0,
     metrics_port: Port = 0,
@@ -154,9 +152,7 @@ def serve(
 
 @app.command()
 def sample(
-    name: Annotated[
-        str, typer.Argument(help="A checkpoint, or the folder of a bundle.", autocompletion=completion.checkpoints)
-    ],
+    name: Name,
     output: Annotated[Path, typer.Option("--output", "-o", help="grid.png, or arrays in out.npz.")],
     seeds: Annotated[str, typer.Option(help="One image a seed: 7, 0-63 or 1,5,9-12.")] = "0-63",
     class_ids: Annotated[str, typer.Option(help="Classes in turn, like 0,1,5; `cycle` is all of them.")] = "cycle",

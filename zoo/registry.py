@@ -74,7 +74,7 @@ def checkpoint(name: str) -> Checkpoint:
     table = family(of).checkpoints if of in FAMILIES else _all_tables()
     found = next((each for each in table if each.name == name), None)
     if found is None:
-        raise UnknownNameError(f"unknown checkpoint {name!r}: {nearest(name, set(names()))}")
+        raise _unknown(name)
     return found
 
 
@@ -100,8 +100,12 @@ def record(name: str) -> Mapping[str, Any]:
     Raises UnknownNameError, StoreError.
     """
     if not (found := _known(name)):
-        raise UnknownNameError(f"unknown checkpoint {name!r}: {nearest(name, set(names()))}")
+        raise _unknown(name)
     return {**found, "name": name}
+
+
+def _unknown(name: str) -> UnknownNameError:
+    return UnknownNameError(f"unknown checkpoint {name!r}: {nearest(name, set(names()))}")
 
 
 def names() -> list[str]:
