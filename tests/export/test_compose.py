@@ -14,8 +14,8 @@ from export.exporter import export
 from export.parity import image_error
 from export.runners import OnnxRuntimeRunner, TorchRunner, bundle_runner
 from export.variant import LoopKind, Variant
-from zoo.contract.generator import Tensors
-from zoo.contract.request import SampleRequest, Setting, feeds
+from zoo.contract.feeds import Tensors, feeds
+from zoo.contract.request import SampleRequest, Setting
 from zoo.family import Checkpoint
 
 SAMPLERS = ("ddim", "ddpm", "heun", "dpmpp_2m", "consistency")

@@ -9,7 +9,8 @@ import pytest
 
 from serving import interface
 from tests.serving.conftest import ITERATIVE, ONE_SHOT
-from zoo.contract.request import RequestError, SampleRequest, Setting, table
+from zoo.contract.errors import RequestError
+from zoo.contract.request import SampleRequest, Setting, table
 
 
 def test_what_a_request_leaves_to_the_generator_is_not_sent() -> None:

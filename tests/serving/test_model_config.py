@@ -15,7 +15,7 @@ from export.profiles import axes
 from serving import interface, model_config
 from tests.serving.conftest import ITERATIVE, ONE_SHOT
 from zoo.contract.graph import TensorSpec
-from zoo.contract.request import GeneratorSpec
+from zoo.contract.spec import GeneratorSpec
 
 
 def parsed(text: str) -> Any:

@@ -7,16 +7,20 @@ import json
 import numpy as np
 import pytest
 
+from zoo.contract.errors import RequestError
+from zoo.contract.feeds import feeds
 from zoo.contract.generator import MAX_SEEDS, Generator, seed_range
 from zoo.contract.graph import BATCH
-from zoo.contract.request import GeneratorSpec, RequestError, SampleRequest, Sampling, Setting, feeds, nfe
+from zoo.contract.request import SampleRequest, Setting, nfe
+from zoo.contract.spec import GeneratorSpec, Sampling
+from zoo.family import class_conditional
 from zoo.sampling import noise
 
-DIFFUSION = GeneratorSpec("toy", "toys", (1, 8, 8), (8, 8, 1), 10, Sampling(max_guidance_scale=4.0))
+DIFFUSION = class_conditional("toy", "toys", (1, 8, 8), (8, 8, 1), 10, Sampling(max_guidance_scale=4.0))
 FOUR_STEPS = Sampling(samplers=("ddim",), num_steps=4, steps=(4,))
-STUDENT = GeneratorSpec("student", "toys", (1, 8, 8), (8, 8, 1), 10, FOUR_STEPS)
-ONE_SHOT = GeneratorSpec("gan", "toys", (16,), (8, 8, 1), 10)
-UNCONDITIONAL = GeneratorSpec("plain", "toys", (16,), (8, 8, 1), 0)
+STUDENT = class_conditional("student", "toys", (1, 8, 8), (8, 8, 1), 10, FOUR_STEPS)
+ONE_SHOT = class_conditional("gan", "toys", (16,), (8, 8, 1), 10)
+UNCONDITIONAL = class_conditional("plain", "toys", (16,), (8, 8, 1), 0)
 
 
 @pytest.mark.parametrize("spec", [DIFFUSION, STUDENT, ONE_SHOT, UNCONDITIONAL])

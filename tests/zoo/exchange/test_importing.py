@@ -16,7 +16,8 @@ from typer.testing import CliRunner
 
 from genzoo import cli as command_line
 from zoo import registry, shelf
-from zoo.contract.request import SampleRequest, Setting, feeds
+from zoo.contract.feeds import feeds
+from zoo.contract.request import SampleRequest, Setting
 from zoo.errors import GenzooError
 from zoo.exchange.importing import ImportingError, import_from
 from zoo.exchange.importing.draft import name_for

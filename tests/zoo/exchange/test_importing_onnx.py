@@ -121,7 +121,7 @@ def _directly(model: Any, checkpoint: Any) -> np.ndarray:
     """The model by onnx's own reference evaluator, its floats as whole grey levels."""
     from onnx.reference import ReferenceEvaluator
 
-    from zoo.contract.request import feeds
+    from zoo.contract.feeds import feeds
 
     tensors = feeds(checkpoint.spec, SampleRequest(tuple(range(6))))
     given = {"z": tensors["noise"][:, 0]}

@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from zoo.contract.request import Sampling
+from zoo.contract.spec import Sampling
 from zoo.sampling import samplers, schedules
 from zoo.sampling.parameterization import PARAMETERIZATIONS, Parameterization
 from zoo.sampling.samplers import SAMPLERS, STEP_COLUMNS, execute, sampler_table
