@@ -22,7 +22,7 @@ from zoo.contract.errors import RequestError, nearest
 from zoo.contract.graph import TensorSpec
 from zoo.plain import PlainError, rebuild
 
-KINDS = ("class_id",)  # one file each
+KINDS = ("class_id", "image")  # one file each
 Sizes = Mapping[str, int]
 NO_SIZES: Sizes = {}
 
@@ -68,8 +68,8 @@ class Condition:
         return found | ({"encoded": [asdict(tensor) for tensor in self.encoded]} if self.encoded else {})
 
     @classmethod
-    def from_json(cls, data: Any) -> Condition:
-        """The inverse of `to_json`; data may come from outside. Raises PlainError."""
+    def from_json(cls, data: Any, sizes: Sizes = NO_SIZES) -> Condition:
+        """The inverse of `to_json`, of a generator of these sizes; data may come from outside. Raises PlainError."""
         found = rebuild(cls, data, "condition")
         if found.kind not in KINDS:
             raise PlainError(f"condition {found.name} is of kind {found.kind!r}: {nearest(found.kind, KINDS)}")
@@ -79,9 +79,11 @@ class Condition:
         try:
             for value in (found.default, found.null):
                 if value is not None:
-                    kind(found).array(found, value, NO_SIZES)
+                    kind(found).array(found, value, sizes)
         except RequestError as error:
             raise PlainError(f"condition {found.name}: {error}") from error
+        except KeyError as error:
+            raise PlainError(f"condition {found.name} has a size that is not declared, {error}") from error
         return found
 
 
