@@ -195,7 +195,8 @@ class GeneratorSpec:
         if not isinstance(conditions, list | tuple):
             raise PlainError(f"spec is {str(data)[:40]!r}, expected an object with a list of conditions")
         spec = rebuild(cls, {**data, "conditions": []}, "spec")
-        spec = dataclasses.replace(spec, conditions=tuple(Condition.from_json(each) for each in conditions))
+        found = tuple(Condition.from_json(each, spec.default_sizes) for each in conditions)
+        spec = dataclasses.replace(spec, conditions=found)
         _check(spec)
         return spec
 

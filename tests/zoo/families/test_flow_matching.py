@@ -147,7 +147,7 @@ def test_rectification_pairs_noise_with_the_picture_that_the_teacher_makes_of_it
     recipe = Recipe("rectified_flow", 64, options={"pairs": 6, "teacher_steps": 3, "teacher_sampler": "ddim"})
     teacher = registry.checkpoint("ddpm")
     objective = rectified_flow.Rectification(Checkpoint(spec, UNetConfig(), recipe, teacher=teacher.name), CPU)
-    tensors = feeds(teacher.spec, SampleRequest(tuple(range(6)), tuple(range(6)), Setting(3)))
+    tensors = feeds(teacher.spec, SampleRequest(tuple(range(6)), {"class_id": tuple(range(6))}, Setting(3)))
     tensors["noise"] = objective.noise[:, None].numpy()
     expected = TorchRunner(teacher).run(**tensors)["images"].astype(float)
     found = ((objective.pictures.numpy() * 127.5 + 127.5).clip(0, 255)).transpose(0, 2, 3, 1)

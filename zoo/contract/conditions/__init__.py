@@ -22,7 +22,7 @@ from zoo.contract.errors import RequestError, nearest
 from zoo.contract.graph import TensorSpec
 from zoo.plain import PlainError, rebuild
 
-KINDS = ("class_id", "image")  # one file each
+KINDS = ("class_id", "image", "text")  # one file each
 Sizes = Mapping[str, int]
 NO_SIZES: Sizes = {}
 
