@@ -19,7 +19,7 @@ from serving.images import grid as sheet
 from zoo import files
 from zoo.contract.generator import Generator
 from zoo.contract.request import SampleRequest, Setting
-from zoo.datasets import fashion_mnist
+from zoo.datasets import DatasetError, fashion_mnist
 from zoo.files import home
 
 FIRST_SEED = 1_000_000  # those below are for grids and for people
@@ -55,11 +55,8 @@ def judge(generator: Generator, setting: Setting, count: int, made_by: Mapping[s
         features.look(images), generator.spec.classes_in_turn(range(FIRST_SEED, FIRST_SEED + count))
     )
     if count >= metrics.MEMORY_FROM:
-        with contextlib.suppress(
-            fashion_mnist.DatasetError
-        ):  # quality can be measured without the data set, this cannot
-            training, _ = fashion_mnist.load("train")
-            memorised = metrics.memorised(images[: metrics.MEMORY_CHECKED], training)
+        with contextlib.suppress(DatasetError):  # quality can be measured without the data set, this cannot
+            memorised = metrics.memorised(images[: metrics.MEMORY_CHECKED], fashion_mnist.load("train").images)
             found["metrics"][metrics.MEMORISED] = dataclasses.asdict(memorised)
     files.write_json(path, found)
     return found
