@@ -26,6 +26,7 @@ from export.runners import (
     OnnxRuntimeRunner,
     RunnerError,
     bundle_generator,
+    bundle_runner,
     check_placement,
 )
 from export.runtimes import Runtime, generator
@@ -104,7 +105,7 @@ def test_an_engine_runs_on_its_gpu_from_any_thread(engines: dict[Path, dict[str,
     cuda.use(0)
     with ThreadPoolExecutor(1) as pool:
         found = pool.submit(opened.run, **tensors).result()
-    np.testing.assert_array_equal(found["images"], bundle_generator(bundle).run(**tensors)["images"])
+    np.testing.assert_array_equal(found["images"], bundle_runner(bundle).run(**tensors)["images"])
 
 
 def test_an_engine_without_room_is_one_sentence(
