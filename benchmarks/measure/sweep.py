@@ -34,7 +34,7 @@ from zoo.family import System
 
 TEACHER_STEPS = (5, 20)  # beside its default, where a generator takes any number
 QUICK_CALLS = 100  # network calls for an image, at most, in a quick run
-Connect = Callable[[Bundle], Runner]  # an endpoint: run(seed, class_id, num_steps, guidance_scale) -> image
+Connect = Callable[[Bundle], Runner]  # an endpoint: columns of a request -> image
 
 
 @dataclass(frozen=True)

@@ -74,7 +74,8 @@ class Condition:
         if found.kind not in KINDS:
             raise PlainError(f"condition {found.name} is of kind {found.kind!r}: {nearest(found.kind, KINDS)}")
         options = rebuild(_kind(found.kind).options, found.options, f"condition {found.name}")
-        found = cls(**{**vars(found), "options": options})
+        plain = {name: _hashable(getattr(found, name)) for name in ("default", "null")}
+        found = cls(**{**vars(found), **plain, "options": options})
         kind(found).check(found)
         try:
             for value in (found.default, found.null):
@@ -85,6 +86,11 @@ class Condition:
         except KeyError as error:
             raise PlainError(f"condition {found.name} has a size that is not declared, {error}") from error
         return found
+
+
+def _hashable(value: Any) -> Any:
+    """A plain value as a spec can hold it: lists as tuples."""
+    return tuple(map(_hashable, value)) if isinstance(value, list | tuple) else value
 
 
 def _nothing(_: Condition) -> None: ...
