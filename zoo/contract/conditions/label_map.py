@@ -52,7 +52,7 @@ def parse(condition: Condition, text: str, sizes: Mapping[str, int]) -> np.ndarr
         raise RequestError(f"{condition.name}: {text} has colours, expected grey levels or a palette, one a class")
     height, width = image.sides(condition, sizes)
     found = np.asarray(picture.resize((width, height), Image.Resampling.NEAREST))
-    return found.astype(np.int64)
+    return found.astype(np.uint8) if found.dtype == bool else found
 
 
 def array(condition: Condition, value: Any, sizes: Mapping[str, int]) -> np.ndarray:

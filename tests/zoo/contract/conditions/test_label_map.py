@@ -75,6 +75,11 @@ def test_classes_of_sixteen_bits(tmp_path: Path) -> None:
     assert np.array_equal(kind(wide).parse(wide, str(tmp_path / "map.png"), {}), MAP.astype(int) + 900)
 
 
+def test_two_classes_of_one_bit(tmp_path: Path) -> None:
+    Image.fromarray(MAP > 1).save(tmp_path / "map.png")
+    assert np.array_equal(arrays(LABELS, [kind(LABELS).parse(LABELS, str(tmp_path / "map.png"), {})])[0], MAP > 1)
+
+
 def test_a_picture_with_colours_is_no_map(tmp_path: Path) -> None:
     Image.new("RGB", (3, 2)).save(tmp_path / "map.png")
     with pytest.raises(RequestError, match=r"labels: .*map.png has colours, expected grey levels or a palette"):
