@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Protocol
 
@@ -21,7 +21,7 @@ from zoo.contract.assets import NO_ASSETS, Assets
 from zoo.contract.conditions import Condition, Sizes, arrays, kind, null
 from zoo.contract.errors import RequestError
 from zoo.contract.graph import MAX_BATCH, concrete
-from zoo.contract.request import IMAGE_STRENGTH, Columns, Setting, takes
+from zoo.contract.request import IMAGE_STRENGTH, Columns, SampleRequest, Setting, takes
 from zoo.contract.spec import GeneratorSpec
 from zoo.sampling import guidance, noise, samplers
 from zoo.sampling.guidance import Term
@@ -58,7 +58,9 @@ class Encoder:
         if key in self.kept:
             self.kept.move_to_end(key)
             return self.kept[key]
-        found = {name: each[0] for name, each in self.runner.run(**{n: each[None] for n, each in value.items()}).items()}
+        found = {
+            name: each[0] for name, each in self.runner.run(**{n: each[None] for n, each in value.items()}).items()
+        }
         self.kept[key] = found
         self.bytes += _bytes(found)
         while self.bytes > self.limit and len(self.kept) > 1:
@@ -114,6 +116,10 @@ class Feeds:
     assets: Assets = NO_ASSETS
     encoders: Mapping[str, Encoder] = field(default_factory=dict)
 
+    def of(self, asked: SampleRequest) -> Tensors:
+        """The tensors of a request as one execution. Raises RequestError."""
+        return self.make(request.columns(self.spec, asked))[0]
+
     def sizes(self, given: Columns) -> dict[str, int]:
         """The one size of all images. Raises RequestError."""
         asked = {}
@@ -151,7 +157,7 @@ class Feeds:
             (len(_Plan.of(spec, setting).table), len(self._terms(setting, share)))
             for setting, share in zip(settings, shares, strict=True)
         ]
-        memory = MAX_NOISE_BYTES // (4 * int(np.prod(concrete(spec.latent_shape, self.sizes(given)))))
+        memory = MAX_NOISE_BYTES // (4 * int(np.prod(concrete(spec.state_shape, self.sizes(given)))))
         found = []
         for group in _together(costs):
             draws = max(_Plan.of(spec, settings[row]).draws for row in group)
@@ -198,7 +204,9 @@ class Feeds:
 
     def _is_mixed(self, name: str, array: np.ndarray) -> bool:
         condition = self.spec.condition(name)
-        return condition is not None and condition.guided and array.ndim == len(kind(condition).edge(condition).shape) + 2
+        return (
+            condition is not None and condition.guided and array.ndim == len(kind(condition).edge(condition).shape) + 2
+        )
 
     def _terms(self, setting: Setting, shares: tuple[float, ...]) -> tuple[Term, ...]:
         return guidance.terms(tuple(each.name for each in self.spec.guided), setting.scales(self.spec), shares)
@@ -232,10 +240,10 @@ class Feeds:
             tensors["guidance_weights"] = _weights(terms, plans, settings, most)
         return tensors
 
-    def _without(self, condition: Condition, given: Columns, sizes: Sizes) -> Sequence[np.ndarray]:
+    def _without(self, condition: Condition, given: Columns, sizes: Sizes) -> list[np.ndarray]:
         """What stands in a condition's place where a term goes without it, for each image."""
         if condition.negative and (found := given.get(condition.negative)) is not None:
-            return arrays(condition, list(found.reshape(len(given["seed"]), *found.shape[2:])), sizes)
+            return list(arrays(condition, list(found.reshape(len(given["seed"]), *found.shape[2:])), sizes))
         return [null(condition, sizes)] * len(given["seed"])
 
     def _encoded(self, condition: Condition, flat: np.ndarray) -> Tensors:
@@ -247,7 +255,12 @@ class Feeds:
         return self.encoders[condition.encoder].run(**found)
 
     def _noise(
-        self, seeds: Sequence[int], plans: Sequence[_Plan], sizes: Sizes, settings: Sequence[Setting], edit: _Edit | None
+        self,
+        seeds: Sequence[int],
+        plans: Sequence[_Plan],
+        sizes: Sizes,
+        settings: Sequence[Setting],
+        edit: _Edit | None,
     ) -> np.ndarray:
         """(B, draws, *state): the draws of each image, its first again where it needs fewer than another."""
         (state,) = self.spec.noise
@@ -275,16 +288,21 @@ class Feeds:
         if "mask_image" not in given:
             return _Edit(latents, None, images, None)
         masks = arrays(known["mask_image"], list(given["mask_image"].reshape(batch, *images.shape[1:3], 1)), sizes)
-        keep = masks < 128  # white is made anew
+        keep = np.less(masks, 128)  # white is made anew
         rows, columns = (whole // part for whole, part in zip(keep.shape[1:3], latents.shape[2:], strict=True))
         cells = keep.reshape(batch, latents.shape[2], rows, latents.shape[3], columns).all((2, 4))
         kept = np.broadcast_to(cells[:, None], latents.shape).astype(np.float32)
         return _Edit(latents, kept, images, keep)
 
 
-def _with_strength(setting: Setting, usual: float) -> Setting:
-    from dataclasses import replace
+def feeds(
+    spec: GeneratorSpec, asked: SampleRequest, assets: Assets = NO_ASSETS, encoders: Mapping[str, Runner] | None = None
+) -> Tensors:
+    """The tensors that `spec.inputs` declares, for one batch. Raises RequestError."""
+    return Feeds(spec, assets, {name: Encoder(each) for name, each in (encoders or {}).items()}).of(asked)
 
+
+def _with_strength(setting: Setting, usual: float) -> Setting:
     return setting if setting.strength is not None else replace(setting, strength=usual)
 
 

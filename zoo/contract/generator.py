@@ -40,7 +40,12 @@ class Generator:
         encoders: Mapping[str, Runner] | None = None,
     ) -> None:
         self.spec, self.runner = spec, runner
-        self.feeds = Feeds(spec, assets, {name: Encoder(each) for name, each in (encoders or {}).items()})
+        kept = {name: each if isinstance(each, Encoder) else Encoder(each) for name, each in (encoders or {}).items()}
+        self.feeds = Feeds(spec, assets, kept)
+
+    def with_spec(self, spec: GeneratorSpec) -> Generator:
+        """The same graphs, asked by another spec."""
+        return Generator(spec, self.runner, self.feeds.assets, self.feeds.encoders)
 
     def run(self, **given: np.ndarray) -> Tensors:
         """Raises RequestError for what the generator cannot do."""

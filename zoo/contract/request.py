@@ -21,6 +21,7 @@ from zoo.contract.spec import GeneratorSpec
 from zoo.sampling import noise
 
 Columns = dict[str, np.ndarray]
+MAX_MIXED = 4  # values of one condition in one image
 IMAGE_STRENGTH = 0.6  # of a request that gives an image and no strength: about half of what is seen stays
 
 
@@ -98,6 +99,7 @@ def takes(spec: GeneratorSpec) -> dict[str, Condition]:
     found |= {each.negative: dataclasses.replace(each, guided=False) for each in spec.conditions if each.negative}
     if spec.edits:
         height, width, channels = spec.image_shape
+        assert isinstance(channels, int)
         found["image"] = Condition("image", "image", image.Options(height, width, channels))
         found["mask_image"] = Condition("mask_image", "image", image.Options(height, width, 1, low=0.0))
     return found
@@ -105,7 +107,7 @@ def takes(spec: GeneratorSpec) -> dict[str, Condition]:
 
 @lru_cache(maxsize=256)
 def table(spec: GeneratorSpec, setting: Setting) -> np.ndarray | None:
-    """The sampler's table, float64 (rows, columns), a row a network call without guidance; None for a one-shot generator.
+    """The sampler's table, float64 (rows, columns), a network call a row without guidance; None for a one-shot one.
 
     Raises RequestError.
     """
@@ -114,7 +116,8 @@ def table(spec: GeneratorSpec, setting: Setting) -> np.ndarray | None:
         return None
     assert setting.num_steps is not None
     assert setting.sampler is not None
-    found = spec.sampling.table(setting.num_steps, setting.sampler, 1.0 if setting.strength is None else setting.strength)
+    strength = 1.0 if setting.strength is None else setting.strength
+    found: np.ndarray = spec.sampling.table(setting.num_steps, setting.sampler, strength)
     found.flags.writeable = False
     return found
 
@@ -155,14 +158,18 @@ def _check_guidance(spec: GeneratorSpec, setting: Setting) -> None:
     names = [condition.name for condition in spec.guided]
     for name, _ in setting.guidance_scales:
         if name not in names:
-            raise RequestError(f"{spec.name} is not guided by {name!r}: {nearest(name, names) if names else 'by nothing'}")
+            raise RequestError(
+                f"{spec.name} is not guided by {name!r}: {nearest(name, names) if names else 'by nothing'}"
+            )
     limit = spec.sampling.max_guidance_scale if spec.sampling else 1.0
     for scale in (setting.guidance_scale, *(scale for _, scale in setting.guidance_scales)):
         if not (scale == 1.0 or (0.0 <= scale <= limit and names)):
             wanted = f"between 0 and {limit:g}" if limit > 1.0 and names else "1, it was not trained for guidance"
             raise RequestError(f"guidance_scale {scale:g} for {spec.name}: must be {wanted}")
     if (interval := setting.guidance_interval) is not None and not 0.0 <= interval[0] < interval[1]:
-        raise RequestError(f"guidance_interval {interval[0]:g} to {interval[1]:g}: give two noise levels, the lower first")
+        raise RequestError(
+            f"guidance_interval {interval[0]:g} to {interval[1]:g}: give two noise levels, the lower first"
+        )
 
 
 def why_no_edits(spec: GeneratorSpec) -> str:
@@ -171,7 +178,7 @@ def why_no_edits(spec: GeneratorSpec) -> str:
         return "it makes its images in one call, and cannot begin with an image"
     if not spec.sampling.several:
         return "it takes one step, and cannot begin half-way"
-    return f"its state {spec.latent_shape} is no image, and nothing here turns an image into one"
+    return f"its state {spec.state_shape} is no image, and nothing here turns an image into one"
 
 
 def check_seeds(seeds: Sequence[int]) -> None:
@@ -249,9 +256,13 @@ def _column(condition: Condition, values: list[Any], sizes: Sizes) -> tuple[np.n
         raise RequestError(f"{condition.name} takes one value an image: only what guidance asks without can be mixed")
     mixed = [value if isinstance(value, Mixture) else Mixture((value,), (1.0,)) for value in values]
     for each in mixed:
+        if len(each.values) > MAX_MIXED:
+            raise RequestError(f"{condition.name} mixes {len(each.values)} values: at most {MAX_MIXED} in one image")
         if len(each.values) != len(each.weights) or not sum(each.weights) > 0.0:
-            raise RequestError(f"{condition.name} mixes {len(each.values)} values by the weights {each.weights}: "
-                               "give one for each, with a sum above 0")
+            raise RequestError(
+                f"{condition.name} mixes {len(each.values)} values by the weights {each.weights}: "
+                "give one for each, with a sum above 0"
+            )
     most = max(len(each.values) for each in mixed)
     weights = np.zeros((len(mixed), most), np.float32)
     for row, each in enumerate(mixed):
@@ -292,7 +303,10 @@ def settings(spec: GeneratorSpec, given: Columns) -> list[Setting]:
     interval = given.get("guidance_interval")
     found = []
     for row in range(batch):
-        scale, ends = rows["guidance_scale"][row], None if interval is None else interval.reshape(batch, 2)[row].tolist()
+        scale, ends = (
+            rows["guidance_scale"][row],
+            None if interval is None else interval.reshape(batch, 2)[row].tolist(),
+        )
         scales = [(name.removesuffix("_guidance_scale"), rows[name][row]) for name in own]
         setting = Setting(
             rows["num_steps"][row],
@@ -315,6 +329,13 @@ def _values(given: Columns, name: str, batch: int) -> list[Any]:
     return [value.decode() if isinstance(value, bytes) else value for value in found.reshape(-1).tolist()]
 
 
+def defaults(spec: GeneratorSpec, seeds: Sequence[int], assets: Assets = NO_ASSETS) -> Columns:
+    """What each condition is for each seed where nobody gave one, (B, *edge) by name. Raises RequestError."""
+    given: Columns = {"seed": np.asarray(seeds, np.uint64)}
+    sizes = sizes_of(spec, {})
+    return {each.name: values(spec, each, given, sizes, assets)[:, 0] for each in spec.conditions}
+
+
 def values(
     spec: GeneratorSpec, condition: Condition, given: Columns, sizes: Sizes, assets: Assets = NO_ASSETS
 ) -> np.ndarray:
@@ -329,7 +350,10 @@ def values(
     rank = len(kind(condition).edge(condition).shape)
     if found.ndim == rank + 1:
         found = found[:, None]
-    if found.ndim != rank + 2 or len(found) != batch or (found.shape[1] != 1 and not condition.guided):
-        raise RequestError(f"{condition.name} has the shape {found.shape} for {batch} seeds: give one value for each")
+    if found.ndim != rank + 2 or len(found) != batch or found.shape[1] > (MAX_MIXED if condition.guided else 1):
+        raise RequestError(
+            f"{condition.name} has the shape {found.shape} for {batch} seeds: give one value for each, "
+            f"or up to {MAX_MIXED} that are mixed, where guidance asks without it"
+        )
     flat = arrays(condition, list(found.reshape(-1, *found.shape[2:])), sizes)
     return flat.reshape(*found.shape[:2], *flat.shape[1:])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -125,9 +125,18 @@ class GeneratorSpec:
         return tuple(each for each in self.conditions if each.guided)
 
     @property
-    def latent_shape(self) -> Shape:
+    def state_shape(self) -> Shape:
         """Of the first noise: for a denoiser, its state without the batch."""
         return self.noise[0].shape
+
+    @property
+    def latent_shape(self) -> tuple[int, ...]:
+        """The same at the default sizes."""
+        return concrete(self.state_shape, self.default_sizes)
+
+    @property
+    def default_image_shape(self) -> tuple[int, ...]:
+        return concrete(self.image_shape, self.default_sizes)
 
     @property
     def edits(self) -> bool:
@@ -135,7 +144,7 @@ class GeneratorSpec:
         if self.sampling is None or not self.sampling.several or self.condition("image"):
             return False
         height, width, channels = self.image_shape
-        return self.sampling.encodes_images or self.latent_shape == (channels, height, width)
+        return self.sampling.encodes_images or self.state_shape == (channels, height, width)
 
     @property
     def default_sizes(self) -> dict[str, int]:
@@ -192,9 +201,16 @@ class GeneratorSpec:
         return spec
 
 
+# In the config.json of a checkpoint these stand beside what else it says, in today's form or the first.
+SPEC_FIELDS = tuple(
+    dict.fromkeys(field.name for kind in (GeneratorSpec, first_format.FirstSpec) for field in dataclasses.fields(kind))
+)
+
+
 def _check(spec: GeneratorSpec) -> None:
     """Raises PlainError for what no generator takes or gives."""
-    names = [each.name for each in (*spec.noise, *spec.conditions, *spec.axes)]
+    groups: tuple[Sequence[Noise | Condition | Axis], ...] = (spec.noise, spec.conditions, spec.axes)
+    names = [each.name for group in groups for each in group]
     if len(set(names)) < len(names):
         raise PlainError(f"its noises, conditions and axes are {', '.join(names)}: each name may stand once")
     for axis in spec.axes:

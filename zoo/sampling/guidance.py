@@ -47,9 +47,7 @@ def terms(guided: tuple[str, ...], scales: tuple[float, ...], mixture: tuple[flo
     return tuple(found)
 
 
-def weights(
-    terms: Sequence[Term], levels: np.ndarray, interval: tuple[float, float] | None = None
-) -> np.ndarray:
+def weights(terms: Sequence[Term], levels: np.ndarray, interval: tuple[float, float] | None = None) -> np.ndarray:
     """(1, terms) float32, or (rows, terms) where guidance is on only at `levels` inside `interval`, ends included."""
     guided = np.array([[term.weight for term in terms]], np.float32)
     if interval is None:

@@ -31,7 +31,6 @@ import numpy as np
 from zoo.sampling.parameterization import Parameterization
 
 COLUMNS = ("c_in", "c_skip", "c_out", "c_noise", "a", "b", "p", "s", "n", "e", "f", "g")
-STEP_COLUMNS = (*COLUMNS, "c_next")  # for a network that takes the level of the next row too, 0 after the last
 X_COLUMNS = [COLUMNS.index(name) for name in ("c_in", "c_skip", "a", "e")]  # those that multiply x
 
 Rows = list[dict[str, float]]  # one row: its `sigma` and the non-zero coefficients of the two updates
@@ -185,7 +184,7 @@ def walk(
         yield x, denoised, saved
 
 
-def execute(table: Any, noise: Any, network: Callable[..., Any]) -> Any:
+def execute(table: Any, noise: Any, network: Callable[..., Any], columns: tuple[str, ...] = COLUMNS) -> Any:
     """The last x of `walk`."""
-    *_, (x, _, _) = walk(table, noise, network)
+    *_, (x, _, _) = walk(table, noise, network, columns)
     return x

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,6 +64,17 @@ def in_turn(condition: Condition, seed: int, _: Assets) -> int:
 
 def null(condition: Condition, _: Mapping[str, int]) -> np.ndarray:
     return np.array(condition.options.count, np.int64)
+
+
+def count(conditions: Iterable[Condition]) -> int:
+    """The classes that a generator with these conditions knows; 0 for none."""
+    return next((int(each.options.count) for each in conditions if each.kind == "class_id"), 0)
+
+
+def in_turn_of(conditions: Iterable[Condition], seeds: Sequence[int]) -> np.ndarray | None:
+    """The class of each seed where nobody chose one, (B,) int64; None for a generator that knows none."""
+    known = count(conditions)
+    return (np.asarray(seeds, np.uint64) % np.uint64(known)).astype(np.int64) if known else None
 
 
 KIND = Kind(Options, edge, tensors, parse, array, encode, null, in_turn, check)

@@ -50,7 +50,9 @@ def written(data: Mapping[str, Any]) -> dict[str, Any] | None:
     conditions = data["conditions"]
     count = conditions[0]["options"].get("count", 0) if conditions else 0
     plain = [each["name"] for each in data["noise"]] == [NOISE] and data["noise"][0]["stream"] == 0
-    sized = all(isinstance(axis, int) for axis in (*data["noise"][0]["shape"], *data["image_shape"])) if plain else False
+    sized = (
+        all(isinstance(axis, int) for axis in (*data["noise"][0]["shape"], *data["image_shape"])) if plain else False
+    )
     if not sized or data["axes"] or list(conditions) != of_classes(count, data["sampling"] is not None):
         return None
     shape = data["noise"][0]["shape"]

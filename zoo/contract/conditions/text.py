@@ -1,4 +1,4 @@
-"""A text, as tokens of a vocabulary that the checkpoint ships; none of it is the empty text, perhaps of no tokens."""
+"""A text, as tokens of a vocabulary that the checkpoint ships; none of it is the empty text."""
 
 from __future__ import annotations
 
