@@ -21,7 +21,7 @@ from zoo.contract.assets import NO_ASSETS, Assets
 from zoo.contract.conditions import Condition, Sizes, arrays, kind, null
 from zoo.contract.errors import RequestError
 from zoo.contract.graph import MAX_BATCH, concrete
-from zoo.contract.request import IMAGE_STRENGTH, Columns, SampleRequest, Setting, takes
+from zoo.contract.request import EDITS, IMAGE_STRENGTH, Columns, SampleRequest, Setting, taken, takes
 from zoo.contract.spec import GeneratorSpec
 from zoo.sampling import guidance, noise, samplers
 from zoo.sampling.guidance import Term
@@ -133,10 +133,8 @@ class Feeds:
 
     def settings(self, given: Columns) -> list[Setting]:
         """The setting of each image, its strength by whether there is an image to begin with. Raises RequestError."""
-        known = set(takes(self.spec)) | {axis.name for axis in self.spec.axes}
-        for name in given:
-            if name in ("image", "mask_image") and name not in known:
-                raise RequestError(f"{self.spec.name} takes no {name}: {request.why_no_edits(self.spec)}")
+        for name in set(given) & set(EDITS):
+            taken(self.spec, name)
         found = request.settings(self.spec, given)
         if "image" in given and self.spec.edits:
             usual = 1.0 if "mask_image" in given else IMAGE_STRENGTH

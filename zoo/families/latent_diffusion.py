@@ -74,6 +74,17 @@ class FirstStage(nn.Module):
         return cast(Tensor, self.decoder(raw)).float()
 
 
+class Encoder(nn.Module):
+    """The way into the latents, as a module of its own: `forward` is the normalized mean."""
+
+    def __init__(self, first_stage: FirstStage) -> None:
+        super().__init__()
+        self.first_stage = first_stage
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return self.first_stage.normalize(self.first_stage.posterior(pixels)[0])
+
+
 class LatentDiffusion(nn.Module):
     def __init__(self, config: LatentDiffusionConfig) -> None:
         super().__init__()
@@ -90,7 +101,9 @@ def graphs(module: LatentDiffusion, checkpoint: Checkpoint) -> tuple[Graph, ...]
     height, width, channels = checkpoint.spec.image_shape
     latents = TensorSpec("latents", "float32", (BATCH, *checkpoint.spec.latent_shape))
     pixels = TensorSpec("pixels", "float32", (BATCH, channels, height, width))
+    image = TensorSpec("image", "float32", pixels.shape)
     return (
+        Graph("encode_image", Encoder(module.first_stage), (image,), (latents,)),
         denoiser_graph(module.denoiser, checkpoint.spec),
         Graph("decoder", module.first_stage, (latents,), (pixels,)),
     )
@@ -104,7 +117,7 @@ FIRST_STAGE_FAULT = "The first stage reconstructs unseen pictures at 22 dB only:
 
 CHECKPOINTS = (
     Checkpoint(
-        spec=_spec("ldm", Sampling(num_steps=20, max_guidance_scale=8.0)),
+        spec=_spec("ldm", Sampling(num_steps=20, max_guidance_scale=8.0, encodes_images=True)),
         config=LatentDiffusionConfig(),
         recipe=Recipe(
             "latent_diffusion",
@@ -128,7 +141,7 @@ CHECKPOINTS = (
         ),
     ),
     Checkpoint(
-        spec=_spec("lcm", Sampling(samplers=("consistency",), num_steps=4, steps=(1, 2, 3, 4))),
+        spec=_spec("lcm", Sampling(samplers=("consistency",), num_steps=4, steps=(1, 2, 3, 4), encodes_images=True)),
         config=LatentDiffusionConfig(),
         recipe=Recipe(
             "consistency_distillation",
