@@ -268,10 +268,12 @@ def _endpoint(bundle: Bundle, runtime: Runtime) -> Runner:
 def _triton(bundles: Iterable[Bundle]) -> Iterator[Connect]:
     from serving import model_repository
     from serving.client import TritonRunner
+    from serving.install import add, install
     from serving.server import TritonServer
 
     with tempfile.TemporaryDirectory(prefix="genzoo-bench-") as folder:
         repository = model_repository.write(bundles, Path(folder) / "models")
+        add(install(), repository.packages)
         with TritonServer(repository, Path(folder) / "triton.log", canary_seconds=0) as server:
             yield lambda bundle: TritonRunner(server.grpc_url, bundle.name)
 

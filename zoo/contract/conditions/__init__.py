@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -22,7 +22,7 @@ from zoo.contract.errors import RequestError, nearest
 from zoo.contract.graph import TensorSpec
 from zoo.plain import PlainError, rebuild
 
-KINDS = ("class_id", "image", "text")  # one file each
+KINDS = ("boxes", "class_id", "image", "label_map", "scalar", "text", "vector")  # one file each
 Sizes = Mapping[str, int]
 NO_SIZES: Sizes = {}
 
@@ -74,8 +74,7 @@ class Condition:
         if found.kind not in KINDS:
             raise PlainError(f"condition {found.name} is of kind {found.kind!r}: {nearest(found.kind, KINDS)}")
         options = rebuild(_kind(found.kind).options, found.options, f"condition {found.name}")
-        plain = {name: _hashable(getattr(found, name)) for name in ("default", "null")}
-        found = cls(**{**vars(found), **plain, "options": options})
+        found = replace(found, options=options, default=_frozen(found.default), null=_frozen(found.null))
         kind(found).check(found)
         try:
             for value in (found.default, found.null):
@@ -88,9 +87,9 @@ class Condition:
         return found
 
 
-def _hashable(value: Any) -> Any:
-    """A plain value as a spec can hold it: lists as tuples."""
-    return tuple(map(_hashable, value)) if isinstance(value, list | tuple) else value
+def _frozen(value: Any) -> Any:
+    """What JSON has as lists, as what a frozen dataclass may hold."""
+    return tuple(map(_frozen, value)) if isinstance(value, list) else value
 
 
 def _nothing(_: Condition) -> None: ...
@@ -125,6 +124,7 @@ class Kind:
     in_turn: Callable[[Condition, int, Assets], Any] = _in_turn
     check: Callable[[Condition], None] = _nothing
     negative: bool = False  # a request may say what stands in the null's place
+    packages: tuple[str, ...] = ()  # without which `encode` does not run, beside NumPy
 
 
 @lru_cache
