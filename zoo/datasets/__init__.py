@@ -68,3 +68,8 @@ def dataset(name: str) -> Dataset:
         )
     found: Dataset = importlib.import_module(f"zoo.datasets.{name}").DATASET
     return found
+
+
+def known(name: str) -> Dataset | None:
+    """The same; None for a name that is no data set's here, as that of an import."""
+    return dataset(name) if name in DATASETS else None

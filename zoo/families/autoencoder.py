@@ -21,6 +21,8 @@ from zoo.family import Branch, Checkpoint, Family, Recipe, System
 from zoo.images import to_images
 from zoo.networks.convolutional import doublings, halvings
 
+DATASET = "fashion_mnist"  # of every checkpoint here
+
 
 @dataclass(frozen=True)
 class AutoencoderConfig:
@@ -105,6 +107,7 @@ FAULTS = (
 CHECKPOINTS = (
     Checkpoint(
         spec=GeneratorSpec("ae", "autoencoder", (32,), (32, 32, 1), 10),
+        dataset=DATASET,
         config=AutoencoderConfig(),
         recipe=_recipe(masked=0.0, seed=31),
         paper="Hinton & Salakhutdinov 2006, doi:10.1126/science.1127647",
@@ -116,6 +119,7 @@ CHECKPOINTS = (
     ),
     Checkpoint(
         spec=GeneratorSpec("dae", "autoencoder", (32,), (32, 32, 1), 10),
+        dataset=DATASET,
         config=AutoencoderConfig(),
         recipe=_recipe(masked=0.5, seed=31),
         paper="Vincent et al. 2008, doi:10.1145/1390156.1390294",

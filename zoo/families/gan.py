@@ -22,6 +22,8 @@ from zoo.contract.request import GeneratorSpec
 from zoo.family import Branch, Checkpoint, Family, Recipe, System
 from zoo.images import to_images
 
+DATASET = "fashion_mnist"  # of every checkpoint here
+
 
 @dataclass(frozen=True)
 class GANConfig:
@@ -96,6 +98,7 @@ def graphs(module: GANGenerator, checkpoint: Checkpoint) -> tuple[Graph, ...]:
 CHECKPOINTS = (
     Checkpoint(
         spec=GeneratorSpec("gan", "gan", (128,), (32, 32, 1), 10),
+        dataset=DATASET,
         config=GANConfig(),
         recipe=Recipe(
             "adversarial",
@@ -121,6 +124,7 @@ CHECKPOINTS = (
     ),
     Checkpoint(
         spec=GeneratorSpec("gan-u", "gan", (64,), (32, 32, 1), 0),
+        dataset=DATASET,
         config=GANConfig(channels=(96, 64, 48, 24), discriminator=(24, 48, 96), latent=64, style=0, num_classes=0),
         recipe=Recipe(
             "adversarial",

@@ -25,6 +25,8 @@ from zoo.contract.request import GeneratorSpec, Sampling, Setting
 from zoo.family import Branch, Checkpoint, Family, Recipe, System, denoiser_graph
 from zoo.networks.unet import NoiseEmbedding, UNet, UNetConfig
 
+DATASET = "fashion_mnist"  # of every checkpoint here
+
 
 @dataclass(frozen=True)
 class GuidedConfig:
@@ -98,6 +100,7 @@ CHECKPOINTS = (
         spec=GeneratorSpec(
             "guided", "guided_diffusion", (1, 32, 32), (32, 32, 1), 10, Sampling(num_steps=20, max_guidance_scale=20.0)
         ),
+        dataset=DATASET,
         config=GuidedConfig(),
         recipe=Recipe(
             "guidance_classifier",

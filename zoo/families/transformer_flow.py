@@ -24,6 +24,7 @@ from zoo.family import Branch, Checkpoint, Family, Recipe, System
 from zoo.images import bin_centres, to_images
 from zoo.networks.transformer import CausalTransformer, put_rows, rows
 
+DATASET = "fashion_mnist"  # of every checkpoint here
 State = tuple[Tensor, ...]
 
 
@@ -196,6 +197,7 @@ def graphs(module: TransformerFlow, checkpoint: Checkpoint) -> tuple[Graph, ...]
 CHECKPOINTS = (
     Checkpoint(
         spec=GeneratorSpec("tarflow", "transformer_flow", (1024,), (32, 32, 1), 10),
+        dataset=DATASET,
         config=TransformerFlowConfig(),
         recipe=Recipe(
             "likelihood",

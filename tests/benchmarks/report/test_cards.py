@@ -27,7 +27,7 @@ TRAINING = {"images": 64, "minutes": 0.1, "hardware": "a desk", "threads": 1, "t
 def card(size: int, *, judged: bool, tree: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """The card of an unconditional generator with images of that size."""
     monkeypatch.setenv(shelf.TREE_VARIABLE, str(tree))
-    entry = Checkpoint(GeneratorSpec("free", "gan", (4,), (size, size, 1), 0), CONFIG)
+    entry = Checkpoint(GeneratorSpec("free", "gan", (4,), (size, size, 1), 0), CONFIG, dataset="fashion_mnist")
     shelf.save(entry, GANGenerator(CONFIG).state_dict(), TRAINING)
     weights = shelf.config("free")["weights"]["sha256"]
     record = made_up("free", 1.0, COUNT, 3.0, weights=weights, unconditional=True, judged=judged)
