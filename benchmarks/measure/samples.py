@@ -14,17 +14,20 @@ from typing import Any
 import numpy as np
 
 from benchmarks.quality import features, metrics
+from benchmarks.quality.judges import Judges
 from benchmarks.records import identify
 from serving.images import grid as sheet
 from zoo import files
 from zoo.contract.generator import Generator
 from zoo.contract.request import SampleRequest, Setting
-from zoo.datasets import DatasetError, fashion_mnist
+from zoo.datasets import DatasetError, dataset
 from zoo.files import home
 
 FIRST_SEED = 1_000_000  # those below are for grids and for people
 GRID_ROWS = 4
 FRAMES = 10
+COLUMNS = 10  # of the grid of a generator that knows no classes
+VISIBLE = 32  # pixels: smaller images are enlarged to be seen
 
 
 def draw(generator: Generator, setting: Setting, count: int, made_by: Mapping[str, Any]) -> np.ndarray:
@@ -38,9 +41,11 @@ def draw(generator: Generator, setting: Setting, count: int, made_by: Mapping[st
     return images
 
 
-def judge(generator: Generator, setting: Setting, count: int, made_by: Mapping[str, Any]) -> dict[str, Any]:
+def judge(
+    generator: Generator, setting: Setting, count: int, made_by: Mapping[str, Any], judges: Judges
+) -> dict[str, Any]:
     """The quality of `count` images: what `metrics.measure` finds. Raises QualityError."""
-    nets = {net: features.config(net)["files"] for net in features.NETS}
+    nets = {net: features.config(net)["files"] for net in judges.names}
     path = _path(
         "quality",
         setting.resolved(generator.spec),
@@ -51,12 +56,12 @@ def judge(generator: Generator, setting: Setting, count: int, made_by: Mapping[s
         found: dict[str, Any] = json.loads(path.read_text())
         return found
     images = draw(generator, setting, count, made_by)
-    found = metrics.measure(
-        features.look(images), generator.spec.classes_in_turn(range(FIRST_SEED, FIRST_SEED + count))
-    )
+    asked = generator.spec.classes_in_turn(range(FIRST_SEED, FIRST_SEED + count))
+    found = metrics.measure(judges, features.look(images, judges.names), asked)
     if count >= metrics.MEMORY_FROM:
         with contextlib.suppress(DatasetError):  # quality can be measured without the data set, this cannot
-            memorised = metrics.memorised(images[: metrics.MEMORY_CHECKED], fashion_mnist.load("train").images)
+            training = dataset(judges.dataset).load("train", None).images
+            memorised = metrics.memorised(images[: metrics.MEMORY_CHECKED], training)
             found["metrics"][metrics.MEMORISED] = dataclasses.asdict(memorised)
     files.write_json(path, found)
     return found
@@ -82,7 +87,7 @@ def pictures(generator: Generator, setting: Setting, made_by: Mapping[str, Any])
 
 def grid(generator: Generator, setting: Setting) -> bytes:
     """A column for each class, a row for each of a few seeds."""
-    columns = generator.spec.num_classes or 10
+    columns = generator.spec.num_classes or COLUMNS
     return png(generator.sample(SampleRequest(tuple(range(columns * GRID_ROWS)), setting=setting)), columns)
 
 
@@ -97,5 +102,5 @@ def png(images: np.ndarray, columns: int) -> bytes:
     from PIL import Image
 
     buffer = io.BytesIO()
-    Image.fromarray(sheet(features.enlarged(images), columns, gap=0)).save(buffer, "PNG", optimize=True)
+    Image.fromarray(sheet(features.enlarged(images, VISIBLE), columns, gap=0)).save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
