@@ -125,10 +125,12 @@ def write_index(as_json: Json = False) -> None:
 @app.command()
 def show(name: Name, as_json: Json = False) -> None:
     """Show one checkpoint: its card's facts, its inputs, its training; without torch, and also where it is not here."""
-    from zoo import registry, shelf
+    from zoo import datasets, registry, shelf
     from zoo.exchange import derived
 
     record = {"name": name, "where": "release", **registry.record(name)}
+    if shown := datasets.known(str(record.get("dataset"))):
+        record |= {"shows": shown.shows, "labels": {name: list(labels) for name, labels in shown.labels.items()}}
     last = f"next: genzoo pull {name}"
     if shelf.is_here(name):
         record["where"] = str(shelf.directory(name))
