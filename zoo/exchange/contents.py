@@ -71,8 +71,8 @@ def check_bundle(manifest: Manifest, folder: Path, name: str) -> None:
     described = untrusted.read_json(folder / BUNDLE_MANIFEST)
     if (found := described.get("format")) not in (BUNDLE_FORMAT, FIRST_BUNDLE_FORMAT):
         raise ContentError(
-            f"{manifest.name} is a bundle of the format {str(found)[:40]!r}, and {BUNDLE_FORMAT!r} is the newest that is "
-            "read here: a newer genzoo reads it"
+            f"{manifest.name} is a bundle of the format {str(found)[:40]!r}, and {BUNDLE_FORMAT!r} is the newest that "
+            "is read here: a newer genzoo reads it"
         )
     spec = described.get("spec")
     if not isinstance(spec, dict) or spec.get("name") != name:
