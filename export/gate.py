@@ -20,12 +20,14 @@ import numpy as np
 from export.bundle import Bundle
 from export.drift import drift
 from export.parity import LIMITS, Parity, image_error
-from export.runners import OnnxRuntimeRunner, TorchRunner, bundle_runner
+from export.runners import OnnxRuntimeRunner, TorchRunner, bundle_generator
 from export.variant import Precision
 from zoo import files, registry
-from zoo.contract.generator import Generator, Runner
+from zoo.contract.feeds import Runner
+from zoo.contract.generator import Generator
 from zoo.contract.layout import VERDICT
-from zoo.contract.request import GeneratorSpec, SampleRequest, Setting, feeds, table
+from zoo.contract.request import SampleRequest, Setting, table
+from zoo.contract.spec import GeneratorSpec
 from zoo.errors import GenzooError
 from zoo.images import PixelError, constant_images
 
@@ -35,6 +37,7 @@ FEW_STEPS = 4  # of the samplers that are not the default
 MANY_STEPS = 10  # at most, of the default sampler: an error of one row shows in ten as in fifty
 DRIFT_STEPS = 5  # at most
 GUIDANCE_SCALE = 2.0
+GREY = 96  # of the picture that is edited
 
 
 class GateError(GenzooError):
@@ -60,7 +63,7 @@ def gate(bundle: Bundle, reference: TorchRunner | None = None) -> Verdict:
         parity = Parity(bundle, reference, runner_of)
         numbers["tensor_errors"] = parity.errors
         try:
-            fault = fault_of(bundle, reference, bundle_runner(bundle, runner_of), numbers, parity)
+            fault = fault_of(bundle, reference.generator, bundle_generator(bundle, runner_of), numbers, parity)
         except PixelError as error:
             fault = f"the checkpoint's own {error}"
     numbers["seconds"] = round(time.perf_counter() - began, 2)
@@ -95,20 +98,19 @@ def require(bundle: Bundle) -> Bundle:
 
 
 def fault_of(
-    bundle: Bundle, reference: Runner, entry: Runner, numbers: dict[str, Any], parity: Parity | None = None
+    bundle: Bundle, reference: Generator, entry: Generator, numbers: dict[str, Any], parity: Parity | None = None
 ) -> str | None:
-    """What is wrong first with the images of `entry`, a runner of the whole bundle, or None; fills in `numbers`.
+    """What is wrong first with the images of `entry`, the whole bundle, or None; fills in `numbers`.
 
     `parity` looks into the graphs before.
     """
     limits = LIMITS[Precision(bundle.manifest["precision"])]
     numbers |= {"limits": dataclasses.asdict(limits), "requests": []}
     for request in requests(bundle):
-        tensors = feeds(bundle.spec.at_any_steps(), request)
         label = _label(bundle.spec, request)
-        if parity and (wrong := parity.fault(tensors)):
+        if parity and (wrong := parity.fault(request)):
             return f"{wrong}, sampled by {label}"
-        expected, found = reference.run(**tensors)["images"], entry.run(**tensors)["images"]
+        expected, found = (_at_any_steps(each, bundle).sample(request) for each in (reference, entry))
         error = image_error(expected, found)
         numbers["requests"].append({"request": label, **dataclasses.asdict(error)})
         if any(constant_images(found) & ~constant_images(expected)) or constant_images(found).all():
@@ -120,11 +122,10 @@ def fault_of(
 
 
 def _drift_fault(
-    bundle: Bundle, reference: Runner, entry: Runner, window: float, numbers: dict[str, Any]
+    bundle: Bundle, reference: Generator, entry: Generator, window: float, numbers: dict[str, Any]
 ) -> str | None:
-    spec = bundle.spec.at_any_steps()
     request = SampleRequest(DRIFT_SEEDS, setting=Setting(_steps(bundle, DRIFT_STEPS)))
-    expected, found = (Generator(spec, runner).sample(request) for runner in (reference, entry))
+    expected, found = (_at_any_steps(each, bundle).sample(request) for each in (reference, entry))
     measured = drift(expected, found)
     numbers["drift"] = dataclasses.asdict(measured)
     if measured.within(window):
@@ -133,6 +134,10 @@ def _drift_fault(
         f"{bundle.entry}'s images have drifted: {measured.feature} moved by {measured.estimate:+.3f} standard "
         f"deviations (95 % interval {measured.low:+.3f} to {measured.high:+.3f}, allowed {-window:+g} to {window:+g})"
     )
+
+
+def _at_any_steps(generator: Generator, bundle: Bundle) -> Generator:
+    return generator.with_spec(bundle.spec.at_any_steps())
 
 
 def requests(bundle: Bundle) -> list[SampleRequest]:
@@ -144,8 +149,31 @@ def requests(bundle: Bundle) -> list[SampleRequest]:
         settings += [Setting(few, sampler) for sampler in sampling.samplers[1:]]
         if sampling.max_guidance_scale > 1.0:
             settings.append(Setting(few, guidance_scale=min(GUIDANCE_SCALE, sampling.max_guidance_scale)))
+        if len(guided := bundle.spec.guided) > 1:
+            apart = tuple((each.name, GUIDANCE_SCALE + index) for index, each in enumerate(guided))
+            settings.append(Setting(few, guidance_scales=apart))
         settings = [setting for setting in settings if _fits(bundle, setting)]
-    return [SampleRequest(PARITY_SEEDS, setting=setting) for setting in settings]
+    found = [SampleRequest(PARITY_SEEDS, setting=setting) for setting in settings]
+    found += [SampleRequest(PARITY_SEEDS, setting=settings[-1], sizes=sizes) for sizes in _sizes(bundle.spec)]
+    if bundle.spec.edits and bundle.manifest["steps"] is None:
+        found.append(_edit(bundle))
+    return found
+
+
+def _sizes(spec: GeneratorSpec) -> Iterator[dict[str, int]]:
+    """The smallest and the largest of the sizes that a request may choose."""
+    if spec.axes:
+        yield {axis.name: axis.minimum for axis in spec.axes}
+        yield {axis.name: axis.maximum for axis in spec.axes}
+
+
+def _edit(bundle: Bundle) -> SampleRequest:
+    """Half of a grey picture is kept, the other half made anew from half-way on."""
+    height, width, _ = bundle.spec.default_image_shape
+    mask = np.zeros((height, width, 1), np.uint8)
+    mask[:, width // 2 :] = 255
+    setting = Setting(_steps(bundle, FEW_STEPS), strength=0.5)
+    return SampleRequest(PARITY_SEEDS, {"image": (GREY,), "mask_image": (mask,)}, setting)
 
 
 def _steps(bundle: Bundle, most: int) -> int | None:
@@ -163,11 +191,15 @@ def _fits(bundle: Bundle, setting: Setting) -> bool:
 
 
 def _label(spec: GeneratorSpec, request: SampleRequest) -> str:
+    size = " of size " + "x".join(map(str, request.sizes.values())) if request.sizes else ""
     if spec.sampling is None:
-        return "one call"
+        return f"one call{size}"
     setting = request.setting.resolved(spec)
-    guidance = "" if setting.guidance_scale == 1.0 else f" at guidance {setting.guidance_scale:g}"
-    return f"{setting.sampler} in {setting.num_steps} step{'' if setting.num_steps == 1 else 's'}{guidance}"
+    scales = sorted({scale for scale in setting.scales(spec) if scale != 1.0})
+    guidance = " at guidance " + " and ".join(f"{scale:g}" for scale in scales) if scales else ""
+    edit = f" on half of a picture at strength {setting.strength:g}" if setting.strength is not None else ""
+    steps = f"{setting.num_steps} step{'' if setting.num_steps == 1 else 's'}"
+    return f"{setting.sampler} in {steps}{guidance}{edit}{size}"
 
 
 def graph_runner(bundle: Bundle, graph: str) -> Runner:

@@ -23,10 +23,10 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from zoo.family import Checkpoint, Family
+from zoo.family import Checkpoint, Family, class_conditional
 from zoo.contract.graph import Graph
 from zoo.images import to_images
-from zoo.contract.request import GeneratorSpec
+
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def graphs(module, checkpoint):
     return (Graph("generator", module, checkpoint.spec.inputs, checkpoint.spec.outputs),)
 
 
-SPEC = GeneratorSpec("stripes", "toy_stripes", (16,), (32, 32, 1), 10)
+SPEC = class_conditional("stripes", "toy_stripes", (16,), (32, 32, 1), 10)
 FAMILY = Family(build=Stripes, graphs=graphs, checkpoints=(Checkpoint(SPEC, Config(), dataset="stripes"),))
 '''
 

@@ -24,15 +24,18 @@ from benchmarks.records import Record
 from export.bundle import Bundle
 from export.cuda import gpu
 from export.engine import for_gpu, graphs_to_build
-from export.runtimes import Runtime, runner
+from export.runtimes import Runtime
+from export.runtimes import generator as on_runtime
 from zoo import registry
-from zoo.contract.generator import Generator, Runner, Tensors
-from zoo.contract.request import GeneratorSpec, Setting, nfe
+from zoo.contract.feeds import Runner
+from zoo.contract.generator import Generator
+from zoo.contract.request import SampleRequest, Setting, nfe
+from zoo.contract.spec import GeneratorSpec
 from zoo.family import System
 
 TEACHER_STEPS = (5, 20)  # beside its default, where a generator takes any number
 QUICK_CALLS = 100  # network calls for an image, at most, in a quick run
-Connect = Callable[[Bundle], Runner]  # an endpoint: run(seed, class_id, num_steps, guidance_scale) -> image
+Connect = Callable[[Bundle], Runner]  # an endpoint: columns of a request -> image
 
 
 @dataclass(frozen=True)
@@ -201,8 +204,8 @@ def measure(cell: Cell, endpoint: Runner) -> Record:
 
     with environment.guard() as noise:
         timing = latency.measure(ask, cell.load)
-    judged = cell.judges.know(cell.spec.image_shape)
-    generator = Generator(cell.spec, OnFirstRun(lambda: in_process(cell.bundle).runner))
+    judged = cell.judges.know(cell.spec.default_image_shape)
+    generator = OnFirstUse(cell.spec, lambda: in_process(cell.bundle))
     return records.make(
         "cell",
         cell.identity,
@@ -218,11 +221,11 @@ def measure(cell: Cell, endpoint: Runner) -> Record:
 
 def unjudged(cell: Cell) -> str:
     """A clause that says why there is no quality on a record; empty where there is."""
-    if cell.judges.know(cell.spec.image_shape):
+    if cell.judges.know(cell.spec.default_image_shape):
         return ""
     if not cell.judges.nets:
         return f"; quality not judged: there are no judges of {cell.judges.dataset or 'what it was trained on'}"
-    shape = "x".join(map(str, cell.spec.image_shape))
+    shape = "x".join(map(str, cell.spec.default_image_shape))
     return f"; quality not judged: the nets know {cell.judges.shapes}, these are {shape}"
 
 
@@ -236,22 +239,25 @@ def timing_json(timing: Timing) -> dict[str, Any]:
     }
 
 
-class OnFirstRun:
-    """A runner that is made when it is asked for images; where all are on disk already, it never is."""
+class OnFirstUse:
+    """A generator that is opened when it is asked for images; where all are on disk already, it never is."""
 
-    def __init__(self, make: Callable[[], Runner]) -> None:
-        self._make = make
+    def __init__(self, spec: GeneratorSpec, make: Callable[[], Generator]) -> None:
+        self.spec, self._make = spec, make
 
     @cached_property
-    def _runner(self) -> Runner:
+    def _generator(self) -> Generator:
         return self._make()
 
-    def run(self, **tensors: np.ndarray) -> Tensors:
-        return self._runner.run(**tensors)
+    def sample(self, request: SampleRequest) -> np.ndarray:
+        return self._generator.sample(request)
+
+    def between(self, request: SampleRequest, frames: int) -> np.ndarray:
+        return self._generator.between(request, frames)
 
 
 def in_process(bundle: Bundle) -> Generator:
-    return Generator(bundle.served_spec, runner(bundle, Runtime.ONNXRUNTIME))
+    return on_runtime(bundle, Runtime.ONNXRUNTIME)
 
 
 @contextmanager
@@ -269,17 +275,19 @@ def _endpoint(bundle: Bundle, runtime: Runtime) -> Runner:
         from export.engine_gate import require_engines
 
         require_engines(bundle)
-    return Generator(bundle.served_spec, runner(bundle, runtime))
+    return on_runtime(bundle, runtime)
 
 
 @contextmanager
 def _triton(bundles: Iterable[Bundle]) -> Iterator[Connect]:
     from serving import model_repository
     from serving.client import TritonRunner
+    from serving.install import add, install
     from serving.server import TritonServer
 
     with tempfile.TemporaryDirectory(prefix="genzoo-bench-") as folder:
         repository = model_repository.write(bundles, Path(folder) / "models")
+        add(install(), repository.packages)
         with TritonServer(repository, Path(folder) / "triton.log", canary_seconds=0) as server:
             yield lambda bundle: TritonRunner(server.grpc_url, bundle.name)
 

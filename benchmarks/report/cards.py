@@ -114,7 +114,7 @@ def render(
         config=config,
         training=config["training"],
         dataset=data,
-        pipeline_tag=pipeline_tag(("class_id",) if checkpoint.spec.num_classes else ()),
+        pipeline_tag=pipeline_tag({condition.kind for condition in checkpoint.spec.conditions}),
         recipe=config["recipe"],
         section=section,
         rows=rows,

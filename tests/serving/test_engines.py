@@ -37,8 +37,9 @@ from serving.places import BACKENDS
 from serving.server import TritonServer
 from tests.stand_ins import TensorRT
 from zoo import files
+from zoo.contract.errors import RequestError
 from zoo.contract.generator import Generator
-from zoo.contract.request import RequestError, SampleRequest
+from zoo.contract.request import SampleRequest
 from zoo.exchange import derived
 from zoo.family import Checkpoint
 
@@ -95,7 +96,7 @@ def test_a_plan_of_tensorrt_rtx_gets_a_backend_of_ours(bundle: Bundle, tmp_path:
     assert (BACKENDS / config.backend / "model.py").is_file()
     warm_ups = {warmup.batch_size: warmup.inputs for warmup in config.model_warmup}
     assert set(warm_ups) == {1, 64}
-    assert list(warm_ups[64]["table"].dims) == [2, 12], "a student of two steps has no other table"
+    assert list(warm_ups[64]["table"].dims) == [2, 13], "a student of two steps has no other table"
 
 
 def test_a_plan_of_tensorrt_gets_triton_s_own_backend(bundle: Bundle, tmp_path: Path) -> None:

@@ -13,9 +13,10 @@ from tritonclient.utils import np_to_triton_dtype
 
 from export.profiles import axes
 from serving import interface, model_config
+from serving.model_config import Parts
 from tests.serving.conftest import ITERATIVE, ONE_SHOT
 from zoo.contract.graph import TensorSpec
-from zoo.contract.request import GeneratorSpec
+from zoo.contract.spec import GeneratorSpec
 
 
 def parsed(text: str) -> Any:
@@ -24,10 +25,27 @@ def parsed(text: str) -> Any:
 
 @pytest.mark.parametrize(
     ("spec", "names"),
-    [(ONE_SHOT, ["seed", "class_id"]), (ITERATIVE, ["seed", "class_id", "num_steps", "guidance_scale", "sampler"])],
+    [
+        (ONE_SHOT, ["seed", "class_id"]),
+        (
+            ITERATIVE,
+            [
+                "seed",
+                "class_id",
+                "image",
+                "mask_image",
+                "mixture",
+                "num_steps",
+                "guidance_scale",
+                "sampler",
+                "guidance_interval",
+                "strength",
+            ],
+        ),
+    ],
 )
 def test_the_public_model_declares_what_the_generator_takes(spec: GeneratorSpec, names: list[str]) -> None:
-    config = parsed(model_config.public_config(spec, "graph"))
+    config = parsed(model_config.public_config(spec, Parts("graph")))
     assert [entry.name for entry in config.input] == names
     assert [entry.optional for entry in config.input] == [False] + [True] * (len(names) - 1)
     assert [list(entry.dims) for entry in config.input] == [[1]] * len(names)
@@ -38,8 +56,8 @@ def test_the_public_model_declares_what_the_generator_takes(spec: GeneratorSpec,
 
 
 def test_the_cpu_variant_differs_only_in_the_file_that_it_runs() -> None:
-    config = parsed(model_config.public_config(ITERATIVE, "graph"))
-    variant = parsed(model_config.public_config(ITERATIVE, "graph", "graph/1/model.onnx"))
+    config = parsed(model_config.public_config(ITERATIVE, Parts("graph")))
+    variant = parsed(model_config.public_config(ITERATIVE, Parts("graph"), "graph/1/model.onnx"))
     assert variant.parameters.pop("file").string_value == "graph/1/model.onnx"
     assert variant == config
 
@@ -55,7 +73,14 @@ def test_a_graph_runs_on_onnx_runtime_wherever_triton_finds_best() -> None:
     assert (config.max_batch_size, [warmup.batch_size for warmup in config.model_warmup]) == (16, [1, 16])
     assert set(config.model_warmup[0].inputs) == {spec.name for spec in ITERATIVE.inputs}
     dims = {entry.name: list(entry.dims) for entry in config.input}
-    assert dims == {"noise": [-1, 1, 8, 8], "class_ids": [-1], "guidance_weights": [-1], "table": [-1, 12]}
+    assert dims == {
+        "noise": [-1, 1, 8, 8],
+        "class_ids": [-1],
+        "guidance_weights": [-1, -1],
+        "table": [-1, 13],
+        "known": [-1],
+        "mask": [-1],
+    }
 
 
 @pytest.mark.parametrize("dtype", interface.DTYPES)

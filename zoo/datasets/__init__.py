@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from zoo.contract.request import nearest
+from zoo.contract.errors import nearest
 from zoo.errors import GenzooError
 
 DATASETS = ("fashion_mnist", "openmoji")

@@ -16,8 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from zoo.contract.graph import Graph
-from zoo.contract.request import GeneratorSpec
-from zoo.family import Branch, Checkpoint, Family, Recipe, System
+from zoo.family import Branch, Checkpoint, Family, Recipe, System, class_conditional
 from zoo.images import to_images
 from zoo.networks.convolutional import doublings, halvings
 
@@ -106,7 +105,7 @@ FAULTS = (
 
 CHECKPOINTS = (
     Checkpoint(
-        spec=GeneratorSpec("ae", "autoencoder", (32,), (32, 32, 1), 10),
+        spec=class_conditional("ae", "autoencoder", (32,), (32, 32, 1), 10),
         dataset=DATASET,
         config=AutoencoderConfig(),
         recipe=_recipe(masked=0.0, seed=31),
@@ -118,7 +117,7 @@ CHECKPOINTS = (
         ),
     ),
     Checkpoint(
-        spec=GeneratorSpec("dae", "autoencoder", (32,), (32, 32, 1), 10),
+        spec=class_conditional("dae", "autoencoder", (32,), (32, 32, 1), 10),
         dataset=DATASET,
         config=AutoencoderConfig(),
         recipe=_recipe(masked=0.5, seed=31),

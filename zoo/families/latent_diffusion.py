@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from zoo.contract.graph import BATCH, Graph, TensorSpec
-from zoo.contract.request import GeneratorSpec, Sampling
-from zoo.family import Branch, Checkpoint, Family, Recipe, System, denoiser_graph
+from zoo.contract.spec import GeneratorSpec, Sampling
+from zoo.family import Branch, Checkpoint, Family, Recipe, System, class_conditional, denoiser_graph
 from zoo.networks.convolutional import PlainResidual, Upsample
 from zoo.networks.unet import UNet, UNetConfig
 
@@ -76,6 +76,17 @@ class FirstStage(nn.Module):
         return cast(Tensor, self.decoder(raw)).float()
 
 
+class Encoder(nn.Module):
+    """The way into the latents, as a module of its own: `forward` is the normalized mean."""
+
+    def __init__(self, first_stage: FirstStage) -> None:
+        super().__init__()
+        self.first_stage = first_stage
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return self.first_stage.normalize(self.first_stage.posterior(pixels)[0])
+
+
 class LatentDiffusion(nn.Module):
     def __init__(self, config: LatentDiffusionConfig) -> None:
         super().__init__()
@@ -92,21 +103,23 @@ def graphs(module: LatentDiffusion, checkpoint: Checkpoint) -> tuple[Graph, ...]
     height, width, channels = checkpoint.spec.image_shape
     latents = TensorSpec("latents", "float32", (BATCH, *checkpoint.spec.latent_shape))
     pixels = TensorSpec("pixels", "float32", (BATCH, channels, height, width))
+    image = TensorSpec("image", "float32", pixels.shape)
     return (
+        Graph("encode_image", Encoder(module.first_stage), (image,), (latents,)),
         denoiser_graph(module.denoiser, checkpoint.spec),
         Graph("decoder", module.first_stage, (latents,), (pixels,)),
     )
 
 
 def _spec(name: str, sampling: Sampling) -> GeneratorSpec:
-    return GeneratorSpec(name, "latent_diffusion", (4, 8, 8), (32, 32, 1), 10, sampling)
+    return class_conditional(name, "latent_diffusion", (4, 8, 8), (32, 32, 1), 10, sampling)
 
 
 FIRST_STAGE_FAULT = "The first stage reconstructs unseen pictures at 22 dB only: fine patterns do not survive it."
 
 CHECKPOINTS = (
     Checkpoint(
-        spec=_spec("ldm", Sampling(num_steps=20, max_guidance_scale=8.0)),
+        spec=_spec("ldm", Sampling(num_steps=20, max_guidance_scale=8.0, encodes_images=True)),
         dataset=DATASET,
         config=LatentDiffusionConfig(),
         recipe=Recipe(
@@ -131,7 +144,7 @@ CHECKPOINTS = (
         ),
     ),
     Checkpoint(
-        spec=_spec("lcm", Sampling(samplers=("consistency",), num_steps=4, steps=(1, 2, 3, 4))),
+        spec=_spec("lcm", Sampling(samplers=("consistency",), num_steps=4, steps=(1, 2, 3, 4), encodes_images=True)),
         dataset=DATASET,
         config=LatentDiffusionConfig(),
         recipe=Recipe(

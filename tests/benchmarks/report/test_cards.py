@@ -15,9 +15,8 @@ from benchmarks.report import cards
 from tests.benchmarks.made_up import made_up
 from tests.datasets import stripes
 from zoo import files, shelf
-from zoo.contract.request import GeneratorSpec
 from zoo.families.gan import GANConfig, GANGenerator
-from zoo.family import Checkpoint
+from zoo.family import Checkpoint, class_conditional
 from zoo.files import HOME_VARIABLE
 
 RELEASE = Path(__file__).parents[2] / "fixtures/first_formats/remote"
@@ -31,7 +30,7 @@ def card(
 ) -> str:
     """The card of an unconditional generator with images of that size."""
     monkeypatch.setenv(shelf.TREE_VARIABLE, str(tree))
-    entry = Checkpoint(GeneratorSpec("free", "gan", (4,), (size, size, 1), 0), CONFIG, dataset=dataset)
+    entry = Checkpoint(class_conditional("free", "gan", (4,), (size, size, 1), 0), CONFIG, dataset=dataset)
     shelf.save(entry, GANGenerator(CONFIG).state_dict(), TRAINING)
     weights = shelf.config("free")["weights"]["sha256"]
     record = made_up("free", 1.0, COUNT, 3.0, weights=weights, unconditional=True, judged=judged, dataset=dataset)

@@ -107,7 +107,7 @@ def _sort(store: BlobStore, names: Sequence[str] | None) -> tuple[list[str], lis
     Raises UnknownNameError for a name that is neither's.
     """
     from zoo import shelf
-    from zoo.contract.request import nearest
+    from zoo.contract.errors import nearest
     from zoo.registry import UnknownNameError
 
     known, tree = store.names(), shelf.folders()
@@ -133,10 +133,11 @@ def _altered(store: BlobStore, names: Sequence[str]) -> Iterator[str]:
 def _check_tree(name: str) -> str | None:
     """Why a checkpoint of the tree cannot be used; None where it is whole."""
     from zoo.errors import StoreError
-    from zoo.shelf import verified_weights
+    from zoo.shelf import assets, verified_weights
 
     try:
         verified_weights(name)
+        assets(name)
     except StoreError as error:
         return str(error)
     return None
