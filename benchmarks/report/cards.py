@@ -16,7 +16,9 @@ from benchmarks.report.summary import Row, Section
 from benchmarks.statistics import Estimate
 from benchmarks.templates import template
 from zoo import files, shelf
+from zoo.contract.conditions import class_id
 from zoo.contract.request import Setting
+from zoo.contract.spec import GeneratorSpec
 from zoo.datasets import dataset
 from zoo.family import Checkpoint
 
@@ -42,8 +44,13 @@ def write(checkpoint: Checkpoint, found: Iterable[Record]) -> Path:
         with files.atomic(folder / "curves.svg") as temporary:
             temporary.write_text(curves_svg(curves))
     with files.atomic(folder / "README.md") as temporary:
-        temporary.write_text(render(checkpoint, config, section, rows, answered))
+        temporary.write_text(render(checkpoint, config | _shown(checkpoint.spec), section, rows, answered))
     return folder / "README.md"
+
+
+def _shown(spec: GeneratorSpec) -> dict[str, Any]:
+    """What a card tells of a generator's images and classes, however its config says it."""
+    return {"image_shape": spec.default_image_shape, "num_classes": class_id.count(spec.conditions)}
 
 
 def _folder(name: str) -> Path:
@@ -114,7 +121,7 @@ def render(
         config=config,
         training=config["training"],
         dataset=data,
-        pipeline_tag=pipeline_tag({condition.kind for condition in checkpoint.spec.conditions}),
+        pipeline_tag=pipeline_tag([condition.kind for condition in checkpoint.spec.conditions]),
         recipe=config["recipe"],
         section=section,
         rows=rows,
