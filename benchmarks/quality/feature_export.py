@@ -13,28 +13,30 @@ from safetensors.numpy import save_file as save_numpy
 from safetensors.torch import save_file
 from torch import nn
 
-from benchmarks.quality import features
+from benchmarks.quality import features, judges
+from benchmarks.quality.judges import Net
 from benchmarks.statistics import moments
 from benchmarks.templates import template
 from zoo import files
-from zoo.datasets import fashion_mnist
+from zoo.datasets import dataset
 from zoo.family import Recipe
 
 
 def publish(name: str, network: nn.Module, recipe: Recipe, record: dict[str, Any], purpose: str, faults: str) -> Path:
     """Write the folder that `benchmarks.quality.features` reads."""
-    folder = features.FOLDER / name
+    folder, judge, known = judges.folder(name), judges.net(name), dataset(judges.dataset_of(name))
     folder.mkdir(parents=True, exist_ok=True)
-    export(network, folder)
+    export(network, judge, folder)
     net = features.FeatureNet(folder / "model.onnx")
-    known = fashion_mnist.load("test")
-    class_ids = np.asarray(known.conditions["class_id"])
-    train, test = moments(net(fashion_mnist.load("train").images).features), net(known.images)
+    unseen = known.load("test", None)
+    train, test = moments(net(known.load("train", None).images).features), net(unseen.images)
     tensors = {"train_mean": train.mean.astype(np.float32), "train_covariance": train.covariance.astype(np.float32)}
-    tensors |= {"test_features": test.features.astype(np.float16), "class_ids": class_ids.astype(np.uint8)}
+    tensors["test_features"] = test.features.astype(np.float16)
+    if teller := judges.of(known.name).teller:
+        tensors["class_ids"] = np.asarray(unseen.conditions[teller.tells]).astype(np.uint8)
     if test.predicted is not None:
         tensors["test_predicted"] = test.predicted.astype(np.uint8)
-        record = {**record, "test_accuracy": float((test.predicted == class_ids).mean())}
+        record = {**record, "test_accuracy": float((test.predicted == tensors["class_ids"]).mean())}
     with files.atomic(folder / "reference.safetensors") as temporary:
         save_numpy(tensors, temporary)
     digests = {
@@ -45,23 +47,25 @@ def publish(name: str, network: nn.Module, recipe: Recipe, record: dict[str, Any
         "name": name,
         "width": len(train.mean),
         "parameters": parameters,
-        "dataset": fashion_mnist.DATASET.name,
+        "dataset": known.name,
     }
     files.write_json(
         folder / "config.json", {**config, "files": digests, "recipe": dataclasses.asdict(recipe), "training": record}
     )
-    card: str = template("feature_card.md.j2").render(config=config, purpose=purpose, faults=faults)
+    card: str = template("feature_card.md.j2").render(
+        config=config, purpose=purpose, faults=faults, dataset=known, image_shape=judge.image_shape
+    )
     with files.atomic(folder / "README.md") as temporary:
         temporary.write_text(card)
     return folder
 
 
-def export(network: nn.Module, folder: Path) -> None:
+def export(network: nn.Module, judge: Net, folder: Path) -> None:
     """A graph in float32 whose weights are float16 tensors of the `model.safetensors` beside it."""
     import onnx
 
     batch = torch.export.Dim("batch", min=1)
-    example = torch.zeros(2, 32, 32, 1, dtype=torch.uint8)
+    example = torch.zeros(2, *judge.image_shape, dtype=torch.uint8)
     outputs = len(network.eval()(example))
     program = torch.onnx.export(
         network,

@@ -12,12 +12,12 @@ import pytest
 from onnx import TensorProto, helper
 from safetensors.numpy import save_file
 
-from export.bundle import FORMAT, Bundle
+from export.bundle import Bundle
 from serving import model_repository
 from serving.server import TritonServer
 from zoo import files
 from zoo.contract.graph import TensorSpec
-from zoo.contract.layout import BUNDLE_MANIFEST, VERDICT, WEIGHTS
+from zoo.contract.layout import BUNDLE_FORMAT, BUNDLE_MANIFEST, VERDICT, WEIGHTS
 from zoo.contract.spec import GeneratorSpec, Sampling
 from zoo.family import class_conditional
 
@@ -104,7 +104,7 @@ def make_bundle(folder: Path, spec: GeneratorSpec, *, admitted: bool | None = Tr
     }
     file = {"file": f"{entry}.onnx", "sha256": files.sha256(folder / f"{entry}.onnx")}
     manifest = {
-        "format": FORMAT,
+        "format": BUNDLE_FORMAT,
         "spec": spec.to_json(),
         "entry": entry,
         "graphs": {entry: file | tensors},

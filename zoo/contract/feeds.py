@@ -12,6 +12,7 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from threading import Lock
 from typing import Protocol
 
 import numpy as np
@@ -47,6 +48,7 @@ class Encoder:
     def __init__(self, runner: Runner, limit: int = CACHE_BYTES) -> None:
         self.runner, self.limit, self.bytes = runner, limit, 0
         self.kept: OrderedDict[bytes, Tensors] = OrderedDict()
+        self.lock = Lock()
 
     def run(self, **tensors: np.ndarray) -> Tensors:
         """(N, ...) of a kind's tensors -> (N, ...) of what the network takes."""
@@ -55,16 +57,18 @@ class Encoder:
 
     def _row(self, value: Tensors) -> Tensors:
         key = hashlib.sha256(b"".join(np.ascontiguousarray(each).tobytes() for each in value.values())).digest()
-        if key in self.kept:
-            self.kept.move_to_end(key)
-            return self.kept[key]
+        with self.lock:
+            if key in self.kept:
+                self.kept.move_to_end(key)
+                return self.kept[key]
         found = {
             name: each[0] for name, each in self.runner.run(**{n: each[None] for n, each in value.items()}).items()
         }
-        self.kept[key] = found
-        self.bytes += _bytes(found)
-        while self.bytes > self.limit and len(self.kept) > 1:
-            self.bytes -= _bytes(self.kept.popitem(last=False)[1])
+        with self.lock:
+            self.bytes += _bytes(found) if key not in self.kept else 0
+            self.kept[key] = found
+            while self.bytes > self.limit and len(self.kept) > 1:
+                self.bytes -= _bytes(self.kept.popitem(last=False)[1])
         return found
 
 

@@ -106,6 +106,19 @@ def takes(spec: GeneratorSpec) -> dict[str, Condition]:
     return found
 
 
+def told(spec: GeneratorSpec) -> dict[str, str]:
+    """What a request may give, each in a line for people: the kind of a value, its bounds, and what it is without."""
+    found = {}
+    for name, condition in takes(spec).items():
+        bounds = ", ".join(f"{key} {value}" for key, value in dataclasses.asdict(condition.options).items())
+        default = "" if condition.default is None else f"; {condition.default} by default"
+        found[name] = f"{condition.kind}, {bounds}{default}{'; guided' if condition.guided else ''}"
+    for axis in spec.axes:
+        step = f" by {axis.multiple}" if axis.multiple > 1 else ""
+        found[axis.name] = f"{axis.minimum} to {axis.maximum}{step}; {axis.default} by default"
+    return found
+
+
 def taken(spec: GeneratorSpec, name: str) -> Condition:
     """What a request gives under a name. Raises RequestError where the generator takes no such thing."""
     known = takes(spec)

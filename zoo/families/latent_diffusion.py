@@ -19,6 +19,8 @@ from zoo.family import Branch, Checkpoint, Family, Recipe, System, class_conditi
 from zoo.networks.convolutional import PlainResidual, Upsample
 from zoo.networks.unet import UNet, UNetConfig
 
+DATASET = "fashion_mnist"  # of every checkpoint here
+
 
 @dataclass(frozen=True)
 class LatentDiffusionConfig:
@@ -117,7 +119,8 @@ FIRST_STAGE_FAULT = "The first stage reconstructs unseen pictures at 22 dB only:
 
 CHECKPOINTS = (
     Checkpoint(
-        spec=_spec("ldm", Sampling(num_steps=20, max_guidance_scale=8.0, encodes_images=True)),
+        spec=_spec("ldm", Sampling(num_steps=20, max_guidance_scale=8.0)),
+        dataset=DATASET,
         config=LatentDiffusionConfig(),
         recipe=Recipe(
             "latent_diffusion",
@@ -141,7 +144,8 @@ CHECKPOINTS = (
         ),
     ),
     Checkpoint(
-        spec=_spec("lcm", Sampling(samplers=("consistency",), num_steps=4, steps=(1, 2, 3, 4), encodes_images=True)),
+        spec=_spec("lcm", Sampling(samplers=("consistency",), num_steps=4, steps=(1, 2, 3, 4))),
+        dataset=DATASET,
         config=LatentDiffusionConfig(),
         recipe=Recipe(
             "consistency_distillation",

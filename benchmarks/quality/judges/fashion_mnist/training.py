@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks.quality.feature_export import publish
-from zoo.datasets import fashion_mnist
+from zoo.datasets.fashion_mnist import DATASET
 from zoo.family import Recipe
 from zoo.images import to_pixels
 from zoo.training.loop import Batch, autocast, fit
@@ -279,10 +279,10 @@ def train(name: str, source: str | None = None) -> Path:
     def finish(state: dict[str, Tensor], record: dict[str, Any]) -> Path:
         network = design.network()
         network.load_state_dict(state)
-        standardise(network.eval(), design.views, fashion_mnist.load("train", source).images)
+        standardise(network.eval(), design.views, DATASET.load("train", source).images)
         return publish(name, network, design.recipe, record, design.purpose, design.faults)
 
-    return fit(f"feature-{name}", design.recipe, objective, where, finish, data_set="fashion_mnist", source=source)
+    return fit(f"feature-{name}", design.recipe, objective, where, finish, data_set=DATASET.name, source=source)
 
 
 @torch.inference_mode()
