@@ -31,6 +31,7 @@ DATASET = Dataset(
     credit="genzoo's tests",
     shows="noise",
     prepared="drawn",
+    verified="by nobody",
     image_shape=(8, 8, 1),
     counts={"train": COUNT, "test": COUNT},
     load=load,
