@@ -311,6 +311,9 @@ def test_they_are_listed_measured_and_described_as_every_other(bundles: dict[str
     for name in bundles:
         assert name in page
         assert (house / "checkpoints" / name / "README.md").read_text().startswith("---\nlicense: apache-2.0")
+    card = (house / "checkpoints" / "toy-scene" / "README.md").read_text()
+    assert "\ntags: [toy_scenes, conditional, onnx" in card
+    assert "| images | 8x8x1, prompt, boxes, low_ground, control, warmth, detail |" in card
     run("verify", *bundles)
 
 
