@@ -42,10 +42,11 @@ def _parts(text: str) -> list[str]:
 
 def values(spec: GeneratorSpec, given: Mapping[str, Sequence[str]], mix: Sequence[str], sizes: Sizes) -> dict[str, Any]:
     """The values of each condition, read by its kind; `mix` has NAME=WEIGHT*VALUE. Raises RequestError."""
+    every = sizes_of(spec, sizes)
 
     def read(name: str, text: str) -> Any:
         condition = taken(spec, name)
-        return kind(condition).parse(condition, text, sizes)
+        return kind(condition).parse(condition, text, every)
 
     found: dict[str, Any] = {name: [read(name, each) for each in several] for name, several in given.items()}
     mixed: dict[str, list[tuple[float, Any]]] = {}
