@@ -121,7 +121,7 @@ def plain_torch(name: str) -> Callable[[Tensors], np.ndarray]:
 
     checkpoint = registry.checkpoint(name)
     module, spec = registry.load_module(checkpoint), checkpoint.spec
-    names = [tensor.name for tensor in (*spec.noise, *spec.network_inputs)]
+    names = [*(each.name for each in spec.noise), *(each.name for each in spec.network_inputs)]
 
     @torch.inference_mode()
     def sample(tensors: Tensors) -> np.ndarray:
