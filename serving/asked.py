@@ -53,7 +53,7 @@ def values(spec: GeneratorSpec, given: Mapping[str, Sequence[str]], mix: Sequenc
     for text in mix:
         parts = re.fullmatch(r"(\w+)=([0-9.]+)\*(.+)", text)
         if parts is None:
-            raise RequestError(f"--mix {text!r}: write NAME=WEIGHT*VALUE, like class_id=0.5*3")
+            raise RequestError(f"--mix {text!r}: write NAME=WEIGHT*VALUE, like prompt=0.5*words")
         mixed.setdefault(parts[1], []).append((float(parts[2]), read(parts[1], parts[3])))
     for name, pairs in mixed.items():
         found[name] = [Mixture(tuple(value for _, value in pairs), tuple(weight for weight, _ in pairs))]

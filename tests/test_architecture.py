@@ -7,7 +7,7 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -63,6 +63,22 @@ OWNERS = {
     "diffusers": {"benchmarks/measure/ratios.py", "zoo/families/diffusers_unet.py"},
     "huggingface_hub": {"zoo/store/remotes/hf.py"},
     "model_signing": {"zoo/store/signing.py"},
+}
+# Words of one data set, and who may say them: a file or a folder, and why.
+OF_ONE_DATA_SET = r"fashion[-_ ]?mnist|clothes|clothing|32, 32, 1\b"
+MAY_NAME_A_DATA_SET = {
+    "zoo/datasets": "a file is what its data set is",
+    "zoo/families": "a table says what each of its checkpoints was trained on, and its size",
+    "benchmarks/quality/judges": "a folder is a data set's judges",
+    "genzoo/__init__.py": "its example shows what one checkpoint gives",
+    "benchmarks/studies": "a study asks about checkpoints by their names",
+}
+# What takes whatever a generator declares: who names one kind of condition or one size there all the same, and why.
+TAKE_ANY_CONDITION = ("zoo/contract", "zoo/sampling", "export", "serving", "benchmarks/measure")
+OF_A_CLASS_OR_A_SIZE = r"\bclass[-_ ]?ids?\b|num_classes|\bclasses (in turn|of)\b|fashion|28x28|32x32|\b32, 32\b"
+MAY_NAME_A_CLASS = {
+    "zoo/contract/conditions": "a file is what its kind of condition is",
+    "serving/cli.py": "--class-ids is the short form of --set class_id=VALUE",
 }
 SERVING_ONLY = """
 import sys, importlib, pkgutil
@@ -172,6 +188,36 @@ def test_no_file_but_a_family_s_own_asks_for_a_family() -> None:
         if quoted.search(line)
     ]
     assert not wrong
+
+
+def words_outside(words: str, allowed: Mapping[str, str], rooms: Sequence[str] = ORDER) -> list[str]:
+    """The lines of sources and templates in which a regular expression matches, but in the files and folders allowed.
+
+    Each of `allowed`, with its reason, has to be in use: a stale exception is told too.
+    """
+    pattern, found = re.compile(words, re.IGNORECASE), []
+    unused = set(allowed)
+    for path in (path for room in rooms for path in (ROOT / room).rglob("*") if path.suffix in (".py", ".j2")):
+        name = path.relative_to(ROOT)
+        lines = [line.strip() for line in path.read_text().splitlines() if pattern.search(line)]
+        places = [place for place in allowed if name.is_relative_to(place)]
+        unused -= set(places if lines else ())
+        found += [f"{name}: {line}" for line in lines if not places]
+    return found + [f"{place} says no such word, yet may" for place in sorted(unused)]
+
+
+def test_no_file_but_a_data_set_s_own_knows_a_data_set() -> None:
+    assert not words_outside(OF_ONE_DATA_SET, MAY_NAME_A_DATA_SET)
+
+
+def test_what_takes_any_condition_names_no_class_and_no_size() -> None:
+    assert not words_outside(OF_A_CLASS_OR_A_SIZE, MAY_NAME_A_CLASS, TAKE_ANY_CONDITION)
+
+
+def test_a_word_outside_its_place_is_found() -> None:
+    [defined, stale] = words_outside("^DATASETS = ", {"zoo/errors.py": "it never says it"})
+    assert defined.startswith("zoo/datasets/__init__.py: DATASETS = ")
+    assert stale == "zoo/errors.py says no such word, yet may"
 
 
 def test_the_command_line_and_serving_live_without_torch() -> None:
