@@ -44,7 +44,7 @@ def bench(
     from benchmarks.measure import sweep
     from benchmarks.measure.workload import RUNTIMES, SCENARIOS, Load, WorkloadError
     from export.runtimes import Runtime, check
-    from zoo.contract.request import RequestError, nearest
+    from zoo.contract.errors import RequestError, nearest
 
     runtimes = runtime or ["onnxruntime", "triton"]
     scenarios = scenario or (["single-stream"] if quick else list(SCENARIOS))
@@ -217,7 +217,7 @@ def gpu(
     from benchmarks import records as writing
     from benchmarks.measure import gpu as measuring
     from benchmarks.measure.contenders import CONTENDERS
-    from zoo.contract.request import RequestError, nearest
+    from zoo.contract.errors import RequestError, nearest
 
     for value in contender or ():
         if value not in CONTENDERS:
@@ -292,7 +292,7 @@ def train_features(
     import torch
 
     from benchmarks.quality import feature_training, features
-    from zoo.contract.request import nearest
+    from zoo.contract.errors import nearest
     from zoo.registry import UnknownNameError
 
     if name not in features.NETS:

@@ -4,9 +4,11 @@
     *.onnx              graphs by name; `entry` is the one that makes images, the others let the gate name what is wrong
     model.safetensors   the weights of all graphs, once
     gate.json           the gate's verdict, bound to the manifest's digest
+    tokenizer.json ...  the checkpoint's assets, where its conditions need any
 
 A one-shot generator's entry is `generator`. An iterative one has `denoiser`, `step`, `decoder`, and its entry is
-`sampler`, or `step` where a host loop takes the sampler's place. Reading needs neither torch nor onnx.
+`sampler`, or `step` where a host loop takes the sampler's place. `encode_<condition>` graphs come before: what they
+give is an input of the entry by the tensors' names. Reading needs neither torch nor onnx.
 """
 
 from __future__ import annotations
@@ -18,13 +20,15 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from zoo import files
+from zoo.contract.assets import NO_ASSETS, Assets
 from zoo.contract.graph import MAX_BATCH, TensorSpec
 from zoo.contract.layout import BUNDLE_MANIFEST, VERDICT
-from zoo.contract.request import GeneratorSpec
+from zoo.contract.spec import GeneratorSpec
 from zoo.errors import GenzooError
 from zoo.plain import PlainError
 
-FORMAT = "genzoo-bundle/1"
+FORMAT = "genzoo-bundle/2"
+FIRST_FORMAT = "genzoo-bundle/1"  # has no columns for what is known of an image, and guidance is the same at every row
 
 
 class BundleError(GenzooError):
@@ -47,12 +51,18 @@ class Bundle:
         except (OSError, ValueError) as error:
             raise BundleError(f"{path} is not a bundle ({error}); `genzoo export NAME` makes one") from error
         found = manifest.get("format") if isinstance(manifest, dict) else None
-        if found != FORMAT:
-            raise BundleError(f"{path / BUNDLE_MANIFEST} has format {found!r}, expected {FORMAT!r}; export it again")
+        if found not in (FORMAT, FIRST_FORMAT):
+            name = manifest.get("name", "NAME") if isinstance(manifest, dict) else "NAME"
+            raise BundleError(
+                f"{path / BUNDLE_MANIFEST} has format {found!r}, expected {FORMAT!r}; `genzoo export {name}` makes it "
+                "anew, and a newer genzoo reads a newer one"
+            )
         bundle = cls(path, manifest)
         try:
             for file in (*manifest["graphs"].values(), manifest["weights"]):
                 bundle._verify(file["file"], file["sha256"])
+            for name, digest in manifest.get("assets", {}).items():
+                bundle._verify(name, digest)
             bundle.entry_path, bundle.spec  # noqa: B018 (they fail here rather than later)
         except PlainError as error:
             raise BundleError(f"{path / BUNDLE_MANIFEST} cannot be used, {error}; export the bundle again") from error
@@ -86,6 +96,20 @@ class Bundle:
         if spec.sampling is None or steps is None:
             return spec
         return replace(spec, sampling=replace(spec.sampling, num_steps=steps, steps=(steps,)))
+
+    @property
+    def is_first_format(self) -> bool:
+        return bool(self.manifest["format"] == FIRST_FORMAT)
+
+    @property
+    def encoders(self) -> tuple[str, ...]:
+        """The graphs that conditions and images go through before the entry."""
+        return tuple(graph for graph in self.graphs if graph.startswith("encode_"))
+
+    @property
+    def assets(self) -> Assets:
+        """What its conditions are read by, and examples of them."""
+        return Assets(self.path) if self.manifest.get("assets") else NO_ASSETS
 
     @property
     def max_batch(self) -> int:

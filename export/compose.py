@@ -2,7 +2,8 @@
 
     step      (x, previous, saved, noise, row, conditions) -> (x_next, denoised, saved_next): a row of a sampler's table
     decoder   x -> images, uint8 NHWC: a latent model's own decoder, then the conversion of pixels
-    sampler   (noise, conditions, table) -> images: a Loop of steps, or a fixed number unrolled, then the decoder
+    sampler   (noise, conditions, weights, table, what is known) -> images: a Loop of steps, or a fixed number unrolled,
+              then the decoder
 
 They are written in ONNX's textual syntax around calls in the domain `genzoo`, which `inline` replaces by the graphs
 that they name. A call's weights become initializers of the graph that holds the call: ONNX Runtime packs the weights of
@@ -11,6 +12,7 @@ a Loop's body only where they belong to the body. The arithmetic is that of `zoo
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import onnx
@@ -18,9 +20,11 @@ import onnx.parser
 
 from export.onnx_graph import IR_VERSION, OnnxGraph, rename, subgraphs
 from zoo.contract.graph import BATCH, OPSET, TensorSpec
-from zoo.contract.request import GeneratorSpec
+from zoo.contract.spec import GeneratorSpec
 
 CALL = "genzoo"  # the domain of calls to be inlined
+WEIGHTS = "guidance_weights"
+NEWLINE = "\n        "
 
 
 def step(spec: GeneratorSpec, denoiser: OnnxGraph) -> OnnxGraph:
@@ -30,18 +34,18 @@ def step(spec: GeneratorSpec, denoiser: OnnxGraph) -> OnnxGraph:
     """
     assert spec.sampling is not None
     columns = spec.sampling.columns
-    state: tuple[int | str, ...] = (BATCH, *spec.latent_shape)
+    state: tuple[int | str, ...] = (BATCH, *spec.state_shape)
     inputs = (
         *(TensorSpec(name, "float32", state) for name in ("x", "previous", "saved", "noise")),
         TensorSpec("row", "float32", (BATCH, len(columns))),
-        *conditions(spec),
+        *(_of_a_row(tensor) for tensor in conditions(spec)),
     )
     outputs = tuple(TensorSpec(name, "float32", state) for name in ("x_next", "denoised", "saved_next"))
-    latent = ", ".join(map(str, spec.latent_shape))
+    constant, computed = _shape_of("state", "x", spec.state_shape)
     text = f"""
-    <int64[{1 + len(spec.latent_shape)}] state = {{-1, {latent}}}, int64[1] all = {{-1}}, int64[1] one = {{1}},
-     int64[1] two = {{2}}>
+    <{constant}int64[1] all = {{-1}}, int64[1] one = {{1}}, int64[1] two = {{2}}, float whole = {{1.0}}>
     {{
+        {computed}
         {", ".join(columns)} =
             Split <axis = 1, num_outputs = {len(columns)}> (row)
         X = Flatten (x)
@@ -53,7 +57,8 @@ def step(spec: GeneratorSpec, denoiser: OnnxGraph) -> OnnxGraph:
         skipped = Mul (c_skip, X)
         predicted = Mul (c_out, F)
         D = Add (skipped, predicted)
-        {_sum("X_next", ("a", "X"), ("b", "D"), ("p", "P"), ("s", "S"), ("n", "N"))}
+        {_sum("X_free", ("a", "X"), ("b", "D"), ("p", "P"), ("s", "S"), ("n", "N"))}
+        {_kept(spec)}
         {_sum("S_next", ("e", "X"), ("f", "D"), ("g", "S"))}
         x_next = Reshape (X_next, state)
         denoised = Reshape (D, state)
@@ -63,15 +68,42 @@ def step(spec: GeneratorSpec, denoiser: OnnxGraph) -> OnnxGraph:
 
 
 def conditions(spec: GeneratorSpec) -> tuple[TensorSpec, ...]:
-    """The inputs that stay the same from row to row."""
-    return tuple(tensor for tensor in spec.inputs if tensor.name not in ("noise", "table"))
+    """The inputs that are neither noise nor table, and stay the same from row to row, but for guidance's weights."""
+    ours = {each.name for each in spec.noise}
+    return tuple(tensor for tensor in spec.inputs if tensor.name not in ours and tensor.name != "table")
+
+
+def _of_a_row(tensor: TensorSpec) -> TensorSpec:
+    """An input of the sampler as one row has it: the weights of its own."""
+    if tensor.name != WEIGHTS:
+        return tensor
+    return TensorSpec(tensor.name, tensor.dtype, (tensor.shape[0], *tensor.shape[2:]))
+
+
+def _shape_of(name: str, like: str, rest: Sequence[int | str]) -> tuple[str, str]:
+    """The shape (-1, *rest) as a constant, or where a size is chosen, as nodes that read it off the tensor `like`."""
+    if all(isinstance(axis, int) for axis in rest):
+        return f"int64[{1 + len(rest)}] {name} = {{{', '.join(map(str, (-1, *rest)))}}}, ", ""
+    return "", f"{name}_rest = Shape <start = 1> ({like})\n        {name} = Concat <axis = 0> (all, {name}_rest)"
+
+
+def _kept(spec: GeneratorSpec) -> str:
+    """The known part of the image, at the level of the row's end, in the place of the sampler's."""
+    if not spec.edits:
+        return "X_next = Identity (X_free)"
+    return """noise_of_known = Mul (m, N)
+        known_at_level = Add (known, noise_of_known)
+        known_part = Mul (mask, known_at_level)
+        unmasked = Sub (whole, mask)
+        free_part = Mul (unmasked, X_free)
+        X_next = Add (known_part, free_part)"""
 
 
 def _guided_network(spec: GeneratorSpec) -> str:
-    """F (batch, values) = the weighted sum over conditions of the network's output, on batch * conditions rows."""
+    """F (batch, values) = the weighted sum over terms of the network's output, on batch * terms rows."""
     assert spec.sampling is not None
     ahead = spec.sampling.whole_steps
-    if not spec.num_classes:
+    if not spec.conditions:
         return f"""
         network_x = Reshape (scaled, state)
         levels = Reshape (c_noise, all)
@@ -79,23 +111,39 @@ def _guided_network(spec: GeneratorSpec) -> str:
         output = {CALL}.denoiser (network_x, levels{", ends" if ahead else ""})
         F = Flatten (output)"""
     end = """
-        end_per_condition = Expand (c_next, grid)
-        ends = Reshape (end_per_condition, all)"""
+        end_per_term = Expand (c_next, grid)
+        ends = Reshape (end_per_term, all)"""
+    tensors = spec.network_inputs
+    lines = [line for tensor in tensors for line in _rows(tensor)]
+    taken = "".join(f", {tensor.name}_rows" for tensor in tensors)
+    weighted = """
+        weight = Unsqueeze (guidance_weights, two)
+        weighted = Mul (output_per_term, weight)"""
     return f"""
-        grid = Shape (class_ids)
+        grid = Shape <start = 0, end = 2> ({tensors[0].name})
         grid_of_x = Concat <axis = 0> (grid, one)
         x_per_image = Unsqueeze (scaled, one)
-        x_per_condition = Expand (x_per_image, grid_of_x)
-        network_x = Reshape (x_per_condition, state)
-        level_per_condition = Expand (c_noise, grid)
-        levels = Reshape (level_per_condition, all){end if ahead else ""}
-        ids = Reshape (class_ids, all)
-        output = {CALL}.denoiser (network_x, levels, ids{", ends" if ahead else ""})
+        x_per_term = Expand (x_per_image, grid_of_x)
+        network_x = Reshape (x_per_term, state)
+        level_per_term = Expand (c_noise, grid)
+        levels = Reshape (level_per_term, all){end if ahead else ""}
+        {NEWLINE.join(lines)}
+        output = {CALL}.denoiser (network_x, levels{taken}{", ends" if ahead else ""})
         grid_of_output = Concat <axis = 0> (grid, all)
-        output_per_condition = Reshape (output, grid_of_output)
-        weight = Unsqueeze (guidance_weights, two)
-        weighted = Mul (output_per_condition, weight)
-        F = ReduceSum <keepdims = 0> (weighted, one)"""
+        output_per_term = Reshape (output, grid_of_output){weighted if spec.guided else ""}
+        F = ReduceSum <keepdims = 0> ({"weighted" if spec.guided else "output_per_term"}, one)"""
+
+
+def _rows(tensor: TensorSpec) -> list[str]:
+    """(batch, terms, *shape) -> (batch * terms, *shape)."""
+    name = tensor.name
+    if not tensor.shape:
+        return [f"{name}_rows = Reshape ({name}, all)"]
+    return [
+        f"{name}_rest = Shape <start = 2> ({name})",
+        f"{name}_shape = Concat <axis = 0> (all, {name}_rest)",
+        f"{name}_rows = Reshape ({name}, {name}_shape)",
+    ]
 
 
 def _sum(result: str, *terms: tuple[str, str]) -> str:
@@ -123,19 +171,18 @@ def decoder(spec: GeneratorSpec, network: OnnxGraph | None) -> OnnxGraph:
         last = Transpose <perm = [0, 2, 3, 1]> (rounded)
         images = Cast <to = {onnx.TensorProto.UINT8}> (last)
     }}"""
-    inputs = (TensorSpec("x", "float32", (BATCH, *spec.latent_shape)),)
+    inputs = (TensorSpec("x", "float32", (BATCH, *spec.state_shape)),)
     return _graph("decoder", inputs, spec.outputs, text, (network,) if network else ())
 
 
 def sampler(spec: GeneratorSpec, step: OnnxGraph, decoder: OnnxGraph) -> OnnxGraph:
     """A Loop over the rows of `table`: one graph for every sampler and any number of steps."""
-    latent = ", ".join(["batch", *map(str, spec.latent_shape)])
-    same = "".join(f", {tensor.name}" for tensor in conditions(spec))
+    latent = ", ".join(map(_identifier, (BATCH, *spec.state_shape)))
     text = f"""
     <int64 first = {{0}}, int64 one = {{1}}, bool true = {{1}}>
     {{
-        {_sizes()}
-        {_start()}
+        {_sizes(spec)}
+        {_start(spec)}
         x, last_denoised, last_saved = Loop (rows, true, initial, zeros, zeros) <body = row_of_table (
             int64 index, bool go_on, float[{latent}] x_now, float[{latent}] previous, float[{latent}] saved
         ) => (bool going, float[{latent}] x_next, float[{latent}] denoised, float[{latent}] saved_next)
@@ -145,8 +192,9 @@ def sampler(spec: GeneratorSpec, step: OnnxGraph, decoder: OnnxGraph) -> OnnxGra
             row = Gather <axis = 1> (table, index)
             following = Add (index, next)
             draw = Min (following, last_draw)
-            fresh = Gather <axis = 1> (noise, draw)
-            x_next, denoised, saved_next = {CALL}.step (x_now, previous, saved, fresh, row{same})
+            fresh = Gather <axis = 1> ({spec.noise[0].name}, draw)
+            {_weights_of(spec, "index", "")}
+            x_next, denoised, saved_next = {CALL}.step (x_now, previous, saved, fresh, row{_same(spec, "")})
         }}>
         images = {CALL}.decoder (x)
     }}"""
@@ -155,24 +203,23 @@ def sampler(spec: GeneratorSpec, step: OnnxGraph, decoder: OnnxGraph) -> OnnxGra
 
 def unrolled(spec: GeneratorSpec, step: OnnxGraph, decoder: OnnxGraph, rows: int) -> OnnxGraph:
     """`rows` steps one after the other, for runtimes that cannot capture a Loop; `table` must have so many rows."""
-    same = "".join(f", {tensor.name}" for tensor in conditions(spec))
     calls, state = [], "initial, zeros, zeros"
     for i in range(rows):
         calls += [
             f"row_{i} = Gather <axis = 1> (table, index_{i})",
             f"draw_{i} = Min (index_{i + 1}, last_draw)",
-            f"fresh_{i} = Gather <axis = 1> (noise, draw_{i})",
-            f"x_{i}, denoised_{i}, saved_{i} = {CALL}.step ({state}, fresh_{i}, row_{i}{same})",
+            f"fresh_{i} = Gather <axis = 1> ({spec.noise[0].name}, draw_{i})",
+            _weights_of(spec, f"index_{i}", f"_{i}"),
+            f"x_{i}, denoised_{i}, saved_{i} = {CALL}.step ({state}, fresh_{i}, row_{i}{_same(spec, f'_{i}')})",
         ]
         state = f"x_{i}, denoised_{i}, saved_{i}"
     indices = ", ".join(f"int64 index_{i} = {{{i}}}" for i in range(rows + 1))
-    newline = "\n        "
     text = f"""
     <int64 first = {{0}}, int64 one = {{1}}, {indices}>
     {{
-        {_sizes()}
-        {_start()}
-        {newline.join(calls)}
+        {_sizes(spec)}
+        {_start(spec)}
+        {NEWLINE.join(calls)}
         images = {CALL}.decoder (x_{rows - 1})
     }}"""
     return _graph("sampler", fixed_rows(spec, rows), spec.outputs, text, (step, decoder))
@@ -186,19 +233,38 @@ def fixed_rows(spec: GeneratorSpec, rows: int) -> tuple[TensorSpec, ...]:
     )
 
 
-def _sizes() -> str:
-    return """
+def _same(spec: GeneratorSpec, row: str) -> str:
+    """What `step` takes beside its state, its noise and its row of the table; `row` ends the names of a row's own."""
+    return "".join(f", {tensor.name}{'_now' + row if tensor.name == WEIGHTS else ''}" for tensor in conditions(spec))
+
+
+def _weights_of(spec: GeneratorSpec, index: str, row: str) -> str:
+    """The weights of a row: its own, or the last where there are fewer."""
+    if not spec.guided:
+        return ""
+    return (
+        f"weight_row{row} = Min ({index}, last_weight_row)\n            "
+        f"{WEIGHTS}_now{row} = Gather <axis = 1> ({WEIGHTS}, weight_row{row})"
+    )
+
+
+def _sizes(spec: GeneratorSpec) -> str:
+    weights = f"""
+        weight_rows_1 = Shape <start = 1, end = 2> ({WEIGHTS})
+        weight_rows = Squeeze (weight_rows_1)
+        last_weight_row = Sub (weight_rows, one)"""
+    return f"""
         rows_1 = Shape <start = 1, end = 2> (table)
         rows = Squeeze (rows_1)
-        draws_1 = Shape <start = 1, end = 2> (noise)
+        draws_1 = Shape <start = 1, end = 2> ({spec.noise[0].name})
         draws = Squeeze (draws_1)
-        last_draw = Sub (draws, one)"""
+        last_draw = Sub (draws, one){weights if spec.guided else ""}"""
 
 
-def _start() -> str:
+def _start(spec: GeneratorSpec) -> str:
     """The state before the first row: the first draw, and nothing seen."""
-    return """
-        initial = Gather <axis = 1> (noise, first)
+    return f"""
+        initial = Gather <axis = 1> ({spec.noise[0].name}, first)
         zeros = Sub (initial, initial)"""
 
 
@@ -222,7 +288,12 @@ def _graph(
 
 def _edge(tensor: TensorSpec) -> str:
     names = {"float32": "float", "int64": "int64", "uint8": "uint8"}
-    return f"{names[tensor.dtype]}[{', '.join(map(str, tensor.shape))}] {tensor.name}"
+    return f"{names[tensor.dtype]}[{', '.join(map(_identifier, tensor.shape))}] {tensor.name}"
+
+
+def _identifier(axis: int | str) -> str:
+    """An axis as ONNX's syntax takes it: "height/8" is a name of its own."""
+    return re.sub(r"\W", "_", str(axis))
 
 
 def inline(proto: onnx.GraphProto, called: dict[str, OnnxGraph]) -> None:

@@ -110,8 +110,8 @@ def inputs(bundle: Bundle, graph: str, target: Target, library: Library) -> dict
 
 
 def graphs_to_build(bundle: Bundle) -> tuple[str, ...]:
-    """The graphs that make images: the entry, and the decoder where the host walks the table."""
-    return (bundle.entry, "decoder") if bundle.entry == "step" else (bundle.entry,)
+    """The graphs that make images: conditions' encoders, the entry, the decoder where the host walks the table."""
+    return (*bundle.encoders, bundle.entry, *(("decoder",) if bundle.entry == "step" else ()))
 
 
 def placed(path: Path) -> Engine:

@@ -15,18 +15,17 @@ from export.cuda import Gpu, gpu
 from export.engine import Engine, for_gpu, graphs_to_build
 from export.gate import GateError, Verdict, fault_of, graph_runner, require
 from export.gpu_runners import TensorRTRunner
-from export.runners import bundle_runner
-from export.runtimes import Runtime, runner
-from zoo.contract.generator import Runner
+from export.runners import bundle_generator
+from export.runtimes import Runtime, generator
+from zoo.contract.generator import Generator
 
 
 def admit(bundle: Bundle) -> Verdict:
     """Judge the engines that this GPU runs for an admitted bundle, and record it. Raises as a runner does."""
     here = gpu()
     engines = {graph: for_gpu(bundle, graph, here) for graph in graphs_to_build(bundle)}
-    verdict = compare(
-        bundle, bundle_runner(bundle, lambda graph: TensorRTRunner(engines[graph])), _label(engines, here)
-    )
+    entry = bundle_generator(bundle, lambda graph: TensorRTRunner(engines[graph]))
+    verdict = compare(bundle, entry, _label(engines, here))
     for engine in engines.values():
         record(engine, here, verdict.admitted, verdict.message, verdict.numbers)
     return verdict
@@ -45,9 +44,9 @@ def require_engines(bundle: Bundle) -> None:
             raise GateError(f"{entry['message']}; nothing of it is measured")
 
 
-def compare(bundle: Bundle, entry: Runner, on: str) -> Verdict:
-    """What the gate says of an admitted bundle's images by another runner; `on` names that in the message."""
-    reference = bundle_runner(require(bundle), lambda graph: graph_runner(bundle, graph))
+def compare(bundle: Bundle, entry: Generator, on: str) -> Verdict:
+    """What the gate says of an admitted bundle's images by other runners; `on` names that in the message."""
+    reference = bundle_generator(require(bundle), lambda graph: graph_runner(bundle, graph))
     began, numbers = time.perf_counter(), dict[str, Any]()
     fault = fault_of(bundle, reference, entry, numbers)
     numbers["seconds"] = round(time.perf_counter() - began, 2)
@@ -57,7 +56,7 @@ def compare(bundle: Bundle, entry: Runner, on: str) -> Verdict:
 
 def on_runtime(bundle: Bundle, runtime: Runtime) -> Verdict:
     """What the gate says of an admitted bundle on a runtime of this host; recorded for engines only."""
-    return admit(bundle) if runtime is Runtime.TENSORRT else compare(bundle, runner(bundle, runtime), runtime)
+    return admit(bundle) if runtime is Runtime.TENSORRT else compare(bundle, generator(bundle, runtime), runtime)
 
 
 def _label(engines: dict[str, Engine], here: Gpu) -> str:

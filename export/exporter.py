@@ -36,7 +36,9 @@ def inputs(checkpoint: Checkpoint, variant: Variant) -> dict[str, Any]:
     """Everything that determines a bundle's bytes."""
     runs = ("export.exporter", f"zoo.families.{checkpoint.spec.family}")
     return {
+        "format": FORMAT,
         "checkpoint": shelf.config(checkpoint.name)["weights"]["sha256"],
+        "assets": shelf.config(checkpoint.name).get("assets", {}),
         "spec": checkpoint.spec.to_json(),
         "variant": variant.name,
         "code": sources.digests(*runs),
@@ -124,6 +126,9 @@ def _export(checkpoint: Checkpoint, variant: Variant) -> Bundle:
     with derived.new_folder(target) as making:
         for key, proto in write(graphs, weights, making / WEIGHTS).items():
             save(proto, making / f"{key}.onnx", OPSETS[variant.precision])
+        if (assets := shelf.assets(checkpoint.name)).folder is not None:
+            for name in shelf.config(checkpoint.name)["assets"]:
+                (making / name).write_bytes((assets.folder / name).read_bytes())
         files.write_json(making / BUNDLE_MANIFEST, _manifest(checkpoint, variant, graphs, making))
     return Bundle.open(target)
 
@@ -137,7 +142,8 @@ def compose_all(checkpoint: Checkpoint, variant: Variant, traced: Mapping[str, A
         return dict(traced)
     step = compose.step(spec, traced["denoiser"])
     decoder = compose.decoder(spec, traced.get("decoder"))
-    graphs = {"denoiser": traced["denoiser"], "step": step, "decoder": decoder}
+    graphs = {name: graph for name, graph in traced.items() if name.startswith("encode_")}
+    graphs |= {"denoiser": traced["denoiser"], "step": step, "decoder": decoder}
     if variant.loop is LoopKind.ONNX:
         graphs["sampler"] = compose.sampler(spec, step, decoder)
     elif variant.loop is LoopKind.UNROLLED:
@@ -169,6 +175,7 @@ def _manifest(checkpoint: Checkpoint, variant: Variant, graphs: Mapping[str, Any
             for name, graph in graphs.items()
         },
         "weights": {"file": WEIGHTS, "sha256": files.sha256(folder / WEIGHTS)},
+        **({"assets": assets} if (assets := shelf.config(checkpoint.name).get("assets")) else {}),
         "versions": recorded["versions"],
         "inputs": recorded,
     }

@@ -20,12 +20,14 @@ import numpy as np
 from export.bundle import Bundle
 from export.drift import drift
 from export.parity import LIMITS, Parity, image_error
-from export.runners import OnnxRuntimeRunner, TorchRunner, bundle_runner
+from export.runners import OnnxRuntimeRunner, TorchRunner, bundle_generator
 from export.variant import Precision
 from zoo import files, registry
-from zoo.contract.generator import Generator, Runner
+from zoo.contract.feeds import Runner
+from zoo.contract.generator import Generator
 from zoo.contract.layout import VERDICT
-from zoo.contract.request import GeneratorSpec, SampleRequest, Setting, feeds, table
+from zoo.contract.request import SampleRequest, Setting, table
+from zoo.contract.spec import GeneratorSpec
 from zoo.errors import GenzooError
 from zoo.images import PixelError, constant_images
 
@@ -60,7 +62,7 @@ def gate(bundle: Bundle, reference: TorchRunner | None = None) -> Verdict:
         parity = Parity(bundle, reference, runner_of)
         numbers["tensor_errors"] = parity.errors
         try:
-            fault = fault_of(bundle, reference, bundle_runner(bundle, runner_of), numbers, parity)
+            fault = fault_of(bundle, reference.generator, bundle_generator(bundle, runner_of), numbers, parity)
         except PixelError as error:
             fault = f"the checkpoint's own {error}"
     numbers["seconds"] = round(time.perf_counter() - began, 2)
@@ -95,20 +97,19 @@ def require(bundle: Bundle) -> Bundle:
 
 
 def fault_of(
-    bundle: Bundle, reference: Runner, entry: Runner, numbers: dict[str, Any], parity: Parity | None = None
+    bundle: Bundle, reference: Generator, entry: Generator, numbers: dict[str, Any], parity: Parity | None = None
 ) -> str | None:
-    """What is wrong first with the images of `entry`, a runner of the whole bundle, or None; fills in `numbers`.
+    """What is wrong first with the images of `entry`, the whole bundle, or None; fills in `numbers`.
 
     `parity` looks into the graphs before.
     """
     limits = LIMITS[Precision(bundle.manifest["precision"])]
     numbers |= {"limits": dataclasses.asdict(limits), "requests": []}
     for request in requests(bundle):
-        tensors = feeds(bundle.spec.at_any_steps(), request)
         label = _label(bundle.spec, request)
-        if parity and (wrong := parity.fault(tensors)):
+        if parity and (wrong := parity.fault(request)):
             return f"{wrong}, sampled by {label}"
-        expected, found = reference.run(**tensors)["images"], entry.run(**tensors)["images"]
+        expected, found = (_at_any_steps(each, bundle).sample(request) for each in (reference, entry))
         error = image_error(expected, found)
         numbers["requests"].append({"request": label, **dataclasses.asdict(error)})
         if any(constant_images(found) & ~constant_images(expected)) or constant_images(found).all():
@@ -120,11 +121,10 @@ def fault_of(
 
 
 def _drift_fault(
-    bundle: Bundle, reference: Runner, entry: Runner, window: float, numbers: dict[str, Any]
+    bundle: Bundle, reference: Generator, entry: Generator, window: float, numbers: dict[str, Any]
 ) -> str | None:
-    spec = bundle.spec.at_any_steps()
     request = SampleRequest(DRIFT_SEEDS, setting=Setting(_steps(bundle, DRIFT_STEPS)))
-    expected, found = (Generator(spec, runner).sample(request) for runner in (reference, entry))
+    expected, found = (_at_any_steps(each, bundle).sample(request) for each in (reference, entry))
     measured = drift(expected, found)
     numbers["drift"] = dataclasses.asdict(measured)
     if measured.within(window):
@@ -133,6 +133,10 @@ def _drift_fault(
         f"{bundle.entry}'s images have drifted: {measured.feature} moved by {measured.estimate:+.3f} standard "
         f"deviations (95 % interval {measured.low:+.3f} to {measured.high:+.3f}, allowed {-window:+g} to {window:+g})"
     )
+
+
+def _at_any_steps(generator: Generator, bundle: Bundle) -> Generator:
+    return generator.with_spec(bundle.spec.at_any_steps())
 
 
 def requests(bundle: Bundle) -> list[SampleRequest]:

@@ -13,7 +13,7 @@ import numpy as np
 from export.cuda import DeviceMemory
 from export.engine import Engine, EngineError, Library, deserialize
 from export.runners import CUDA, RTX, TENSORRT, RunnerError, check_names, sentence, session
-from zoo.contract.generator import Tensors
+from zoo.contract.feeds import Tensors
 
 BOUND_SHAPES = 16  # of which a session keeps buffers, and its CUDA graph; others run without
 CAPTURE = {CUDA: "enable_cuda_graph", RTX: "enable_cuda_graph"}  # TENSORRT has one graph a session, for one shape

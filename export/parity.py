@@ -14,10 +14,11 @@ import numpy as np
 import torch
 
 from export.bundle import Bundle
-from export.runners import TorchRunner
+from export.runners import TorchRunner, of_row
 from export.variant import Precision
-from zoo.contract.generator import Runner, Tensors
-from zoo.sampling.samplers import walk
+from zoo.contract.conditions import kind
+from zoo.contract.feeds import Feeds, Runner, Tensors
+from zoo.contract.request import SampleRequest, Setting, columns, values
 
 
 @dataclass(frozen=True)
@@ -96,17 +97,22 @@ class Parity:
 
     def __init__(self, bundle: Bundle, reference: TorchRunner, runner_of: Callable[[str], Runner]) -> None:
         self.reference = reference
-        self.runners = {graph: runner_of(graph) for graph in bundle.graphs if graph in ("denoiser", "step", "decoder")}
+        judged = ("denoiser", "step", "decoder", *bundle.encoders)
+        self.runners = {graph: runner_of(graph) for graph in bundle.graphs if graph in judged}
         self.limit = LIMITS[Precision(bundle.manifest["precision"])].tensor
         self.errors: dict[str, float] = {}
 
-    def fault(self, feeds: Tensors) -> TensorFault | None:
+    def fault(self, request: SampleRequest) -> TensorFault | None:
         """The first graph and row, in the order in which data flows, that is wrong."""
-        return next(self._faults(feeds), None) if self.runners else None  # a one-shot generator is one graph
+        return next(self._faults(request), None)
 
-    def _faults(self, feeds: Tensors) -> Iterator[TensorFault]:
+    def _faults(self, request: SampleRequest) -> Iterator[TensorFault]:
+        for graph, tensors in encoded(self.reference, request):
+            yield from self._check(graph, None, tensors, self.reference.encoders[graph].run(**tensors))
+        if "denoiser" not in self.runners:
+            return  # a one-shot generator is one graph
         state = None
-        for index, row in enumerate(evaluations(self.reference, feeds)):
+        for index, row in enumerate(evaluations(self.reference, self.reference.feeds(request))):
             yield from self._check("denoiser", index, row.network_inputs, row.network_outputs)
             yield from self._check("step", index, row.inputs, row.outputs)
             state = row.outputs["x_next"]
@@ -119,7 +125,7 @@ class Parity:
             yield TensorFault("decoder", None, f"its images differ by up to {error.lsb} grey levels")
 
     def _check(
-        self, graph: str, row: int, inputs: Tensors, expected: Mapping[str, np.ndarray]
+        self, graph: str, row: int | None, inputs: Tensors, expected: Mapping[str, np.ndarray]
     ) -> Iterator[TensorFault]:
         found = self.runners[graph].run(**inputs)
         for name, reference in expected.items():
@@ -129,6 +135,28 @@ class Parity:
                 bad = float((~np.isfinite(found[name])).mean())
                 what = f"{name} differs by {error:.2g} of its size, at most {self.limit:.2g} is expected"
                 yield TensorFault(graph, row, f"{bad:.1%} of {name} is not finite" if bad else what)
+
+
+def encoded(reference: TorchRunner, request: SampleRequest) -> Iterator[tuple[str, Tensors]]:
+    """What each graph that conditions and images go through first is given, for a request."""
+    spec, assets = reference.spec.at_any_steps(), reference.assets
+    given = columns(spec, request)
+    sizes = Feeds(spec, assets).sizes(given)
+    for condition in spec.conditions:
+        if condition.encoder is not None:
+            arrays = values(spec, condition, given, sizes, assets)[:, 0]
+            yield condition.encoder, kind(condition).encode(condition, arrays, assets)
+    if spec.sampling and spec.sampling.encodes_images:
+        (latents,) = reference.graphs["encode_image"].inputs
+        yield "encode_image", {latents.name: _pictures(reference, request)}
+
+
+def _pictures(reference: TorchRunner, request: SampleRequest) -> np.ndarray:
+    """Images to encode, in [-1, 1]: the reference's own, of one step, so that no data set is needed."""
+    from zoo.images import to_pixels
+
+    one = SampleRequest(request.seeds, request.conditions, Setting(1), request.sizes)
+    return to_pixels(reference.generator.with_spec(reference.spec.at_any_steps()).sample(one))
 
 
 @dataclass(frozen=True)
@@ -143,14 +171,13 @@ class Evaluation:
 
 def evaluations(reference: TorchRunner, feeds: Tensors) -> Iterator[Evaluation]:
     """The reference's walk over a table, row by row."""
-    tensors = {name: torch.from_numpy(value) for name, value in feeds.items()}
-    noise, table = feeds["noise"], feeds["table"]
+    noise, table = feeds[reference.spec.noise[0].name], feeds["table"]
     denoiser = reference.graphs["denoiser"]
-    same = {name: value for name, value in feeds.items() if name not in ("noise", "table")}
+    same = {name: value for name, value in feeds.items() if name not in (reference.spec.noise[0].name, "table")}
     state = {"x": noise[:, 0], "previous": np.zeros_like(noise[:, 0]), "saved": np.zeros_like(noise[:, 0])}
     calls: list[tuple[Tensors, Tensors]] = []
 
-    def network(x: Any, *times: Any) -> Any:
+    def network(x: Any, times: Any, tensors: dict[str, Any]) -> Any:
         inputs = reference.network_inputs(x, times, tensors)
         named = {spec.name: value.numpy() for spec, value in zip(denoiser.inputs, inputs, strict=True)}
         with torch.inference_mode():
@@ -158,8 +185,9 @@ def evaluations(reference: TorchRunner, feeds: Tensors) -> Iterator[Evaluation]:
         calls.append((named, {denoiser.outputs[0].name: output.numpy()}))
         return reference.combine(output, tensors)
 
-    for index, after in enumerate(walk(tensors["table"], tensors["noise"].transpose(0, 1), network)):
+    for index, after in enumerate(reference.walk(reference.on_device(feeds), network)):
         draw = noise[:, min(index + 1, noise.shape[1] - 1)]
         outputs = dict(zip(("x_next", "denoised", "saved_next"), (value.numpy() for value in after), strict=True))
-        yield Evaluation(*calls.pop(), {**state, "noise": draw, "row": table[:, index], **same}, outputs)
+        inputs = {**state, "noise": draw, "row": table[:, index], **of_row(same, index)}
+        yield Evaluation(*calls.pop(), inputs, outputs)
         state = {"x": outputs["x_next"], "previous": outputs["denoised"], "saved": outputs["saved_next"]}

@@ -17,11 +17,11 @@ import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
 from export.onnx_graph import OnnxGraph, as_model, initializers
-from export.parity import evaluations, tensor_error
+from export.parity import encoded, evaluations, tensor_error
 from export.rewrite import nodes_of
 from export.runners import TorchRunner
-from zoo.contract.generator import Tensors
-from zoo.contract.request import SampleRequest, feeds
+from zoo.contract.feeds import Tensors
+from zoo.contract.request import SampleRequest
 
 SEEDS = tuple(range(3000, 3016))
 ROWS = 8  # of the table, at most, evenly spread
@@ -33,12 +33,14 @@ LAYERS = ("Conv", "ConvTranspose")
 
 def calibration_inputs(reference: TorchRunner) -> dict[str, list[Tensors]]:
     """What each graph is given while the default sampler makes a few images, by graph."""
-    tensors = feeds(reference.spec, SampleRequest(SEEDS))
+    tensors = reference.feeds(SampleRequest(SEEDS))
     if reference.spec.sampling is None:
-        return {"generator": [tensors]}
+        return {"generator": [tensors]} | {graph: [given] for graph, given in encoded(reference, SampleRequest(SEEDS))}
     walked = list(evaluations(reference, tensors))
     picked = np.unique(np.linspace(0, len(walked) - 1, ROWS).round().astype(int))
     found = {"denoiser": [walked[index].network_inputs for index in picked]}
+    for graph, given in encoded(reference, SampleRequest(SEEDS)):
+        found[graph] = [given]
     if "decoder" in reference.graphs:
         (latents,) = reference.graphs["decoder"].inputs
         found["decoder"] = [{latents.name: walked[-1].outputs["x_next"]}]

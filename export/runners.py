@@ -1,6 +1,6 @@
 """Runners: one call, `run(**tensors) -> tensors`, for torch and for ONNX Runtime; `gpu_runners` has a GPU's own.
 
-Each takes the tensors that `zoo.contract.request.feeds` makes, batch first. torch and onnxruntime are imported by the
+Each takes the tensors that `zoo.contract.feeds` makes, batch first. torch and onnxruntime are imported by the
 runner that needs them.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from itertools import pairwise
+from itertools import count, pairwise
 from os import sched_getaffinity
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,11 @@ from typing import Any
 import numpy as np
 
 from export.bundle import Bundle
-from zoo.contract.generator import Runner, Tensors
+from zoo.contract.assets import Assets
+from zoo.contract.feeds import Encoder, Feeds, Runner, Tensors
+from zoo.contract.generator import Generator
 from zoo.contract.graph import Graph
+from zoo.contract.request import SampleRequest
 from zoo.errors import GenzooError
 from zoo.family import Checkpoint
 from zoo.sampling.samplers import walk
@@ -161,25 +164,85 @@ def onnxruntime_with(provider: str) -> Any:
 class HostLoopRunner:
     """A sampler whose loop runs on the host: one call of the `step` graph a row, then the `decoder` graph."""
 
-    def __init__(self, step: Runner, decoder: Runner) -> None:
-        self.step, self.decoder = step, decoder
+    def __init__(self, step: Runner, decoder: Runner, state: str = "noise") -> None:
+        self.step, self.decoder, self.state = step, decoder, state
 
     def run(self, **tensors: np.ndarray) -> Tensors:
-        noise, table = tensors.pop("noise"), tensors.pop("table")
+        noise, table = tensors.pop(self.state), tensors.pop("table")
         state = {"x": noise[:, 0], "previous": np.zeros_like(noise[:, 0]), "saved": np.zeros_like(noise[:, 0])}
         for index in range(table.shape[1]):
             draw = noise[:, min(index + 1, noise.shape[1] - 1)]
-            after = self.step.run(**state, noise=draw, row=table[:, index], **tensors)
+            after = self.step.run(**state, noise=draw, row=table[:, index], **of_row(tensors, index))
             state = {"x": after["x_next"], "previous": after["denoised"], "saved": after["saved_next"]}
         return self.decoder.run(x=state["x"])
 
 
+def of_row(tensors: Tensors, index: int) -> Tensors:
+    """What a step takes of a sampler's inputs at a row: guidance's weights are the row's own, or the last."""
+    if (weights := tensors.get("guidance_weights")) is None:
+        return tensors
+    return {**tensors, "guidance_weights": weights[:, min(index, weights.shape[1] - 1)]}
+
+
 def bundle_runner(bundle: Bundle, runner_of: Callable[[str], Runner] | None = None) -> Runner:
     """The runner of a whole bundle, whoever walks its table; `runner_of` opens one graph, by default on the CPU."""
-    open_graph = runner_of or (lambda graph: OnnxRuntimeRunner(bundle.graph_path(graph)))
+    open_graph = runner_of or graph_opener(bundle)
     if bundle.entry != "step":
-        return open_graph(bundle.entry)
-    return HostLoopRunner(open_graph("step"), open_graph("decoder"))
+        found = open_graph(bundle.entry)
+    else:
+        found = HostLoopRunner(open_graph("step"), open_graph("decoder"), bundle.spec.noise[0].name)
+    return FirstFormatRunner(found, bundle) if bundle.is_first_format else found
+
+
+def graph_opener(bundle: Bundle) -> Callable[[str], Runner]:
+    return lambda graph: OnnxRuntimeRunner(bundle.graph_path(graph))
+
+
+def bundle_generator(bundle: Bundle, runner_of: Callable[[str], Runner] | None = None) -> Generator:
+    """The generator of a bundle, with the graphs that its conditions go through first."""
+    open_graph = runner_of or graph_opener(bundle)
+    encoders = {graph: open_graph(graph) for graph in bundle.encoders}
+    return Generator(bundle.served_spec, bundle_runner(bundle, runner_of), bundle.assets, encoders)
+
+
+class FirstFormatRunner:
+    """A bundle as the first were: its table has fewer columns, and guidance the same weights at every row."""
+
+    def __init__(self, runner: Runner, bundle: Bundle) -> None:
+        self.runner, self.name, self.inputs = runner, bundle.name, bundle.inputs(bundle.entry)
+
+    def run(self, **tensors: np.ndarray) -> Tensors:
+        """Raises RunnerError for what such a bundle cannot do."""
+        if (weights := tensors.get("guidance_weights")) is not None:
+            self._check(weights.shape[1] == 1, "guidance on an interval of levels")
+            tensors["guidance_weights"] = weights[:, 0]
+        if tensors.pop("known", None) is not None:
+            self._check(not tensors.pop("mask").any(), "a mask")
+        for spec in self.inputs:
+            if spec.name in ("table", "row"):
+                tensors["table"] = tensors["table"][..., : spec.shape[-1]]
+        return self.runner.run(**tensors)
+
+    def _check(self, possible: bool, what: str) -> None:
+        if not possible:
+            raise RunnerError(f"the bundle of {self.name} is of the first format, which cannot do {what}: "
+                              f"`genzoo export {self.name}` makes it anew")  # fmt: skip
+
+
+class ModuleRunner:
+    """A graph's own torch module, called with its inputs in their order."""
+
+    def __init__(self, graph: Graph, device: str = "cpu") -> None:
+        self.graph, self.device = graph, device
+
+    def run(self, **tensors: np.ndarray) -> Tensors:
+        import torch
+
+        with torch.inference_mode():
+            given = [torch.from_numpy(np.ascontiguousarray(tensors[each.name])) for each in self.graph.inputs]
+            found = self.graph.module(*(each.to(self.device) for each in given))
+        found = found if isinstance(found, tuple) else (found,)
+        return {each.name: value.cpu().numpy() for each, value in zip(self.graph.outputs, found, strict=True)}
 
 
 class TorchRunner:
@@ -198,11 +261,32 @@ class TorchRunner:
         for graph in graphs:
             graph.module.eval().to(device)
 
+    @property
+    def encoders(self) -> dict[str, Runner]:
+        """The graphs that conditions and images go through first."""
+        found = {name: graph for name, graph in self.graphs.items() if name.startswith("encode_")}
+        return {name: ModuleRunner(graph, self.device) for name, graph in found.items()}
+
+    @property
+    def assets(self) -> Assets:
+        from zoo import shelf
+
+        return shelf.assets(self.spec.name)
+
+    def feeds(self, request: SampleRequest) -> Tensors:
+        """The tensors of a request, of as many steps as it likes, for this and for every other runner."""
+        encoders = {name: Encoder(each) for name, each in self.encoders.items()}
+        return Feeds(self.spec.at_any_steps(), self.assets, encoders).of(request)
+
+    @property
+    def generator(self) -> Generator:
+        return Generator(self.spec, self, self.assets, self.encoders)
+
     def run(self, **tensors: np.ndarray) -> Tensors:
         import torch
 
         with torch.inference_mode():
-            feeds = self.feeds(tensors)
+            feeds = self.on_device(tensors)
             if self.spec.sampling is None:
                 images = self.graphs["generator"].module(*(feeds[spec.name] for spec in self.spec.inputs))
             else:
@@ -210,37 +294,50 @@ class TorchRunner:
                 images = self.decode(x)
         return {"images": images.cpu().numpy()}
 
-    def feeds(self, tensors: Tensors) -> dict[str, Any]:
-        """On the runner's device."""
+    def on_device(self, tensors: Tensors) -> dict[str, Any]:
         import torch
 
         return {name: torch.from_numpy(np.ascontiguousarray(each)).to(self.device) for name, each in tensors.items()}
 
-    def walk(self, feeds: dict[str, Any]) -> Any:
-        """(x, denoised, saved) after each row of the table; torch tensors in and out."""
-        return walk(feeds["table"], feeds["noise"].transpose(0, 1), lambda x, *times: self.guided(x, times, feeds))
+    def walk(self, feeds: dict[str, Any], network: Callable[..., Any] | None = None) -> Any:
+        """(x, denoised, saved) after each row of the table; torch tensors in and out.
+
+        `network(x, times, feeds)` takes the place of `guided`; its feeds are those of a row.
+        """
+        assert self.spec.sampling is not None
+        noise, rows = feeds[self.spec.noise[0].name].transpose(0, 1), count()
+        call = network or self.guided
+        given = None
+        if "known" in feeds:
+            whole = feeds["known"].shape[1] > 1
+            shape = noise.shape[2:] if whole else (1,) * (noise.ndim - 2)  # else there is nothing known, of any image
+            given = tuple(feeds[name].reshape(-1, *shape) for name in ("known", "mask"))
+        return walk(
+            feeds["table"],
+            noise,
+            lambda x, *times: call(x, times, of_row(feeds, next(rows))),
+            self.spec.sampling.columns,
+            given,
+        )
 
     def guided(self, x: Any, times: Sequence[Any], feeds: dict[str, Any]) -> Any:
-        """F of (B, ...) under guidance, in one network call on B G rows."""
+        """F of (B, ...) under guidance, in one network call on B x terms rows."""
         return self.combine(self.graphs["denoiser"].module(*self.network_inputs(x, times, feeds)), feeds)
 
     def combine(self, outputs: Any, feeds: dict[str, Any]) -> Any:
-        """(B G, ...) -> (B, ...), the weighted sum over conditions."""
-        if "class_ids" not in feeds:
+        """(B terms, ...) -> (B, ...), the weighted sum over terms."""
+        if (weights := feeds.get("guidance_weights")) is None:
             return outputs
-        weights = feeds["guidance_weights"]
         outputs = outputs.reshape(*weights.shape, *outputs.shape[1:])
         return (outputs * weights.reshape(*weights.shape, *[1] * (outputs.ndim - 2))).sum(1)
 
     def network_inputs(self, x: Any, times: Sequence[Any], feeds: dict[str, Any]) -> tuple[Any, ...]:
-        """What the denoiser is called with: each image once for every condition. `times` is c_noise, and c_next."""
+        """What the denoiser is called with: each image once for every term. `times` is c_noise, and c_next."""
         c_noise, *c_next = times
-        if "class_ids" not in feeds:
-            return x, c_noise, *c_next
-        count = feeds["class_ids"].shape[1]
-        if count > 1:
-            x, c_noise, *c_next = (each.repeat_interleave(count, 0) for each in (x, *times))
-        return x, c_noise, feeds["class_ids"].reshape(-1), *c_next
+        conditions = [feeds[tensor.name] for tensor in self.spec.network_inputs]
+        if conditions and (terms := conditions[0].shape[1]) > 1:
+            x, c_noise, *c_next = (each.repeat_interleave(terms, 0) for each in (x, *times))
+        return x, c_noise, *(each.flatten(0, 1) for each in conditions), *c_next
 
     def decode(self, x: Any) -> Any:
         """uint8 NHWC of the last x."""

@@ -15,12 +15,13 @@ from export.runners import (
     OnnxRuntimeRunner,
     RunnerError,
     TorchRunner,
-    bundle_runner,
+    bundle_generator,
     onnxruntime_with,
 )
 from export.variant import LoopKind
-from zoo.contract.generator import Runner
-from zoo.contract.request import RequestError, nearest
+from zoo.contract.errors import RequestError, nearest
+from zoo.contract.feeds import Runner
+from zoo.contract.generator import Generator
 
 if TYPE_CHECKING:
     from zoo.family import Checkpoint
@@ -68,22 +69,22 @@ def check(runtime: Runtime) -> None:
         onnxruntime_with(PROVIDERS[runtime])
 
 
-def runner(source: Bundle | Checkpoint, runtime: Runtime) -> Runner:
-    """The runner of a generator in this process; torch takes its checkpoint, all others its bundle.
+def generator(source: Bundle | Checkpoint, runtime: Runtime) -> Generator:
+    """A generator in this process; torch takes its checkpoint, all others its bundle.
 
     Raises RunnerError, GpuError, EngineError in one sentence where the runtime cannot be used here.
     """
     if runtime is Runtime.TORCH:
         from zoo import registry
 
-        return TorchRunner(registry.checkpoint(source.name) if isinstance(source, Bundle) else source)
+        return TorchRunner(registry.checkpoint(source.name) if isinstance(source, Bundle) else source).generator
     if runtime is Runtime.TRITON or not isinstance(source, Bundle):
         raise RunnerError(f"{source.name} does not run on {runtime} in this process")
-    return bundle_runner(source, graph_runners(source, runtime))
+    return bundle_generator(source, graph_runners(source, runtime))
 
 
 def graph_runners(bundle: Bundle, runtime: Runtime) -> Callable[[str], Runner]:
-    """How to open one graph of a bundle on a runtime. Raises as `runner` does."""
+    """How to open one graph of a bundle on a runtime. Raises as `generator` does."""
     if runtime is Runtime.ONNXRUNTIME:
         return lambda graph: OnnxRuntimeRunner(bundle.graph_path(graph))
     from export import admission, cuda, engine, gpu_runners

@@ -10,12 +10,11 @@ Importing it imports neither torch nor a runtime. What goes wrong is a `GenzooEr
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from numbers import Integral
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from zoo.errors import GenzooError
 
@@ -23,8 +22,8 @@ if TYPE_CHECKING:
     import numpy as np
 
     from serving.server import TritonServer
-    from zoo.contract.generator import Runner
-    from zoo.contract.request import GeneratorSpec
+    from zoo.contract.feeds import Runner
+    from zoo.contract.spec import GeneratorSpec
 
 __all__ = ["GenzooError", "LoadedGenerator", "load", "names", "pull", "sample", "serve"]
 
@@ -59,23 +58,32 @@ class LoadedGenerator:
         num_steps: int | None = None,
         sampler: str | None = None,
         guidance_scale: float = 1.0,
+        guidance_interval: tuple[float, float] | None = None,
+        strength: float | None = None,
+        sizes: Mapping[str, int] | None = None,
+        **conditions: Any,
     ) -> np.ndarray:
         """Images as uint8 (N, H, W, C) in [0, 255], one a seed: the same seed gives the same image, in any batch.
 
-        `class_id` is one class for all, or classes in turn; None takes them all in turn, as the command does. None for
-        `num_steps` and `sampler` takes the checkpoint's own; a `guidance_scale` of 1 is none. Raises RequestError for
-        what this generator cannot do, and OutputError where all images are of one colour, unless it is `ungated`.
+        Each of the `conditions` that the generator declares, `class_id` too, is one value for all, or a list of values
+        in turn; left out, it is the generator's own, as for the command. An `image`, uint8 (H, W, C), to begin with and
+        the `mask_image` (H, W, 1) of what is made anew (white) are given likewise, with the `strength` in (0, 1]. None
+        for `num_steps` and `sampler` takes the checkpoint's own; a `guidance_scale` of 1 is none, and is on at noise
+        levels in the `guidance_interval`. Raises RequestError for what this generator cannot do, and OutputError where
+        all images are of one colour, unless it is `ungated`.
         """
         from serving import generators, images
         from zoo.contract.request import SampleRequest, Setting
 
         numbers = tuple(seeds)
-        given = (class_id,) if isinstance(class_id, int | Integral) else class_id  # NumPy's whole numbers too
-        request = SampleRequest(
-            numbers,
-            generators.classes(self.spec, numbers, given),
-            Setting(num_steps, sampler, guidance_scale),
-        )
+        named = {"class_id": class_id, **conditions}
+        given = {
+            name: each if isinstance(each, list | tuple | range) else [each]
+            for name, each in named.items()
+            if each is not None
+        }
+        setting = Setting(num_steps, sampler, guidance_scale, guidance_interval=guidance_interval, strength=strength)
+        request = SampleRequest(numbers, generators.in_turn(numbers, given), setting, dict(sizes or {}))
         made = generators.sample(self.spec, self.endpoint, request)
         if not self.ungated:
             images.check_contents(made, self.spec.name)
@@ -99,8 +107,7 @@ def load(name: str, *, runtime: str = "onnxruntime", url: str | None = None, ung
     """
     from export.runtimes import Runtime, named
     from serving import generators
-    from zoo.contract.generator import Generator
-    from zoo.contract.request import RequestError
+    from zoo.contract.errors import RequestError
 
     if url:
         from serving.client import TritonRunner
@@ -110,21 +117,18 @@ def load(name: str, *, runtime: str = "onnxruntime", url: str | None = None, ung
     chosen = named(runtime)
     if chosen is Runtime.TRITON:
         raise RequestError("a Triton server is asked by its address: give url, as `genzoo.serve` yields it")
-    spec, runner = generators.in_process(name, chosen, ungated=ungated)
-    return LoadedGenerator(spec, Generator(spec, runner), ungated)
+    generator = generators.in_process(name, chosen, ungated=ungated)
+    return LoadedGenerator(generator.spec, generator, ungated)
 
 
 def sample(
     name: str,
     seeds: Iterable[int],
     class_id: int | Sequence[int] | None = None,
-    *,
-    num_steps: int | None = None,
-    sampler: str | None = None,
-    guidance_scale: float = 1.0,
+    **asked: Any,
 ) -> np.ndarray:
     """`load(name).sample(seeds, class_id, ...)`, for one call; `load` once where there are more."""
-    return load(name).sample(seeds, class_id, num_steps=num_steps, sampler=sampler, guidance_scale=guidance_scale)
+    return load(name).sample(seeds, class_id, **asked)
 
 
 @_extras()

@@ -33,6 +33,7 @@ EXTRAS = {
     "tensorrt_rtx": "engines",
     "tritonclient": "serving",
     "PIL": "serving",
+    "tokenizers": "serving",
     "mlperf_loadgen": "benchmarks",
     "threadpoolctl": "benchmarks",
     "jinja2": "benchmarks",

@@ -156,9 +156,26 @@ def sample(
     output: Annotated[Path, typer.Option("--output", "-o", help="grid.png, or arrays in out.npz.")],
     seeds: Annotated[str, typer.Option(help="One image a seed: 7, 0-63 or 1,5,9-12.")] = "0-63",
     class_ids: Annotated[str, typer.Option(help="Classes in turn, like 0,1,5; `cycle` is all of them.")] = "cycle",
+    prompt: Annotated[list[str] | None, typer.Option(help="What to show; repeatable, in turn.")] = None,
+    negative_prompt: Annotated[str | None, typer.Option(help="What guidance leads away from.")] = None,
+    image: Annotated[Path | None, typer.Option(help="A picture to begin with.")] = None,
+    mask: Annotated[Path | None, typer.Option(help="Of that picture: white is made anew, black is kept.")] = None,
+    strength: Annotated[float | None, typer.Option(help="The share of the steps that change the picture.")] = None,
+    values: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="NAME=VALUE of any condition; repeatable, in turn."),
+    ] = None,
+    mix: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=WEIGHT*VALUE: several values in one image; repeatable."),
+    ] = None,
     steps: Annotated[int | None, typer.Option(help="Steps of the sampler; the checkpoint's own by default.")] = None,
     sampler: Annotated[str | None, typer.Option(help=f"{SAMPLER_KINDS}; those that the checkpoint knows.")] = None,
     guidance_scale: Annotated[float, typer.Option(help="Classifier-free guidance; 1 is none.")] = 1.0,
+    guidance_interval: Annotated[
+        str | None, typer.Option(help="Noise levels at which guidance is on, like 0.2,5; all by default.")
+    ] = None,
+    size: Annotated[str | None, typer.Option(help="HEIGHTxWIDTH, of a generator that makes several sizes.")] = None,
     frames: Annotated[int | None, typer.Option(help="A row of so many images from each seed to the next.")] = None,
     runtime: Annotated[Runtime, typer.Option(help="Where the graph runs.")] = Runtime.ONNXRUNTIME,
     url: Annotated[str | None, typer.Option(help="A Triton server's gRPC address; one is started without.")] = None,
@@ -168,9 +185,10 @@ def sample(
     """Make images: the same seed gives the same image on every runtime."""
     import numpy as np
 
-    from serving import generators, images
+    from serving import asked, generators, images
+    from zoo.contract.errors import RequestError
     from zoo.contract.generator import seed_range
-    from zoo.contract.request import RequestError, SampleRequest, Setting
+    from zoo.contract.request import SampleRequest, Setting
 
     images.check_path(output)
     if url and runtime is not Runtime.TRITON:
@@ -178,9 +196,16 @@ def sample(
     if frames is not None and (runtime is Runtime.TRITON or output.suffix != ".png"):
         raise RequestError("--frames makes a picture in this process: end --output in .png and leave Triton out")
     numbers = tuple(seed_range(seeds))
+    words = asked.texts(
+        values, class_id=class_ids, prompt=prompt, negative_prompt=negative_prompt, image=image, mask_image=mask
+    )
+    setting = Setting(
+        steps, sampler, guidance_scale, guidance_interval=asked.interval(guidance_interval), strength=strength
+    )
     with generators.opened(name, runtime, url, ungated=ungated, report=_say) as (spec, endpoint):
-        classes = generators.classes(spec, numbers, _classes(class_ids))
-        request = SampleRequest(numbers, classes, Setting(steps, sampler, guidance_scale))
+        sizes = asked.sizes(spec, size)
+        given = generators.in_turn(numbers, asked.values(spec, words, mix or (), sizes))
+        request = SampleRequest(numbers, given, setting, sizes)
         start = time.perf_counter()
         if frames is None:
             made = generators.sample(spec, endpoint, request, _watched)
@@ -189,8 +214,7 @@ def sample(
         seconds = time.perf_counter() - start
     if not ungated:
         images.check_contents(made, spec.name)
-    labels = np.full(len(numbers), -1) if classes is None else np.array(classes)
-    images.write(output, made, np.array(numbers, np.uint64), labels.astype(np.int64), columns=frames)
+    images.write(output, made, np.array(numbers, np.uint64), asked.labels(spec, request), columns=frames)
     if as_json:
         report = {"output": str(output), "images": len(made), "runtime": runtime.value, "seconds": round(seconds, 3)}
         typer.echo(json.dumps(report))
@@ -198,18 +222,6 @@ def sample(
         measurable = find_spec("torch") and find_spec("threadpoolctl")  # which a host that only serves lacks
         following = f"genzoo bench {name}" if measurable else "open it"
         typer.echo(f"{output}: {len(made)} images in {seconds:.2f} s; next: {following}")
-
-
-def _classes(text: str) -> tuple[int, ...] | None:
-    """The classes that were given; None for all of them in turn. Raises RequestError."""
-    from zoo.contract.request import RequestError
-
-    if text == "cycle":
-        return None
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError as error:
-        raise RequestError(f"class ids {text!r}: write numbers like 0,1,5, or cycle") from error
 
 
 def _watched(starts: Sequence[int]) -> Iterable[int]:

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from serving.interface import DTYPES, datatype
-from zoo.contract.generator import Tensors
-from zoo.contract.request import GeneratorSpec, nearest
+from zoo.contract.errors import nearest
+from zoo.contract.feeds import Tensors
+from zoo.contract.spec import GeneratorSpec
 from zoo.errors import GenzooError
 
 TIMEOUT_S = 120.0

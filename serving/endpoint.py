@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from serving import interface
-from zoo.contract.generator import Tensors
-from zoo.contract.request import GeneratorSpec
+from zoo.contract.feeds import Tensors
+from zoo.contract.spec import GeneratorSpec
 from zoo.errors import GenzooError
 
 SECRET_HEADER = "genzoo-supervisor"

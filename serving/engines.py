@@ -17,7 +17,7 @@ from export.cuda import capability
 from export.engine import Engine, Library, Target, choose, plan_path, recorded
 from export.engine_build import build
 from serving.model_config import Placement, Plans
-from zoo.contract.request import RequestError
+from zoo.contract.errors import RequestError
 from zoo.errors import GenzooError
 
 CUDA_BINDINGS = "cuda-bindings>=12.9"

@@ -5,17 +5,19 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from itertools import cycle, islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from export.runtimes import Runtime
 from serving.interface import tensors
-from zoo.contract.generator import Generator, Runner
-from zoo.contract.request import GeneratorSpec, RequestError, SampleRequest, check_seeds, feeds
+from zoo.contract.errors import RequestError
+from zoo.contract.feeds import Runner
+from zoo.contract.generator import Generator
+from zoo.contract.request import SampleRequest, check_seeds
+from zoo.contract.spec import GeneratorSpec
 from zoo.files import home
 
 if TYPE_CHECKING:
@@ -51,37 +53,32 @@ def opened(
             (model,) = server.repository.models
             yield model.spec, TritonRunner(server.grpc_url, model.spec.name)
         return
-    spec, runner = in_process(name, runtime, ungated=ungated, report=report)
-    yield spec, Generator(spec, runner)
+    generator = in_process(name, runtime, ungated=ungated, report=report)
+    yield generator.spec, generator
 
 
-def in_process(
-    name: str, runtime: Runtime, *, ungated: bool = False, report: Report = _silent
-) -> tuple[GeneratorSpec, Runner]:
-    """A generator's spec and the runner of its graph. Raises as `opened` does."""
-    from export.runtimes import check, runner
+def in_process(name: str, runtime: Runtime, *, ungated: bool = False, report: Report = _silent) -> Generator:
+    """A generator in this process. Raises as `opened` does."""
+    from export.runtimes import check, generator
 
     if runtime is Runtime.TORCH:
         from zoo import registry
 
-        checkpoint = registry.checkpoint(name)
-        return checkpoint.spec, runner(checkpoint, runtime)
+        return generator(registry.checkpoint(name), runtime)
     from serving.bundles import prepare
 
     check(runtime)
     bundle = prepare(name, report, judge=False, ungated=ungated)  # judging takes longer than sampling
-    return bundle.served_spec, runner(bundle, runtime)
+    return generator(bundle, runtime)
 
 
-def classes(spec: GeneratorSpec, seeds: Sequence[int], given: Sequence[int] | None) -> tuple[int, ...] | None:
-    """A class for each seed: those given in turn, or all in turn; None for a generator without. Raises RequestError."""
+def in_turn(seeds: Sequence[int], given: Mapping[str, Sequence[Any]]) -> dict[str, tuple[Any, ...]]:
+    """A value of each condition for each seed: those given, again and again. Raises RequestError."""
     check_seeds(seeds)
-    if given is None:
-        in_turn = spec.classes_in_turn(seeds)
-        return None if in_turn is None else tuple(in_turn.tolist())
-    if not 0 < len(given) <= len(seeds):
-        raise RequestError(f"{len(given)} class ids for {len(seeds)} seeds: give at least one, at most one for each")
-    return tuple(islice(cycle(given), len(seeds)))
+    for name, each in given.items():
+        if not 0 < len(each) <= len(seeds):
+            raise RequestError(f"{len(each)} {name} for {len(seeds)} seeds: give at least one, at most one for each")
+    return {name: tuple(islice(cycle(each), len(seeds))) for name, each in given.items()}
 
 
 def sample(
@@ -91,9 +88,9 @@ def sample(
     track: Callable[[Sequence[int]], Iterable[int]] = lambda starts: starts,
 ) -> np.ndarray:
     """The images of a request, uint8 (N, H, W, C); `track` may watch the starts of its batches. Raises RequestError."""
-    first = replace(request, seeds=request.seeds[:1], class_ids=request.class_ids and request.class_ids[:1])
-    feeds(spec, first)  # what the generator cannot do is refused here, in the same words for every runtime
-    columns = tensors(request)
+    columns = tensors(
+        spec, request
+    )  # what the generator cannot do is refused here, in the same words for every runtime
     starts = track(range(0, len(request.seeds), BATCH_SIZE))
     parts = ({name: column[start : start + BATCH_SIZE] for name, column in columns.items()} for start in starts)
     return np.concatenate([endpoint.run(**part)["image"] for part in parts])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -35,12 +37,19 @@ def check_contents(images: np.ndarray, name: str) -> None:
         )
 
 
-def write(path: Path, images: np.ndarray, seeds: np.ndarray, class_ids: np.ndarray, columns: int | None = None) -> None:
-    """`images` uint8 (N, H, W, C); arrays have the seed and the class of each, a grid has `columns`."""
+def write(
+    path: Path,
+    images: np.ndarray,
+    seeds: np.ndarray,
+    conditions: Mapping[str, np.ndarray],
+    columns: int | None = None,
+) -> None:
+    """`images` uint8 (N, H, W, C); arrays have the seed of each and what it was asked for, a grid has `columns`."""
     with files.atomic(path) as temporary:
         if path.suffix == ".npz":
             with temporary.open("wb") as file:
-                np.savez_compressed(file, images=images, seeds=seeds, class_ids=class_ids)
+                arrays: dict[str, Any] = {"images": images, "seeds": seeds, **conditions}
+                np.savez_compressed(file, **arrays)
         else:
             from PIL import Image
 

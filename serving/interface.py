@@ -6,10 +6,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from zoo.contract.generator import Tensors
-from zoo.contract.graph import BATCH, TensorSpec
-from zoo.contract.request import GeneratorSpec, RequestError, SampleRequest, Setting
+from zoo.contract.assets import NO_ASSETS, Assets
+from zoo.contract.conditions import Condition, kind, null
+from zoo.contract.errors import RequestError
+from zoo.contract.feeds import Tensors
+from zoo.contract.graph import BATCH, TensorSpec, concrete
+from zoo.contract.request import IMAGE_STRENGTH, SampleRequest, Setting, columns, sizes_of, takes, values
+from zoo.contract.spec import GeneratorSpec
 
+ONNX_FILE = "model.onnx"  # of a graph in a model repository
 # NumPy's names of types -> Triton's; a configuration writes TYPE_ before them, and TYPE_STRING for text.
 DTYPES = {
     "bool": "BOOL",
@@ -29,59 +34,151 @@ def datatype(dtype: np.dtype) -> str:
 
 
 def inputs(spec: GeneratorSpec) -> tuple[TensorSpec, ...]:
-    """One value an image each; all but `seed` may be left out."""
-    tensors = [TensorSpec("seed", "uint64", (BATCH, 1))]
-    if spec.num_classes:
-        tensors.append(TensorSpec("class_id", "int64", (BATCH, 1)))
+    """One value an image each, batch first; all but `seed` may be left out.
+
+    A single value is (B, 1). What guidance also asks without may be mixed: then a value is (B, values, ...).
+    """
+    found = [TensorSpec("seed", "uint64", (BATCH, 1))]
+    for name, condition in takes(spec).items():
+        edge = kind(condition).edge(condition)
+        mixed: tuple[int | str, ...] = ("values",) if condition.guided else () if edge.shape else (1,)
+        found.append(TensorSpec(name, edge.dtype, (BATCH, *mixed, *edge.shape)))
+    if spec.guided:
+        found.append(TensorSpec("mixture", "float32", (BATCH, "values")))
     if spec.sampling:
-        tensors.append(TensorSpec("num_steps", "int32", (BATCH, 1)))
-        tensors.append(TensorSpec("guidance_scale", "float32", (BATCH, 1)))
-        tensors.append(TensorSpec("sampler", "str", (BATCH, 1)))
-    return tuple(tensors)
+        found.append(TensorSpec("num_steps", "int32", (BATCH, 1)))
+        found.append(TensorSpec("guidance_scale", "float32", (BATCH, 1)))
+        found.append(TensorSpec("sampler", "str", (BATCH, 1)))
+        if len(spec.guided) > 1:
+            found += [TensorSpec(f"{each.name}_guidance_scale", "float32", (BATCH, 1)) for each in spec.guided]
+        if spec.guided:
+            found.append(TensorSpec("guidance_interval", "float32", (BATCH, 2)))
+        if spec.edits:
+            found.append(TensorSpec("strength", "float32", (BATCH, 1)))
+    found += [TensorSpec(axis.name, "int32", (BATCH, 1)) for axis in spec.axes]
+    return tuple(found)
 
 
 def outputs(spec: GeneratorSpec) -> tuple[TensorSpec, ...]:
     return (TensorSpec("image", "uint8", (BATCH, *spec.image_shape)),)
 
 
-def tensors(request: SampleRequest) -> Tensors:
-    """A request as the public model's inputs, (B,) each; what the request leaves to the generator is left out."""
-    batch, setting = len(request.seeds), request.setting
-    found = {"seed": np.array(request.seeds, np.uint64)}
-    if request.class_ids is not None:
-        found["class_id"] = np.array(request.class_ids, np.int64)
-    if setting.num_steps is not None:
-        found["num_steps"] = np.full(batch, setting.num_steps, np.int32)
-    if setting.guidance_scale != 1.0:
-        found["guidance_scale"] = np.full(batch, setting.guidance_scale, np.float32)
-    if setting.sampler is not None:
-        found["sampler"] = np.full(batch, setting.sampler)
-    return found
+def tensors(spec: GeneratorSpec, request: SampleRequest) -> Tensors:
+    """A request as the public model's inputs, (B, ...) each; what the request leaves to the generator is left out.
+
+    Raises RequestError.
+    """
+    found = columns(spec, request)
+    declared = {each.name: each for each in inputs(spec)}
+    return {
+        name: each if declared[name].dtype == "str" else each.astype(declared[name].dtype)
+        for name, each in found.items()
+    }
 
 
-def merged(spec: GeneratorSpec, parts: Sequence[Tensors]) -> Tensors:
-    """One batch of several requests' inputs, (B,) each: where they name other inputs, defaults fill the gaps."""
+def merged(spec: GeneratorSpec, parts: Sequence[Tensors], assets: Assets = NO_ASSETS) -> Tensors:
+    """One batch of several requests' inputs: where they name other inputs, what changes nothing fills the gaps.
+
+    Raises RequestError.
+    """
     if any("seed" not in part for part in parts):  # Triton lets it pass where other inputs are optional
         raise RequestError(f"{spec.name} was sent no seed: it needs one, UINT64 [1], for each image")
     if len(parts) == 1:
         return parts[0]
-    if any(part.keys() != parts[0].keys() for part in parts):
-        parts = [_defaults(spec, part["seed"]) | part for part in parts]
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    parts = [_with_strength(part) for part in parts]
+    names = list(dict.fromkeys(name for part in parts for name in part))
+    count = max(_values(spec, part) for part in parts)
+    if count > 1 and "mixture" not in names:
+        names.append("mixture")
+    filled = [_spread(spec, part | _neutral(spec, names, part, assets), count) for part in parts]
+    return {name: np.concatenate([part[name] for part in filled]) for name in names}
 
 
-def _defaults(spec: GeneratorSpec, seed: np.ndarray) -> Tensors:
-    full = {"seed": seed}
-    if (classes := spec.classes_in_turn(seed)) is not None:
-        full["class_id"] = classes
-    if spec.sampling:
-        full["num_steps"] = np.full(len(seed), spec.sampling.num_steps, np.int32)
-        full["guidance_scale"] = np.ones(len(seed), np.float32)
-        full["sampler"] = np.full(len(seed), spec.sampling.samplers[0], object)
-    return full
+def _with_strength(part: Tensors) -> Tensors:
+    """The strength that a request leaves open depends on what else it says: it is written down before it is merged."""
+    if "image" not in part or "strength" in part:
+        return part
+    usual = 1.0 if "mask_image" in part else IMAGE_STRENGTH
+    return part | {"strength": np.full((len(part["seed"]), 1), usual, np.float32)}
+
+
+def _values(spec: GeneratorSpec, part: Tensors) -> int:
+    """Of a mixture: how many values an image has."""
+    return max((part[each.name].shape[1] for each in spec.guided if _is_mixed(each, part)), default=1)
+
+
+def _is_mixed(condition: Condition, part: Tensors) -> bool:
+    return condition.name in part and part[condition.name].ndim == len(kind(condition).edge(condition).shape) + 2
+
+
+def _neutral(spec: GeneratorSpec, names: Sequence[str], part: Tensors, assets: Assets) -> Tensors:
+    """What stands for an input that a request has left out, and changes nothing of it, (B, ...) each."""
+    seeds, known = part["seed"].reshape(-1), takes(spec)
+    found: Tensors = {}
+    for name in names:
+        if name in part:
+            continue
+        if (condition := spec.condition(name)) is not None:
+            found[name] = values(spec, condition, {"seed": seeds}, sizes_of(spec, {}), assets)
+        elif name == "mixture":
+            count = _values(spec, part)
+            found[name] = np.full((len(seeds), count), 1.0 / count, np.float32)
+        elif name in known:
+            value = WHOLE.get(name, null(known[name], sizes_of(spec, {})))
+            found[name] = np.broadcast_to(value, (len(seeds), *_shape(spec, name))).copy()
+        else:
+            found[name] = _setting(spec, name, part)
+    return found
+
+
+def _shape(spec: GeneratorSpec, name: str) -> tuple[int, ...]:
+    condition = takes(spec)[name]
+    return concrete(kind(condition).edge(condition).shape or (1,), sizes_of(spec, {}))
+
+
+WHOLE = {"mask_image": np.uint8(255)}  # white: nothing is kept
+
+
+def _setting(spec: GeneratorSpec, name: str, part: Tensors) -> np.ndarray:
+    batch, sampling = len(part["seed"]), spec.sampling
+    if sampling is None:
+        raise RequestError(f"{spec.name} takes no {name}: it makes its images in one call")
+    if name == "sampler":
+        return np.full((batch, 1), sampling.samplers[0].encode(), object)
+    if name == "num_steps":
+        return np.full((batch, 1), sampling.num_steps, np.int32)
+    if name == "guidance_interval":
+        return np.tile(np.array([0.0, np.inf], np.float32), (batch, 1))
+    if name.endswith("_guidance_scale") and "guidance_scale" in part:
+        return part["guidance_scale"].reshape(batch, 1)
+    return np.ones((batch, 1), np.float32)  # of guidance, and the strength of what begins with noise
+
+
+def _spread(spec: GeneratorSpec, part: Tensors, count: int) -> Tensors:
+    """So many values of each guided condition, those that were not asked for without weight."""
+    found = {name: each.reshape(len(each), -1) if each.ndim < 2 else each for name, each in part.items()}
+    for condition in spec.guided:
+        if count > 1 and condition.name in found:
+            rank = len(kind(condition).edge(condition).shape)
+            each = found[condition.name]
+            each = each if each.ndim == rank + 2 else each[:, None]
+            found[condition.name] = np.concatenate([each, *[each[:, :1]] * (count - each.shape[1])], axis=1)
+    if "mixture" in found:
+        found["mixture"] = np.pad(found["mixture"], ((0, 0), (0, count - found["mixture"].shape[1])))
+    return found
+
+
+def of_one_size(spec: GeneratorSpec, parts: Sequence[Tensors]) -> list[list[int]]:
+    """The requests, by index, whose images are of one size and can be one batch."""
+    groups: dict[tuple[tuple[int, ...], ...], list[int]] = {}
+    for index, part in enumerate(parts):
+        key = tuple(tuple(part[axis.name].reshape(-1).tolist()[:1]) if axis.name in part else (axis.default,)
+                    for axis in spec.axes)  # fmt: skip
+        groups.setdefault(key, []).append(index)
+    return list(groups.values())
 
 
 def canary(spec: GeneratorSpec, batch: int = 1) -> Tensors:
     """The cheapest images there are: one step, or the fewest that the generator was trained for."""
     steps = min(spec.sampling.steps, default=1) if spec.sampling else None
-    return tensors(SampleRequest((0,) * batch, setting=Setting(steps)))
+    return tensors(spec, SampleRequest((0,) * batch, setting=Setting(steps)))

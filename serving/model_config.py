@@ -11,16 +11,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from export.engine import Library
 from export.profiles import Axes
 from serving import interface
-from zoo.contract.graph import BATCH, MAX_BATCH, TensorSpec
-from zoo.contract.request import GeneratorSpec
-
-ONNX_FILE = "model.onnx"
+from zoo.contract.graph import BATCH, MAX_BATCH, TensorSpec, concrete
+from zoo.contract.spec import GeneratorSpec
 
 
 class Word(str):
@@ -59,13 +57,27 @@ class Plans:
         }
 
 
-ON_ONNX = {"platform": "onnxruntime_onnx", "default_model_filename": ONNX_FILE}
+ON_ONNX = {"platform": "onnxruntime_onnx", "default_model_filename": interface.ONNX_FILE}
 ANYWHERE = {"kind": Word("KIND_AUTO"), "count": 1}
 
 
-def public_config(spec: GeneratorSpec, graph: str, file: str | None = None, max_batch: int = MAX_BATCH) -> str:
-    """The model that clients call. With `file`, ONNX Runtime inside it takes the place of the model `graph`."""
-    parameters = {"spec": json.dumps(spec.to_json()), "graph": graph} | ({"file": file} if file else {})
+@dataclass(frozen=True)
+class Parts:
+    """The models that a public one calls: the entry, and by graph the encoders with the names of what they give."""
+
+    entry: str
+    encoders: Mapping[str, tuple[str, Sequence[str]]] = field(default_factory=dict)
+    assets: bool = False  # whether the checkpoint's small files lie beside its code
+
+    @property
+    def parameters(self) -> dict[str, str]:
+        found = {"graph": self.entry} | ({"encoders": json.dumps(self.encoders)} if self.encoders else {})
+        return found | ({"assets": "1"} if self.assets else {})
+
+
+def public_config(spec: GeneratorSpec, parts: Parts, file: str | None = None, max_batch: int = MAX_BATCH) -> str:
+    """The model that clients call. With `file`, ONNX Runtime inside it takes the place of the models of `parts`."""
+    parameters = {"spec": json.dumps(spec.to_json()), **parts.parameters} | ({"file": file} if file else {})
     taken = interface.inputs(spec)
     return pbtxt(
         {
@@ -113,9 +125,15 @@ def _tensors(
     """Triton's declaration leaves the batch axis out: `max_batch_size` stands for it."""
     return {
         "max_batch_size": max_batch,
-        "input": [_tensor(spec) | ({"optional": True} if spec.name in optional else {}) for spec in inputs],
+        "input": [_tensor(spec) | (_optional(spec) if spec.name in optional else {}) for spec in inputs],
         "output": [_tensor(spec) for spec in outputs],
     }
+
+
+def _optional(spec: TensorSpec) -> dict[str, Any]:
+    """May be left out; requests that differ in a free axis are one batch all the same, for our own code joins them."""
+    free = any(isinstance(axis, str) for axis in spec.shape[1:])
+    return {"optional": True} | ({"allow_ragged_batch": True} if free else {})
 
 
 def _tensor(spec: TensorSpec) -> dict[str, Any]:
@@ -138,7 +156,7 @@ def _warmup(inputs: Sequence[TensorSpec], axes: Axes, batch: int) -> dict[str, A
     """Zeros of the least size: kernels are chosen and buffers allocated before the first request."""
     entries = []
     for spec in inputs:
-        dims = [axes[axis].minimum if isinstance(axis, str) else axis for axis in spec.shape[1:]]
+        dims = list(concrete(spec.shape[1:], {axis: sizes.minimum for axis, sizes in axes.items()}))
         value = {"data_type": _data_type(spec), "dims": dims, "zero_data": True}
         entries.append({"key": spec.name, "value": value})
     return {"name": f"batch_{batch}", "batch_size": batch, "inputs": entries}

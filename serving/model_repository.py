@@ -22,10 +22,11 @@ from export.bundle import Bundle
 from export.engine import Engine
 from export.profiles import axes
 from serving import model_config
-from serving.engines import deployable, packages, plans_of
-from serving.model_config import ONNX_FILE, Placement
+from serving.engines import ServedPlans, deployable, packages, plans_of
+from serving.interface import ONNX_FILE
+from serving.model_config import Parts, Placement
 from zoo.contract.layout import WEIGHTS
-from zoo.contract.request import GeneratorSpec
+from zoo.contract.spec import GeneratorSpec
 from zoo.errors import GenzooError
 from zoo.shelf import CHECKPOINT_NAME
 
@@ -74,6 +75,9 @@ def write(
         if not (bundle.admitted or allow_unadmitted):
             state = "was refused by the gate" if bundle.verdict else "has not been before the gate"
             raise RepositoryError(f"{bundle.name} {state}, so it is not served; `genzoo gate {bundle.path}` tells more")
+        if bundle.is_first_format:
+            raise RepositoryError(f"the bundle of {bundle.name} is of the first format: `genzoo export {bundle.name}` "
+                                  "makes it anew, and then it is served")  # fmt: skip
         if bundle.entry == "step":
             raise RepositoryError(
                 f"{bundle.name} has a host loop, Triton runs whole graphs: export it with --loop onnx"
@@ -109,31 +113,47 @@ class _Writer:
     allow_unadmitted: bool
 
     def model(self, bundle: Bundle, engines: Sequence[Engine]) -> ServedModel:
-        spec, graph, most = bundle.served_spec, f"{bundle.name}_{bundle.entry}", bundle.max_batch
-        plans = plans_of(bundle, engines, self.allow_unadmitted) if engines else None
-        placement = self.placement or (Placement() if engines else None)
-        config = model_config.graph_config(
-            graph,
-            bundle.inputs(bundle.entry),
-            bundle.outputs(bundle.entry),
-            axes(spec, most),
-            plans=plans.config if plans else None,
-            placement=placement,
-        )
-        texts = {
-            f"{spec.name}/config.pbtxt": model_config.public_config(spec, graph, max_batch=most),
-            f"{spec.name}/configs/cpu.pbtxt": model_config.public_config(spec, graph, f"{graph}/1/{ONNX_FILE}", most),
-            f"{spec.name}/1/model.py": PUBLIC_MODEL.read_text(),
-            f"{graph}/config.pbtxt": config,
+        spec, most, entry = bundle.served_spec, bundle.max_batch, f"{bundle.name}_{bundle.entry}"
+        encoders = {
+            graph: (f"{bundle.name}_{graph}", [each.name for each in bundle.outputs(graph)])
+            for graph in bundle.encoders
         }
-        texts |= {f"{graph}/1/{name}": text for name, text in (plans.records if plans else {}).items()}
+        assets = tuple(bundle.manifest.get("assets", {}))
+        parts = Parts(entry, encoders, bool(assets))
+        public = self._folder(spec.name)
+        (public / "configs").mkdir()
+        (public / "config.pbtxt").write_text(model_config.public_config(spec, parts, max_batch=most))
+        on_cpu = model_config.public_config(spec, parts, f"{entry}/1/{ONNX_FILE}", most)
+        (public / "configs" / "cpu.pbtxt").write_text(on_cpu)
+        (public / "1" / "model.py").write_text(PUBLIC_MODEL.read_text())
+        for name in assets:
+            shutil.copyfile(bundle.path / name, public / "1" / name)
+        plans = plans_of(bundle, engines, self.allow_unadmitted) if engines else None
+        self._graph(bundle, bundle.entry, entry, plans)
+        for graph, (model, _) in encoders.items():
+            self._graph(bundle, graph, model)
+        return ServedModel(spec, entry)
+
+    def _graph(self, bundle: Bundle, graph: str, model: str, plans: ServedPlans | None = None) -> None:
+        """One exported graph on its own backend, under the name `model`."""
+        folder = self._folder(model)
+        config = model_config.graph_config(
+            model,
+            bundle.inputs(graph),
+            bundle.outputs(graph),
+            axes(bundle.served_spec, bundle.max_batch),
+            plans=plans.config if plans else None,
+            placement=(self.placement or Placement()) if plans else self.placement,
+        )
+        (folder / "config.pbtxt").write_text(config)
+        for name, text in (plans.records if plans else {}).items():
+            (folder / "1" / name).write_text(text)
         # Copies, because ONNX Runtime refuses external data behind a symbolic link or with several hard links.
-        copies = {ONNX_FILE: bundle.entry_path, WEIGHTS: bundle.path / WEIGHTS} | (plans.files if plans else {})
-        for model in (spec.name, graph):
-            (self.folder / model / "1").mkdir(parents=True)
-        (self.folder / spec.name / "configs").mkdir()
-        for name, text in texts.items():
-            (self.folder / name).write_text(text)
+        copies = {ONNX_FILE: bundle.graph_path(graph), WEIGHTS: bundle.path / WEIGHTS} | (plans.files if plans else {})
         for name, source in copies.items():
-            shutil.copyfile(source, self.folder / graph / "1" / name)
-        return ServedModel(spec, graph)
+            shutil.copyfile(source, folder / "1" / name)
+
+    def _folder(self, model: str) -> Path:
+        folder = self.folder / model
+        (folder / "1").mkdir(parents=True)
+        return folder

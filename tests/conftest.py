@@ -35,10 +35,10 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from zoo.family import Checkpoint, Family
+from zoo.family import Checkpoint, Family, class_conditional
 from zoo.contract.graph import Graph
 from zoo.images import to_images
-from zoo.contract.request import GeneratorSpec
+
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def graphs(module, checkpoint):
     return (Graph("generator", module, checkpoint.spec.inputs, checkpoint.spec.outputs),)
 
 
-CHECKPOINTS = (Checkpoint(GeneratorSpec("toy-linear", "toy_one_shot", (6,), (8, 8, 2), 3), Config()),)
+CHECKPOINTS = (Checkpoint(class_conditional("toy-linear", "toy_one_shot", (6,), (8, 8, 2), 3), Config()),)
 FAMILY = Family(build=Network, graphs=graphs, checkpoints=CHECKPOINTS)
 '''
 
@@ -75,9 +75,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from zoo.family import Checkpoint, Family, denoiser_graph
+from zoo.family import Checkpoint, Family, class_conditional, denoiser_graph
 from zoo.contract.graph import BATCH, Graph, TensorSpec
-from zoo.contract.request import GeneratorSpec, Sampling
+from zoo.contract.spec import Sampling
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def graphs(module, checkpoint):
 
 
 def spec(name, sampling):
-    return GeneratorSpec(name, "toy_diffusion", (2, 4, 4), (8, 8, 1), 3, sampling)
+    return class_conditional(name, "toy_diffusion", (2, 4, 4), (8, 8, 1), 3, sampling)
 
 
 EVERY = ("ddim", "ddpm", "heun", "dpmpp_2m", "consistency")

@@ -28,7 +28,7 @@ SEEDS = tuple(range(24))
 def shape(checkpoint: Checkpoint) -> tuple[str, ...]:
     """All that decides the graphs of a checkpoint but the weights in them."""
     spec, sampling = checkpoint.spec, checkpoint.spec.sampling
-    asked = (spec.latent_shape, spec.image_shape, spec.num_classes, sampling and sampling.columns)
+    asked = (spec.noise, spec.image_shape, spec.conditions, sampling and sampling.columns)
     return spec.family, repr(checkpoint.config), repr(asked)
 
 

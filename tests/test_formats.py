@@ -14,10 +14,9 @@ import pytest
 from benchmarks import records
 from benchmarks.report import html
 from export.bundle import Bundle
-from export.runners import bundle_runner
+from export.runners import bundle_generator
 from serving.interface import tensors
 from zoo import registry, shelf
-from zoo.contract.generator import Generator
 from zoo.contract.request import SampleRequest
 from zoo.exchange.pull import Pulled, pull
 from zoo.files import HOME_VARIABLE
@@ -64,7 +63,7 @@ def test_a_bundle_makes_the_images_that_it_made(pulled: dict[Kind, Pulled]) -> N
     assert bundle.admitted
     before = np.load(FIRST / "images.npz")
     seeds, classes = (tuple(int(value) for value in before[key]) for key in ("seeds", "class_ids"))
-    made = Generator(bundle.spec, bundle_runner(bundle)).run(**tensors(SampleRequest(seeds, classes)))["image"]
+    made = bundle_generator(bundle).run(**tensors(bundle.spec, SampleRequest(seeds, {"class_id": classes})))["image"]
     difference = np.abs(made.astype(int) - before["images"].astype(int))
     assert difference.max() <= 1
     assert (difference > 0).mean() <= 0.001

@@ -22,10 +22,10 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from zoo.family import Checkpoint, Family
+from zoo.family import Checkpoint, Family, class_conditional
 from zoo.contract.graph import Graph
 from zoo.images import to_images
-from zoo.contract.request import GeneratorSpec
+
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def graphs(module, checkpoint):
 FAMILY = Family(
     build=Stripes,
     graphs=graphs,
-    checkpoints=(Checkpoint(GeneratorSpec("stripes", "toy_stripes", (16,), (32, 32, 1), 10), Config()),),
+    checkpoints=(Checkpoint(class_conditional("stripes", "toy_stripes", (16,), (32, 32, 1), 10), Config()),),
 )
 '''
 

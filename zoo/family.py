@@ -7,8 +7,10 @@ from dataclasses import KW_ONLY, dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from zoo.contract.conditions import Condition, class_id
 from zoo.contract.graph import BATCH, Graph, TensorSpec
-from zoo.contract.request import GeneratorSpec, Setting
+from zoo.contract.request import Setting
+from zoo.contract.spec import GeneratorSpec, Noise, Sampling
 
 
 @dataclass(frozen=True)
@@ -101,8 +103,9 @@ class Family:
 
     `build` makes the network, a `torch.nn.Module`, from a config. `graphs` names its exportable parts in the order in
     which data flows: either one `generator` that takes the inputs of `GeneratorSpec.inputs` and gives its outputs, or
-    a `denoiser` (`x`, `c_noise`, `class_ids`, `c_next`; -> `F`) and, where latents are not pixels, a `decoder`
-    (`latents` -> `pixels` in [-1, 1]).
+    a `denoiser` (`x`, `c_noise`, what the conditions become, `c_next`; -> `F`) and, where latents are not pixels, a
+    `decoder` (`latents` -> `pixels` in [-1, 1]) and an `encode_image` (`image` in [-1, 1] -> latents). Before either,
+    `encode_<condition>` for a condition with `encoded` tensors.
     """
 
     build: Callable[[Any], Any]
@@ -115,15 +118,29 @@ class Family:
         return self.config or type(self.checkpoints[0].config)
 
 
+def class_conditional(
+    name: str,
+    family: str,
+    latent_shape: tuple[int, ...],
+    image_shape: tuple[int, int, int],
+    num_classes: int,
+    sampling: Sampling | None = None,
+) -> GeneratorSpec:
+    """The spec of a generator of one size that takes a class, or nothing where there are none."""
+    conditions: tuple[Condition, ...] = ()
+    if num_classes:
+        conditions = (Condition("class_id", "class_id", class_id.Options(num_classes), guided=sampling is not None),)
+    return GeneratorSpec(name, family, (Noise("noise", latent_shape),), image_shape, conditions, sampling)
+
+
 def denoiser_graph(module: Any, spec: GeneratorSpec) -> Graph:
-    """The `denoiser` of a network: `F(x, c_noise)`, and `class_ids`, `c_next` where it knows classes, whole steps."""
-    latent: tuple[int | str, ...] = (BATCH, *spec.latent_shape)
+    """The `denoiser` of a network: `F(x, c_noise)`, then what its conditions become, then `c_next` for whole steps."""
+    latent: tuple[int | str, ...] = (BATCH, *spec.state_shape)
     inputs: tuple[TensorSpec, ...] = (
         TensorSpec("x", "float32", latent),
         TensorSpec("c_noise", "float32", (BATCH,)),
+        *(tensor.batched() for tensor in spec.network_inputs),
     )
-    if spec.num_classes:
-        inputs += (TensorSpec("class_ids", "int64", (BATCH,)),)
     if spec.sampling and spec.sampling.whole_steps:
         inputs += (TensorSpec("c_next", "float32", (BATCH,)),)
     return Graph("denoiser", module, inputs, (TensorSpec("F", "float32", latent),))

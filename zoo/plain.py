@@ -64,8 +64,8 @@ def _value(hint: Any, value: Any, path: str) -> Any:
     if origin in (Union, types.UnionType):
         if value is None and type(None) in arguments:
             return None
-        [hint] = [each for each in arguments if each is not type(None)]
-        return _value(hint, value, path)
+        hints = [each for each in arguments if each is not type(None)]
+        return _value(next((each for each in hints[1:] if type(value) is each), hints[0]), value, path)
     if origin is tuple:
         return _items(arguments, value, path)
     if origin is Mapping:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import fields
 from typing import Any
 
 from zoo import index, shelf
-from zoo.contract.request import GeneratorSpec, nearest
+from zoo.contract.errors import nearest
+from zoo.contract.spec import SPEC_FIELDS, GeneratorSpec
 from zoo.errors import GenzooError
 from zoo.family import Checkpoint, Entry, Family, Recipe, System
 from zoo.plain import check_sizes, rebuild
@@ -32,7 +32,6 @@ FAMILIES = (
     "vae",
     "vqvae",
 )
-SPEC = tuple(field.name for field in fields(GeneratorSpec))
 MAX_ARCHITECTURE = 1 << 16  # of any number in an architecture from outside
 
 
@@ -153,7 +152,7 @@ def _facts(name: str, config: Mapping[str, Any]) -> dict[str, Any]:
     if config.get("unsupported"):  # an import that is kept, not sampled: zoo.exchange.importing
         raise UnsupportedError(f"{name} is in the store, but {config['unsupported']}")
     try:
-        spec = GeneratorSpec.from_json({**{key: config[key] for key in SPEC if key in config}, "name": name})
+        spec = GeneratorSpec.from_json({**{key: config[key] for key in SPEC_FIELDS if key in config}, "name": name})
         check_sizes(config["architecture"], MAX_ARCHITECTURE, "config.architecture")
         teacher = config.get("teacher")
         return {

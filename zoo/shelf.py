@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from zoo import index
+from zoo.contract.assets import NO_ASSETS, Assets
 from zoo.contract.layout import CONFIG, WEIGHTS
 from zoo.errors import StoreError as StoreError
 from zoo.family import Checkpoint
@@ -136,6 +137,11 @@ def verified_weights(name: str) -> Path:
             f"{_remedy(name)}"
         )
     return path
+
+
+def assets(name: str) -> Assets:
+    """The small files beside a checkpoint's weights, which its conditions need. Raises StoreError."""
+    return Assets(directory(name)) if is_here(name) and config(name).get("assets") else NO_ASSETS
 
 
 def load_tensors(name: str) -> dict[str, np.ndarray]:

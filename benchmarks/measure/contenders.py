@@ -14,12 +14,11 @@ import numpy as np
 
 from benchmarks.measure.floor import Work, work_of
 from export.runners import TorchRunner
-from export.runtimes import Runtime, check, runner
-from zoo.contract.generator import Tensors
+from export.runtimes import Runtime, check, generator
+from zoo.contract.feeds import Tensors
 from zoo.contract.graph import MAX_BATCH
-from zoo.contract.request import SampleRequest, Setting, feeds, table
+from zoo.contract.request import SampleRequest, Setting, table
 from zoo.family import Checkpoint
-from zoo.sampling.samplers import COLUMNS
 
 if TYPE_CHECKING:
     from export.bundle import Bundle
@@ -40,7 +39,7 @@ def setting_of(checkpoint: Checkpoint) -> Setting:
 
 
 def request(checkpoint: Checkpoint, seeds: Iterable[int]) -> Tensors:
-    return feeds(checkpoint.spec, SampleRequest(tuple(seeds), setting=setting_of(checkpoint)))
+    return TorchRunner(checkpoint).feeds(SampleRequest(tuple(seeds), setting=setting_of(checkpoint)))
 
 
 def contender(name: str, checkpoint: Checkpoint, device: str) -> Run:
@@ -55,7 +54,7 @@ def contender(name: str, checkpoint: Checkpoint, device: str) -> Run:
     bundle = bundle_of(checkpoint)
     if name == Runtime.TENSORRT:
         build_engines(bundle)
-    opened = runner(bundle, Runtime(name))
+    opened = generator(bundle, Runtime(name)).runner
     return lambda tensors: np.concatenate([opened.run(**part)["images"] for part in split(tensors)])
 
 
@@ -99,17 +98,19 @@ def build_engines(bundle: Bundle) -> None:
 
 def split(tensors: Tensors, size: int = MAX_BATCH) -> Iterator[Tensors]:
     """A request in parts of a size that a bundle takes at once."""
-    for start in range(0, len(tensors["noise"]), size):
+    for start in range(0, len(next(iter(tensors.values()))), size):
         yield {name: tensor[start : start + size] for name, tensor in tensors.items()}
 
 
 def work(checkpoint: Checkpoint, device: str, tensors: Tensors) -> Work:
     """What the calls of the network for a request take; a decoder, which is called once, is left out."""
     found = TorchRunner(checkpoint, device=device)
-    given, rows = found.feeds(tensors), table(checkpoint.spec, setting_of(checkpoint))
+    given, rows = found.on_device(tensors), table(checkpoint.spec, setting_of(checkpoint))
     if rows is None:
         inputs = [given[each.name] for each in checkpoint.spec.inputs]
         return work_of(found.graphs["generator"].module, inputs, 1)
-    row = given["table"][:, 0]
-    times = [row[:, column] for column in (COLUMNS.index("c_noise"), *range(len(COLUMNS), row.shape[1]))]
-    return work_of(found.graphs["denoiser"].module, found.network_inputs(given["noise"][:, 0], times, given), len(rows))
+    assert checkpoint.spec.sampling is not None
+    row, columns = given["table"][:, 0], checkpoint.spec.sampling.columns
+    times = [row[:, columns.index(name)] for name in ("c_noise", "c_next") if name in columns]
+    x = given[checkpoint.spec.noise[0].name][:, 0]
+    return work_of(found.graphs["denoiser"].module, found.network_inputs(x, times, given), len(rows))

@@ -24,7 +24,7 @@ from benchmarks.measure.floor import Ceilings
 from benchmarks.records import Record
 from export import cuda
 from zoo import registry, shelf
-from zoo.contract.request import nearest
+from zoo.contract.errors import nearest
 from zoo.errors import GenzooError
 from zoo.family import Checkpoint
 

@@ -22,8 +22,11 @@ from benchmarks.statistics import Estimate, percentile
 from export.bundle import Bundle
 from export.runners import OnnxRuntimeRunner
 from zoo import registry
-from zoo.contract.generator import Generator, Runner, Tensors
-from zoo.contract.request import GeneratorSpec, RequestError, SampleRequest, Setting, feeds
+from zoo.contract.errors import RequestError
+from zoo.contract.feeds import Runner, Tensors, feeds
+from zoo.contract.generator import Generator
+from zoo.contract.request import SampleRequest, Setting
+from zoo.contract.spec import GeneratorSpec
 
 STEPS, BATCHES, OVERHEAD_STEPS = (1, 2, 4), (1, 16), 1
 SETTLE, BURST = 3, 5  # calls of a turn: not counted, and counted by their median

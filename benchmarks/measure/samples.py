@@ -9,7 +9,7 @@ import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -17,8 +17,9 @@ from benchmarks.quality import features, metrics
 from benchmarks.records import identify
 from serving.images import grid as sheet
 from zoo import files
-from zoo.contract.generator import Generator
+from zoo.contract.conditions import class_id
 from zoo.contract.request import SampleRequest, Setting
+from zoo.contract.spec import GeneratorSpec
 from zoo.datasets import fashion_mnist
 from zoo.files import home
 
@@ -27,7 +28,17 @@ GRID_ROWS = 4
 FRAMES = 10
 
 
-def draw(generator: Generator, setting: Setting, count: int, made_by: Mapping[str, Any]) -> np.ndarray:
+class Sampled(Protocol):
+    """A generator, as far as it is judged."""
+
+    spec: GeneratorSpec
+
+    def sample(self, request: SampleRequest) -> np.ndarray: ...
+
+    def between(self, request: SampleRequest, frames: int) -> np.ndarray: ...
+
+
+def draw(generator: Sampled, setting: Setting, count: int, made_by: Mapping[str, Any]) -> np.ndarray:
     """`count` images, uint8 (N, H, W, C), of seeds from FIRST_SEED on; `made_by` has the digests of what makes them."""
     path = _path("samples", setting.resolved(generator.spec), count, made_by).with_suffix(".npy")
     if path.is_file():
@@ -38,7 +49,7 @@ def draw(generator: Generator, setting: Setting, count: int, made_by: Mapping[st
     return images
 
 
-def judge(generator: Generator, setting: Setting, count: int, made_by: Mapping[str, Any]) -> dict[str, Any]:
+def judge(generator: Sampled, setting: Setting, count: int, made_by: Mapping[str, Any]) -> dict[str, Any]:
     """The quality of `count` images: what `metrics.measure` finds. Raises QualityError."""
     nets = {net: features.config(net)["files"] for net in features.NETS}
     path = _path(
@@ -52,7 +63,7 @@ def judge(generator: Generator, setting: Setting, count: int, made_by: Mapping[s
         return found
     images = draw(generator, setting, count, made_by)
     found = metrics.measure(
-        features.look(images), generator.spec.classes_in_turn(range(FIRST_SEED, FIRST_SEED + count))
+        features.look(images), class_id.in_turn_of(generator.spec.conditions, range(FIRST_SEED, FIRST_SEED + count))
     )
     if count >= metrics.MEMORY_FROM:
         with contextlib.suppress(
@@ -70,7 +81,7 @@ def _path(kind: str, setting: Setting, count: int, made_by: Mapping[str, Any]) -
     return home() / kind / identify(identity)
 
 
-def pictures(generator: Generator, setting: Setting, made_by: Mapping[str, Any]) -> dict[str, str]:
+def pictures(generator: Sampled, setting: Setting, made_by: Mapping[str, Any]) -> dict[str, str]:
     """`grid` and `interpolation`, PNG in base64: they are the same on every runtime."""
     path = _path("pictures", setting.resolved(generator.spec), GRID_ROWS, {**made_by, "frames": FRAMES})
     path = path.with_suffix(".json")
@@ -83,13 +94,13 @@ def pictures(generator: Generator, setting: Setting, made_by: Mapping[str, Any])
     return made
 
 
-def grid(generator: Generator, setting: Setting) -> bytes:
+def grid(generator: Sampled, setting: Setting) -> bytes:
     """A column for each class, a row for each of a few seeds."""
-    columns = generator.spec.num_classes or 10
+    columns = class_id.count(generator.spec.conditions) or 10
     return png(generator.sample(SampleRequest(tuple(range(columns * GRID_ROWS)), setting=setting)), columns)
 
 
-def interpolation(generator: Generator, setting: Setting) -> bytes:
+def interpolation(generator: Sampled, setting: Setting) -> bytes:
     """A row from each of a few seeds to the next."""
     made = generator.between(SampleRequest(tuple(range(GRID_ROWS + 1)), setting=setting), FRAMES)
     return png(made.reshape(-1, *made.shape[2:]), FRAMES)

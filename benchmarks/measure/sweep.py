@@ -23,10 +23,13 @@ from benchmarks.records import Record
 from export.bundle import Bundle
 from export.cuda import gpu
 from export.engine import for_gpu, graphs_to_build
-from export.runtimes import Runtime, runner
+from export.runtimes import Runtime
+from export.runtimes import generator as on_runtime
 from zoo import registry
-from zoo.contract.generator import Generator, Runner, Tensors
-from zoo.contract.request import GeneratorSpec, Setting, nfe
+from zoo.contract.feeds import Runner
+from zoo.contract.generator import Generator
+from zoo.contract.request import SampleRequest, Setting, nfe
+from zoo.contract.spec import GeneratorSpec
 from zoo.family import System
 
 TEACHER_STEPS = (5, 20)  # beside its default, where a generator takes any number
@@ -189,8 +192,8 @@ def measure(cell: Cell, endpoint: Runner) -> Record:
 
     with environment.guard() as noise:
         timing = latency.measure(ask, cell.load)
-    judged = features.knows(cell.spec.image_shape)
-    generator = Generator(cell.spec, OnFirstRun(lambda: in_process(cell.bundle).runner))
+    judged = features.knows(cell.spec.default_image_shape)
+    generator = OnFirstUse(cell.spec, lambda: in_process(cell.bundle))
     return records.make(
         "cell",
         cell.identity,
@@ -206,8 +209,10 @@ def measure(cell: Cell, endpoint: Runner) -> Record:
 
 def unjudged(spec: GeneratorSpec) -> str:
     """A clause that says why there is no quality on a record; empty where there is."""
-    shape, known = ("x".join(map(str, each)) for each in (spec.image_shape, features.IMAGE_SHAPE))
-    return "" if features.knows(spec.image_shape) else f"; quality not judged: the nets know {known}, these are {shape}"
+    if features.knows(spec.default_image_shape):
+        return ""
+    shape, known = ("x".join(map(str, each)) for each in (spec.default_image_shape, features.IMAGE_SHAPE))
+    return f"; quality not judged: the nets know {known}, these are {shape}"
 
 
 def timing_json(timing: Timing) -> dict[str, Any]:
@@ -220,22 +225,25 @@ def timing_json(timing: Timing) -> dict[str, Any]:
     }
 
 
-class OnFirstRun:
-    """A runner that is made when it is asked for images; where all are on disk already, it never is."""
+class OnFirstUse:
+    """A generator that is opened when it is asked for images; where all are on disk already, it never is."""
 
-    def __init__(self, make: Callable[[], Runner]) -> None:
-        self._make = make
+    def __init__(self, spec: GeneratorSpec, make: Callable[[], Generator]) -> None:
+        self.spec, self._make = spec, make
 
     @cached_property
-    def _runner(self) -> Runner:
+    def _generator(self) -> Generator:
         return self._make()
 
-    def run(self, **tensors: np.ndarray) -> Tensors:
-        return self._runner.run(**tensors)
+    def sample(self, request: SampleRequest) -> np.ndarray:
+        return self._generator.sample(request)
+
+    def between(self, request: SampleRequest, frames: int) -> np.ndarray:
+        return self._generator.between(request, frames)
 
 
 def in_process(bundle: Bundle) -> Generator:
-    return Generator(bundle.served_spec, runner(bundle, Runtime.ONNXRUNTIME))
+    return on_runtime(bundle, Runtime.ONNXRUNTIME)
 
 
 @contextmanager
@@ -253,7 +261,7 @@ def _endpoint(bundle: Bundle, runtime: Runtime) -> Runner:
         from export.engine_gate import require_engines
 
         require_engines(bundle)
-    return Generator(bundle.served_spec, runner(bundle, runtime))
+    return on_runtime(bundle, runtime)
 
 
 @contextmanager

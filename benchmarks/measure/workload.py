@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from export.runtimes import Runtime
 from serving import interface
-from zoo.contract.generator import Tensors
-from zoo.contract.request import GeneratorSpec, SampleRequest, Setting
+from zoo.contract.feeds import Tensors
+from zoo.contract.request import SampleRequest, Setting
+from zoo.contract.spec import GeneratorSpec
 from zoo.errors import GenzooError
 
 SCENARIOS = ("single-stream", "offline")
@@ -20,10 +21,8 @@ class WorkloadError(GenzooError, ValueError):
 
 
 def tensors(spec: GeneratorSpec, setting: Setting, seeds: Sequence[int]) -> Tensors:
-    """The endpoint's inputs for a batch of requests, a class in turn for each."""
-    classes = spec.classes_in_turn(seeds)
-    class_ids = None if classes is None else tuple(classes.tolist())
-    return interface.tensors(SampleRequest(tuple(seeds), class_ids, setting))
+    """The endpoint's inputs for a batch of requests, with the generator's own conditions for each."""
+    return interface.tensors(spec, SampleRequest(tuple(seeds), setting=setting))
 
 
 def title(generator: str, setting: Setting, precision: str = "fp32") -> str:

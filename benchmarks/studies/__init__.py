@@ -15,7 +15,7 @@ from benchmarks.quality.features import NETS
 from benchmarks.records import Record
 from benchmarks.statistics import Estimate
 from zoo import registry, shelf
-from zoo.contract.request import nearest
+from zoo.contract.errors import nearest
 from zoo.registry import UnknownNameError
 
 STUDIES = (

@@ -25,6 +25,7 @@ from export.gate import require
 from export.runners import TorchRunner
 from serving.bundles import prepare
 from zoo import registry
+from zoo.contract.conditions.class_id import in_turn_of
 from zoo.contract.generator import Generator
 from zoo.contract.request import SampleRequest
 from zoo.datasets import fashion_mnist
@@ -38,7 +39,8 @@ def run() -> Findings:
     model: Any = registry.load_module(registry.checkpoint(CHECKPOINT))
     bundle = require(prepare(CHECKPOINT))
     judged = SampleRequest(tuple(range(samples.FIRST_SEED, samples.FIRST_SEED + IMAGES)))
-    asked = bundle.spec.classes_in_turn(judged.seeds)
+    asked = in_turn_of(bundle.spec.conditions, judged.seeds)
+    assert asked is not None
     drawn = in_process(bundle).sample(judged)
     reference = Generator(bundle.spec, TorchRunner(registry.checkpoint(CHECKPOINT), model)).sample(judged)
     with torch.inference_mode():

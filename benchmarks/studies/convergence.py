@@ -15,7 +15,9 @@ import numpy as np
 from benchmarks.studies import Cells, Findings, Study
 from export.runners import TorchRunner
 from zoo import registry
-from zoo.contract.request import GeneratorSpec, SampleRequest, Setting, feeds
+from zoo.contract.feeds import feeds
+from zoo.contract.request import SampleRequest, Setting
+from zoo.contract.spec import GeneratorSpec
 from zoo.sampling.samplers import SAMPLERS
 
 CHECKPOINT, IMAGES, STEPS, LIMIT_STEPS = "ddpm", 16, (8, 16, 32, 64, 128, 256), 1000

@@ -85,7 +85,7 @@ def real() -> Iterator[Cells]:
     """The floor of each size."""
     pictures = fashion_mnist.load("test")[0][-IMAGES:]
     for name in STAGES:
-        yield _row("real pictures", at_size(pictures, registry.checkpoint(name).spec.image_shape[0]))
+        yield _row("real pictures", at_size(pictures, registry.checkpoint(name).spec.default_image_shape[0]))
 
 
 def _row(name: str, images: np.ndarray, pictures: int | None = None, minutes: float | None = None) -> Cells:

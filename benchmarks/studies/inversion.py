@@ -26,7 +26,8 @@ from export.onnx_graph import save, to_onnx
 from export.runners import OnnxRuntimeRunner
 from export.weights import Weights, write
 from zoo import registry
-from zoo.contract.generator import Runner, Tensors
+from zoo.contract.conditions import class_id
+from zoo.contract.feeds import Runner, Tensors
 from zoo.contract.graph import BATCH, Graph, TensorSpec
 from zoo.contract.layout import WEIGHTS
 from zoo.datasets import fashion_mnist
@@ -64,7 +65,7 @@ def run() -> Findings:
 def graphs(checkpoint: Checkpoint, module: Any, windows: tuple[Windows, ...] = ()) -> dict[str, Graph]:
     """The flow from pixels to latents, and its inverse: in one call, or in each of the windows."""
     spec, family = checkpoint.spec, registry.family(checkpoint.spec.family)
-    height, width, channels = spec.image_shape
+    height, width, channels = spec.default_image_shape
     x = TensorSpec("x", "float32", (BATCH, channels, height, width))
     latents = TensorSpec("latents", "float32", (BATCH, *spec.latent_shape))
     class_ids = TensorSpec("class_ids", "int64", (BATCH,))
@@ -136,7 +137,7 @@ def latents_of(checkpoint: Checkpoint, count: int) -> Tensors:
     """The latents from which the generator makes the images of so many seeds, and their classes."""
     seeds = range(samples.FIRST_SEED, samples.FIRST_SEED + count)
     drawn = noise.normal(seeds, checkpoint.spec.latent_shape) * np.float32(checkpoint.config.temperature)
-    class_ids = checkpoint.spec.classes_in_turn(seeds)
+    class_ids = class_id.in_turn_of(checkpoint.spec.conditions, seeds)
     assert class_ids is not None
     return {"latents": drawn, "class_ids": class_ids}
 

@@ -16,7 +16,8 @@ from export.gate import require
 from export.runners import TorchRunner
 from serving.bundles import prepare
 from zoo import registry
-from zoo.contract.request import SampleRequest, Setting, feeds
+from zoo.contract.feeds import feeds
+from zoo.contract.request import SampleRequest, Setting
 from zoo.sampling import samplers, schedules
 from zoo.sampling.parameterization import PARAMETERIZATIONS
 

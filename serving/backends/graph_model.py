@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
-from zoo.contract.generator import Runner
+from zoo.contract.feeds import Runner
 
 
 class GraphModel(ABC):

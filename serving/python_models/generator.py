@@ -10,6 +10,7 @@ run one by one, so that only that one fails.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,22 +18,25 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 
 from export.runners import OnnxRuntimeRunner
-from serving.interface import canary, merged
-from zoo.contract.generator import Generator, Runner, Tensors
-from zoo.contract.request import GeneratorSpec
+from serving.interface import ONNX_FILE, canary, merged, of_one_size
+from zoo.contract.assets import NO_ASSETS, Assets
+from zoo.contract.feeds import Runner, Tensors
+from zoo.contract.generator import Generator
+from zoo.contract.spec import GeneratorSpec
 from zoo.errors import GenzooError
 
 
 class ModelRunner:
     """Another model of this server, called within it (Triton's business logic scripting)."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, outputs: Sequence[str] = ("images",)) -> None:
+        self.outputs = list(outputs)
         self.name, self.memory = name, pb_utils.PreferredMemory(pb_utils.TRITONSERVER_MEMORY_CPU, 0)
 
     def run(self, **tensors: np.ndarray) -> Tensors:
         response = pb_utils.InferenceRequest(
             model_name=self.name,
-            requested_output_names=["images"],
+            requested_output_names=self.outputs,
             inputs=[pb_utils.Tensor(name, tensor) for name, tensor in tensors.items()],
             preferred_memory=self.memory,
         ).exec()
@@ -48,31 +52,49 @@ class TritonPythonModel:
         config = json.loads(args["model_config"])
         parameters = {key: value["string_value"] for key, value in config["parameters"].items()}
         self.spec = GeneratorSpec.from_json(json.loads(parameters["spec"]))
-        file = parameters.get("file")
-        runner: Runner = ModelRunner(parameters["graph"])
-        if file:
-            runner = OnnxRuntimeRunner(Path(args["model_repository"]).parent / file)
-        self.generator = Generator(self.spec, runner)
+        here = Path(args["model_repository"])
+        self.assets = Assets(here / args["model_version"]) if parameters.get("assets") else NO_ASSETS
+        file, graphs = parameters.get("file"), json.loads(parameters.get("encoders", "{}"))
+        self.generator = Generator(
+            self.spec,
+            self._runner(here, parameters["graph"], file, ["images"]),
+            self.assets,
+            {
+                name: self._runner(here, graph, file and f"{graph}/1/{ONNX_FILE}", outputs)
+                for name, (graph, outputs) in graphs.items()
+            },
+        )
         for batch in (1, config["max_batch_size"]) if file else ():  # warm-up; the graph's own model has its own
             self.generator.run(**canary(self.spec, batch))
 
+    @staticmethod
+    def _runner(here: Path, graph: str, file: str | None, outputs: Sequence[str]) -> Runner:
+        return OnnxRuntimeRunner(here.parent / file) if file else ModelRunner(graph, outputs)
+
     def execute(self, requests: list[Any]) -> list[Any]:
+        parts = [_tensors(request) for request in requests]
+        responses: dict[int, Any] = {}
+        for group in of_one_size(self.spec, parts):
+            responses |= dict(zip(group, self._answered([parts[index] for index in group]), strict=True))
+        return [responses[index] for index in range(len(requests))]
+
+    def _answered(self, parts: list[Tensors]) -> list[Any]:
         try:
-            return self._responses([_tensors(request) for request in requests])
+            return self._responses(parts)
         except Exception as error:
-            if len(requests) == 1:
+            if len(parts) == 1:
                 return [pb_utils.InferenceResponse(error=_triton_error(error))]
-        return [response for request in requests for response in self.execute([request])]
+        return [response for part in parts for response in self._answered([part])]
 
     def _responses(self, parts: list[Tensors]) -> list[Any]:
-        images = self.generator.run(**merged(self.spec, parts))["image"]
+        images = self.generator.run(**merged(self.spec, parts, self.assets))["image"]
         bounds = np.cumsum([len(part["seed"]) for part in parts])[:-1]
         return [pb_utils.InferenceResponse([pb_utils.Tensor("image", part)]) for part in np.split(images, bounds)]
 
 
 def _tensors(request: Any) -> Tensors:
-    """The inputs of one request, (B,) each; those left out are missing."""
-    return {tensor.name(): tensor.as_numpy().reshape(-1) for tensor in request.inputs()}
+    """The inputs of one request, (B, ...) each; those left out are missing."""
+    return {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
 
 
 def _triton_error(error: Exception) -> Any:

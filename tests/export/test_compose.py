@@ -12,10 +12,10 @@ import pytest
 from export.bundle import Bundle
 from export.exporter import export
 from export.parity import image_error
-from export.runners import OnnxRuntimeRunner, TorchRunner, bundle_runner
+from export.runners import OnnxRuntimeRunner, TorchRunner, bundle_runner, of_row
 from export.variant import LoopKind, Variant
-from zoo.contract.generator import Tensors
-from zoo.contract.request import SampleRequest, Setting, feeds
+from zoo.contract.feeds import Tensors, feeds
+from zoo.contract.request import SampleRequest, Setting
 from zoo.family import Checkpoint
 
 SAMPLERS = ("ddim", "ddpm", "heun", "dpmpp_2m", "consistency")
@@ -36,7 +36,7 @@ def reference(toy_diffusion: Checkpoint) -> TorchRunner:
 def test_the_loop_is_the_walk(
     toy_diffusion: Checkpoint, loop: OnnxRuntimeRunner, reference: TorchRunner, sampler: str, guidance_scale: float
 ) -> None:
-    request = SampleRequest((1, 2, 3), (2, 0, 1), Setting(5, sampler, guidance_scale))
+    request = SampleRequest((1, 2, 3), {"class_id": (2, 0, 1)}, Setting(5, sampler, guidance_scale))
     tensors = feeds(toy_diffusion.spec, request)
     error = image_error(reference.run(**tensors)["images"], loop.run(**tensors)["images"])
     assert error.lsb <= 1
@@ -48,18 +48,20 @@ def test_the_loop_is_the_walk(
 def test_a_network_of_whole_steps_sees_where_each_ends(
     toy_steps: Checkpoint, loop_kind: LoopKind, guidance_scale: float
 ) -> None:
-    tensors = feeds(toy_steps.spec, SampleRequest((1, 2, 3), (2, 0, 1), Setting(3, guidance_scale=guidance_scale)))
+    request = SampleRequest((1, 2, 3), {"class_id": (2, 0, 1)}, Setting(3, guidance_scale=guidance_scale))
+    tensors = feeds(toy_steps.spec, request)
     runner = bundle_runner(export(toy_steps, Variant(loop_kind)))
     expected = TorchRunner(toy_steps).run(**tensors)["images"]
     assert image_error(expected, runner.run(**tensors)["images"]).lsb <= 1
-    tensors["table"][:, :, -1] = 0.5
+    assert toy_steps.spec.sampling is not None
+    tensors["table"][:, :, toy_steps.spec.sampling.columns.index("c_next")] = 0.5
     assert image_error(expected, runner.run(**tensors)["images"]).lsb > 1
 
 
 def mixed(checkpoint: Checkpoint) -> tuple[Tensors, list[Tensors]]:
     """One batch whose images use three tables of five rows, and each image alone."""
     names = ("ddim", "ddpm", "dpmpp_2m")
-    requests = [SampleRequest((seed,), None, Setting(5, name)) for seed, name in zip((7, 8, 9), names, strict=True)]
+    requests = [SampleRequest((seed,), setting=Setting(5, name)) for seed, name in zip((7, 8, 9), names, strict=True)]
     alone = [feeds(checkpoint.spec, request) for request in requests]
     draws = max(tensors["noise"].shape[1] for tensors in alone)
     for tensors in alone:
@@ -80,7 +82,7 @@ def test_every_image_of_a_batch_may_have_a_table_of_its_own(
 
 
 def test_unrolled_and_host_loops_equal_the_onnx_loop(toy_diffusion: Checkpoint, loop: OnnxRuntimeRunner) -> None:
-    tensors = feeds(toy_diffusion.spec, SampleRequest((4, 5), None, Setting(3, "ddpm", 2.0)))
+    tensors = feeds(toy_diffusion.spec, SampleRequest((4, 5), setting=Setting(3, "ddpm", 2.0)))
     expected = loop.run(**tensors)["images"]
     for variant in (Variant(LoopKind.UNROLLED, steps=3), Variant(LoopKind.HOST)):
         found = bundle_runner(export(toy_diffusion, variant)).run(**tensors)["images"]
@@ -92,12 +94,12 @@ def test_the_host_loop_can_hold_images_at_different_rows(toy_diffusion: Checkpoi
     bundle = export(toy_diffusion, Variant(LoopKind.HOST))
     step = OnnxRuntimeRunner(bundle.graph_path("step"))
     decoder = OnnxRuntimeRunner(bundle.graph_path("decoder"))
-    first, second = (feeds(toy_diffusion.spec, SampleRequest((seed,), None, Setting(2))) for seed in (20, 21))
+    first, second = (feeds(toy_diffusion.spec, SampleRequest((seed,), setting=Setting(2))) for seed in (20, 21))
 
     def run(states: list[Tensors], rows: list[int]) -> list[Tensors]:
         images = [first, second][-len(states) :] if len(states) == 1 and rows == [1] else [first, second][: len(states)]
         conditions = ("class_ids", "guidance_weights")
-        batch = {name: np.concatenate([image[name] for image in images]) for name in conditions}
+        batch = of_row({name: np.concatenate([image[name] for image in images]) for name in conditions}, 0)
         batch["row"] = np.concatenate([image["table"][:, row] for image, row in zip(images, rows, strict=True)])
         batch["noise"] = np.concatenate([image["noise"][:, 0] for image in images])
         batch |= {name: np.concatenate([state[name] for state in states]) for name in ("x", "previous", "saved")}

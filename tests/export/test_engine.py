@@ -30,9 +30,9 @@ from export.exporter import export
 from export.profiles import Range, axes, profile
 from export.variant import LoopKind, Precision, Variant
 from zoo.contract.graph import TensorSpec
-from zoo.contract.request import GeneratorSpec, Sampling
+from zoo.contract.spec import Sampling
 from zoo.exchange import derived
-from zoo.family import Checkpoint
+from zoo.family import Checkpoint, class_conditional
 from zoo.files import HOME_VARIABLE
 
 needs_rtx = pytest.mark.skipif(importlib.util.find_spec("tensorrt_rtx") is None, reason="tensorrt-rtx is not installed")
@@ -42,19 +42,20 @@ GUIDED = Sampling(samplers=("ddim", "ddpm", "heun"), num_steps=50, max_guidance_
 
 
 @pytest.mark.parametrize(
-    ("sampling", "conditions", "draws", "rows"),
+    ("sampling", "terms", "draws", "rows"),
     [
-        (GUIDED, (1, 1, 2), (1, 1, 1000), (1, 50, 1999)),
+        (GUIDED, (1, 1, 5), (1, 1, 1000), (1, 50, 1999)),
         (replace(GUIDED, max_guidance_scale=1.0), (1, 1, 1), (1, 1, 1000), (1, 50, 1999)),
-        (replace(GUIDED, samplers=("ddim",), steps=(2, 4), num_steps=4), (1, 1, 2), (1, 1, 1), (2, 4, 4)),
-        (replace(GUIDED, samplers=("ddpm",), steps=(4,), num_steps=4), (1, 1, 2), (4, 4, 4), (4, 4, 4)),
-        (replace(GUIDED, samplers=("consistency",), steps=(1, 4), num_steps=4), (1, 1, 2), (1, 4, 4), (1, 4, 4)),
+        (replace(GUIDED, samplers=("ddim",), steps=(2, 4), num_steps=4), (1, 1, 5), (1, 1, 1), (1, 4, 4)),
+        (replace(GUIDED, samplers=("ddpm",), steps=(4,), num_steps=4), (1, 1, 5), (1, 4, 4), (1, 4, 4)),
+        (replace(GUIDED, samplers=("consistency",), steps=(1, 4), num_steps=4), (1, 1, 5), (1, 4, 4), (1, 4, 4)),
     ],
 )
-def test_sizes_come_from_the_spec(sampling: Sampling, conditions: Any, draws: Any, rows: Any) -> None:
-    spec = GeneratorSpec("toy", "toy", (1, 8, 8), (8, 8, 1), 10, sampling)
+def test_sizes_come_from_the_spec(sampling: Sampling, terms: Any, draws: Any, rows: Any) -> None:
+    spec = class_conditional("toy", "toy", (1, 8, 8), (8, 8, 1), 10, sampling)
     found = {name: (size.minimum, size.optimum, size.maximum) for name, size in axes(spec, 16).items()}
-    assert found == {"batch": (1, 8, 16), "conditions": conditions, "draws": draws, "rows": rows}
+    ours = {"batch": (1, 8, 16), "terms": terms, "draws": draws, "rows": rows}
+    assert found == ours | {"weight_rows": (1, 1, rows[2]), "kept": (1, 1, 64)}
     assert axes(replace(spec, sampling=None), 4) == {"batch": Range(1, 4, 4)}
 
 

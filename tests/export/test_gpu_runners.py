@@ -31,8 +31,9 @@ from export.runners import (
 from export.runtimes import Runtime, runner
 from export.variant import LoopKind, Variant
 from tests.stand_ins import TensorRT
+from zoo.contract.feeds import feeds
 from zoo.contract.generator import Generator
-from zoo.contract.request import SampleRequest, Setting, feeds
+from zoo.contract.request import SampleRequest, Setting
 from zoo.family import Checkpoint
 
 pytest.importorskip("tensorrt_rtx")

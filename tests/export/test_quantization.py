@@ -14,7 +14,7 @@ from export.parity import tensor_error
 from export.quantization import quantize
 from export.runners import OnnxRuntimeRunner
 from export.weights import Weights, write
-from zoo.contract.generator import Tensors
+from zoo.contract.feeds import Tensors
 from zoo.contract.graph import BATCH, Graph, TensorSpec
 
 

@@ -18,12 +18,13 @@ from serving.server import TritonServer
 from zoo import files
 from zoo.contract.graph import TensorSpec
 from zoo.contract.layout import BUNDLE_MANIFEST, VERDICT, WEIGHTS
-from zoo.contract.request import GeneratorSpec, Sampling
+from zoo.contract.spec import GeneratorSpec, Sampling
+from zoo.family import class_conditional
 from zoo.sampling.samplers import COLUMNS
 
 SIDE = 8
-ONE_SHOT = GeneratorSpec("toy-gan", "toy", (1, SIDE, SIDE), (SIDE, SIDE, 1), num_classes=10)
-ITERATIVE = GeneratorSpec(
+ONE_SHOT = class_conditional("toy-gan", "toy", (1, SIDE, SIDE), (SIDE, SIDE, 1), num_classes=10)
+ITERATIVE = class_conditional(
     "toy-ddpm", "toy", (1, SIDE, SIDE), (SIDE, SIDE, 1), 10, Sampling(num_steps=4, max_guidance_scale=8.0)
 )
 

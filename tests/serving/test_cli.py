@@ -22,7 +22,7 @@ from serving.images import OutputError, grid
 from serving.server import TritonServer
 from tests.serving.conftest import ONE_SHOT, make_bundle
 from zoo import files
-from zoo.contract.request import RequestError
+from zoo.contract.errors import RequestError
 from zoo.errors import GenzooError
 
 

@@ -37,8 +37,9 @@ from serving.places import BACKENDS
 from serving.server import TritonServer
 from tests.stand_ins import TensorRT
 from zoo import files
+from zoo.contract.errors import RequestError
 from zoo.contract.generator import Generator
-from zoo.contract.request import RequestError, SampleRequest
+from zoo.contract.request import SampleRequest
 from zoo.exchange import derived
 from zoo.family import Checkpoint
 

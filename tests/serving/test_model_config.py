@@ -13,9 +13,10 @@ from tritonclient.utils import np_to_triton_dtype
 
 from export.profiles import axes
 from serving import interface, model_config
+from serving.model_config import Parts
 from tests.serving.conftest import ITERATIVE, ONE_SHOT
 from zoo.contract.graph import TensorSpec
-from zoo.contract.request import GeneratorSpec
+from zoo.contract.spec import GeneratorSpec
 
 
 def parsed(text: str) -> Any:
@@ -27,7 +28,7 @@ def parsed(text: str) -> Any:
     [(ONE_SHOT, ["seed", "class_id"]), (ITERATIVE, ["seed", "class_id", "num_steps", "guidance_scale", "sampler"])],
 )
 def test_the_public_model_declares_what_the_generator_takes(spec: GeneratorSpec, names: list[str]) -> None:
-    config = parsed(model_config.public_config(spec, "graph"))
+    config = parsed(model_config.public_config(spec, Parts("graph")))
     assert [entry.name for entry in config.input] == names
     assert [entry.optional for entry in config.input] == [False] + [True] * (len(names) - 1)
     assert [list(entry.dims) for entry in config.input] == [[1]] * len(names)
@@ -38,8 +39,8 @@ def test_the_public_model_declares_what_the_generator_takes(spec: GeneratorSpec,
 
 
 def test_the_cpu_variant_differs_only_in_the_file_that_it_runs() -> None:
-    config = parsed(model_config.public_config(ITERATIVE, "graph"))
-    variant = parsed(model_config.public_config(ITERATIVE, "graph", "graph/1/model.onnx"))
+    config = parsed(model_config.public_config(ITERATIVE, Parts("graph")))
+    variant = parsed(model_config.public_config(ITERATIVE, Parts("graph"), "graph/1/model.onnx"))
     assert variant.parameters.pop("file").string_value == "graph/1/model.onnx"
     assert variant == config
 

@@ -7,7 +7,8 @@ import re
 import pytest
 
 from zoo import registry, shelf
-from zoo.contract.request import SampleRequest, feeds
+from zoo.contract.feeds import feeds
+from zoo.contract.request import SampleRequest
 from zoo.family import Checkpoint, System
 
 CHECKPOINTS = tuple(registry.checkpoints())  # as they are now: other tests add toys to the registry

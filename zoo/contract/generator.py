@@ -7,60 +7,72 @@ the generator's name, so a client, a benchmark or a test cannot tell them apart.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
-from typing import Any, Protocol
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from zoo.contract.graph import MAX_BATCH
-from zoo.contract.request import GeneratorSpec, RequestError, SampleRequest, Setting, check_seeds, feeds
+from zoo.contract.assets import NO_ASSETS, Assets
+from zoo.contract.errors import RequestError
+from zoo.contract.feeds import Encoder, Feeds, Runner, Tensors
+from zoo.contract.graph import MAX_BATCH, concrete
+from zoo.contract.request import Columns, SampleRequest, check_seeds, columns
+from zoo.contract.spec import GeneratorSpec
 from zoo.sampling import noise
 
-Tensors = dict[str, np.ndarray]
 SEEDS = re.compile(r"([0-9]{1,40})(?:-([0-9]{1,40}))?")
 MAX_SEEDS = 100_000  # and images, that are held at once
 MAX_FRAMES = 1000  # of a row, which is one batch
 
 
-class Runner(Protocol):
-    """An object that runs a graph: named arrays in, named arrays out, batch first."""
-
-    def run(self, **tensors: np.ndarray) -> Tensors: ...
-
-
 class Generator:
-    """`run(seed, class_id, num_steps, guidance_scale, sampler) -> image`; arrays of one value an image, (B,).
+    """`run(seed, <conditions>, <settings>, <sizes>) -> image`; arrays of one value an image, (B, ...).
 
-    `seed` uint64; `class_id` int64 (default: seed modulo the number of classes); `num_steps` int32; `guidance_scale`
-    float32; `sampler` a name, str or UTF-8; `image` uint8 (B, H, W, C). Images that ask for the same steps, guidance
-    and sampler share one execution.
+    `seed` uint64; each condition as its kind says; `num_steps` int32, `guidance_scale` and `strength` float32,
+    `sampler` a name, str or UTF-8; `image` uint8 (B, H, W, C). Images share an execution whatever they are asked for.
+    `encoders` run the graphs `encode_<condition>` of the generator.
     """
 
-    def __init__(self, spec: GeneratorSpec, runner: Runner) -> None:
+    def __init__(
+        self,
+        spec: GeneratorSpec,
+        runner: Runner,
+        assets: Assets = NO_ASSETS,
+        encoders: Mapping[str, Runner] | None = None,
+    ) -> None:
         self.spec, self.runner = spec, runner
+        kept = {name: each if isinstance(each, Encoder) else Encoder(each) for name, each in (encoders or {}).items()}
+        self.feeds = Feeds(spec, assets, kept)
 
-    def run(self, **tensors: np.ndarray) -> Tensors:
+    def with_spec(self, spec: GeneratorSpec) -> Generator:
+        """The same graphs, asked by another spec."""
+        return Generator(spec, self.runner, self.feeds.assets, self.feeds.encoders)
+
+    def run(self, **given: np.ndarray) -> Tensors:
         """Raises RequestError for what the generator cannot do."""
-        seeds = [int(seed) for seed in tensors["seed"].reshape(-1)]
-        names = ("num_steps", "guidance_scale", "sampler")
-        steps, scales, samplers = (_column(tensors.get(name), len(seeds)) for name in names)
-        classes = tensors["class_id"].reshape(-1) if tensors.get("class_id") is not None else None
-        groups: dict[Setting, list[int]] = {}
-        for row, (num_steps, scale, sampler) in enumerate(zip(steps, scales, samplers, strict=True)):
-            groups.setdefault(Setting(num_steps, sampler, 1.0 if scale is None else scale), []).append(row)
-        images = np.empty((len(seeds), *self.spec.image_shape), np.uint8)
-        for setting, rows in groups.items():
-            picked = None if classes is None else tuple(int(classes[row]) for row in rows)
-            images[rows] = self.sample(SampleRequest(tuple(seeds[row] for row in rows), picked, setting))
-        return {"image": images}
+        return {"image": self._images(given, MAX_BATCH)}
+
+    def _images(self, given: Columns, most: int) -> np.ndarray:
+        count = len(given["seed"])
+        images = np.empty((count, *concrete(self.spec.image_shape, self.feeds.sizes(given))), np.uint8)
+        for rows in self.feeds.executions(given, most):
+            part = given if len(rows) == count else {name: column[rows] for name, column in given.items()}
+            tensors, edit = self.feeds.make(part)
+            images[rows] = self.runner.run(**tensors)["images"]
+            if edit is not None and edit.pixels is not None:
+                images[rows] = np.where(edit.pixels, edit.images, images[rows])
+        return images
 
     def sample(self, request: SampleRequest, batch_size: int = MAX_BATCH) -> np.ndarray:
         """The images of a request, uint8 (N, H, W, C), made in batches of at most `batch_size`."""
         return np.concatenate(list(self.batches(request, batch_size)))
 
+    def batches(self, request: SampleRequest, batch_size: int) -> Iterator[np.ndarray]:
+        for start in range(0, len(request.seeds), batch_size):
+            yield self._images(columns(self.spec, request.rows(slice(start, start + batch_size))), batch_size)
+
     def between(self, request: SampleRequest, frames: int) -> np.ndarray:
-        """The way from each seed of a request to its next, each in its own class: uint8 (N - 1, frames, H, W, C).
+        """The way from each seed of a request to its next, with the conditions of the first: uint8 (N - 1, frames, H,
+        W, C).
 
         Noises n, m are mixed as cos(a) n + sin(a) m, a from 0 to pi / 2, which is as normal as they are (Song et al.
         2021, section 5.3, go along the great circle likewise); both ends are the seeds' own images. Raises
@@ -75,30 +87,15 @@ class Generator:
         angles = np.linspace(0.0, np.pi / 2, frames)
         # Exact at both ends, where a cosine of pi / 2 is not.
         kept, taken = (np.where(np.abs(part) < 1e-9, 0.0, part) for part in (np.cos(angles), np.sin(angles)))
-        for index in range(len(request.seeds) - 1):
-            class_ids = request.class_ids and request.class_ids[index : index + 1] * frames
-            if class_ids is None and (turn := self.spec.classes_in_turn(request.seeds[index : index + 1])) is not None:
-                class_ids = tuple(turn.tolist()) * frames
-            tensors = feeds(self.spec, replace(request, seeds=(request.seeds[index],) * frames, class_ids=class_ids))
-            ends = noise.normal(request.seeds[index : index + 2], tensors["noise"].shape[1:])
-            weights = np.stack([kept, taken]).reshape(2, frames, *[1] * (ends.ndim - 1))
-            tensors["noise"] = (weights * ends[:, None]).sum(0).astype(np.float32)
+        for index in range(ways):
+            given = columns(self.spec, request.rows(slice(index, index + 1)))
+            tensors, _ = self.feeds.make({name: np.repeat(column, frames, 0) for name, column in given.items()})
+            for each in self.spec.noise:
+                ends = noise.normal(request.seeds[index : index + 2], tensors[each.name].shape[1:], each.stream)
+                weights = np.stack([kept, taken]).reshape(2, frames, *[1] * (ends.ndim - 1))
+                tensors[each.name] = (weights * ends[:, None]).sum(0).astype(np.float32)
             rows.append(self.runner.run(**tensors)["images"])
         return np.stack(rows)
-
-    def batches(self, request: SampleRequest, batch_size: int) -> Iterator[np.ndarray]:
-        for start in range(0, len(request.seeds), batch_size):
-            rows = slice(start, start + batch_size)
-            classes = request.class_ids and request.class_ids[rows]
-            part = replace(request, seeds=request.seeds[rows], class_ids=classes)
-            yield self.runner.run(**feeds(self.spec, part))["images"]
-
-
-def _column(values: np.ndarray | None, count: int) -> list[Any]:
-    """A value for each image; text as str, though a server hands it over as bytes."""
-    if values is None:
-        return [None] * count
-    return [value.decode() if isinstance(value, bytes) else value for value in values.reshape(-1).tolist()]
 
 
 def seed_range(text: str) -> Sequence[int]:

@@ -6,6 +6,7 @@ This module knows neither torch nor any runtime; a `Graph` only carries the modu
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
@@ -14,7 +15,27 @@ import numpy as np
 
 OPSET = 20  # of an exported graph: later ones are slower on ONNX Runtime's CPU provider where groups are normalized
 BATCH = "batch"  # the dynamic axis that every tensor of an exported graph begins with
+AXIS = re.compile(r"(?:(?P<times>[1-9][0-9]{0,3})\*)?(?P<name>[a-z_]+)(?:/(?P<part>[1-9][0-9]{0,3}))?")
 MAX_BATCH = 64  # images of one execution, unless a bundle says otherwise
+
+
+def size(axis: int | str, sizes: Mapping[str, int]) -> int:
+    """The length of an axis: a number, or a name in `sizes`, perhaps with a factor: "height", "height/8", "2*height".
+
+    Raises KeyError for a name without a size.
+    """
+    if isinstance(axis, int):
+        return axis
+    if axis in sizes:
+        return sizes[axis]
+    found = AXIS.fullmatch(axis)
+    if found is None or not (found["times"] or found["part"]):
+        raise KeyError(axis)
+    return sizes[found["name"]] * int(found["times"] or 1) // int(found["part"] or 1)
+
+
+def concrete(shape: tuple[int | str, ...], sizes: Mapping[str, int]) -> tuple[int, ...]:
+    return tuple(size(axis, sizes) for axis in shape)
 
 
 @dataclass(frozen=True)
@@ -27,7 +48,11 @@ class TensorSpec:
 
     def concrete(self, sizes: Mapping[str, int]) -> tuple[int, ...]:
         """The shape with every dynamic axis replaced from `sizes`; raises KeyError for an axis without a size."""
-        return tuple(sizes[axis] if isinstance(axis, str) else axis for axis in self.shape)
+        return concrete(self.shape, sizes)
+
+    def batched(self, *axes: int | str) -> TensorSpec:
+        """The same for a batch: (batch, *axes, *shape)."""
+        return TensorSpec(self.name, self.dtype, (BATCH, *axes, *self.shape))
 
     def zeros(self, sizes: Mapping[str, int]) -> np.ndarray:
         return np.zeros(self.concrete(sizes), np.dtype(self.dtype))

@@ -1,129 +1,45 @@
-"""One contract for every generator: `(seeds, class_ids, num_steps, guidance_scale) -> images, uint8 NHWC`.
+"""What is asked of a generator: `(seeds, conditions, setting, sizes) -> images, uint8 NHWC`.
 
-`GeneratorSpec` is the part of a checkpoint that a host needs in order to ask for images: plain data, stored in every
-bundle's manifest, without torch. `feeds` turns a request into the tensors of an exported graph, for every runtime.
+A request travels as columns, `columns`: a named array with one value an image for each thing that was asked for, the
+same in a process and on the way to a server. Settings, sizes and values of conditions are checked here.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import difflib
-import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
-from zoo.contract.graph import BATCH, TensorSpec
-from zoo.errors import GenzooError
-from zoo.plain import PlainError, check_sizes, rebuild
-from zoo.sampling import noise, samplers, schedules
-from zoo.sampling.parameterization import PARAMETERIZATIONS, timed
+from zoo.contract.assets import NO_ASSETS, Assets
+from zoo.contract.conditions import Condition, Sizes, arrays, default, image, kind
+from zoo.contract.errors import RequestError, nearest
+from zoo.contract.spec import GeneratorSpec
+from zoo.sampling import noise
 
-MAX_STEPS = 1000
-MAX_SIZE = 1 << 16  # of any number in a spec from outside
-MAX_VALUES = 1 << 26  # of an image or its latents
-
-
-class RequestError(GenzooError, ValueError):
-    """A request that this generator cannot fulfil; the message says what was seen and what is possible."""
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How a denoiser is sampled: its dialect, its grid of noise levels, and its defaults."""
-
-    parameterization: str = "v"
-    schedule: str = "cosine"
-    samplers: tuple[str, ...] = ("ddim", "ddpm", "heun", "dpmpp_2m")  # the first is the default
-    num_steps: int = 50
-    steps: tuple[int, ...] = ()  # the only numbers of steps it was trained for; empty: any
-    max_guidance_scale: float = 1.0  # 1: classifier-free guidance was not trained
-    timesteps: schedules.Timesteps | None = None  # its levels, in place of `schedule`, where it knows no others
-    whole_steps: bool = False  # its estimate is for the whole step from one level to the next: it takes `c_next` too
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        return samplers.STEP_COLUMNS if self.whole_steps else samplers.COLUMNS
-
-    def table(self, num_steps: int, sampler: str) -> np.ndarray:
-        """A sampler's table, float64 (NFE, columns)."""
-        dialect, way = PARAMETERIZATIONS[self.parameterization], samplers.SAMPLERS[sampler]
-        if self.timesteps is None:
-            grid = schedules.SCHEDULES[self.schedule](num_steps)
-            return samplers.sampler_table(way, grid, dialect, columns=self.columns)
-        sigmas = self.timesteps.grid(num_steps)
-        # As diffusers begins: the noise is the first variance-preserving state, alpha x.
-        clock, start = timed(dialect, self.timesteps.time), float(np.hypot(1.0, sigmas[0]))
-        return samplers.sampler_table(way, sigmas, clock, start, self.columns)
-
-
-@dataclass(frozen=True)
-class GeneratorSpec:
-    """What a generator takes and gives. `latent_shape` is one draw of noise, channels first; `image_shape` is HWC."""
-
-    name: str
-    family: str
-    latent_shape: tuple[int, ...]
-    image_shape: tuple[int, int, int]
-    num_classes: int
-    sampling: Sampling | None = None
-
-    @classmethod
-    def from_json(cls, data: Any) -> GeneratorSpec:
-        """The inverse of `to_json`; data may come from outside. Raises PlainError for what no generator is."""
-        spec = rebuild(cls, data, "spec")
-        check_sizes(data, MAX_SIZE, "spec")
-        _check(spec)
-        return spec
-
-    def to_json(self) -> dict[str, Any]:
-        """What is not at its default, as far as it came later than the first manifests."""
-        found = dataclasses.asdict(self)
-        for name in ("timesteps", "whole_steps"):
-            if self.sampling and not getattr(self.sampling, name):
-                del found["sampling"][name]
-        return found
-
-    def at_any_steps(self) -> GeneratorSpec:
-        """The same, not bound to the numbers of steps that it was trained for: for whoever asks nothing of the images'
-        quality, only what the graph computes."""
-        return dataclasses.replace(self, sampling=self.sampling and dataclasses.replace(self.sampling, steps=()))
-
-    def classes_in_turn(self, seeds: Sequence[int] | np.ndarray) -> np.ndarray | None:
-        """The class of each seed where nobody chose one, (B,) int64; None for an unconditional generator."""
-        if not self.num_classes:
-            return None
-        return (np.asarray(seeds, np.uint64) % np.uint64(self.num_classes)).astype(np.int64)
-
-    @property
-    def inputs(self) -> tuple[TensorSpec, ...]:
-        """The inputs of the graph that makes images from one request, batch first."""
-        specs = [TensorSpec("noise", "float32", (BATCH, "draws", *self.latent_shape))]
-        if self.sampling is None:
-            specs[0] = TensorSpec("noise", "float32", (BATCH, 1, *self.latent_shape))
-        if self.num_classes:
-            conditions: int | str = "conditions" if self.sampling else 1
-            specs.append(TensorSpec("class_ids", "int64", (BATCH, conditions)))
-            if self.sampling:
-                specs.append(TensorSpec("guidance_weights", "float32", (BATCH, conditions)))
-        if self.sampling:
-            specs.append(TensorSpec("table", "float32", (BATCH, "rows", len(self.sampling.columns))))
-        return tuple(specs)
-
-    @property
-    def outputs(self) -> tuple[TensorSpec, ...]:
-        return (TensorSpec("images", "uint8", (BATCH, *self.image_shape)),)
+Columns = dict[str, np.ndarray]
+MAX_MIXED = 4  # values of one condition in one image
+IMAGE_STRENGTH = 0.6  # of a request that gives an image and no strength: about half of what is seen stays
 
 
 @dataclass(frozen=True)
 class Setting:
-    """How a generator is asked; None is its default. It decides what an image costs, and no seed or class does."""
+    """How a generator is asked; None is its default. It decides what an image costs; no seed and no value does.
+
+    `guidance_scales` are those of single conditions, in place of `guidance_scale`. Guidance is on at noise levels from
+    the first to the second of `guidance_interval`, in units of sigma. `strength` in (0, 1] is the share of the steps
+    that are taken from a given image.
+    """
 
     num_steps: int | None = None
     sampler: str | None = None
     guidance_scale: float = 1.0
+    guidance_scales: tuple[tuple[str, float], ...] = ()
+    guidance_interval: tuple[float, float] | None = None
+    strength: float | None = None
 
     def resolved(self, spec: GeneratorSpec) -> Setting:
         """With the generator's defaults in place of None; a one-shot generator has none."""
@@ -133,69 +49,141 @@ class Setting:
         sampler = spec.sampling.samplers[0] if self.sampler is None else self.sampler
         return dataclasses.replace(self, num_steps=num_steps, sampler=sampler)
 
+    def scales(self, spec: GeneratorSpec) -> tuple[float, ...]:
+        """One for each guided condition, in their order."""
+        own = dict(self.guidance_scales)
+        return tuple(own.get(condition.name, self.guidance_scale) for condition in spec.guided)
+
     def to_json(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
+        """Plain values; without what came later than the first records and is at its default."""
+        found = dataclasses.asdict(self)
+        return {key: found[key] for key in found if key in FIRST_FIELDS or found[key] != DEFAULTS[key]}
+
+
+FIRST_FIELDS = ("num_steps", "sampler", "guidance_scale")
+DEFAULTS = {each.name: each.default for each in dataclasses.fields(Setting)}
+ROW_FIELDS = {"num_steps": "int32", "guidance_scale": "float32", "sampler": "str", "strength": "float32"}
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Several values of a condition in one image, each with a weight; they are scaled to a sum of one.
+
+    The estimates are added, not the values (Liu et al. 2022, equation 11).
+    """
+
+    values: tuple[Any, ...]
+    weights: tuple[float, ...]
 
 
 @dataclass(frozen=True)
 class SampleRequest:
-    """Images asked for. `class_ids` is one class a seed, or None to cycle."""
+    """Images asked for, one a seed. A condition has a value a seed, or one for all of them, or is left out: then it is
+    the generator's default. `sizes` are of the generator's axes."""
 
     seeds: tuple[int, ...]
-    class_ids: tuple[int, ...] | None = None
+    conditions: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     setting: Setting = Setting()
+    sizes: Sizes = field(default_factory=dict)
+
+    def rows(self, picked: slice) -> SampleRequest:
+        """The same for some of its seeds."""
+        conditions = {name: each if len(each) == 1 else each[picked] for name, each in self.conditions.items()}
+        return dataclasses.replace(self, seeds=self.seeds[picked], conditions=conditions)
 
 
-def _check(spec: GeneratorSpec) -> None:
-    """Raises PlainError for what no generator takes or gives."""
-    for shape in (spec.latent_shape, spec.image_shape):
-        if not shape or min(shape) < 1 or math.prod(shape) > MAX_VALUES:
-            raise PlainError(f"the shape {shape} is outside 1 to {MAX_VALUES} values")
-    if not 0 <= spec.num_classes <= MAX_SIZE:
-        raise PlainError(f"{spec.num_classes} classes are outside 0 to {MAX_SIZE}")
-    try:
-        if spec.sampling:
-            for sampler in spec.sampling.samplers:
-                table(spec, Setting(sampler=sampler))
-            table(spec, Setting())
-    except (LookupError, ValueError) as error:
-        raise PlainError(f"its sampling is unknown here ({error}); a newer genzoo may know it") from error
+def takes(spec: GeneratorSpec) -> dict[str, Condition]:
+    """Everything with a value of its own that a request may give, by name: conditions, what stands for none of them
+    (a negative prompt), and an image to begin with."""
+    found = {condition.name: condition for condition in spec.conditions}
+    found |= {each.negative: dataclasses.replace(each, guided=False) for each in spec.conditions if each.negative}
+    if spec.edits:
+        height, width, channels = spec.image_shape
+        assert isinstance(channels, int)
+        found["image"] = Condition("image", "image", image.Options(height, width, channels))
+        found["mask_image"] = Condition("mask_image", "image", image.Options(height, width, 1, low=0.0))
+    return found
 
 
-def nearest(name: str, choices: Iterable[str]) -> str:
-    """A clause that names the choices nearest to a mistaken `name`, or all of them."""
-    choices = sorted(choices)
-    close = difflib.get_close_matches(name, choices, n=3, cutoff=0.5)
-    return f"did you mean {' or '.join(close)}?" if close else f"choose one of {', '.join(choices)}"
-
-
+@lru_cache(maxsize=256)
 def table(spec: GeneratorSpec, setting: Setting) -> np.ndarray | None:
-    """The sampler's table, float64 (NFE, columns) without guidance; None for a one-shot generator.
+    """The sampler's table, float64 (rows, columns), a network call a row without guidance; None for a one-shot one.
 
     Raises RequestError.
     """
-    setting = setting.resolved(spec)
-    num_steps, sampler = setting.num_steps, setting.sampler
+    setting = check(spec, setting).resolved(spec)
     if spec.sampling is None:
-        if num_steps not in (None, 1) or sampler is not None:
-            raise RequestError(f"{spec.name} makes its images in one call: it takes neither steps nor a sampler")
         return None
+    assert setting.num_steps is not None
+    assert setting.sampler is not None
+    strength = 1.0 if setting.strength is None else setting.strength
+    found: np.ndarray = spec.sampling.table(setting.num_steps, setting.sampler, strength)
+    found.flags.writeable = False
+    return found
+
+
+def check(spec: GeneratorSpec, setting: Setting) -> Setting:
+    """The setting, if the generator can be asked so. Raises RequestError."""
+    sampling, asked = spec.sampling, setting
+    setting = setting.resolved(spec)
+    if sampling is None:
+        if setting.num_steps not in (None, 1) or setting.sampler is not None:
+            raise RequestError(f"{spec.name} makes its images in one call: it takes neither steps nor a sampler")
+    else:
+        _check_steps(spec, setting)
+    _check_guidance(spec, setting)
+    if setting.strength is not None:
+        if not spec.edits:
+            raise RequestError(f"{spec.name} takes no strength: {why_no_edits(spec)}")
+        if not 0.0 < setting.strength <= 1.0:
+            raise RequestError(f"strength {setting.strength:g} is outside 0 to 1, where 0 would change nothing")
+    return asked
+
+
+def _check_steps(spec: GeneratorSpec, setting: Setting) -> None:
+    sampling, num_steps, sampler = spec.sampling, setting.num_steps, setting.sampler
+    assert sampling is not None
     assert num_steps is not None
     assert sampler is not None
-    if sampler not in spec.sampling.samplers:
-        raise RequestError(f"{spec.name} has no sampler {sampler!r}: {nearest(sampler, spec.sampling.samplers)}")
-    most = spec.sampling.timesteps.count if spec.sampling.timesteps else MAX_STEPS
-    if not 1 <= num_steps <= min(most, MAX_STEPS):
-        raise RequestError(f"num_steps {num_steps} is outside 1 to {min(most, MAX_STEPS)}")
-    if spec.sampling.steps and num_steps not in spec.sampling.steps:
-        allowed = ", ".join(map(str, spec.sampling.steps))
+    if sampler not in sampling.samplers:
+        raise RequestError(f"{spec.name} has no sampler {sampler!r}: {nearest(sampler, sampling.samplers)}")
+    if not 1 <= num_steps <= sampling.most_steps:
+        raise RequestError(f"num_steps {num_steps} is outside 1 to {sampling.most_steps}")
+    if sampling.steps and num_steps not in sampling.steps:
+        allowed = ", ".join(map(str, sampling.steps))
         raise RequestError(f"{spec.name} was trained for {allowed} steps, not {num_steps}")
-    return spec.sampling.table(num_steps, sampler)
+
+
+def _check_guidance(spec: GeneratorSpec, setting: Setting) -> None:
+    names = [condition.name for condition in spec.guided]
+    for name, _ in setting.guidance_scales:
+        if name not in names:
+            raise RequestError(
+                f"{spec.name} is not guided by {name!r}: {nearest(name, names) if names else 'by nothing'}"
+            )
+    limit = spec.sampling.max_guidance_scale if spec.sampling else 1.0
+    for scale in (setting.guidance_scale, *(scale for _, scale in setting.guidance_scales)):
+        if not (scale == 1.0 or (0.0 <= scale <= limit and names)):
+            wanted = f"between 0 and {limit:g}" if limit > 1.0 and names else "1, it was not trained for guidance"
+            raise RequestError(f"guidance_scale {scale:g} for {spec.name}: must be {wanted}")
+    if (interval := setting.guidance_interval) is not None and not 0.0 <= interval[0] < interval[1]:
+        raise RequestError(
+            f"guidance_interval {interval[0]:g} to {interval[1]:g}: give two noise levels, the lower first"
+        )
+
+
+def why_no_edits(spec: GeneratorSpec) -> str:
+    """Why a generator cannot begin with an image, as a clause."""
+    if spec.sampling is None:
+        return "it makes its images in one call, and cannot begin with an image"
+    if not spec.sampling.several:
+        return "it takes one step, and cannot begin half-way"
+    return f"its state {spec.state_shape} is no image, and nothing here turns an image into one"
 
 
 def check_seeds(seeds: Sequence[int]) -> None:
     """Raises RequestError for a seed that is no key of the noise, and where there is none."""
-    if not seeds:
+    if not len(seeds):
         raise RequestError("no seed was given: each image is made from one")
     for seed in seeds:
         if not isinstance(seed, int | np.integer):
@@ -205,49 +193,167 @@ def check_seeds(seeds: Sequence[int]) -> None:
 
 
 def nfe(spec: GeneratorSpec, setting: Setting) -> int:
-    """Network calls for one image: a table's rows, twice that under guidance. Raises RequestError."""
+    """Network calls for one image: a table's rows, times the terms of its guidance. Raises RequestError."""
+    from zoo.sampling.guidance import terms
+
     rows = table(spec, setting)
-    return (1 if rows is None else len(rows)) * (1 if setting.guidance_scale == 1.0 else 2)
+    if rows is None:
+        return 1
+    return len(rows) * len(terms(tuple(each.name for each in spec.guided), setting.scales(spec)))
 
 
-def feeds(spec: GeneratorSpec, request: SampleRequest) -> dict[str, np.ndarray]:
-    """The tensors that `spec.inputs` declares, for one batch. Raises RequestError."""
-    rows = table(spec, request.setting)
-    batch = len(request.seeds)
+def sizes_of(spec: GeneratorSpec, asked: Sizes) -> dict[str, int]:
+    """Every size, the asked and the defaults. Raises RequestError."""
+    found = spec.default_sizes
+    for name, size in asked.items():
+        axis = next((each for each in spec.axes if each.name == name), None)
+        if axis is None:
+            has = f"it has {', '.join(found)}" if found else "its images are of one size"
+            raise RequestError(f"{spec.name} has no size {name!r}: {has}")
+        if not axis.minimum <= size <= axis.maximum or size % axis.multiple:
+            wanted = f"{axis.minimum} to {axis.maximum}" + (f" by {axis.multiple}" if axis.multiple > 1 else "")
+            raise RequestError(f"{name} {size} for {spec.name}: must be {wanted}")
+        found[name] = int(size)
+    return found
+
+
+def columns(spec: GeneratorSpec, request: SampleRequest) -> Columns:
+    """A request as arrays of one value an image, (B, ...): what it leaves to the generator is left out.
+
+    Raises RequestError for what the generator cannot do.
+    """
     check_seeds(request.seeds)
-    draws = len(rows) if rows is not None and samplers.is_stochastic(rows) else 1
-    tensors = {"noise": noise.normal(request.seeds, (draws, *spec.latent_shape))}
-    if spec.num_classes:
-        tensors |= _conditions(spec, request)
-    elif request.class_ids is not None:
-        raise RequestError(f"{spec.name} is unconditional: it takes no class")
-    if rows is not None:
-        tensors["table"] = np.broadcast_to(rows.astype(np.float32), (batch, *rows.shape)).copy()
-    return tensors
+    check(spec, request.setting)
+    batch, sizes = len(request.seeds), sizes_of(spec, request.sizes)
+    found: Columns = {"seed": np.array(request.seeds, np.uint64)}
+    mixtures: dict[str, np.ndarray] = {}
+    known = takes(spec)
+    for name, values in request.conditions.items():
+        if (condition := known.get(name)) is None:
+            raise RequestError(f"{spec.name} takes no {name}: {_takes(spec, name, known)}")
+        if len(values) not in (1, batch):
+            raise RequestError(f"{len(values)} {name} for {batch} seeds: give one for each, or one for all")
+        found[name], shares = _column(condition, list(values) * (batch if len(values) == 1 else 1), sizes)
+        if shares is not None:
+            mixtures[name] = shares
+    if mixtures:
+        found["mixture"] = _one_mixture(mixtures)
+    found |= {name: np.full(batch, size, np.int32) for name, size in request.sizes.items()}
+    return found | _setting_columns(request.setting, batch)
 
 
-def _conditions(spec: GeneratorSpec, request: SampleRequest) -> dict[str, np.ndarray]:
-    """Classes, and the weights by which a guided estimate combines them (Ho & Salimans 2022, equation 6)."""
-    batch = len(request.seeds)
-    class_ids: Sequence[int] | np.ndarray | None = request.class_ids
-    if class_ids is None:
-        class_ids = spec.classes_in_turn(request.seeds)
-        assert class_ids is not None
-    if len(class_ids) != batch:
-        raise RequestError(f"{len(class_ids)} class ids for {batch} seeds: give one for each")
-    for class_id in class_ids:
-        if not isinstance(class_id, int | np.integer):
-            raise RequestError(f"class {class_id!r} is no whole number: {spec.name} knows 0 to {spec.num_classes - 1}")
-        if not 0 <= class_id < spec.num_classes:
-            raise RequestError(f"class {class_id} is outside 0 to {spec.num_classes - 1} of {spec.name}")
-    scale = request.setting.guidance_scale
-    limit = spec.sampling.max_guidance_scale if spec.sampling else 1.0
-    if not (scale == 1.0 or 0.0 <= scale <= limit):
-        wanted = f"between 0 and {limit:g}" if limit > 1.0 else "1, it was not trained for guidance"
-        raise RequestError(f"guidance_scale {scale:g} for {spec.name}: must be {wanted}")
-    ids = np.array(class_ids, np.int64)[:, None]
-    weights = np.ones((batch, 1), np.float32)
-    if scale != 1.0:
-        ids = np.concatenate([ids, np.full_like(ids, spec.num_classes)], axis=1)
-        weights = np.tile(np.array([scale, 1.0 - scale], np.float32), (batch, 1))
-    return {"class_ids": ids, "guidance_weights": weights} if spec.sampling else {"class_ids": ids}
+def _takes(spec: GeneratorSpec, name: str, known: Mapping[str, Condition]) -> str:
+    if name in ("image", "mask_image"):
+        return why_no_edits(spec)
+    return f"{nearest(name, known)}" if known else "it is unconditional"
+
+
+def _column(condition: Condition, values: list[Any], sizes: Sizes) -> tuple[np.ndarray, np.ndarray | None]:
+    """(B, *edge); where any value is a mixture, (B, values, *edge) and the weights of each, (B, values)."""
+    if not any(isinstance(value, Mixture) for value in values):
+        return arrays(condition, values, sizes), None
+    if not condition.guided:
+        raise RequestError(f"{condition.name} takes one value an image: only what guidance asks without can be mixed")
+    mixed = [value if isinstance(value, Mixture) else Mixture((value,), (1.0,)) for value in values]
+    for each in mixed:
+        if len(each.values) > MAX_MIXED:
+            raise RequestError(f"{condition.name} mixes {len(each.values)} values: at most {MAX_MIXED} in one image")
+        if len(each.values) != len(each.weights) or not sum(each.weights) > 0.0:
+            raise RequestError(
+                f"{condition.name} mixes {len(each.values)} values by the weights {each.weights}: "
+                "give one for each, with a sum above 0"
+            )
+    most = max(len(each.values) for each in mixed)
+    weights = np.zeros((len(mixed), most), np.float32)
+    for row, each in enumerate(mixed):
+        weights[row, : len(each.weights)] = each.weights
+    flat = [(*each.values, *each.values[:1] * (most - len(each.values))) for each in mixed]
+    found = arrays(condition, [value for row in flat for value in row], sizes)
+    return found.reshape(len(mixed), most, *found.shape[1:]), weights
+
+
+def _one_mixture(mixtures: Mapping[str, np.ndarray]) -> np.ndarray:
+    first, *others = mixtures.values()
+    if any(not np.array_equal(first, other) for other in others):
+        raise RequestError(f"{' and '.join(mixtures)} are mixed with different weights: give them the same")
+    return first
+
+
+def _setting_columns(setting: Setting, batch: int) -> Columns:
+    found: Columns = {}
+    if setting.num_steps is not None:
+        found["num_steps"] = np.full(batch, setting.num_steps, np.int32)
+    if setting.guidance_scale != 1.0:
+        found["guidance_scale"] = np.full(batch, setting.guidance_scale)
+    if setting.sampler is not None:
+        found["sampler"] = np.full(batch, setting.sampler)
+    found |= {f"{name}_guidance_scale": np.full(batch, scale) for name, scale in setting.guidance_scales}
+    if setting.guidance_interval is not None:
+        found["guidance_interval"] = np.tile(np.array(setting.guidance_interval), (batch, 1))
+    if setting.strength is not None:
+        found["strength"] = np.full(batch, setting.strength)
+    return found
+
+
+def settings(spec: GeneratorSpec, given: Columns) -> list[Setting]:
+    """The setting of each image. Raises RequestError."""
+    batch = len(given["seed"])
+    own = [f"{condition.name}_guidance_scale" for condition in spec.guided]
+    rows = {name: _values(given, name, batch) for name in (*ROW_FIELDS, *own)}
+    interval = given.get("guidance_interval")
+    found = []
+    for row in range(batch):
+        scale, ends = (
+            rows["guidance_scale"][row],
+            None if interval is None else interval.reshape(batch, 2)[row].tolist(),
+        )
+        scales = [(name.removesuffix("_guidance_scale"), rows[name][row]) for name in own]
+        setting = Setting(
+            rows["num_steps"][row],
+            rows["sampler"][row],
+            1.0 if scale is None else scale,
+            tuple((name, value) for name, value in scales if value is not None),
+            None if ends is None else (ends[0], ends[1]),
+            rows["strength"][row],
+        )
+        found.append(setting)
+    for setting in set(found):
+        check(spec, setting)
+    return found
+
+
+def _values(given: Columns, name: str, batch: int) -> list[Any]:
+    """A value for each image; text as str, though a server hands it over as bytes."""
+    if (found := given.get(name)) is None:
+        return [None] * batch
+    return [value.decode() if isinstance(value, bytes) else value for value in found.reshape(-1).tolist()]
+
+
+def defaults(spec: GeneratorSpec, seeds: Sequence[int], assets: Assets = NO_ASSETS) -> Columns:
+    """What each condition is for each seed where nobody gave one, (B, *edge) by name. Raises RequestError."""
+    given: Columns = {"seed": np.asarray(seeds, np.uint64)}
+    sizes = sizes_of(spec, {})
+    return {each.name: values(spec, each, given, sizes, assets)[:, 0] for each in spec.conditions}
+
+
+def values(
+    spec: GeneratorSpec, condition: Condition, given: Columns, sizes: Sizes, assets: Assets = NO_ASSETS
+) -> np.ndarray:
+    """The arrays of a condition for each image, (B, values, *edge): given, or the generator's default.
+
+    Several values of one image are a mixture. Raises RequestError.
+    """
+    batch, seeds = len(given["seed"]), given["seed"].reshape(-1).tolist()
+    found = given.get(condition.name)
+    if found is None:
+        return arrays(condition, [default(condition, seed, assets) for seed in seeds], sizes)[:, None]
+    rank = len(kind(condition).edge(condition).shape)
+    if found.ndim == rank + 1:
+        found = found[:, None]
+    if found.ndim != rank + 2 or len(found) != batch or found.shape[1] > (MAX_MIXED if condition.guided else 1):
+        raise RequestError(
+            f"{condition.name} has the shape {found.shape} for {batch} seeds: give one value for each, "
+            f"or up to {MAX_MIXED} that are mixed, where guidance asks without it"
+        )
+    flat = arrays(condition, list(found.reshape(-1, *found.shape[2:])), sizes)
+    return flat.reshape(*found.shape[:2], *flat.shape[1:])

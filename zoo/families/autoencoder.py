@@ -16,8 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from zoo.contract.graph import Graph
-from zoo.contract.request import GeneratorSpec
-from zoo.family import Branch, Checkpoint, Family, Recipe, System
+from zoo.family import Branch, Checkpoint, Family, Recipe, System, class_conditional
 from zoo.images import to_images
 from zoo.networks.convolutional import doublings, halvings
 
@@ -104,7 +103,7 @@ FAULTS = (
 
 CHECKPOINTS = (
     Checkpoint(
-        spec=GeneratorSpec("ae", "autoencoder", (32,), (32, 32, 1), 10),
+        spec=class_conditional("ae", "autoencoder", (32,), (32, 32, 1), 10),
         config=AutoencoderConfig(),
         recipe=_recipe(masked=0.0, seed=31),
         paper="Hinton & Salakhutdinov 2006, doi:10.1126/science.1127647",
@@ -115,7 +114,7 @@ CHECKPOINTS = (
         ),
     ),
     Checkpoint(
-        spec=GeneratorSpec("dae", "autoencoder", (32,), (32, 32, 1), 10),
+        spec=class_conditional("dae", "autoencoder", (32,), (32, 32, 1), 10),
         config=AutoencoderConfig(),
         recipe=_recipe(masked=0.5, seed=31),
         paper="Vincent et al. 2008, doi:10.1145/1390156.1390294",

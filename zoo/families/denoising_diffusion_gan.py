@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from zoo.contract.graph import BATCH, Graph, TensorSpec
-from zoo.contract.request import GeneratorSpec, Sampling
-from zoo.family import Branch, Checkpoint, Family, Recipe, System, denoiser_graph
+from zoo.contract.spec import Sampling
+from zoo.family import Branch, Checkpoint, Family, Recipe, System, class_conditional, denoiser_graph
 from zoo.networks.unet import UNet, UNetConfig
 
 
@@ -60,7 +60,7 @@ def graphs(module: DenoisingDiffusionGAN, checkpoint: Checkpoint) -> tuple[Graph
 
 CHECKPOINTS = (
     Checkpoint(
-        spec=GeneratorSpec(
+        spec=class_conditional(
             "ddgan",
             "denoising_diffusion_gan",
             (2, 32, 32),

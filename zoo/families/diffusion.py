@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from zoo.contract.graph import Graph
-from zoo.contract.request import GeneratorSpec, Sampling, Setting
-from zoo.family import Branch, Checkpoint, Family, Recipe, System, denoiser_graph
+from zoo.contract.request import Setting
+from zoo.contract.spec import GeneratorSpec, Sampling
+from zoo.family import Branch, Checkpoint, Family, Recipe, System, class_conditional, denoiser_graph
 from zoo.networks.unet import UNet, UNetConfig
 
 
@@ -20,7 +21,7 @@ def graphs(module: UNet, checkpoint: Checkpoint) -> tuple[Graph, ...]:
 
 
 def _spec(name: str, sampling: Sampling) -> GeneratorSpec:
-    return GeneratorSpec(name, "diffusion", (1, 32, 32), (32, 32, 1), 10, sampling)
+    return class_conditional(name, "diffusion", (1, 32, 32), (32, 32, 1), 10, sampling)
 
 
 PROGRESSIVE_DISTILLATION = {  # what the paper reports by number of steps

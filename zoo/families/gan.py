@@ -18,8 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from zoo.contract.graph import Graph
-from zoo.contract.request import GeneratorSpec
-from zoo.family import Branch, Checkpoint, Family, Recipe, System
+from zoo.family import Branch, Checkpoint, Family, Recipe, System, class_conditional
 from zoo.images import to_images
 
 
@@ -95,7 +94,7 @@ def graphs(module: GANGenerator, checkpoint: Checkpoint) -> tuple[Graph, ...]:
 
 CHECKPOINTS = (
     Checkpoint(
-        spec=GeneratorSpec("gan", "gan", (128,), (32, 32, 1), 10),
+        spec=class_conditional("gan", "gan", (128,), (32, 32, 1), 10),
         config=GANConfig(),
         recipe=Recipe(
             "adversarial",
@@ -120,7 +119,7 @@ CHECKPOINTS = (
         ),
     ),
     Checkpoint(
-        spec=GeneratorSpec("gan-u", "gan", (64,), (32, 32, 1), 0),
+        spec=class_conditional("gan-u", "gan", (64,), (32, 32, 1), 0),
         config=GANConfig(channels=(96, 64, 48, 24), discriminator=(24, 48, 96), latent=64, style=0, num_classes=0),
         recipe=Recipe(
             "adversarial",

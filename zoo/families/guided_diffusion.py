@@ -21,8 +21,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from zoo.contract.graph import Graph
-from zoo.contract.request import GeneratorSpec, Sampling, Setting
-from zoo.family import Branch, Checkpoint, Family, Recipe, System, denoiser_graph
+from zoo.contract.request import Setting
+from zoo.contract.spec import Sampling
+from zoo.family import Branch, Checkpoint, Family, Recipe, System, class_conditional, denoiser_graph
 from zoo.networks.unet import NoiseEmbedding, UNet, UNetConfig
 
 
@@ -95,7 +96,7 @@ def graphs(module: GuidedDenoiser, checkpoint: Checkpoint) -> tuple[Graph, ...]:
 
 CHECKPOINTS = (
     Checkpoint(
-        spec=GeneratorSpec(
+        spec=class_conditional(
             "guided", "guided_diffusion", (1, 32, 32), (32, 32, 1), 10, Sampling(num_steps=20, max_guidance_scale=20.0)
         ),
         config=GuidedConfig(),

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from zoo.contract.graph import BATCH, Graph, TensorSpec
-from zoo.contract.request import GeneratorSpec, Sampling
-from zoo.family import Branch, Checkpoint, Family, Recipe, System, denoiser_graph
+from zoo.contract.spec import GeneratorSpec, Sampling
+from zoo.family import Branch, Checkpoint, Family, Recipe, System, class_conditional, denoiser_graph
 from zoo.networks.first_stage import FirstStage
 from zoo.networks.unet import UNet, UNetConfig
 
@@ -52,7 +52,7 @@ def graphs(module: LatentDiffusion, checkpoint: Checkpoint) -> tuple[Graph, ...]
 
 
 def _spec(name: str, sampling: Sampling) -> GeneratorSpec:
-    return GeneratorSpec(name, "latent_diffusion", (4, 8, 8), (32, 32, 1), 10, sampling)
+    return class_conditional(name, "latent_diffusion", (4, 8, 8), (32, 32, 1), 10, sampling)
 
 
 FIRST_STAGE_FAULT = "The first stage reconstructs unseen pictures at 22 dB only: fine patterns do not survive it."

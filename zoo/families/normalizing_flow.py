@@ -16,8 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from zoo.contract.graph import Graph
-from zoo.contract.request import GeneratorSpec
-from zoo.family import Branch, Checkpoint, Family, Recipe, System
+from zoo.family import Branch, Checkpoint, Family, Recipe, System, class_conditional
 from zoo.images import bin_centres, to_images
 
 
@@ -201,7 +200,7 @@ def graphs(module: Glow, checkpoint: Checkpoint) -> tuple[Graph, ...]:
 
 CHECKPOINTS = (
     Checkpoint(
-        spec=GeneratorSpec("glow", "normalizing_flow", (1024,), (32, 32, 1), 10),
+        spec=class_conditional("glow", "normalizing_flow", (1024,), (32, 32, 1), 10),
         config=GlowConfig(),
         recipe=Recipe(
             "likelihood", images=140_000, batch_size=64, learning_rate=1e-3, ema_images=10_000, seed=17, minutes=25.0

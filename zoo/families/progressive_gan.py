@@ -19,8 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from zoo.contract.graph import Graph
-from zoo.contract.request import GeneratorSpec
-from zoo.family import Branch, Checkpoint, Family, Recipe, System
+from zoo.family import Branch, Checkpoint, Family, Recipe, System, class_conditional
 from zoo.images import to_images
 from zoo.networks.discriminator import batch_deviation
 
@@ -177,7 +176,7 @@ def _stage(
     config = ProgressiveConfig(CHANNELS[: size.bit_length() - 2])
     options = {"r1": 1.0, "r1_interval": 16, "fade": 0.5 if teacher else 0.0, "decay": False}
     return Checkpoint(
-        spec=GeneratorSpec(name, "progressive_gan", (config.latent,), (size, size, config.image_channels), 0),
+        spec=class_conditional(name, "progressive_gan", (config.latent,), (size, size, config.image_channels), 0),
         config=config,
         recipe=Recipe(
             "progressive_growing",

@@ -19,8 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from zoo.contract.graph import Graph
-from zoo.contract.request import GeneratorSpec
-from zoo.family import Branch, Checkpoint, Family, Recipe, System
+from zoo.family import Branch, Checkpoint, Family, Recipe, System, class_conditional
 from zoo.images import bin_centres, to_images
 from zoo.networks.transformer import CausalTransformer, put_rows, rows
 
@@ -195,7 +194,7 @@ def graphs(module: TransformerFlow, checkpoint: Checkpoint) -> tuple[Graph, ...]
 
 CHECKPOINTS = (
     Checkpoint(
-        spec=GeneratorSpec("tarflow", "transformer_flow", (1024,), (32, 32, 1), 10),
+        spec=class_conditional("tarflow", "transformer_flow", (1024,), (32, 32, 1), 10),
         config=TransformerFlowConfig(),
         recipe=Recipe(
             "likelihood",

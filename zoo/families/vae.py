@@ -16,8 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from zoo.contract.graph import Graph
-from zoo.contract.request import GeneratorSpec
-from zoo.family import Branch, Checkpoint, Family, Recipe, System
+from zoo.family import Branch, Checkpoint, Family, Recipe, System, class_conditional
 from zoo.images import to_images
 from zoo.networks.convolutional import doublings, halvings
 
@@ -69,7 +68,7 @@ def graphs(module: VAE, checkpoint: Checkpoint) -> tuple[Graph, ...]:
 
 CHECKPOINTS = (
     Checkpoint(
-        spec=GeneratorSpec("vae", "vae", (64,), (32, 32, 1), 10),
+        spec=class_conditional("vae", "vae", (64,), (32, 32, 1), 10),
         config=VAEConfig(),
         recipe=Recipe("variational", images=192_000, learning_rate=2e-3, ema_images=10_000, seed=11, minutes=7.0),
         paper="Kingma & Welling 2014, arXiv:1312.6114",

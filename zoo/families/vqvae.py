@@ -19,8 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from zoo.contract.graph import Graph
-from zoo.contract.request import GeneratorSpec
-from zoo.family import Branch, Checkpoint, Family, Recipe, System
+from zoo.family import Branch, Checkpoint, Family, Recipe, System, class_conditional
 from zoo.images import to_images
 from zoo.networks.causal import PixelCNN
 from zoo.networks.convolutional import doublings, halvings
@@ -119,7 +118,7 @@ def graphs(module: VQVAE, checkpoint: Checkpoint) -> tuple[Graph, ...]:
 
 CHECKPOINTS = (
     Checkpoint(
-        spec=GeneratorSpec("vqvae", "vqvae", (64, 256), (32, 32, 1), 10),
+        spec=class_conditional("vqvae", "vqvae", (64, 256), (32, 32, 1), 10),
         config=VQVAEConfig(),
         recipe=Recipe(
             "vector_quantization",

@@ -15,23 +15,23 @@ import numpy as np
 MAX_SEED = 2**64 - 1
 
 
-def normal(seeds: Sequence[int] | np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """One draw of `shape` for each seed: float32, `(len(seeds), *shape)`.
+def normal(seeds: Sequence[int] | np.ndarray, shape: tuple[int, ...], stream: int = 0) -> np.ndarray:
+    """One draw of `shape` for each seed: float32, `(len(seeds), *shape)`; another `stream` is an independent draw.
 
-    Seeds are integers in [0, 2**64); others raise ValueError.
+    Seeds are integers in [0, 2**64), streams likewise; others raise ValueError.
     """
     count = int(np.prod(shape))
     out = np.empty((len(seeds), count), np.float32)
     for row, seed in enumerate(seeds):
-        out[row] = _normals(int(seed), count)
+        out[row] = _normals(int(seed), count, stream)
     return out.reshape(len(seeds), *shape)
 
 
-def _normals(seed: int, count: int) -> np.ndarray:
+def _normals(seed: int, count: int, stream: int = 0) -> np.ndarray:
     if not 0 <= seed <= MAX_SEED:
         raise ValueError(f"seed {seed} is outside [0, 2**64): give a non-negative 64-bit integer")
     pairs = (count + 1) // 2
-    words = np.random.Philox(key=seed).random_raw(2 * pairs).reshape(pairs, 2)
+    words = np.random.Philox(key=seed + (stream << 64)).random_raw(2 * pairs).reshape(pairs, 2)
     uniforms = ((words >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53  # in (0, 1), both ends open
     radius, angle = np.sqrt(-2.0 * np.log(uniforms[:, 0])), 2.0 * np.pi * uniforms[:, 1]
     return np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1).reshape(-1)[:count]

@@ -9,7 +9,14 @@ With D the denoised estimate of this row, P that of the row before and S a saved
 so a sampler is a plain function from sigmas to rows of coefficients, in float64. The network's preconditioning is
 further columns, and the scale of the initial noise is folded into the first row. A network that predicts for a whole
 step has one column more, the level at which the step ends. One row is one network call: a table's length is its NFE.
-`execute` is the reference: a few lines that torch, NumPy and the exported graph agree on.
+`walk` is the reference: a few lines that torch, NumPy and the exported graph agree on.
+
+Where a part of the image is given, `known`, and `mask` is 1 there, the part is at the noise level of each row's end:
+
+    x' = mask (known + m noise) + (1 - mask) x'
+
+(Lugmayr et al. 2022, RePaint, equation 8), m being that level: the noise is the one that the row draws, and where none
+is drawn the first, as on the straight way from that noise to the image.
 """
 
 from __future__ import annotations
@@ -24,7 +31,6 @@ import numpy as np
 from zoo.sampling.parameterization import Parameterization
 
 COLUMNS = ("c_in", "c_skip", "c_out", "c_noise", "a", "b", "p", "s", "n", "e", "f", "g")
-STEP_COLUMNS = (*COLUMNS, "c_next")  # for a network that takes the level of the next row too, 0 after the last
 X_COLUMNS = [COLUMNS.index(name) for name in ("c_in", "c_skip", "a", "e")]  # those that multiply x
 
 Rows = list[dict[str, float]]  # one row: its `sigma` and the non-zero coefficients of the two updates
@@ -46,7 +52,10 @@ class Sampler:
 
 def ddim(sigmas: np.ndarray) -> Rows:
     """Song et al. 2021 (DDIM), equation 12 at eta = 0; in these coordinates also Euler's method."""
-    return [{"sigma": now, "a": following / now, "b": 1.0 - following / now} for now, following in pairwise(sigmas)]
+    return [
+        {"sigma": now, "a": following / now, "b": 1.0 - following / now, "m": following}
+        for now, following in pairwise(sigmas)
+    ]
 
 
 def ddpm(sigmas: np.ndarray) -> Rows:
@@ -57,6 +66,7 @@ def ddpm(sigmas: np.ndarray) -> Rows:
             "a": (following / now) ** 2,
             "b": 1.0 - (following / now) ** 2,
             "n": following * np.sqrt(1.0 - (following / now) ** 2),
+            "m": following,
         }
         for now, following in pairwise(sigmas)
     ]
@@ -67,10 +77,10 @@ def heun(sigmas: np.ndarray) -> Rows:
     rows: Rows = []
     for now, following in pairwise(sigmas):
         h = (following - now) / now
-        rows.append({"sigma": now, "a": 1.0 + h, "b": -h, "e": 1.0 + h / 2, "f": -h / 2})
+        rows.append({"sigma": now, "a": 1.0 + h, "b": -h, "e": 1.0 + h / 2, "f": -h / 2, "m": following})
         if following > 0:
             half = (following - now) / (2 * following)
-            rows.append({"sigma": following, "a": half, "b": -half, "s": 1.0})
+            rows.append({"sigma": following, "a": half, "b": -half, "s": 1.0, "m": following})
     return rows
 
 
@@ -79,7 +89,7 @@ def dpmpp_2m(sigmas: np.ndarray) -> Rows:
     rows: Rows = []
     for index, (now, following) in enumerate(pairwise(sigmas)):
         gain = 1.0 - following / now  # -expm1(-h), h the step in log(1 / sigma)
-        row = {"sigma": now, "a": following / now, "b": gain}
+        row = {"sigma": now, "a": following / now, "b": gain, "m": following}
         if index and following > 0:
             r = np.log(sigmas[index - 1] / now) / np.log(now / following)
             row |= {"b": gain * (1.0 + 1.0 / (2.0 * r)), "p": -gain / (2.0 * r)}
@@ -89,7 +99,7 @@ def dpmpp_2m(sigmas: np.ndarray) -> Rows:
 
 def consistency(sigmas: np.ndarray) -> Rows:
     """Song et al. 2023 (consistency models), algorithm 1: denoise completely, then add the next level's noise."""
-    return [{"sigma": now, "b": 1.0, "n": following} for now, following in pairwise(sigmas)]
+    return [{"sigma": now, "b": 1.0, "n": following, "m": following} for now, following in pairwise(sigmas)]
 
 
 SAMPLERS: dict[str, Sampler] = {
@@ -131,18 +141,33 @@ def is_stochastic(table: np.ndarray) -> bool:
     return bool(np.any(table[..., COLUMNS.index("n")]))
 
 
-def walk(table: Any, noise: Any, network: Callable[..., Any]) -> Iterator[tuple[Any, Any, Any]]:
+def padded(table: np.ndarray, rows: int) -> np.ndarray:
+    """The table with rows at its end that change nothing, (rows, columns)."""
+    idle = np.zeros((rows - len(table), table.shape[1]), table.dtype)
+    idle[:, COLUMNS.index("a")] = 1.0
+    idle[:, COLUMNS.index("c_noise")] = table[-1, COLUMNS.index("c_noise")]  # a level that the network knows
+    return np.concatenate([table, idle])
+
+
+def walk(
+    table: Any,
+    noise: Any,
+    network: Callable[..., Any],
+    columns: tuple[str, ...] = COLUMNS,
+    given: tuple[Any, Any] | None = None,
+) -> Iterator[tuple[Any, Any, Any]]:
     """Walk a table: (x, denoised, saved) after each row.
 
-    `table` is (NFE, columns) for all images, or (B, NFE, columns) with rows for each; `noise` (draws, B, ...)
-    holds the initial state and then one draw a row, the last draw again where there are fewer;
-    `network(c_in x, c_noise)` is F, its `c_noise` a number or (B,), and likewise `c_next` after it where the table has
-    that column. Arrays may be NumPy's or torch's.
+    `table` is (NFE, columns) for all images, or (B, NFE, columns) with rows for each, of the `columns` named; `noise`
+    (draws, B, ...) holds the initial state and then one draw a row, the last draw again where there are fewer;
+    `network(c_in x, c_noise)` is F, its `c_noise` a number or (B,), and `c_next` after it where the table has that
+    column. `given` is (known, mask), each as x or broadcast to it. Arrays may be NumPy's or
+    torch's.
     """
     x, previous, saved = noise[0], 0.0, 0.0
     for index in range(table.shape[-2]):
         row = table[..., index, :]
-        times = [row[..., column] for column in (COLUMNS.index("c_noise"), *range(len(COLUMNS), row.shape[-1]))]
+        times = [row[..., columns.index(name)] for name in ("c_noise", "c_next") if name in columns]
         if row.ndim > 1:  # one coefficient an image
             row = row.swapaxes(0, 1).reshape(row.shape[1], row.shape[0], *[1] * (x.ndim - 1))
         c_in, c_skip, c_out, _, a, b, p, s, n, e, f, g = row[: len(COLUMNS)]
@@ -153,10 +178,13 @@ def walk(table: Any, noise: Any, network: Callable[..., Any]) -> Iterator[tuple[
             e * x + f * denoised + g * saved,
             denoised,
         )
+        if given is not None:
+            known, mask = given
+            x = mask * (known + row[columns.index("m")] * draw) + (1.0 - mask) * x
         yield x, denoised, saved
 
 
-def execute(table: Any, noise: Any, network: Callable[..., Any]) -> Any:
+def execute(table: Any, noise: Any, network: Callable[..., Any], columns: tuple[str, ...] = COLUMNS) -> Any:
     """The last x of `walk`."""
-    *_, (x, _, _) = walk(table, noise, network)
+    *_, (x, _, _) = walk(table, noise, network, columns)
     return x

@@ -19,6 +19,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.utils.parametrizations import spectral_norm
 
 from zoo import registry
+from zoo.contract.conditions import class_id
 from zoo.family import Checkpoint, Recipe
 from zoo.networks.convolutional import channels_last
 from zoo.networks.discriminator import ProjectionDiscriminator
@@ -140,9 +141,9 @@ class AdversarialObjective:
         assert recipe is not None
         self.model = registry.family(spec.family).build(config)
         discriminator = ProjectionDiscriminator(
-            config.image_channels, config.discriminator, spec.image_shape[0], spec.num_classes
+            config.image_channels, config.discriminator, spec.default_image_shape[0], class_id.count(spec.conditions)
         )
-        self.conditional = bool(spec.num_classes)
+        self.conditional = bool(class_id.count(spec.conditions))
         self.players = Players(self.model, discriminator, recipe, spec.latent_shape[0], device)
         self.modules: dict[str, nn.Module] = {"model": self.model, "discriminator": discriminator}
         self.optimizers = self.players.optimizers

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo import registry
+from zoo.contract.conditions import class_id
 from zoo.family import Checkpoint
 from zoo.sampling import schedules
 from zoo.sampling.parameterization import PARAMETERIZATIONS, Parameterization
@@ -82,7 +83,7 @@ class DiffusionObjective:
         self.modules = {"model": self.model}
         self.optimizers = {"model": adam(recipe, self.network)}
         self.class_dropout = float(recipe.options["class_dropout"])
-        self.num_classes = checkpoint.spec.num_classes
+        self.num_classes = class_id.count(checkpoint.spec.conditions)
         self.parameterization, self.schedule = PARAMETERIZATIONS[sampling.parameterization], sampling.schedule
 
     def step(self, pixels: Tensor, class_ids: Tensor, progress: float) -> dict[str, Tensor]:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo import registry
+from zoo.contract.conditions import class_id
 from zoo.family import Checkpoint
 from zoo.training.diffusion import Denoiser, denoiser_module, encoder
 from zoo.training.loop import descend
@@ -32,7 +33,7 @@ class Distillation:
         assert origin.spec.sampling is not None
         teacher = registry.load_module(origin).to(device)
         self.device, self.options = device, recipe.options
-        self.num_classes = checkpoint.spec.num_classes
+        self.num_classes = class_id.count(checkpoint.spec.conditions)
         self.encode = encoder(teacher)
         self.teacher = Denoiser(denoiser_module(origin, teacher), origin.spec.sampling.parameterization, device)
         self.model: nn.Module = copy.deepcopy(teacher).train()

@@ -40,7 +40,7 @@ class FirstStageObjective:
         assert checkpoint.recipe is not None
         self.model, self.device, self.options = first_stage, device, checkpoint.recipe.options
         self.distance = distance
-        self.discriminator = PatchDiscriminator(checkpoint.spec.image_shape[2], (32, 64)).to(device).train()
+        self.discriminator = PatchDiscriminator(checkpoint.spec.default_image_shape[2], (32, 64)).to(device).train()
         self.optimizers = {
             "first_stage": adam(checkpoint.recipe, first_stage),
             "discriminator": torch.optim.Adam(self.discriminator.parameters(), lr=5e-4, betas=(0.0, 0.99)),

@@ -24,7 +24,7 @@ class GrowingObjective:
         self.model: ProgressiveGAN = registry.family(spec.family).build(checkpoint.config)
         if checkpoint.teacher:
             self.model.grow_from(registry.load_module(registry.checkpoint(checkpoint.teacher)))
-        self.size, self.fade = spec.image_shape[0], float(recipe.options["fade"])
+        self.size, self.fade = spec.default_image_shape[0], float(recipe.options["fade"])
         self.players = Players(self.model.generator, self.model.discriminator, recipe, spec.latent_shape[0], device)
         self.modules: dict[str, nn.Module] = {"model": self.model}
         self.optimizers = self.players.optimizers

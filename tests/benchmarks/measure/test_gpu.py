@@ -22,7 +22,7 @@ from export.runners import bundle_runner
 from tests.benchmarks.made_up import made_up
 from tests.stand_ins import TensorRT
 from zoo import registry
-from zoo.contract.request import RequestError
+from zoo.contract.errors import RequestError
 from zoo.family import Checkpoint
 
 torch = pytest.importorskip("torch")

@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks.measure import ratios
 from zoo import registry
-from zoo.contract.request import RequestError
+from zoo.contract.errors import RequestError
 
 
 def test_contenders_take_turns_in_both_orders() -> None:

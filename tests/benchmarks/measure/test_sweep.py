@@ -23,8 +23,9 @@ from export.engine_build import build
 from export.gate import GateError, require
 from tests.benchmarks.made_up import made_up
 from tests.stand_ins import TensorRT
-from zoo.contract.request import GeneratorSpec, Sampling, Setting
-from zoo.family import Branch, System
+from zoo.contract.request import Setting
+from zoo.contract.spec import GeneratorSpec, Sampling
+from zoo.family import Branch, System, class_conditional
 
 LOAD = Load(queries=64, seconds=0.05, warm_up=1)
 
@@ -129,7 +130,7 @@ def test_a_quick_run_says_what_it_leaves_out(toy_bundles: Mapping[str, Path]) ->
 
 
 def spec(sampling: Sampling | None) -> GeneratorSpec:
-    return GeneratorSpec("toy", "toy", (1, 8, 8), (8, 8, 1), 10, sampling)
+    return class_conditional("toy", "toy", (1, 8, 8), (8, 8, 1), 10, sampling)
 
 
 def test_settings_follow_what_a_generator_was_trained_for() -> None:

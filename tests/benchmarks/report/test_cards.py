@@ -13,9 +13,8 @@ from benchmarks.quality import metrics
 from benchmarks.report import cards
 from tests.benchmarks.made_up import made_up
 from zoo import files, shelf
-from zoo.contract.request import GeneratorSpec
 from zoo.families.gan import GANConfig, GANGenerator
-from zoo.family import Checkpoint
+from zoo.family import Checkpoint, class_conditional
 from zoo.files import HOME_VARIABLE
 
 RELEASE = Path(__file__).parents[2] / "fixtures/first_formats/remote"
@@ -27,7 +26,7 @@ TRAINING = {"images": 64, "minutes": 0.1, "hardware": "a desk", "threads": 1, "t
 def card(size: int, *, judged: bool, tree: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """The card of an unconditional generator with images of that size."""
     monkeypatch.setenv(shelf.TREE_VARIABLE, str(tree))
-    entry = Checkpoint(GeneratorSpec("free", "gan", (4,), (size, size, 1), 0), CONFIG)
+    entry = Checkpoint(class_conditional("free", "gan", (4,), (size, size, 1), 0), CONFIG)
     shelf.save(entry, GANGenerator(CONFIG).state_dict(), TRAINING)
     weights = shelf.config("free")["weights"]["sha256"]
     record = made_up("free", 1.0, COUNT, 3.0, weights=weights, unconditional=True, judged=judged)

@@ -10,14 +10,14 @@ import torch
 
 from benchmarks.studies import growing, regularization
 from benchmarks.studies.ablations import Ablation
-from zoo.contract.request import GeneratorSpec, SampleRequest
+from zoo.contract.request import SampleRequest
 from zoo.datasets import fashion_mnist
 from zoo.families.gan import GANConfig
-from zoo.family import Checkpoint, Recipe
+from zoo.family import Checkpoint, Recipe, class_conditional
 
 CONFIG = GANConfig(channels=(8, 8, 8, 8), discriminator=(8, 8), latent=4, style=0, num_classes=0)
 RECIPE = Recipe("adversarial", images=32, batch_size=16, ema_images=10)
-ENTRY = Checkpoint(GeneratorSpec("tiny", "gan", (4,), (32, 32, 1), 0), CONFIG, RECIPE)
+ENTRY = Checkpoint(class_conditional("tiny", "gan", (4,), (32, 32, 1), 0), CONFIG, RECIPE)
 
 
 @pytest.fixture(autouse=True)

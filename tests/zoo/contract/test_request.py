@@ -7,16 +7,20 @@ import json
 import numpy as np
 import pytest
 
+from zoo.contract.errors import RequestError
+from zoo.contract.feeds import feeds
 from zoo.contract.generator import MAX_SEEDS, Generator, seed_range
 from zoo.contract.graph import BATCH
-from zoo.contract.request import GeneratorSpec, RequestError, SampleRequest, Sampling, Setting, feeds, nfe
+from zoo.contract.request import SampleRequest, Setting, nfe
+from zoo.contract.spec import GeneratorSpec, Sampling
+from zoo.family import class_conditional
 from zoo.sampling import noise
 
-DIFFUSION = GeneratorSpec("toy", "toys", (1, 8, 8), (8, 8, 1), 10, Sampling(max_guidance_scale=4.0))
+DIFFUSION = class_conditional("toy", "toys", (1, 8, 8), (8, 8, 1), 10, Sampling(max_guidance_scale=4.0))
 FOUR_STEPS = Sampling(samplers=("ddim",), num_steps=4, steps=(4,))
-STUDENT = GeneratorSpec("student", "toys", (1, 8, 8), (8, 8, 1), 10, FOUR_STEPS)
-ONE_SHOT = GeneratorSpec("gan", "toys", (16,), (8, 8, 1), 10)
-UNCONDITIONAL = GeneratorSpec("plain", "toys", (16,), (8, 8, 1), 0)
+STUDENT = class_conditional("student", "toys", (1, 8, 8), (8, 8, 1), 10, FOUR_STEPS)
+ONE_SHOT = class_conditional("gan", "toys", (16,), (8, 8, 1), 10)
+UNCONDITIONAL = class_conditional("plain", "toys", (16,), (8, 8, 1), 0)
 
 
 @pytest.mark.parametrize("spec", [DIFFUSION, STUDENT, ONE_SHOT, UNCONDITIONAL])
@@ -41,11 +45,11 @@ def test_classes_cycle_by_seed() -> None:
     assert feeds(DIFFUSION, SampleRequest((8, 9, 10)))["class_ids"].tolist() == [[8], [9], [0]]
 
 
-def test_guidance_is_a_second_condition_and_doubles_the_nfe() -> None:
-    request = SampleRequest((0,), (3,), setting=Setting(4, guidance_scale=2.5))
+def test_guidance_is_a_second_term_and_doubles_the_nfe() -> None:
+    request = SampleRequest((0,), {"class_id": (3,)}, setting=Setting(4, guidance_scale=2.5))
     tensors = feeds(DIFFUSION, request)
     assert tensors["class_ids"].tolist() == [[3, 10]]
-    assert tensors["guidance_weights"].tolist() == [[2.5, -1.5]]
+    assert tensors["guidance_weights"].tolist() == [[[2.5, -1.5]]]
     assert nfe(DIFFUSION, request.setting) == 8
     assert nfe(DIFFUSION, Setting(4, "heun")) == 7
     assert nfe(ONE_SHOT, Setting()) == 1
@@ -62,8 +66,8 @@ def test_only_stochastic_samplers_draw_more_than_once() -> None:
 @pytest.mark.parametrize(
     ("spec", "request_", "sentence"),
     [
-        (DIFFUSION, SampleRequest((0,), (10,)), "class 10 is outside 0 to 9"),
-        (DIFFUSION, SampleRequest((0, 1), (1,)), "1 class ids for 2 seeds"),
+        (DIFFUSION, SampleRequest((0,), {"class_id": (10,)}), "class_id 10 is outside 0 to 9"),
+        (DIFFUSION, SampleRequest((0, 1, 2), {"class_id": (1, 2)}), "2 class_id for 3 seeds"),
         (DIFFUSION, SampleRequest((0,), setting=Setting(0)), "outside 1 to 1000"),
         (DIFFUSION, SampleRequest((0,), setting=Setting(sampler="ddmp")), "did you mean ddpm"),
         (DIFFUSION, SampleRequest((0,), setting=Setting(guidance_scale=9.0)), "between 0 and 4"),
@@ -72,7 +76,7 @@ def test_only_stochastic_samplers_draw_more_than_once() -> None:
         (STUDENT, SampleRequest((0,), setting=Setting(guidance_scale=2.0)), "not trained for guidance"),
         (ONE_SHOT, SampleRequest((0,), setting=Setting(5)), "in one call"),
         (ONE_SHOT, SampleRequest((0,), setting=Setting(sampler="ddim")), "in one call"),
-        (UNCONDITIONAL, SampleRequest((0,), (1,)), "takes no class"),
+        (UNCONDITIONAL, SampleRequest((0,), {"class_id": (1,)}), "takes no class_id: it is unconditional"),
     ],
 )
 def test_what_is_refused(spec: GeneratorSpec, request_: SampleRequest, sentence: str) -> None:
@@ -96,7 +100,7 @@ def test_more_seeds_than_images_can_be_held_are_refused_before_they_are_made() -
 
 
 class Echo:
-    """A runner whose images say what they were asked with: [class, rows of the table, conditions]."""
+    """A runner whose images say what they were asked with: [class, rows of the table, terms]."""
 
     def __init__(self) -> None:
         self.calls = 0
@@ -111,7 +115,7 @@ class Echo:
         return {"images": images}
 
 
-def test_one_batch_may_mix_steps_and_guidance() -> None:
+def test_one_batch_may_mix_guidance_and_steps_where_that_costs_less() -> None:
     runner = Echo()
     found = Generator(DIFFUSION, runner).run(
         seed=np.array([5, 6, 7, 8], np.uint64),
@@ -119,8 +123,8 @@ def test_one_batch_may_mix_steps_and_guidance() -> None:
         num_steps=np.array([4, 2, 4, 4], np.int32),
         guidance_scale=np.array([1.0, 1.0, 1.0, 2.0], np.float32),
     )["image"]
-    assert found[:, 0, :3, 0].tolist() == [[1, 4, 1], [2, 2, 1], [3, 4, 1], [4, 4, 2]]
-    assert runner.calls == 3
+    assert found[:, 0, :3, 0].tolist() == [[1, 4, 1], [2, 4, 1], [3, 4, 1], [4, 4, 2]]
+    assert runner.calls == 2
 
 
 def test_sampling_in_batches_keeps_the_order() -> None:
@@ -147,7 +151,7 @@ def test_the_way_between_seeds_begins_and_ends_with_their_own_images(spec: Gener
     assert way.shape == (2, 5, 8, 8, 1)
     own = generator.sample(SampleRequest((3, 17, 4)))[:, 0, 0, 0]
     assert way[:, [0, -1], 0, 0, 0].tolist() == [[own[0], own[1]], [own[1], own[2]]]
-    if spec.num_classes:
+    if spec.conditions:
         assert way[:, :, 0, 1, 0].tolist() == [[3] * 5, [7] * 5]
     halves = noise.normal((3, 17), (1, *spec.latent_shape)).reshape(2, -1)[:, 0]
     assert way[0, 2, 0, 0, 0] == round(128 + 40 * float(halves.sum()) / 2**0.5)

@@ -16,7 +16,9 @@ from typer.testing import CliRunner
 
 from genzoo import cli as command_line
 from zoo import registry, shelf
-from zoo.contract.request import SampleRequest, Setting, feeds
+from zoo.contract.conditions import class_id
+from zoo.contract.feeds import feeds
+from zoo.contract.request import SampleRequest, Setting
 from zoo.errors import GenzooError
 from zoo.exchange.importing import ImportingError, import_from
 from zoo.exchange.importing.draft import name_for
@@ -145,7 +147,7 @@ def test_an_imported_pipeline_goes_through_the_gate(tmp_path: Path) -> None:
         ("unet", "UNet2DModel"),
     ]
     checkpoint = registry.checkpoint("my-pipe")
-    assert (checkpoint.spec.num_classes, checkpoint.spec.image_shape) == (3, (8, 8, 1))
+    assert (class_id.count(checkpoint.spec.conditions), checkpoint.spec.image_shape) == (3, (8, 8, 1))
     assert shelf.config("my-pipe")["weights"]["dtype"] == "float32"
     verdict = gate(export(checkpoint))
     assert verdict.admitted, verdict.message

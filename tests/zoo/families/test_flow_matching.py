@@ -12,8 +12,10 @@ from torch import Tensor, nn
 
 from export.runners import TorchRunner
 from zoo import registry
-from zoo.contract.request import GeneratorSpec, SampleRequest, Sampling, Setting, feeds
-from zoo.family import Checkpoint, Recipe
+from zoo.contract.feeds import feeds
+from zoo.contract.request import SampleRequest, Setting
+from zoo.contract.spec import Sampling
+from zoo.family import Checkpoint, Recipe, class_conditional
 from zoo.networks.unet import UNet, UNetConfig
 from zoo.sampling import schedules
 from zoo.training import diffusion, mean_flow, rectified_flow
@@ -46,7 +48,7 @@ def marginal_velocity(z: Tensor, t: Tensor) -> Tensor:
 def mean_flow_objective(config: UNetConfig = TINY) -> mean_flow.MeanFlow:
     torch.manual_seed(0)
     sampling = Sampling("velocity", "linear", ("ddim",), num_steps=1, whole_steps=True)
-    spec = GeneratorSpec("tiny", "diffusion", (1, 16, 16), (16, 16, 1), 10, sampling)
+    spec = class_conditional("tiny", "diffusion", (1, 16, 16), (16, 16, 1), 10, sampling)
     recipe = Recipe("mean_flow", images=64, learning_rate=1e-2, options={"apart": 0.5, "stretch": [0.5, 0.1]})
     return mean_flow.MeanFlow(Checkpoint(spec, config, recipe), CPU)
 
@@ -141,11 +143,11 @@ def test_the_loss_of_a_rectification_is_the_error_of_its_velocity() -> None:
 
 def test_rectification_pairs_noise_with_the_picture_that_the_teacher_makes_of_it() -> None:
     sampling = Sampling("velocity", "linear", ("ddim",), num_steps=4)
-    spec = GeneratorSpec("rectified", "diffusion", (1, 32, 32), (32, 32, 1), 10, sampling)
+    spec = class_conditional("rectified", "diffusion", (1, 32, 32), (32, 32, 1), 10, sampling)
     recipe = Recipe("rectified_flow", 64, options={"pairs": 6, "teacher_steps": 3, "teacher_sampler": "ddim"})
     teacher = registry.checkpoint("ddpm")
     objective = rectified_flow.Rectification(Checkpoint(spec, UNetConfig(), recipe, teacher=teacher.name), CPU)
-    tensors = feeds(teacher.spec, SampleRequest(tuple(range(6)), tuple(range(6)), Setting(3)))
+    tensors = feeds(teacher.spec, SampleRequest(tuple(range(6)), {"class_id": tuple(range(6))}, Setting(3)))
     tensors["noise"] = objective.noise[:, None].numpy()
     expected = TorchRunner(teacher).run(**tensors)["images"].astype(float)
     found = ((objective.pictures.numpy() * 127.5 + 127.5).clip(0, 255)).transpose(0, 2, 3, 1)

@@ -8,10 +8,10 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from zoo.contract.request import Sampling
+from zoo.contract.spec import Sampling
 from zoo.sampling import samplers, schedules
 from zoo.sampling.parameterization import PARAMETERIZATIONS, Parameterization
-from zoo.sampling.samplers import SAMPLERS, STEP_COLUMNS, execute, sampler_table
+from zoo.sampling.samplers import SAMPLERS, execute, sampler_table
 
 Denoise = Callable[[np.ndarray, float], np.ndarray]
 MEAN, STD = 0.3, 0.5
@@ -195,12 +195,14 @@ def test_a_network_of_whole_steps_is_exact_in_any_number_of_them(num_steps: int)
     """Geng et al. 2025, algorithm 2: z_r = z_t - (t - r) u(z_t, r, t)."""
     sampling = Sampling("velocity", "linear", ("ddim",), whole_steps=True)
     table = sampling.table(num_steps, "ddim")
-    assert table.shape == (num_steps, len(STEP_COLUMNS))
+    assert table.shape == (num_steps, len(sampling.columns))
     noise = np.random.default_rng(2).standard_normal((1, 50))
     latest = float(schedules.linear_time(schedules.SIGMA_MAX))
     start = latest * noise[0]
     expected = start - latest * exact_mean_velocity(start, latest, 0.0)
-    np.testing.assert_allclose(execute(table, noise, exact_mean_velocity), expected, rtol=1e-9, atol=1e-10)
+    np.testing.assert_allclose(
+        execute(table, noise, exact_mean_velocity, sampling.columns), expected, rtol=1e-9, atol=1e-10
+    )
 
 
 def test_straight_paths_need_one_step() -> None:

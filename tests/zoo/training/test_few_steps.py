@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from zoo import registry
-from zoo.contract.request import GeneratorSpec, Sampling
-from zoo.family import Checkpoint, Recipe
+from zoo.contract.spec import Sampling
+from zoo.family import Checkpoint, Recipe, class_conditional
 from zoo.networks.unet import UNetConfig
 from zoo.sampling import schedules
 from zoo.training import consistency_training, distribution_matching
@@ -20,7 +20,7 @@ CPU = torch.device("cpu")
 def entry(kind: str, **options: object) -> Checkpoint:
     """A student of `ddpm` for a test of its training."""
     sampling = Sampling(samplers=("consistency",), num_steps=4)
-    spec = GeneratorSpec("student", "diffusion", (1, 32, 32), (32, 32, 1), 10, sampling)
+    spec = class_conditional("student", "diffusion", (1, 32, 32), (32, 32, 1), 10, sampling)
     return Checkpoint(spec, UNetConfig(), Recipe(kind, 64, learning_rate=1e-3, options=options), teacher="ddpm")
 
 

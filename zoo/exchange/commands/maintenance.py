@@ -107,7 +107,7 @@ def _sort(store: BlobStore, names: Sequence[str] | None) -> tuple[list[str], lis
     Raises UnknownNameError for a name that is neither's.
     """
     from zoo import shelf
-    from zoo.contract.request import nearest
+    from zoo.contract.errors import nearest
     from zoo.registry import UnknownNameError
 
     known, tree = store.names(), shelf.folders()

@@ -15,10 +15,9 @@ import numpy as np
 
 from zoo import shelf
 from zoo.contract.layout import WEIGHTS
-from zoo.contract.request import GeneratorSpec
 from zoo.exchange.importing import weights
 from zoo.exchange.importing.draft import UNKNOWN, Draft, ImportingError
-from zoo.family import Checkpoint
+from zoo.family import Checkpoint, class_conditional
 from zoo.files import atomic
 from zoo.sampling import noise
 from zoo.untrusted.onnx import check_onnx, first_line, tensors
@@ -79,7 +78,7 @@ def _draft(model: Any, stored: dict[str, np.ndarray], path: Path, scratch: Path)
     _, *axes = values.shape
     height, width, channels = axes if kind == "uint8" else (*axes[1:], axes[0])
     sizes = tuple(int(size or 0) for size in latent)
-    spec = GeneratorSpec("", "onnx_generator", sizes, (height, width, channels), classes)
+    spec = class_conditional("", "onnx_generator", sizes, (height, width, channels), classes)
     known = Checkpoint(spec, replace(config, range=kind), dataset=UNKNOWN, licence=UNKNOWN)
     found = weights.read(file)
     record = shelf.record(known, file, found, weights.dtype(found), {})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from zoo.contract.request import MAX_STEPS, Sampling
+from zoo.contract.spec import MAX_STEPS, Sampling
 from zoo.exchange.importing.draft import ImportingError
 from zoo.sampling.schedules import BETAS, SPACINGS, Timesteps
 

@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from zoo.contract.layout import CONFIG
-from zoo.contract.request import GeneratorSpec
 from zoo.exchange.importing import scheduler, weights
 from zoo.exchange.importing.draft import UNKNOWN, Draft, ImportingError
 from zoo.exchange.importing.safetensors_file import of_checkpoint
-from zoo.family import Checkpoint
+from zoo.family import Checkpoint, class_conditional
 from zoo.untrusted import read_json
 
 NETWORK = "UNet2DModel"
@@ -53,7 +52,7 @@ def draft(folder: Path, scheduler_config: Path, tensors: weights.Tensors, scratc
     if fault := weights.difference(tensors, expected):
         raise ImportingError(f"the weights beside {label} are not its network's: it {fault}")
     shape = (channels, height, width)
-    spec = GeneratorSpec("", "diffusers_unet", shape, (height, width, channels), classes, sampling)
+    spec = class_conditional("", "diffusers_unet", shape, (height, width, channels), classes, sampling)
     known = Checkpoint(spec, config, dataset=UNKNOWN, licence=UNKNOWN)
     return of_checkpoint(known, tensors, scratch, NETWORK)
 

@@ -1,0 +1,105 @@
+"""The small files beside a checkpoint's weights: the words that it knows, and examples of its conditions.
+
+    tokenizer.json         as the library `tokenizers` writes it; a condition may name another
+    examples.json          {condition: [value, ...]}, for texts, numbers and boxes
+    examples.safetensors   the same for arrays: (examples, ...) by the name of the condition
+
+They may come from outside: sizes are bounded, and what is damaged is said in one sentence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any
+
+from zoo import untrusted
+from zoo.errors import GenzooError
+
+EXAMPLES, EXAMPLE_ARRAYS = "examples.json", "examples.safetensors"
+MAX_TOKENIZER_BYTES = 32 << 20
+MAX_EXAMPLES_BYTES = 64 << 20
+MAX_EXAMPLES = 4096
+ARRAY_DTYPES = ("U8", "I32", "I64", "F32")
+
+
+class AssetError(GenzooError):
+    """A file beside the weights that is missing or is not what it must be; the message says which one."""
+
+
+@dataclass(frozen=True)
+class Assets:
+    """What lies in a folder, read when it is asked for; None is a checkpoint without any."""
+
+    folder: Path | None = None
+
+    @cached_property
+    def examples(self) -> Mapping[str, Sequence[Any]]:
+        """Values by the name of the condition; all of one length, so that an index is one whole example.
+
+        Raises AssetError, UntrustedError.
+        """
+        if self.folder is None:
+            return {}
+        plain, arrays = _plain(self.folder / EXAMPLES), _arrays(self.folder / EXAMPLE_ARRAYS)
+        if both := sorted(set(plain) & set(arrays)):
+            raise AssetError(f"{self.folder}: examples of {both[0]} are in two files, expected in one")
+        found: dict[str, Sequence[Any]] = {**plain, **arrays}
+        lengths = {name: len(values) for name, values in found.items()}
+        if len(set(lengths.values())) > 1 or not all(1 <= length <= MAX_EXAMPLES for length in lengths.values()):
+            counted = ", ".join(f"{length} of {name}" for name, length in lengths.items())
+            raise AssetError(f"{self.folder}: {counted}; expected as many examples of each, 1 to {MAX_EXAMPLES}")
+        return found
+
+    def tokenizer(self, name: str) -> Any:
+        """The `tokenizers.Tokenizer` of a file, which cuts nothing off. Raises AssetError."""
+        if self.folder is None or Path(name).name != name or not (self.folder / name).is_file():
+            raise AssetError(f"{name} is missing beside the weights: texts cannot be read without it")
+        return _tokenizer(self.folder / name)
+
+
+NO_ASSETS = Assets()
+
+
+def _plain(path: Path) -> dict[str, list[Any]]:
+    if not path.exists():
+        return {}
+    found = untrusted.read_json(path)
+    for name, values in found.items():
+        if not isinstance(values, list):
+            raise AssetError(f"{path}: {name} is a {type(values).__name__}, expected a list of examples")
+    return found
+
+
+def _arrays(path: Path) -> Mapping[str, Any]:
+    if not path.exists():
+        return {}
+    from safetensors.numpy import load_file
+
+    for name, info in untrusted.check_safetensors(path).items():
+        if info.dtype not in ARRAY_DTYPES or not info.shape:
+            raise AssetError(
+                f"{path}: {name} is {info.dtype} {info.shape}, expected a list of {', '.join(ARRAY_DTYPES)}"
+            )
+    if (size := path.stat().st_size) > MAX_EXAMPLES_BYTES:
+        raise AssetError(f"{path} has {size} bytes, examples have at most {MAX_EXAMPLES_BYTES}")
+    found: dict[str, Any] = load_file(path)
+    return found
+
+
+@lru_cache(maxsize=8)
+def _tokenizer(path: Path) -> Any:
+    from tokenizers import Tokenizer
+
+    with untrusted.plain_file(path) as (stream, size):
+        if size > MAX_TOKENIZER_BYTES:
+            raise AssetError(f"{path} has {size} bytes, a tokenizer has at most {MAX_TOKENIZER_BYTES}")
+        data = stream.read(MAX_TOKENIZER_BYTES)
+    try:
+        found = Tokenizer.from_str(data.decode())
+    except Exception as error:  # the library has no class of its own
+        raise AssetError(f"{path} is no tokenizer that is known here ({error}); restore it") from error
+    found.no_truncation()
+    return found

@@ -1,0 +1,23 @@
+"""What a generator cannot fulfil, and what was perhaps meant."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+from zoo.errors import GenzooError
+
+MOST = 100  # choices that are listed
+
+
+class RequestError(GenzooError, ValueError):
+    """A request that this generator cannot fulfil; the message says what was seen and what is possible."""
+
+
+def nearest(name: str, choices: Iterable[str]) -> str:
+    """A clause that names the choices nearest to a mistaken `name`, or all of them, or the first of very many."""
+    choices = sorted(choices)
+    if close := difflib.get_close_matches(name, choices, n=3, cutoff=0.5):
+        return f"did you mean {' or '.join(close)}?"
+    more = f" and {len(choices) - MOST:,} more" if len(choices) > MOST else ""
+    return f"choose one of {', '.join(choices[:MOST])}{more}"

@@ -1,0 +1,358 @@
+"""Columns of a request -> the tensors of a generator's graph, the same for every runtime.
+
+What an image is asked for becomes data: a sampler's table, the terms of a guided sum, what is known of the image. So
+images of different samplers, guidance and conditions are one execution, and those of different numbers of rows too,
+where rows that change nothing cost less than another execution.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from typing import Protocol
+
+import numpy as np
+
+from zoo.contract import request
+from zoo.contract.assets import NO_ASSETS, Assets
+from zoo.contract.conditions import Condition, Sizes, arrays, kind, null
+from zoo.contract.errors import RequestError
+from zoo.contract.graph import MAX_BATCH, concrete
+from zoo.contract.request import IMAGE_STRENGTH, Columns, SampleRequest, Setting, takes
+from zoo.contract.spec import GeneratorSpec
+from zoo.sampling import guidance, noise, samplers
+from zoo.sampling.guidance import Term
+
+Tensors = dict[str, np.ndarray]
+CACHE_BYTES = 64 << 20  # of encoded conditions, in a process
+MAX_NOISE_BYTES = 1 << 30  # of one execution
+CALL_COST = 1.0  # of a network call, in images that it could have done in that time; below 1 on a CPU, more on a GPU
+
+
+class Runner(Protocol):
+    """An object that runs a graph: named arrays in, named arrays out, batch first."""
+
+    def run(self, **tensors: np.ndarray) -> Tensors: ...
+
+
+class Encoder:
+    """The graph `encode_<condition>`, run once for each distinct value; the last results are kept.
+
+    One value at a time, so that what a value becomes does not depend on its neighbours in a batch.
+    """
+
+    def __init__(self, runner: Runner, limit: int = CACHE_BYTES) -> None:
+        self.runner, self.limit, self.bytes = runner, limit, 0
+        self.kept: OrderedDict[bytes, Tensors] = OrderedDict()
+
+    def run(self, **tensors: np.ndarray) -> Tensors:
+        """(N, ...) of a kind's tensors -> (N, ...) of what the network takes."""
+        rows = [self._row({name: each[row] for name, each in tensors.items()}) for row in range(_length(tensors))]
+        return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+
+    def _row(self, value: Tensors) -> Tensors:
+        key = hashlib.sha256(b"".join(np.ascontiguousarray(each).tobytes() for each in value.values())).digest()
+        if key in self.kept:
+            self.kept.move_to_end(key)
+            return self.kept[key]
+        found = {
+            name: each[0] for name, each in self.runner.run(**{n: each[None] for n, each in value.items()}).items()
+        }
+        self.kept[key] = found
+        self.bytes += _bytes(found)
+        while self.bytes > self.limit and len(self.kept) > 1:
+            self.bytes -= _bytes(self.kept.popitem(last=False)[1])
+        return found
+
+
+def _bytes(tensors: Tensors) -> int:
+    return sum(each.nbytes for each in tensors.values())
+
+
+def _length(tensors: Tensors) -> int:
+    return len(next(iter(tensors.values())))
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What a setting makes of an image's sampling, whatever its values."""
+
+    table: np.ndarray  # (rows, columns) float32
+    levels: np.ndarray  # (rows,) float64
+    draws: int
+
+    @classmethod
+    @lru_cache(maxsize=256)
+    def of(cls, spec: GeneratorSpec, setting: Setting) -> _Plan:
+        rows = request.table(spec, setting)
+        assert rows is not None
+        assert spec.sampling is not None
+        asked = setting.resolved(spec)
+        assert asked.num_steps is not None
+        assert asked.sampler is not None
+        strength = 1.0 if asked.strength is None else asked.strength
+        levels = spec.sampling.levels(asked.num_steps, asked.sampler, strength)
+        return cls(rows.astype(np.float32), levels, len(rows) if samplers.is_stochastic(rows) else 1)
+
+
+@dataclass(frozen=True)
+class _Edit:
+    """What is known of the images: latents to begin with, and which part of them and of the pixels is kept."""
+
+    latents: np.ndarray  # (B, *state) float32
+    kept: np.ndarray | None  # (B, *state) float32, 1 where the state is known
+    images: np.ndarray  # uint8 (B, H, W, C)
+    pixels: np.ndarray | None  # bool (B, H, W, 1), true where the image is kept
+
+
+@dataclass(frozen=True)
+class Feeds:
+    """Makes the tensors that `spec.inputs` declares. `encoders` are the graphs that conditions go through first."""
+
+    spec: GeneratorSpec
+    assets: Assets = NO_ASSETS
+    encoders: Mapping[str, Encoder] = field(default_factory=dict)
+
+    def of(self, asked: SampleRequest) -> Tensors:
+        """The tensors of a request as one execution. Raises RequestError."""
+        return self.make(request.columns(self.spec, asked))[0]
+
+    def sizes(self, given: Columns) -> dict[str, int]:
+        """The one size of all images. Raises RequestError."""
+        asked = {}
+        for axis in self.spec.axes:
+            if axis.name in given:
+                found = set(given[axis.name].reshape(-1).tolist())
+                if len(found) > 1:
+                    raise RequestError(f"{axis.name} {sorted(found)}: images of different sizes are asked for apart")
+                asked[axis.name] = int(found.pop())
+        return request.sizes_of(self.spec, asked)
+
+    def settings(self, given: Columns) -> list[Setting]:
+        """The setting of each image, its strength by whether there is an image to begin with. Raises RequestError."""
+        known = set(takes(self.spec)) | {axis.name for axis in self.spec.axes}
+        for name in given:
+            if name in ("image", "mask_image") and name not in known:
+                raise RequestError(f"{self.spec.name} takes no {name}: {request.why_no_edits(self.spec)}")
+        found = request.settings(self.spec, given)
+        if "image" in given and self.spec.edits:
+            usual = 1.0 if "mask_image" in given else IMAGE_STRENGTH
+            return [_with_strength(each, usual) for each in found]
+        if "mask_image" in given or any(each.strength is not None for each in found):
+            what = "mask_image" if "mask_image" in given else "strength"
+            raise RequestError(f"{what} was given and no image: give the image that it is about")
+        return found
+
+    def executions(self, given: Columns, most: int = MAX_BATCH) -> list[np.ndarray]:
+        """The images, by index, that are made together."""
+        settings, spec = self.settings(given), self.spec
+        rows = np.arange(len(settings))
+        if spec.sampling is None:
+            return _parts(rows, most)
+        shares = self._shares(given)
+        costs = [
+            (len(_Plan.of(spec, setting).table), len(self._terms(setting, share)))
+            for setting, share in zip(settings, shares, strict=True)
+        ]
+        memory = MAX_NOISE_BYTES // (4 * int(np.prod(concrete(spec.state_shape, self.sizes(given)))))
+        found = []
+        for group in _together(costs):
+            draws = max(_Plan.of(spec, settings[row]).draws for row in group)
+            if draws > memory:
+                raise RequestError(f"{draws} draws of noise for one image are more than {MAX_NOISE_BYTES >> 20} MiB")
+            found += _parts(np.array(group), min(most, memory // draws))
+        return found
+
+    def make(self, given: Columns) -> tuple[Tensors, _Edit | None]:
+        """The tensors of one execution, and what is known of its images. Raises RequestError."""
+        spec, sizes, settings = self.spec, self.sizes(given), self.settings(given)
+        seeds = given["seed"].reshape(-1).tolist()
+        request.check_seeds(seeds)
+        values = {each.name: request.values(spec, each, given, sizes, self.assets) for each in spec.conditions}
+        if spec.sampling is None:
+            tensors = {
+                each.name: noise.normal(seeds, (1, *concrete(each.shape, sizes)), each.stream) for each in spec.noise
+            }
+            for condition in spec.conditions:
+                found = self._encoded(condition, values[condition.name][:, 0])
+                tensors |= {name: each[:, None] if each.ndim == 1 else each for name, each in found.items()}
+            return tensors, None
+        plans = [_Plan.of(spec, setting) for setting in settings]
+        edit = self._edit(given, sizes)
+        tensors = {spec.noise[0].name: self._noise(seeds, plans, sizes, settings, edit)}
+        tensors |= self._guided(given, values, settings, plans, sizes)
+        rows = max(len(plan.table) for plan in plans)
+        tensors["table"] = np.stack([samplers.padded(plan.table, rows) for plan in plans])
+        if spec.edits:
+            tensors |= _kept(edit, len(seeds))
+        return tensors, edit
+
+    def _shares(self, given: Columns) -> list[tuple[float, ...]]:
+        """The weights of each image's mixture, which sum to one."""
+        batch = len(given["seed"])
+        counts = [each.shape[1] for name, each in given.items() if self._is_mixed(name, each)]
+        count = max(counts, default=1)
+        if (weights := given.get("mixture")) is None:
+            return [(1.0 / count,) * count] * batch
+        weights = np.asarray(weights, np.float64).reshape(batch, -1)
+        if weights.shape[1] != count or not np.isfinite(weights).all() or not (weights.sum(1) > 0.0).all():
+            raise RequestError(f"mixture has {weights.shape[1]} weights for {count} values: give one for each, above 0")
+        return [tuple((row / row.sum()).tolist()) for row in weights]
+
+    def _is_mixed(self, name: str, array: np.ndarray) -> bool:
+        condition = self.spec.condition(name)
+        return (
+            condition is not None and condition.guided and array.ndim == len(kind(condition).edge(condition).shape) + 2
+        )
+
+    def _terms(self, setting: Setting, shares: tuple[float, ...]) -> tuple[Term, ...]:
+        return guidance.terms(tuple(each.name for each in self.spec.guided), setting.scales(self.spec), shares)
+
+    def _guided(
+        self,
+        given: Columns,
+        values: Mapping[str, np.ndarray],
+        settings: Sequence[Setting],
+        plans: Sequence[_Plan],
+        sizes: Sizes,
+    ) -> Tensors:
+        """Each condition's tensors, (B, terms, ...), and `guidance_weights`, (B, rows or 1, terms)."""
+        if not self.spec.conditions:
+            return {}
+        shares = self._shares(given)
+        terms = [self._terms(setting, share) for setting, share in zip(settings, shares, strict=True)]
+        most, batch = max(map(len, terms)), len(settings)
+        tensors: Tensors = {}
+        for condition in self.spec.conditions:
+            without = self._without(condition, given, sizes)
+            own = values[condition.name]
+            flat = np.stack([
+                without[row] if condition.name in term.without else own[row, min(term.value, own.shape[1] - 1)]
+                for row in range(batch)
+                for term in (*terms[row], *terms[row][:1] * (most - len(terms[row])))
+            ])  # fmt: skip
+            found = self._encoded(condition, flat)
+            tensors |= {name: each.reshape(batch, most, *each.shape[1:]) for name, each in found.items()}
+        if self.spec.guided:
+            tensors["guidance_weights"] = _weights(terms, plans, settings, most)
+        return tensors
+
+    def _without(self, condition: Condition, given: Columns, sizes: Sizes) -> list[np.ndarray]:
+        """What stands in a condition's place where a term goes without it, for each image."""
+        if condition.negative and (found := given.get(condition.negative)) is not None:
+            return list(arrays(condition, list(found.reshape(len(given["seed"]), *found.shape[2:])), sizes))
+        return [null(condition, sizes)] * len(given["seed"])
+
+    def _encoded(self, condition: Condition, flat: np.ndarray) -> Tensors:
+        found = kind(condition).encode(condition, flat, self.assets)
+        if condition.encoder is None:
+            return found
+        if condition.encoder not in self.encoders:
+            raise RequestError(f"{self.spec.name} has no graph {condition.encoder}: export it again")
+        return self.encoders[condition.encoder].run(**found)
+
+    def _noise(
+        self,
+        seeds: Sequence[int],
+        plans: Sequence[_Plan],
+        sizes: Sizes,
+        settings: Sequence[Setting],
+        edit: _Edit | None,
+    ) -> np.ndarray:
+        """(B, draws, *state): the draws of each image, its first again where it needs fewer than another."""
+        (state,) = self.spec.noise
+        most, shape = max(plan.draws for plan in plans), concrete(state.shape, sizes)
+        found = noise.normal(seeds, (most, *shape), state.stream)
+        for row, (plan, setting) in enumerate(zip(plans, settings, strict=True)):
+            found[row, plan.draws :] = found[row, 0]
+            if edit is not None and setting.strength is not None and setting.strength < 1.0:
+                # The first row multiplies by the first level: image + level * noise.
+                found[row, 0] += edit.latents[row] / np.float32(plan.levels[0])
+        return found
+
+    def _edit(self, given: Columns, sizes: Sizes) -> _Edit | None:
+        if "image" not in given or not self.spec.edits:
+            return None
+        known, batch = takes(self.spec), len(given["seed"])
+        images = arrays(known["image"], list(given["image"].reshape(batch, *given["image"].shape[-3:])), sizes)
+        encode = kind(known["image"]).encode
+        pixels = encode(known["image"], images, self.assets)["image"]
+        latents = pixels
+        if self.spec.sampling and self.spec.sampling.encodes_images:
+            if "encode_image" not in self.encoders:
+                raise RequestError(f"{self.spec.name} has no graph encode_image: export it again")
+            (latents,) = self.encoders["encode_image"].run(image=pixels).values()
+        if "mask_image" not in given:
+            return _Edit(latents, None, images, None)
+        masks = arrays(known["mask_image"], list(given["mask_image"].reshape(batch, *images.shape[1:3], 1)), sizes)
+        keep = np.less(masks, 128)  # white is made anew
+        rows, columns = (whole // part for whole, part in zip(keep.shape[1:3], latents.shape[2:], strict=True))
+        cells = keep.reshape(batch, latents.shape[2], rows, latents.shape[3], columns).all((2, 4))
+        kept = np.broadcast_to(cells[:, None], latents.shape).astype(np.float32)
+        return _Edit(latents, kept, images, keep)
+
+
+def feeds(
+    spec: GeneratorSpec, asked: SampleRequest, assets: Assets = NO_ASSETS, encoders: Mapping[str, Runner] | None = None
+) -> Tensors:
+    """The tensors that `spec.inputs` declares, for one batch. Raises RequestError."""
+    return Feeds(spec, assets, {name: Encoder(each) for name, each in (encoders or {}).items()}).of(asked)
+
+
+def _with_strength(setting: Setting, usual: float) -> Setting:
+    return setting if setting.strength is not None else replace(setting, strength=usual)
+
+
+def _kept(edit: _Edit | None, batch: int) -> Tensors:
+    """`known` and `mask`, (B, values); (B, 1) of zeros where nothing is kept, which is broadcast."""
+    if edit is None or edit.kept is None:
+        return {name: np.zeros((batch, 1), np.float32) for name in ("known", "mask")}
+    return {"known": edit.latents.reshape(batch, -1), "mask": edit.kept.reshape(batch, -1)}
+
+
+def _weights(
+    terms: Sequence[Sequence[Term]], plans: Sequence[_Plan], settings: Sequence[Setting], most: int
+) -> np.ndarray:
+    rows = [
+        guidance.weights(term, plan.levels, setting.guidance_interval)
+        for term, plan, setting in zip(terms, plans, settings, strict=True)
+    ]
+    longest = max(map(len, rows))
+    if longest > 1:
+        longest = max(len(plan.table) for plan in plans)
+    found = np.zeros((len(rows), longest, most), np.float32)
+    for image, row in enumerate(rows):
+        found[image, : len(row), : row.shape[1]] = row
+        found[image, len(row) :, : row.shape[1]] = row[-1]
+    return found
+
+
+def _parts(rows: np.ndarray, most: int) -> list[np.ndarray]:
+    return [rows[start : start + most] for start in range(0, len(rows), most)]
+
+
+def _together(costs: Sequence[tuple[int, int]]) -> list[list[int]]:
+    """Groups of images by (rows, terms): two are one where that costs less than two executions.
+
+    An execution of B images takes rows x (CALL_COST + B x terms).
+    """
+    groups: list[tuple[int, int, list[int]]] = []
+    for cost in sorted(set(costs)):
+        groups.append((*cost, [index for index, each in enumerate(costs) if each == cost]))
+    merged = groups[:1]
+    for rows, terms, images in groups[1:]:
+        before_rows, before_terms, before = merged[-1]
+        both = (max(rows, before_rows), max(terms, before_terms), sorted(before + images))
+        apart = _cost(before_rows, before_terms, len(before)) + _cost(rows, terms, len(images))
+        if _cost(both[0], both[1], len(both[2])) <= apart:
+            merged[-1] = both
+        else:
+            merged.append((rows, terms, images))
+    return [images for _, _, images in merged]
+
+
+def _cost(rows: int, terms: int, images: int) -> float:
+    return rows * (CALL_COST + images * terms)

@@ -1,0 +1,241 @@
+"""What a generator takes and gives: plain data, stored in every bundle's manifest, without torch."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from zoo.contract.conditions import Condition, first_format
+from zoo.contract.graph import BATCH, TensorSpec, concrete
+from zoo.plain import PlainError, check_sizes, rebuild
+from zoo.sampling import samplers, schedules
+from zoo.sampling.parameterization import PARAMETERIZATIONS, timed
+
+MAX_STEPS = 1000
+MAX_SIZE = 1 << 16  # of any number in a spec from outside
+MAX_VALUES = 1 << 26  # of an image or its latents
+
+Shape = tuple[int | str, ...]
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A size that a request may choose, like an image's height in pixels: bounds, and what it must be a multiple of."""
+
+    name: str
+    minimum: int
+    default: int
+    maximum: int
+    multiple: int = 1
+
+
+@dataclass(frozen=True)
+class Noise:
+    """What a seed becomes: normal numbers of a shape, channels first. Each stream of a seed is independent."""
+
+    name: str
+    shape: Shape
+    stream: int = 0
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a denoiser is sampled: its dialect, its grid of noise levels, and its defaults."""
+
+    parameterization: str = "v"
+    schedule: str = "cosine"
+    samplers: tuple[str, ...] = ("ddim", "ddpm", "heun", "dpmpp_2m")  # the first is the default
+    num_steps: int = 50
+    steps: tuple[int, ...] = ()  # the only numbers of steps it was trained for; empty: any
+    max_guidance_scale: float = 1.0  # 1: classifier-free guidance was not trained
+    timesteps: schedules.Timesteps | None = None  # its levels, in place of `schedule`, where it knows no others
+    whole_steps: bool = False  # its estimate is for the whole step from one level to the next: it takes `c_next` too
+    encodes_images: bool = False  # a graph `encode_image` turns pictures into what is diffused; else pixels are
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Of its sampler's table."""
+        return (*samplers.COLUMNS, *(("c_next",) if self.whole_steps else ()), *(("m",) if self.several else ()))
+
+    @property
+    def several(self) -> bool:
+        """Whether it can take more than one step."""
+        return max(self.steps, default=self.most_steps) > 1
+
+    @property
+    def most_steps(self) -> int:
+        return min(MAX_STEPS, self.timesteps.count) if self.timesteps else MAX_STEPS
+
+    def grid(self, num_steps: int) -> Any:
+        """The noise levels of so many steps, float64 (<= num_steps + 1,), decreasing to 0."""
+        return self.timesteps.grid(num_steps) if self.timesteps else schedules.SCHEDULES[self.schedule](num_steps)
+
+    def levels(self, num_steps: int, sampler: str, strength: float = 1.0) -> Any:
+        """The noise level at which each row of that table calls the network, float64 (rows,)."""
+        sigmas = self.grid(num_steps)[self.skipped(num_steps, strength) :]
+        return np.array([row["sigma"] for row in samplers.SAMPLERS[sampler].rows(sigmas)])
+
+    def table(self, num_steps: int, sampler: str, strength: float = 1.0) -> Any:
+        """A sampler's table, float64 (rows, columns), of the last `strength` of the steps, in whole steps."""
+        sigmas, dialect, start = self.grid(num_steps), PARAMETERIZATIONS[self.parameterization], None
+        if self.timesteps:
+            # As diffusers begins: the noise is the first variance-preserving state, alpha x.
+            dialect, start = timed(dialect, self.timesteps.time), float(math.hypot(1.0, sigmas[0]))
+        if (skipped := self.skipped(num_steps, strength)) > 0:
+            sigmas, start = sigmas[skipped:], None
+        return samplers.sampler_table(samplers.SAMPLERS[sampler], sigmas, dialect, start, self.columns)
+
+    def skipped(self, num_steps: int, strength: float) -> int:
+        """The steps that are left out at the beginning (Meng et al. 2022, SDEdit): the rest is at least one."""
+        steps = len(self.grid(num_steps)) - 1
+        return steps - max(1, min(steps, int(steps * strength + 1e-9)))
+
+
+@dataclass(frozen=True)
+class GeneratorSpec:
+    """What a generator takes and gives. `image_shape` is HWC; a `str` in a shape is a size that a request chooses.
+
+    A generator with a `sampling` has one noise: the state that its denoiser walks.
+    """
+
+    name: str
+    family: str
+    noise: tuple[Noise, ...]
+    image_shape: Shape
+    conditions: tuple[Condition, ...] = ()
+    sampling: Sampling | None = None
+    axes: tuple[Axis, ...] = ()
+
+    def at_any_steps(self) -> GeneratorSpec:
+        """The same, not bound to the numbers of steps that it was trained for: for whoever asks nothing of the images'
+        quality, only what the graph computes."""
+        return dataclasses.replace(self, sampling=self.sampling and dataclasses.replace(self.sampling, steps=()))
+
+    def condition(self, name: str) -> Condition | None:
+        return next((each for each in self.conditions if each.name == name), None)
+
+    @property
+    def guided(self) -> tuple[Condition, ...]:
+        """The conditions that guidance also asks without, in their order."""
+        return tuple(each for each in self.conditions if each.guided)
+
+    @property
+    def state_shape(self) -> Shape:
+        """Of the first noise: for a denoiser, its state without the batch."""
+        return self.noise[0].shape
+
+    @property
+    def latent_shape(self) -> tuple[int, ...]:
+        """The same at the default sizes."""
+        return concrete(self.state_shape, self.default_sizes)
+
+    @property
+    def default_image_shape(self) -> tuple[int, ...]:
+        return concrete(self.image_shape, self.default_sizes)
+
+    @property
+    def edits(self) -> bool:
+        """Whether it can begin at a given image: it takes several steps, and images become its state."""
+        if self.sampling is None or not self.sampling.several or self.condition("image"):
+            return False
+        height, width, channels = self.image_shape
+        return self.sampling.encodes_images or self.state_shape == (channels, height, width)
+
+    @property
+    def default_sizes(self) -> dict[str, int]:
+        return {axis.name: axis.default for axis in self.axes}
+
+    @property
+    def network_inputs(self) -> tuple[TensorSpec, ...]:
+        """What each condition becomes for the network, of one value, in their order."""
+        return tuple(tensor for condition in self.conditions for tensor in condition.tensors)
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """The inputs of the graph that makes images from one request, batch first.
+
+        A condition's tensors have an axis more: each term of a guided sum has a value of its own.
+        """
+        draws, terms = ("draws", "terms") if self.sampling else (1, 1)
+        found = [TensorSpec(each.name, "float32", (BATCH, draws, *each.shape)) for each in self.noise]
+        if self.sampling is None:
+            return (*found, *(each.batched(*() if each.shape else (1,)) for each in self.network_inputs))
+        found += [tensor.batched(terms) for tensor in self.network_inputs]
+        if self.guided:
+            found.append(TensorSpec("guidance_weights", "float32", (BATCH, "weight_rows", terms)))
+        found.append(TensorSpec("table", "float32", (BATCH, "rows", len(self.sampling.columns))))
+        if self.edits:
+            found += [TensorSpec(name, "float32", (BATCH, "kept")) for name in ("known", "mask")]
+        return tuple(found)
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        return (TensorSpec("images", "uint8", (BATCH, *self.image_shape)),)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values. A generator of one fixed size that knows classes at most is written as the first ones were."""
+        found = dataclasses.asdict(self)
+        for name in ("timesteps", "whole_steps", "encodes_images"):
+            if self.sampling and not getattr(self.sampling, name):
+                del found["sampling"][name]
+        found["conditions"] = [condition.to_json() for condition in self.conditions]
+        return first_format.written(found) or found
+
+    @classmethod
+    def from_json(cls, data: Any) -> GeneratorSpec:
+        """The inverse of `to_json`; data may come from outside. Raises PlainError for what no generator is."""
+        check_sizes(data, MAX_SIZE, "spec")
+        data = first_format.read(data) if isinstance(data, Mapping) and "num_classes" in data else data
+        conditions = data.get("conditions", []) if isinstance(data, Mapping) else None
+        if not isinstance(conditions, list | tuple):
+            raise PlainError(f"spec is {str(data)[:40]!r}, expected an object with a list of conditions")
+        spec = rebuild(cls, {**data, "conditions": []}, "spec")
+        found = tuple(Condition.from_json(each, spec.default_sizes) for each in conditions)
+        spec = dataclasses.replace(spec, conditions=found)
+        _check(spec)
+        return spec
+
+
+# In the config.json of a checkpoint these stand beside what else it says, in today's form or the first.
+SPEC_FIELDS = tuple(
+    dict.fromkeys(field.name for kind in (GeneratorSpec, first_format.FirstSpec) for field in dataclasses.fields(kind))
+)
+
+
+def _check(spec: GeneratorSpec) -> None:
+    """Raises PlainError for what no generator takes or gives."""
+    groups: tuple[Sequence[Noise | Condition | Axis], ...] = (spec.noise, spec.conditions, spec.axes)
+    names = [each.name for group in groups for each in group]
+    if len(set(names)) < len(names):
+        raise PlainError(f"its noises, conditions and axes are {', '.join(names)}: each name may stand once")
+    for axis in spec.axes:
+        if not 1 <= axis.minimum <= axis.default <= axis.maximum or axis.multiple < 1:
+            raise PlainError(f"the axis {axis.name} has no size from {axis.minimum} to {axis.maximum}")
+    largest = {axis.name: axis.maximum for axis in spec.axes}
+    tensors = [tensor.shape for tensor in spec.network_inputs]
+    for shape in (*(each.shape for each in spec.noise), spec.image_shape, *tensors):
+        try:
+            found = concrete(shape, largest)
+        except KeyError as error:
+            raise PlainError(f"the shape {shape} has an axis that is not declared, {error}") from error
+        if min(found, default=1) < 1 or math.prod(found) > MAX_VALUES:
+            raise PlainError(f"the shape {found} is outside 1 to {MAX_VALUES} values")
+    if len(spec.image_shape) != 3 or (spec.sampling and len(spec.noise) != 1) or not all(e.shape for e in spec.noise):
+        raise PlainError(f"its images are {spec.image_shape}, its noises {[each.shape for each in spec.noise]}")
+    if spec.sampling:
+        _check_sampling(spec.sampling)
+
+
+def _check_sampling(sampling: Sampling) -> None:
+    try:
+        if not sampling.samplers or not 1 <= sampling.num_steps <= sampling.most_steps:
+            raise ValueError(f"{sampling.num_steps} steps by {len(sampling.samplers)} samplers")
+        for sampler in sampling.samplers:
+            sampling.table(sampling.num_steps, sampler)
+    except (LookupError, ValueError) as error:
+        raise PlainError(f"its sampling is unknown here ({error}); a newer genzoo may know it") from error
