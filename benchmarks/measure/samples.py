@@ -20,7 +20,7 @@ from zoo import files
 from zoo.contract.conditions import class_id
 from zoo.contract.request import SampleRequest, Setting
 from zoo.contract.spec import GeneratorSpec
-from zoo.datasets import fashion_mnist
+from zoo.datasets import DatasetError, fashion_mnist
 from zoo.files import home
 
 FIRST_SEED = 1_000_000  # those below are for grids and for people
@@ -66,11 +66,8 @@ def judge(generator: Sampled, setting: Setting, count: int, made_by: Mapping[str
         features.look(images), class_id.in_turn_of(generator.spec.conditions, range(FIRST_SEED, FIRST_SEED + count))
     )
     if count >= metrics.MEMORY_FROM:
-        with contextlib.suppress(
-            fashion_mnist.DatasetError
-        ):  # quality can be measured without the data set, this cannot
-            training, _ = fashion_mnist.load("train")
-            memorised = metrics.memorised(images[: metrics.MEMORY_CHECKED], training)
+        with contextlib.suppress(DatasetError):  # quality can be measured without the data set, this cannot
+            memorised = metrics.memorised(images[: metrics.MEMORY_CHECKED], fashion_mnist.load("train").images)
             found["metrics"][metrics.MEMORISED] = dataclasses.asdict(memorised)
     files.write_json(path, found)
     return found

@@ -27,8 +27,9 @@ def publish(name: str, network: nn.Module, recipe: Recipe, record: dict[str, Any
     folder.mkdir(parents=True, exist_ok=True)
     export(network, folder)
     net = features.FeatureNet(folder / "model.onnx")
-    (train_images, _), (test_images, class_ids) = fashion_mnist.load("train"), fashion_mnist.load("test")
-    train, test = moments(net(train_images).features), net(test_images)
+    known = fashion_mnist.load("test")
+    class_ids = np.asarray(known.conditions["class_id"])
+    train, test = moments(net(fashion_mnist.load("train").images).features), net(known.images)
     tensors = {"train_mean": train.mean.astype(np.float32), "train_covariance": train.covariance.astype(np.float32)}
     tensors |= {"test_features": test.features.astype(np.float16), "class_ids": class_ids.astype(np.uint8)}
     if test.predicted is not None:
@@ -44,7 +45,7 @@ def publish(name: str, network: nn.Module, recipe: Recipe, record: dict[str, Any
         "name": name,
         "width": len(train.mean),
         "parameters": parameters,
-        "dataset": fashion_mnist.NAME,
+        "dataset": fashion_mnist.DATASET.name,
     }
     files.write_json(
         folder / "config.json", {**config, "files": digests, "recipe": dataclasses.asdict(recipe), "training": record}

@@ -22,7 +22,7 @@ from benchmarks.quality.feature_export import publish
 from zoo.datasets import fashion_mnist
 from zoo.family import Recipe
 from zoo.images import to_pixels
-from zoo.training.loop import autocast, fit
+from zoo.training.loop import Batch, autocast, fit
 
 
 def _conv(width_in: int, width: int, size: int = 3, stride: int = 1) -> nn.Sequential:
@@ -198,7 +198,8 @@ class _Objective:
 class Classification(_Objective):
     """Cross-entropy with label smoothing, under flips and shifts."""
 
-    def step(self, pixels: Tensor, class_ids: Tensor, progress: float) -> dict[str, Tensor]:
+    def step(self, batch: Batch, progress: float) -> dict[str, Tensor]:
+        pixels, class_ids = batch.images, batch.class_ids
         with autocast(pixels.device):
             logits = self.model.head(self.model.features(jitter(pixels)))  # type: ignore[operator]
         loss = F.cross_entropy(logits.float(), class_ids, label_smoothing=0.05)
@@ -209,7 +210,8 @@ class Classification(_Objective):
 class Criticism(_Objective):
     """What is wrong and how much, the rotation (Gidaris et al. 2018), and the twin (Chen et al. 2020)."""
 
-    def step(self, pixels: Tensor, class_ids: Tensor, progress: float) -> dict[str, Tensor]:
+    def step(self, batch: Batch, progress: float) -> dict[str, Tensor]:
+        pixels = batch.images
         count = len(pixels)
         wrong, strengths = spoil(harmless(pixels))
         turns = torch.randint(4, (count,))
@@ -277,10 +279,10 @@ def train(name: str, source: str | None = None) -> Path:
     def finish(state: dict[str, Tensor], record: dict[str, Any]) -> Path:
         network = design.network()
         network.load_state_dict(state)
-        standardise(network.eval(), design.views, fashion_mnist.load("train", source)[0])
+        standardise(network.eval(), design.views, fashion_mnist.load("train", source).images)
         return publish(name, network, design.recipe, record, design.purpose, design.faults)
 
-    return fit(f"feature-{name}", design.recipe, objective, where, finish, source=source)
+    return fit(f"feature-{name}", design.recipe, objective, where, finish, data_set="fashion_mnist", source=source)
 
 
 @torch.inference_mode()

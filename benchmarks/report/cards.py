@@ -112,7 +112,7 @@ def render(
         checkpoint=checkpoint,
         config=config,
         training=config["training"],
-        dataset_licence=fashion_mnist.LICENCE,
+        dataset_licence=fashion_mnist.DATASET.licence,
         recipe=config["recipe"],
         section=section,
         rows=rows,

@@ -89,7 +89,7 @@ def _train(ablation: Ablation) -> None:
     if ablation.start:
         objective.model.load_state_dict(ablation.start.module().state_dict())
     name = f"{ablation.entry.name}-{ablation.path.stem}"
-    loop.fit(name, recipe, objective, device, partial(_publish, ablation.path))
+    loop.fit(name, recipe, objective, device, partial(_publish, ablation.path), data_set=ablation.entry.dataset)
 
 
 def _publish(path: Path, state: dict[str, Any], record: dict[str, Any]) -> None:

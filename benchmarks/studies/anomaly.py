@@ -25,7 +25,7 @@ Score = Callable[[np.ndarray], np.ndarray]  # float (N, C, H, W) in [-1, 1] -> (
 
 
 def run() -> Findings:
-    clothes = to_pixels(fashion_mnist.load("test")[0][:IMAGES])
+    clothes = to_pixels(fashion_mnist.load("test").images[:IMAGES])
     strangers = dict(anomalies(clothes))
     rows: list[Cells] = []
     for name, score in scores():

@@ -29,8 +29,8 @@ from zoo.contract.conditions.class_id import in_turn_of
 from zoo.contract.generator import Generator
 from zoo.contract.request import SampleRequest
 from zoo.datasets import fashion_mnist
-from zoo.images import to_images, to_pixels
-from zoo.training.loop import chunks
+from zoo.images import to_images
+from zoo.training.loop import batch_of, chunks
 
 CHECKPOINT, IMAGES, CLASSES = "vqvae", 2000, 10
 
@@ -68,9 +68,8 @@ def _columns() -> tuple[str, ...]:
 
 def _codes(model: Any, split: str) -> tuple[Tensor, Tensor]:
     """The codes of a data set, (N, positions), and its classes."""
-    data, labels = fashion_mnist.load(split)
-    parts = chunks(torch.from_numpy(to_pixels(data)))
-    return torch.cat([model.to_codes(part).flatten(1) for part in parts]), torch.from_numpy(labels)
+    seen = batch_of(fashion_mnist.load(split), slice(None), torch.device("cpu"))
+    return torch.cat([model.to_codes(part).flatten(1) for part in chunks(seen.images)]), seen.class_ids
 
 
 def frequencies(codes: Tensor, class_ids: Tensor, size: int) -> Tensor:

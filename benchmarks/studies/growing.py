@@ -83,7 +83,7 @@ def ungrown(pictures: int) -> Checkpoint:
 
 def real() -> Iterator[Cells]:
     """The floor of each size."""
-    pictures = fashion_mnist.load("test")[0][-IMAGES:]
+    pictures = fashion_mnist.load("test").images[-IMAGES:]
     for name in STAGES:
         yield _row("real pictures", at_size(pictures, registry.checkpoint(name).spec.default_image_shape[0]))
 
@@ -106,7 +106,7 @@ def judged(seen: dict[str, View], real: dict[str, View]) -> Iterator[Estimate]:
 @cache
 def reference(size: int) -> dict[str, View]:
     """What the nets see in training pictures at that size."""
-    return features.look(features.enlarged(at_size(fashion_mnist.load("train")[0][:REFERENCE], size)))
+    return features.look(features.enlarged(at_size(fashion_mnist.load("train").images[:REFERENCE], size)))
 
 
 def at_size(images: np.ndarray, size: int) -> np.ndarray:

@@ -32,10 +32,10 @@ from zoo.contract.graph import BATCH, Graph, TensorSpec
 from zoo.contract.layout import WEIGHTS
 from zoo.datasets import fashion_mnist
 from zoo.family import Checkpoint
-from zoo.images import bin_centres, dequantize, to_images, to_pixels
+from zoo.images import bin_centres, dequantize, to_images
 from zoo.sampling import noise
 from zoo.training.likelihood import bits_per_dim, standard_normal
-from zoo.training.loop import chunks
+from zoo.training.loop import batch_of, chunks
 
 COUPLING, AUTOREGRESSIVE = "glow", "tarflow"
 WINDOWS, BATCHES, ROUNDS = (1, 4, 8, 16, 64), (1, 16), 10
@@ -150,11 +150,11 @@ def inverse_error(flow: Runner, inverse: Runner, drawn: Tensors) -> float:
 
 def bits_of_unseen(flow: Runner) -> np.ndarray:
     """Bits per dimension of each of the data set's test pictures, by the exported flow."""
-    data, class_ids = fashion_mnist.load("test")
-    pixels = torch.from_numpy(to_pixels(data[:PICTURES]))
+    seen = batch_of(fashion_mnist.load("test"), slice(PICTURES), torch.device("cpu"))
+    pixels = seen.images
     torch.manual_seed(0)
     x, found = dequantize(pixels, torch.rand_like(pixels)), []
-    for part, ids in zip(chunks(x), chunks(torch.from_numpy(class_ids[:PICTURES])), strict=True):
+    for part, ids in zip(chunks(x), chunks(seen.class_ids), strict=True):
         made = {key: torch.from_numpy(value) for key, value in flow.run(x=part.numpy(), class_ids=ids.numpy()).items()}
         found.append(bits_per_dim(standard_normal(made["latents"]) + made["log_det"], made["latents"].shape[1]))
     return torch.cat(found).numpy()

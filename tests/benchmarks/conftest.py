@@ -25,8 +25,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture(scope="session")
 def pictures() -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """The first test pictures and their classes: uint8 (600, 32, 32, 1), int64 (600,)."""
-    images, class_ids = fashion_mnist.load("test")
-    return images[:600], class_ids[:600]
+    data = fashion_mnist.load("test")
+    return data.images[:600], np.asarray(data.conditions["class_id"][:600])
 
 
 @pytest.fixture

@@ -15,12 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
-from zoo.errors import GenzooError
+from zoo.datasets import Data, Dataset, DatasetError
 from zoo.files import home
 from zoo.store.transfer.http import TLS_CURE
 
-NAME = "fashion_mnist"
-LICENCE = "MIT"
 CLASSES = (
     "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
 )  # fmt: skip
@@ -34,12 +32,8 @@ DIGESTS = {  # sha256 of the decompressed files: Debian's gzip headers differ fr
 }
 
 
-class DatasetError(GenzooError):
-    """The data set is missing, or a file of it is not the published one."""
-
-
-def load(split: str, source: str | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Images and labels of "train" or "test": uint8 (N, 32, 32, 1) in [0, 255], int64 (N,) in [0, 10).
+def load(split: str, source: str | None = None) -> Data:
+    """Images and classes of "train" or "test": uint8 (N, 32, 32, 1) in [0, 255], `class_id` int64 (N,) in [0, 10).
 
     `source` is a directory or an http(s) URL; without one, the environment variable GENZOO_FASHION_MNIST, then
     `data/fashion-mnist` in genzoo's home, then the Debian package's directory. Raises DatasetError.
@@ -49,7 +43,8 @@ def load(split: str, source: str | None = None) -> tuple[np.ndarray, np.ndarray]
     images = _read(source, f"{prefix}-images-idx3-ubyte.gz")
     labels = _read(source, f"{prefix}-labels-idx1-ubyte.gz")
     pixels = np.frombuffer(images, np.uint8, offset=16).reshape(-1, 28, 28, 1)
-    return np.pad(pixels, ((0, 0), (2, 2), (2, 2), (0, 0))), np.frombuffer(labels, np.uint8, offset=8).astype(np.int64)
+    class_ids = np.frombuffer(labels, np.uint8, offset=8).astype(np.int64)
+    return Data(np.pad(pixels, ((0, 0), (2, 2), (2, 2), (0, 0))), {"class_id": class_ids})
 
 
 def default_source() -> str:
@@ -78,3 +73,17 @@ def _read(source: str, name: str) -> bytes:
             "it is not the published file, fetch it again"
         )
     return data
+
+
+DATASET = Dataset(
+    name="fashion_mnist",
+    title="Fashion-MNIST",
+    licence="MIT",
+    credit="Xiao et al. 2017, arXiv:1708.07747",
+    shows="ten kinds of clothes as 28x28 grey pictures",
+    prepared="padded to 32x32",
+    image_shape=(32, 32, 1),
+    counts={"train": 60_000, "test": 10_000},
+    load=load,
+    labels={"class_id": CLASSES},
+)

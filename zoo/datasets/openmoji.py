@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from zoo.datasets.fashion_mnist import DatasetError
+from zoo.datasets import Data, Dataset, DatasetError
 from zoo.files import home
 
 PACKAGE = "openmoji-17.0.0.tgz"
@@ -24,6 +24,7 @@ SOURCE_VARIABLE = "GENZOO_OPENMOJI"
 OUTLINES = "package/black/svg/"
 SKIN_TONES = ("1F3FB", "1F3FC", "1F3FD", "1F3FE", "1F3FF")
 DRAWN, FRAME = 28, 2
+TEST_EVERY = 10  # one drawing in so many is never trained on
 
 
 def outlines(source: str | None = None) -> np.ndarray:
@@ -84,3 +85,23 @@ def draw(svg: str) -> np.ndarray:
     png = resvg_py.svg_to_bytes(svg_string=svg, width=DRAWN, height=DRAWN, skip_system_fonts=True)
     with Image.open(io.BytesIO(bytes(png))) as picture:
         return np.asarray(picture.convert("RGBA"))[:, :, 3:]
+
+
+def load(split: str, source: str | None = None) -> Data:
+    """The outlines of "train" or "test", uint8 (N, 32, 32, 1), one drawing in ten for the test. Raises DatasetError."""
+    drawn = outlines(source)
+    is_test = np.arange(len(drawn)) % TEST_EVERY == TEST_EVERY - 1
+    return Data(drawn[is_test == (split == "test")])
+
+
+DATASET = Dataset(
+    name="openmoji",
+    title="OpenMoji 17",
+    licence="CC BY-SA 4.0",
+    credit="HfG Schwäbisch Gmünd and contributors, https://openmoji.org",
+    shows="the outlines of emoji as 28x28 grey pictures",
+    prepared="drawn white on black at 28x28, padded to 32x32",
+    image_shape=(DRAWN + 2 * FRAME, DRAWN + 2 * FRAME, 1),
+    counts={"train": 1_845, "test": 205},
+    load=load,
+)

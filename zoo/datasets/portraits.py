@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -23,12 +24,11 @@ from typing import Any
 import numpy as np
 
 from zoo import files
-from zoo.contract.request import nearest
-from zoo.datasets.fashion_mnist import DatasetError
-from zoo.datasets.portrait_styles import ABSENT, BY_WORD, GROUND, STYLES, Attribute, Style
+from zoo.contract.errors import nearest
+from zoo.datasets import Data, Dataset, DatasetError
+from zoo.datasets.portrait_styles import ABSENT, BY_WORD, GROUND, LICENCE, STYLES, WORDS, Attribute, Style
 from zoo.files import home
 
-NAME = "portraits"
 SIZE = 64
 SEED = 0
 COUNT = 5000  # of each style, both splits together
@@ -145,15 +145,13 @@ def _written(versions: Mapping[str, str]) -> str:
     return ", ".join(f"{package} {version}" for package, version in versions.items())
 
 
-def load(
-    split: str, source: str | None = None, *, seed: int = SEED, count: int = COUNT
-) -> tuple[np.ndarray, list[str]]:
-    """Images, uint8 (N, 64, 64, 3) in [0, 255], and their captions, of "train", "test" or "all"; shuffled.
+def load(split: str, source: str | None = None, *, seed: int = SEED, count: int = COUNT) -> Data:
+    """Images, uint8 (N, 64, 64, 3) in [0, 255], and their captions as `prompt`, of "train", "test" or "all".
 
     Of `count` pictures a style about a fifth are held out. Drawn once, in about two minutes, and kept in `source`,
     else in `data/portraits` of genzoo's home. Raises DatasetError.
     """
-    path = Path(source or home() / "data" / NAME) / f"{identity(seed, count)}.npz"
+    path = Path(source or home() / "data" / "portraits") / f"{identity(seed, count)}.npz"
     if not path.is_file():
         _keep(path, *pictures(seed, count))
     try:
@@ -162,9 +160,9 @@ def load(
     except (OSError, ValueError, KeyError) as error:
         raise DatasetError(f"portraits: {path} cannot be read ({error}); remove it and it is drawn again") from error
     if split == "all":
-        return images, captions
+        return Data(images, {"prompt": captions})
     wanted = np.array([read(caption).held_out is (split == "test") for caption in captions])
-    return images[wanted], [caption for caption, here in zip(captions, wanted, strict=True) if here]
+    return Data(images[wanted], {"prompt": [caption for caption, here in zip(captions, wanted, strict=True) if here]})
 
 
 def identity(seed: int, count: int) -> str:
@@ -183,3 +181,22 @@ def pictures(seed: int, count: int) -> tuple[np.ndarray, list[str]]:
 def _keep(path: Path, images: np.ndarray, captions: list[str]) -> None:
     with files.atomic(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, images=images, captions=np.array(captions))
+
+
+def examples(count: int) -> tuple[str, ...]:
+    """So many captions of held-out combinations, of all styles."""
+    shown = (portrait(style, index) for index in itertools.count() for style in STYLES)
+    return tuple(itertools.islice((each.caption for each in shown if each.held_out), count))
+
+
+DATASET = Dataset(
+    name="portraits",
+    title="Portraits in six designs",
+    licence=LICENCE,
+    credit="; ".join(style.credit for style in STYLES),
+    shows=f"critters, pot plants, moods, planets, voxel people and peeps by captions of {len(WORDS)} words",
+    prepared=f"drawn at {SIZE}x{SIZE} by DiceBear {VERSIONS['dicebear-core']} and resvg",
+    image_shape=(SIZE, SIZE, 3),
+    counts={"train": 23_294, "test": 6_706},
+    load=load,
+)

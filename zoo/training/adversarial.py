@@ -23,7 +23,7 @@ from zoo.contract.conditions import class_id
 from zoo.family import Checkpoint, Recipe
 from zoo.networks.convolutional import channels_last
 from zoo.networks.discriminator import ProjectionDiscriminator
-from zoo.training.loop import autocast, descend
+from zoo.training.loop import Batch, autocast, descend
 
 DiscriminatorLoss = Callable[[Tensor, Tensor], Tensor]  # logits of real and of generated images, (B,) each
 GeneratorLoss = Callable[[Tensor], Tensor]  # logits of generated images
@@ -148,8 +148,8 @@ class AdversarialObjective:
         self.modules: dict[str, nn.Module] = {"model": self.model, "discriminator": discriminator}
         self.optimizers = self.players.optimizers
 
-    def step(self, pixels: Tensor, class_ids: Tensor, progress: float) -> dict[str, Tensor]:
-        return self.players.step(pixels, *((class_ids,) if self.conditional else ()))
+    def step(self, batch: Batch, progress: float) -> dict[str, Tensor]:
+        return self.players.step(batch.images, *((batch.class_ids,) if self.conditional else ()))
 
 
 def objective(checkpoint: Checkpoint, device: torch.device) -> AdversarialObjective:

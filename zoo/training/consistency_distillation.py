@@ -17,6 +17,7 @@ from zoo.family import Checkpoint
 from zoo.sampling import schedules
 from zoo.training.diffusion import Denoiser
 from zoo.training.distillation import Distillation
+from zoo.training.loop import Batch
 
 HUBER = 0.03  # times the square root of the dimension
 TARGET_DECAY = 0.95  # a step; Song et al. 2023, table 1, for distances without a feature net
@@ -34,7 +35,8 @@ class ConsistencyDistillation(Distillation):
         self.target = Denoiser(self.average, checkpoint.spec.sampling.parameterization, device)
         self.huber = HUBER * math.sqrt(math.prod(checkpoint.spec.latent_shape))
 
-    def step(self, pixels: Tensor, class_ids: Tensor, progress: float) -> dict[str, Tensor]:
+    def step(self, batch: Batch, progress: float) -> dict[str, Tensor]:
+        pixels, class_ids = batch.images, batch.class_ids
         sigma, following = self.neighbours(int(self.options["grid"]), len(pixels))
         x = self.noisy(pixels, sigma)
         return self.agree(x, sigma, self.teacher_step(x, sigma, following, class_ids), following, class_ids)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from zoo.family import Checkpoint
 from zoo.training.consistency_distillation import ConsistencyDistillation
+from zoo.training.loop import Batch
 
 
 def grid_size(first: int, last: int, progress: float) -> int:
@@ -33,11 +34,11 @@ def two_noisy(x0: Tensor, near: Tensor, far: Tensor) -> tuple[Tensor, Tensor]:
 class ConsistencyTraining(ConsistencyDistillation):
     """Option `grid`: the steps of the first and of the last grid."""
 
-    def step(self, pixels: Tensor, class_ids: Tensor, progress: float) -> dict[str, Tensor]:
+    def step(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         first, last = (int(steps) for steps in self.options["grid"])
-        sigma, following = self.neighbours(grid_size(first, last, progress), len(pixels))
-        near, far = two_noisy(self.encode(pixels), following, sigma)
-        return self.agree(far, sigma, near, following, class_ids)
+        sigma, following = self.neighbours(grid_size(first, last, progress), len(batch))
+        near, far = two_noisy(self.encode(batch.images), following, sigma)
+        return self.agree(far, sigma, near, following, batch.class_ids)
 
 
 def objective(checkpoint: Checkpoint, device: torch.device) -> ConsistencyTraining:

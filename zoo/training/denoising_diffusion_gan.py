@@ -21,7 +21,7 @@ from zoo.networks.unet import widen
 from zoo.sampling import schedules
 from zoo.training.adversarial import doubt, update_discriminator
 from zoo.training.diffusion import Denoiser
-from zoo.training.loop import descend
+from zoo.training.loop import Batch, descend
 
 BETAS = (0.5, 0.9)  # of Adam; appendix C
 
@@ -53,7 +53,8 @@ class StepwiseAdversarial:
         }
         self.sigmas = torch.from_numpy(schedules.SCHEDULES[spec.sampling.schedule](self.steps)).float().to(device)
 
-    def step(self, pixels: Tensor, class_ids: Tensor, progress: float) -> dict[str, Tensor]:
+    def step(self, batch: Batch, progress: float) -> dict[str, Tensor]:
+        pixels, class_ids = batch.images, batch.class_ids
         step = torch.arange(len(pixels), device=self.device) % self.steps
         sigma, following = self.sigmas[step], self.sigmas[step + 1]
         after = pixels + wide(following) * torch.randn_like(pixels)

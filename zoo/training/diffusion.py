@@ -17,7 +17,7 @@ from zoo.contract.conditions import class_id
 from zoo.family import Checkpoint
 from zoo.sampling import schedules
 from zoo.sampling.parameterization import PARAMETERIZATIONS, Parameterization
-from zoo.training.loop import autocast, descend
+from zoo.training.loop import Batch, autocast, descend
 from zoo.training.optimizers import adam
 
 
@@ -86,8 +86,8 @@ class DiffusionObjective:
         self.num_classes = class_id.count(checkpoint.spec.conditions)
         self.parameterization, self.schedule = PARAMETERIZATIONS[sampling.parameterization], sampling.schedule
 
-    def step(self, pixels: Tensor, class_ids: Tensor, progress: float) -> dict[str, Tensor]:
-        x0 = self.encode(pixels)
+    def step(self, batch: Batch, progress: float) -> dict[str, Tensor]:
+        x0 = self.encode(batch.images)
         sigma = levels(self.schedule, uniform_times(len(x0), self.device))
         noise = torch.randn_like(x0)
         c_in, c_skip, c_out, c_noise = columns(self.parameterization, sigma)
@@ -95,7 +95,7 @@ class DiffusionObjective:
         target = (x0 - c_skip * x) / c_out
         dropped = torch.rand(len(x0), device=self.device) < self.class_dropout
         with autocast(self.device):
-            output = self.network(c_in * x, c_noise, class_ids.masked_fill(dropped, self.num_classes))
+            output = self.network(c_in * x, c_noise, batch.class_ids.masked_fill(dropped, self.num_classes))
         loss = (output.float() - target).square().mean()
         descend(self.optimizers["model"], loss, clip=1.0)
         return {"loss": loss.detach()}

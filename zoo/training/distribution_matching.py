@@ -24,7 +24,7 @@ from zoo.sampling import schedules
 from zoo.training.adversarial import doubt, update_discriminator
 from zoo.training.diffusion import Denoiser, levels, uniform_times
 from zoo.training.distillation import Distillation
-from zoo.training.loop import descend
+from zoo.training.loop import Batch, descend
 from zoo.training.optimizers import adam
 
 LOWEST, HIGHEST = 0.02, 0.98  # of the times at which the two scores are compared; DMD, appendix B
@@ -64,7 +64,8 @@ class DistributionMatching(Distillation):
             "discriminator": torch.optim.Adam(self.discriminator.parameters(), rate, betas=BETAS),
         }
 
-    def step(self, pixels: Tensor, class_ids: Tensor, progress: float) -> dict[str, Tensor]:
+    def step(self, batch: Batch, progress: float) -> dict[str, Tensor]:
+        pixels, class_ids = batch.images, batch.class_ids
         made = self.student(*self.reached(class_ids), class_ids)
         gradient = self.gradient(made.detach(), class_ids)
         # Half the square of the distance to a constant has this gradient.

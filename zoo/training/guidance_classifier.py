@@ -17,7 +17,7 @@ from zoo.family import Checkpoint
 from zoo.sampling import schedules
 from zoo.sampling.parameterization import PARAMETERIZATIONS
 from zoo.training.diffusion import columns, uniform_times
-from zoo.training.loop import autocast, descend
+from zoo.training.loop import Batch, autocast, descend
 from zoo.training.optimizers import adam
 
 LEVELS = (0.2, 0.4, 0.6, 0.8)  # times at which the held-out accuracy is told
@@ -37,7 +37,8 @@ class GuidanceObjective:
         self.optimizers = {"classifier": adam(checkpoint.recipe, self.model.classifier)}
         self.parameterization = PARAMETERIZATIONS["v"]
 
-    def step(self, pixels: Tensor, class_ids: Tensor, progress: float) -> dict[str, Tensor]:
+    def step(self, batch: Batch, progress: float) -> dict[str, Tensor]:
+        pixels, class_ids = batch.images, batch.class_ids
         logits = self._logits(self.model, pixels, uniform_times(len(pixels), self.device))
         loss = F.cross_entropy(logits, class_ids)
         descend(self.optimizers["classifier"], loss)
@@ -53,9 +54,9 @@ class GuidanceObjective:
         return logits.float()
 
     @torch.no_grad()
-    def evaluate(self, model: Any, pixels: Tensor, class_ids: Tensor) -> dict[str, float]:
+    def evaluate(self, model: Any, batch: Batch) -> dict[str, float]:
         """Accuracy on unseen images at some times of the cosine schedule, 0 clean, 1 noise."""
-        pixels, class_ids = pixels[:EVALUATED], class_ids[:EVALUATED]
+        pixels, class_ids = batch.images[:EVALUATED], batch.class_ids[:EVALUATED]
         found = {}
         for level in LEVELS:
             times = torch.full((len(pixels),), level, device=self.device)

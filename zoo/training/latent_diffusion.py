@@ -16,7 +16,7 @@ from zoo.family import Checkpoint
 from zoo.networks.discriminator import PatchDiscriminator
 from zoo.networks.first_stage import FirstStage
 from zoo.training.diffusion import DiffusionObjective
-from zoo.training.loop import autocast, descend
+from zoo.training.loop import Batch, autocast, descend
 from zoo.training.optimizers import adam
 from zoo.training.variational import kl_to_prior
 
@@ -82,15 +82,15 @@ class LatentDiffusionObjective:
         self.modules = {"model": self.model, "discriminator": self.first_stage.discriminator}
         self.optimizers = {**self.diffusion.optimizers, **self.first_stage.optimizers}
 
-    def step(self, pixels: Tensor, class_ids: Tensor, progress: float) -> dict[str, Tensor]:
+    def step(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         if progress < self.share:
-            return self.first_stage.step(pixels, progress / self.share)
-        return self.diffusion.step(pixels, class_ids, progress)
+            return self.first_stage.step(batch.images, progress / self.share)
+        return self.diffusion.step(batch, progress)
 
     @torch.no_grad()
-    def evaluate(self, model: nn.Module, pixels: Tensor, class_ids: Tensor) -> dict[str, float]:
+    def evaluate(self, model: nn.Module, batch: Batch) -> dict[str, float]:
         """The bound that the first stage sets: its reconstruction of unseen images."""
-        pixels = pixels[:2000]
+        pixels = batch.images[:2000]
         decoded = model.first_stage(model.encode(pixels)).clamp(-1.0, 1.0)  # type: ignore[operator]
         error = (decoded - pixels).square().mean() / 4.0
         return {

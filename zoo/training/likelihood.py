@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from zoo.families.normalizing_flow import Mixing
 from zoo.family import Checkpoint
 from zoo.images import GREY_LEVELS, dequantize
-from zoo.training.loop import autocast, descend
+from zoo.training.loop import Batch, autocast, descend
 from zoo.training.optimizers import one_network
 
 
@@ -46,7 +46,8 @@ class LikelihoodObjective:
         self.device, self.bfloat16 = device, bool(checkpoint.recipe.options.get("bfloat16", True))
         self.model, self.modules, self.optimizers = one_network(checkpoint, device)
 
-    def step(self, pixels: Tensor, class_ids: Tensor, progress: float) -> dict[str, Tensor]:
+    def step(self, batch: Batch, progress: float) -> dict[str, Tensor]:
+        pixels, class_ids = batch.images, batch.class_ids
         if progress == 0.0:
             initialize(self.model, dequantize(pixels, torch.rand_like(pixels)), class_ids)
         with autocast(self.device, self.bfloat16):  # of the conditioners alone: what is inverted stays in float32
@@ -55,11 +56,11 @@ class LikelihoodObjective:
         return {"bits_per_dim": loss.detach()}
 
     @torch.no_grad()
-    def evaluate(self, model: nn.Module, pixels: Tensor, class_ids: Tensor) -> dict[str, float]:
+    def evaluate(self, model: nn.Module, batch: Batch) -> dict[str, float]:
         """Bits per dimension of unseen images, each under one draw of the dequantization."""
         torch.manual_seed(0)
-        rows = [slice(start, start + 250) for start in range(0, len(pixels), 250)]
-        return {"bits_per_dim": float(torch.cat([bits(model, pixels[part], class_ids[part]) for part in rows]).mean())}
+        parts = [batch[start : start + 250] for start in range(0, len(batch), 250)]
+        return {"bits_per_dim": float(torch.cat([bits(model, part.images, part.class_ids) for part in parts]).mean())}
 
 
 def objective(checkpoint: Checkpoint, device: torch.device) -> LikelihoodObjective:

@@ -16,9 +16,9 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from math import inf
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
@@ -30,7 +30,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from zoo import files, shelf
-from zoo.datasets import fashion_mnist
+from zoo.datasets import Data, dataset
 from zoo.errors import GenzooError
 from zoo.family import Checkpoint, Recipe
 from zoo.files import home
@@ -47,6 +47,29 @@ class TrainingError(GenzooError, ValueError):
     """A run that cannot begin here: no recipe, no such device, too few images, a damaged state."""
 
 
+@dataclass(frozen=True)
+class Batch:
+    """Pictures (B, C, H, W) in [-1, 1], and B values of each condition by its name: a tensor (B, ...), or strings."""
+
+    images: Tensor
+    conditions: Mapping[str, Tensor | list[str]] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, rows: slice) -> Batch:
+        return Batch(self.images[rows], {name: values[rows] for name, values in self.conditions.items()})
+
+    @property
+    def class_ids(self) -> Tensor:
+        """The classes, (B,) int64. Raises TrainingError where the data set has none."""
+        found = self.conditions.get("class_id")
+        if not isinstance(found, Tensor):
+            told = ", ".join(self.conditions) or "nothing"
+            raise TrainingError(f"this kind of training needs class_id, and the data set tells {told} of its pictures")
+        return found
+
+
 class Objective(Protocol):
     """One kind of training.
 
@@ -57,22 +80,22 @@ class Objective(Protocol):
     modules: dict[str, nn.Module]
     optimizers: dict[str, torch.optim.Optimizer]
 
-    def step(self, pixels: Tensor, class_ids: Tensor, progress: float) -> dict[str, Tensor]:
-        """One update from (B, C, H, W) in [-1, 1] and (B,) int64; the losses to plot."""
+    def step(self, batch: Batch, progress: float) -> dict[str, Tensor]:
+        """One update from a batch when the share `progress` of the run is over; the losses to plot."""
 
 
 @runtime_checkable
 class Evaluated(Protocol):
     """An objective that can say how well its average does on unseen images; the figures go into the record."""
 
-    def evaluate(self, model: Any, pixels: Tensor, class_ids: Tensor) -> dict[str, float]: ...
+    def evaluate(self, model: Any, batch: Batch) -> dict[str, float]: ...
 
 
 @runtime_checkable
 class Concluded(Protocol):
     """An objective that fits the rest of its average in closed form, from all training images, before publishing."""
 
-    def conclude(self, model: Any, pixels: Tensor, class_ids: Tensor) -> None: ...
+    def conclude(self, model: Any, batch: Batch) -> None: ...
 
 
 def autocast(device: torch.device, enabled: bool = True) -> torch.autocast:
@@ -106,6 +129,17 @@ def batches(recipe: Recipe, images: int, size: int, start: int) -> Iterator[tupl
             inside = positions // size == wanted
             picked[inside] = order[positions[inside] % size]
         yield step, picked
+
+
+def batch_of(data: Data, rows: np.ndarray | slice, where: torch.device) -> Batch:
+    """Some pictures of a data set and what is known of them, as training sees them."""
+    conditions: dict[str, Tensor | list[str]] = {}
+    for name, values in data.conditions.items():
+        if isinstance(values, np.ndarray):
+            conditions[name] = torch.from_numpy(values[rows]).to(where)
+        else:
+            conditions[name] = [values[row] for row in np.arange(len(values))[rows]]
+    return Batch(torch.from_numpy(to_pixels(data.images[rows])).to(where), conditions)
 
 
 def device_named(name: str) -> torch.device:
@@ -145,7 +179,8 @@ def train(
             print(f"the {checkpoint.name} that was trained before is kept in {kept}", file=sys.stderr)
         return shelf.save(checkpoint, state, record, publish=publish)
 
-    return fit(checkpoint.name, recipe, objective, where, keep, images=images, source=source, made_by=made_by)
+    options: dict[str, Any] = {"images": images, "source": source, "made_by": made_by}
+    return fit(checkpoint.name, recipe, objective, where, keep, data_set=checkpoint.dataset, **options)
 
 
 def fit(
@@ -155,33 +190,35 @@ def fit(
     where: torch.device,
     publish: Callable[[dict[str, Tensor], dict[str, Any]], Published],
     *,
+    data_set: str,
     images: int | None = None,
     source: str | None = None,
     made_by: Any = None,
 ) -> Published:
-    """Run `objective` over the data and `publish` the average of its model's weights with the run's record for a card.
+    """Run `objective` over a data set, by its name, and `publish` the average of its model's weights with a record.
 
     An interruption saves the state from which the same run goes on; it is removed once `publish` has returned. A run is
-    the same if its name, its recipe, its number of images, the weights it begins with and `made_by`, plain values, are.
-    Raises TrainingError for fewer images than a batch has, and where the saved state is damaged.
+    the same if its name, recipe, data set, number of images, the weights it begins with and `made_by`, plain values,
+    are. Raises TrainingError for fewer images than a batch has, and where the saved state is damaged; DatasetError
+    where the data set is unknown or not here.
     """
     images = images or recipe.images
     if images < recipe.batch_size:
         raise TrainingError(f"{images} images are less than one batch of {name}, which has {recipe.batch_size}")
-    run = _Run(name, recipe, images, objective, made_by)
+    run = _Run(name, recipe, images, objective, [data_set, made_by])
     files.check_writable(run.path.parent)
-    data, labels = fashion_mnist.load("train", source)
+    known = dataset(data_set)
+    data = known.load("train", source)
     run.resume()
     if run.seen:
         print(f"{name} goes on from {run.seen} of {images} images, kept in {run.path.parent}", file=sys.stderr)
-    pixels_of, labels_of = torch.from_numpy(to_pixels(data)).to(where), torch.from_numpy(labels).to(where)
     with _progress_bar(name, images, run.seen) as advance:
         try:
             for step, indices in batches(recipe, images, len(data), run.seen):
                 torch.manual_seed((recipe.seed << 32) + step)
-                picked = torch.from_numpy(indices).to(where)
+                batch = batch_of(data, indices, where)
                 with _interrupts_after():
-                    run.step(pixels_of[picked], labels_of[picked])
+                    run.step(batch)
                 advance(recipe.batch_size, run.last)
         except KeyboardInterrupt:
             run.save()
@@ -190,12 +227,11 @@ def fit(
             raise
     print(f"{name} has seen {run.seen} images; its average is finished, judged and written", file=sys.stderr)
     if isinstance(objective, Concluded):
-        objective.conclude(run.average, pixels_of, labels_of)
+        objective.conclude(run.average, batch_of(data, slice(None), where))
     record = run.record(where)
     if isinstance(objective, Evaluated):
-        data, labels = fashion_mnist.load("test", source)
-        unseen = torch.from_numpy(to_pixels(data)).to(where), torch.from_numpy(labels).to(where)
-        record["held_out"] = {key: round(value, 4) for key, value in objective.evaluate(run.average, *unseen).items()}
+        unseen = batch_of(known.load("test", source), slice(None), where)
+        record["held_out"] = {key: round(value, 4) for key, value in objective.evaluate(run.average, unseen).items()}
     published = publish(run.average.state_dict(), record)
     run.forget()
     return published
@@ -241,7 +277,7 @@ class _Run:
         recipe = {**asdict(self.recipe), "minutes": 0.0}
         return files.identify([recipe, self.images, start.hexdigest(), made_by])
 
-    def step(self, pixels: Tensor, class_ids: Tensor) -> None:
+    def step(self, batch: Batch) -> None:
         began, core_began = time.monotonic(), time.process_time()
         progress = self.seen / self.images
         factor = min(1.0, progress / WARM_UP + 1e-3)
@@ -250,7 +286,7 @@ class _Run:
         for key, optimizer in self.objective.optimizers.items():
             for group in optimizer.param_groups:
                 group["lr"] = self.learning_rates[key] * factor
-        losses = self.objective.step(pixels, class_ids, progress)
+        losses = self.objective.step(batch, progress)
         self.seen += self.recipe.batch_size
         self._average()
         self.seconds += time.monotonic() - began

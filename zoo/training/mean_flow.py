@@ -21,7 +21,7 @@ from zoo import registry
 from zoo.family import Checkpoint
 from zoo.sampling import schedules
 from zoo.training.diffusion import denoiser_module
-from zoo.training.loop import autocast, descend
+from zoo.training.loop import Batch, autocast, descend
 from zoo.training.optimizers import adam
 
 LOG_MEAN, LOG_STD = -0.4, 1.0  # of the logits of the two times; Geng et al., table 1d
@@ -63,7 +63,8 @@ class MeanFlow:
         self.modules: dict[str, nn.Module] = {"model": self.model, "target": self.target}
         self.optimizers = {"model": adam(recipe, self.network)}
 
-    def step(self, pixels: Tensor, class_ids: Tensor, progress: float) -> dict[str, Tensor]:
+    def step(self, batch: Batch, progress: float) -> dict[str, Tensor]:
+        pixels, class_ids = batch.images, batch.class_ids
         apart = round(self.apart * len(pixels))
         t, r = draw_times(len(pixels), apart, self.latest, self.device)
         noise = torch.randn_like(pixels)

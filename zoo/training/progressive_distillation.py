@@ -12,6 +12,7 @@ from torch import Tensor
 from zoo.family import Checkpoint
 from zoo.sampling import schedules
 from zoo.training.distillation import Distillation
+from zoo.training.loop import Batch
 
 
 class ProgressiveDistillation(Distillation):
@@ -22,7 +23,8 @@ class ProgressiveDistillation(Distillation):
         schedule = schedules.SCHEDULES[checkpoint.spec.sampling.schedule]
         self.sigmas = torch.from_numpy(schedule(self.steps * self.substeps)).float().to(device)
 
-    def step(self, pixels: Tensor, class_ids: Tensor, progress: float) -> dict[str, Tensor]:
+    def step(self, batch: Batch, progress: float) -> dict[str, Tensor]:
+        pixels, class_ids = batch.images, batch.class_ids
         start = self.substeps * torch.randint(self.steps, (len(pixels),), device=self.device)
         sigma, end = self.sigmas[start], self.sigmas[start + self.substeps]
         x = moving = self.noisy(pixels, sigma)

@@ -13,6 +13,7 @@ from zoo import registry
 from zoo.families.progressive_gan import ProgressiveGAN, enlarged, shrunk
 from zoo.family import Checkpoint
 from zoo.training.adversarial import Players
+from zoo.training.loop import Batch
 
 
 class GrowingObjective:
@@ -29,9 +30,9 @@ class GrowingObjective:
         self.modules: dict[str, nn.Module] = {"model": self.model}
         self.optimizers = self.players.optimizers
 
-    def step(self, pixels: Tensor, class_ids: Tensor, progress: float) -> dict[str, Tensor]:
+    def step(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         fade = min(1.0, progress / self.fade) if self.fade else 1.0
-        return self.players.step(faded(shrunk(pixels, self.size), fade), fade)
+        return self.players.step(faded(shrunk(batch.images, self.size), fade), fade)
 
 
 def faded(pixels: Tensor, fade: float) -> Tensor:

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from zoo.families.autoencoder import Autoencoder
 from zoo.family import Checkpoint
-from zoo.training.loop import autocast, chunks, descend
+from zoo.training.loop import Batch, autocast, chunks, descend
 from zoo.training.optimizers import one_network
 
 BLACK = -1.0
@@ -35,7 +35,8 @@ class ReconstructionObjective:
         self.device, self.masked = device, float(checkpoint.recipe.options["masked"])
         self.model, self.modules, self.optimizers = one_network(checkpoint, device)
 
-    def step(self, pixels: Tensor, class_ids: Tensor, progress: float) -> dict[str, Tensor]:
+    def step(self, batch: Batch, progress: float) -> dict[str, Tensor]:
+        pixels = batch.images
         with autocast(self.device):
             seen = mask(pixels, self.masked) if self.masked else pixels
             decoded = self.model.decode(self.model.encode(seen))
@@ -44,14 +45,14 @@ class ReconstructionObjective:
         return {"squared_error": loss.detach()}
 
     @torch.no_grad()
-    def conclude(self, model: Autoencoder, pixels: Tensor, class_ids: Tensor) -> None:
-        model.fit_codes(torch.cat([model.encode(part) for part in chunks(pixels)]), class_ids)
+    def conclude(self, model: Autoencoder, batch: Batch) -> None:
+        model.fit_codes(torch.cat([model.encode(part) for part in chunks(batch.images)]), batch.class_ids)
 
     @torch.no_grad()
-    def evaluate(self, model: Autoencoder, pixels: Tensor, class_ids: Tensor) -> dict[str, float]:
+    def evaluate(self, model: Autoencoder, batch: Batch) -> dict[str, float]:
         """How well unseen pictures come back, whole and from half of their pixels."""
         torch.manual_seed(0)
-        pixels = pixels[:2000]
+        pixels = batch.images[:2000]
         return {
             "reconstruction_psnr_db": psnr_db(pixels, model.reconstruct(pixels)),
             "restoration_psnr_db": psnr_db(pixels, model.reconstruct(mask(pixels, HARD))),

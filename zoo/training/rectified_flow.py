@@ -16,7 +16,7 @@ from zoo.family import Checkpoint
 from zoo.sampling import samplers
 from zoo.training.diffusion import levels, uniform_times
 from zoo.training.distillation import Distillation
-from zoo.training.loop import autocast
+from zoo.training.loop import Batch, autocast
 
 BATCH = 256  # pairs made at a time
 
@@ -54,10 +54,10 @@ class Rectification(Distillation):
 
         return cast(Tensor, samplers.execute(self.table, noise[None], network))
 
-    def step(self, pixels: Tensor, class_ids: Tensor, progress: float) -> dict[str, Tensor]:
+    def step(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Only the size of the batch is used: what is learnt is the teacher's."""
-        picked = torch.randint(len(self.noise), (len(pixels),), device=self.device)
-        sigma = levels(self.schedule, uniform_times(len(pixels), self.device))
+        picked = torch.randint(len(self.noise), (len(batch),), device=self.device)
+        sigma = levels(self.schedule, uniform_times(len(batch), self.device))
         pictures = self.pictures[picked]
         x = pictures + sigma[:, None, None, None] * self.noise[picked]
         loss = straight_loss(self.student(x, sigma, self.class_ids[picked]), pictures, sigma)

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from zoo.families.vae import VAE
 from zoo.family import Checkpoint
-from zoo.training.loop import autocast, descend
+from zoo.training.loop import Batch, autocast, descend
 from zoo.training.optimizers import one_network
 
 HALF_BIN = 1.0 / 255.0  # half the distance of two grey levels in [-1, 1]
@@ -55,7 +55,8 @@ class VariationalObjective:
         self.device = device
         self.model, self.modules, self.optimizers = one_network(checkpoint, device)
 
-    def step(self, pixels: Tensor, class_ids: Tensor, progress: float) -> dict[str, Tensor]:
+    def step(self, batch: Batch, progress: float) -> dict[str, Tensor]:
+        pixels, class_ids = batch.images, batch.class_ids
         with autocast(self.device):
             mean, log_variance = self.model.encode(pixels, class_ids)
             latents = mean + (0.5 * log_variance).exp() * torch.randn_like(mean)
@@ -65,18 +66,18 @@ class VariationalObjective:
         descend(self.optimizers["model"], (reconstruction + kl) / pixels[0].numel(), clip=0.5)
         return {"nats": (reconstruction + kl).detach(), "kl": kl.detach()}
 
-    def evaluate(self, model: VAE, pixels: Tensor, class_ids: Tensor) -> dict[str, float]:
+    def evaluate(self, model: VAE, batch: Batch) -> dict[str, float]:
         """Bounds on -log P(x | class) of unseen 8-bit images under the likelihood that it was trained with.
 
         That is the discretised logistic, one probability for each of 256 grey levels, so neither binarised nor
         dequantized, and of all 32 x 32 pixels, the black frame too: in nats an image and bits a dimension.
         """
         torch.manual_seed(0)
+        seen = batch[:2000]
         elbo, bound = (
-            -float(importance_weighted_bound(model, pixels[:2000], class_ids[:2000], samples).mean())
-            for samples in (1, 32)
+            -float(importance_weighted_bound(model, seen.images, seen.class_ids, samples).mean()) for samples in (1, 32)
         )
-        bits = bound / (math.log(2.0) * pixels[0].numel())
+        bits = bound / (math.log(2.0) * seen.images[0].numel())
         return {"negative_elbo_nats": elbo, "iw32_bound_nats": bound, "bits_per_dim_bound": bits}
 
 

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from zoo.families.vqvae import VQVAE, Quantizer
 from zoo.family import Checkpoint
 from zoo.networks.convolutional import channels_last
-from zoo.training.loop import autocast, chunks, descend
+from zoo.training.loop import Batch, autocast, chunks, descend
 from zoo.training.optimizers import adam
 
 MOMENTUM = 0.03  # of the averages that make the code book
@@ -75,11 +75,11 @@ class VectorQuantizationObjective:
             "prior": adam(checkpoint.recipe, self.model.prior),
         }
 
-    def step(self, pixels: Tensor, class_ids: Tensor, progress: float) -> dict[str, Tensor]:
+    def step(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         share = float(self.options["first_stage"])
         if progress < share:
-            return self._first_stage(pixels, progress / share)
-        return self._prior(pixels, class_ids, (progress - share) / (1.0 - share))
+            return self._first_stage(batch.images, progress / share)
+        return self._prior(batch.images, batch.class_ids, (progress - share) / (1.0 - share))
 
     def _first_stage(self, pixels: Tensor, progress: float) -> dict[str, Tensor]:
         with autocast(self.device):
@@ -126,9 +126,9 @@ class VectorQuantizationObjective:
         descend(optimizer, loss, clip=0.5)
 
     @torch.no_grad()
-    def evaluate(self, model: VQVAE, pixels: Tensor, class_ids: Tensor) -> dict[str, float]:
+    def evaluate(self, model: VQVAE, batch: Batch) -> dict[str, float]:
         """The bound that the codes set, how evenly they are used, and what the prior needs to tell them, unseen."""
-        pixels, class_ids = pixels[:2000], class_ids[:2000]
+        pixels, class_ids = batch.images[:2000], batch.class_ids[:2000]
         codes = torch.cat([model.to_codes(part) for part in chunks(pixels)])
         error = (model.of_codes(codes.flatten(1)).clamp(-1.0, 1.0) - pixels).square().mean() / 4.0
         nats = F.cross_entropy(model.prior(codes, class_ids), codes, reduction="none").flatten(1).sum(1)

@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
 from benchmarks.studies import growing, regularization
 from benchmarks.studies.ablations import Ablation
+from tests.datasets import stripes
 from zoo.contract.request import SampleRequest
-from zoo.datasets import fashion_mnist
 from zoo.families.gan import GANConfig
 from zoo.family import Checkpoint, Recipe, class_conditional
 
 CONFIG = GANConfig(channels=(8, 8, 8, 8), discriminator=(8, 8), latent=4, style=0, num_classes=0)
 RECIPE = Recipe("adversarial", images=32, batch_size=16, ema_images=10)
-ENTRY = Checkpoint(class_conditional("tiny", "gan", (4,), (32, 32, 1), 0), CONFIG, RECIPE)
+ENTRY = Checkpoint(class_conditional("tiny", "gan", (4,), (32, 32, 1), 0), CONFIG, RECIPE, dataset="stripes")
 
 
 @pytest.fixture(autouse=True)
-def few_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    images = np.random.default_rng(0).integers(0, 256, (40, 32, 32, 1), np.uint8)
-    monkeypatch.setattr(fashion_mnist, "load", lambda split, source=None: (images, np.arange(40) % 10))
+def few_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stripes(monkeypatch, tmp_path)
 
 
 def with_recipe(**changes: object) -> Checkpoint:

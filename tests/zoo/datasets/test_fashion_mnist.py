@@ -8,7 +8,8 @@ import pytest
 
 from tests.servers.static import StaticServer
 from tests.zoo.store.transfer.test_connections import secured
-from zoo.datasets.fashion_mnist import DatasetError, load
+from zoo.datasets import DatasetError
+from zoo.datasets.fashion_mnist import load
 
 
 @pytest.mark.parametrize("source", ["/nowhere", "http://[::1", "http://127.0.0.1:port", "http://a b"])

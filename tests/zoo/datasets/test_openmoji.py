@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from zoo.datasets import openmoji
-from zoo.datasets.fashion_mnist import DatasetError
+from zoo.datasets import DatasetError, openmoji
 
 SVG = '<svg viewBox="0 0 72 72" xmlns="http://www.w3.org/2000/svg"><path d="{path}"/></svg>'
 TOP, LEFT = SVG.format(path="M0,0h72v36h-72z"), SVG.format(path="M0,0h36v72h-36z")

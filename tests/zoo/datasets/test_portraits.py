@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from zoo.datasets import portraits
-from zoo.datasets.fashion_mnist import DatasetError
+from zoo.datasets import Data, DatasetError, portraits
 from zoo.datasets.portrait_styles import ABSENT, BY_WORD, STYLES, WORDS, Style
 from zoo.datasets.portraits import CaptionError, Portrait, read
 
@@ -19,6 +18,10 @@ IDS = [style.name for style in STYLES]
 
 def first(style: Style) -> Portrait:
     return Portrait(style, {each.name: each.words[0] for each in style.attributes})
+
+
+def said(data: Data) -> list[str]:
+    return list(data.conditions["prompt"])
 
 
 def test_the_vocabulary_is_closed() -> None:
@@ -89,15 +92,15 @@ def test_pictures_are_the_same_to_the_bit() -> None:
 
 def test_a_set_is_drawn_once_and_split(tmp_path: Path) -> None:
     pytest.importorskip("dicebear")
-    images, captions = portraits.load("all", str(tmp_path), count=4)
+    every = portraits.load("all", str(tmp_path), count=4)
     (file,) = tmp_path.iterdir()
     drawn = file.stat()
     train, test = (portraits.load(split, str(tmp_path), count=4) for split in ("train", "test"))
-    assert len(images) == len(captions) == 24
-    assert sorted(train[1] + test[1]) == sorted(captions)
-    assert all(read(caption).held_out for caption in test[1])
-    assert not any(read(caption).held_out for caption in train[1])
-    assert (images[captions.index(test[1][0])] == test[0][0]).all()
+    assert len(every) == 24
+    assert sorted(said(train) + said(test)) == sorted(said(every))
+    assert all(read(caption).held_out for caption in said(test))
+    assert not any(read(caption).held_out for caption in said(train))
+    assert (every.images[said(every).index(said(test)[0])] == test.images[0]).all()
     assert (file.stat().st_ino, file.stat().st_mtime_ns) == (drawn.st_ino, drawn.st_mtime_ns)
     file.write_bytes(b"PK")
     with pytest.raises(DatasetError, match="remove it and it is drawn again"):

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from zoo.families.autoencoder import FAMILY, Autoencoder, AutoencoderConfig
+from zoo.training.loop import Batch
 from zoo.training.reconstruction import BLACK, ReconstructionObjective, mask, psnr_db
 
 TINY = AutoencoderConfig(size=8, channels=(8, 8), latent=3, num_classes=2)
@@ -68,17 +69,17 @@ def test_the_error_in_decibels() -> None:
 def test_denoising_restores_what_plain_training_does_not() -> None:
     found = {}
     for name in ("ae", "dae"):
-        objective, (pixels, class_ids) = tiny_objective(name), flat_pictures(64)
+        objective, (pixels, _) = tiny_objective(name), flat_pictures(64)
         for step in range(150):
             torch.manual_seed(step)
-            objective.step(pixels, class_ids, step / 150)
-        found[name] = objective.evaluate(objective.model, pixels, class_ids)
+            objective.step(Batch(pixels), step / 150)
+        found[name] = objective.evaluate(objective.model, Batch(pixels))
     assert found["ae"]["reconstruction_psnr_db"] > 15.0
     assert found["dae"]["restoration_psnr_db"] > found["ae"]["restoration_psnr_db"] + 3.0
 
 
 def test_the_end_of_training_fits_the_codes() -> None:
     objective, (pixels, class_ids) = tiny_objective("ae"), flat_pictures(64)
-    objective.conclude(objective.model, pixels, class_ids)
+    objective.conclude(objective.model, Batch(pixels, {"class_id": class_ids}))
     codes = objective.model.encode(pixels).detach()
     torch.testing.assert_close(objective.model.latent_mean[1], codes[class_ids == 1].mean(0))

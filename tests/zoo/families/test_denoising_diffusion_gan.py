@@ -10,6 +10,7 @@ from zoo.networks.unet import UNet, UNetConfig, widen
 from zoo.sampling import samplers, schedules
 from zoo.sampling.parameterization import PARAMETERIZATIONS
 from zoo.training import denoising_diffusion_gan
+from zoo.training.loop import Batch
 
 WIDE = UNetConfig(image_channels=2, channels=(8, 16), embedding=16, num_classes=3, groups=4)
 NARROW = UNetConfig(image_channels=1, channels=(8, 16), embedding=16, num_classes=3, groups=4)
@@ -72,7 +73,7 @@ def test_the_discriminator_learns_alone_before_the_generator_does() -> None:
 
     def changed(progress: float) -> set[str]:
         before = {name: [p.clone() for p in module.parameters()] for name, module in objective.modules.items()}
-        objective.step(pixels, class_ids, progress)
+        objective.step(Batch(pixels, {"class_id": class_ids}), progress)
         return {
             name
             for name, module in objective.modules.items()

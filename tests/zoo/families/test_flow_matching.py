@@ -19,6 +19,7 @@ from zoo.family import Checkpoint, Recipe, class_conditional
 from zoo.networks.unet import UNet, UNetConfig
 from zoo.sampling import schedules
 from zoo.training import diffusion, mean_flow, rectified_flow
+from zoo.training.loop import Batch
 
 MEAN, STD = 0.3, 0.5
 CPU = torch.device("cpu")
@@ -101,7 +102,7 @@ def test_training_a_mean_flow_brings_one_step_to_the_picture() -> None:
         return float((start - moved - pixels).square().mean())
 
     before = missed()
-    losses = [objective.step(pixels, class_ids, 0.0) for _ in range(60)]
+    losses = [objective.step(Batch(pixels, {"class_id": class_ids}), 0.0) for _ in range(60)]
     assert missed() < 0.7 * before
     first, last = (sum(float(loss["equal"]) for loss in some) / 10 for some in (losses[:10], losses[-10:]))
     assert last < 0.7 * first
@@ -155,7 +156,7 @@ def test_rectification_pairs_noise_with_the_picture_that_the_teacher_makes_of_it
     assert np.abs(found - expected).mean() < 2.0  # the teacher runs in bfloat16 here
     assert np.abs(found - expected[::-1]).mean() > 20.0
     before = [parameter.clone() for parameter in objective.student.network.parameters()]
-    loss = objective.step(torch.zeros(4, 1, 32, 32), torch.zeros(4, dtype=torch.long), 0.0)["loss"]
+    loss = objective.step(Batch(torch.zeros(4, 1, 32, 32)), 0.0)["loss"]
     assert float(loss) > 0.0
     after = objective.student.network.parameters()
     assert any(not torch.equal(a, b) for a, b in zip(before, after, strict=True))

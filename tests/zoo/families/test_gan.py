@@ -13,6 +13,7 @@ from zoo import registry
 from zoo.families.gan import GANConfig, GANGenerator
 from zoo.networks.discriminator import ProjectionDiscriminator, batch_deviation
 from zoo.training.adversarial import LOSSES, AdversarialObjective, gradient_penalty, normalize_spectrally
+from zoo.training.loop import Batch
 
 TINY = GANConfig(channels=(8, 8, 8), discriminator=(8, 8), latent=8, embedding=4, style=8, num_classes=3, groups=2)
 PLAIN = dataclasses.replace(TINY, style=0, num_classes=0)
@@ -128,7 +129,7 @@ def test_a_step_moves_both_players(options: dict[str, float], config: GANConfig)
         name: torch.cat([p.detach().clone().flatten() for p in module.parameters()])
         for name, module in objective.modules.items()
     }
-    losses = objective.step(torch.rand(16, 1, 16, 16) * 2 - 1, torch.arange(16) % 3, 0.0)
+    losses = objective.step(Batch(torch.rand(16, 1, 16, 16) * 2 - 1, {"class_id": torch.arange(16) % 3}), 0.0)
     assert all(bool(torch.isfinite(value)) for value in losses.values())
     for name, module in objective.modules.items():
         after = torch.cat([p.detach().flatten() for p in module.parameters()])

@@ -6,12 +6,12 @@ import dataclasses
 
 import pytest
 import torch
-from torch import Tensor
 
 from zoo import registry
 from zoo.families.latent_diffusion import LatentDiffusion, LatentDiffusionConfig
 from zoo.networks.unet import UNetConfig
 from zoo.training.latent_diffusion import LatentDiffusionObjective
+from zoo.training.loop import Batch
 
 TINY = LatentDiffusionConfig(
     channels=(8, 8), denoiser=UNetConfig(image_channels=4, patch=1, channels=(8, 16), embedding=8)
@@ -24,14 +24,14 @@ def tiny_objective() -> LatentDiffusionObjective:
     return LatentDiffusionObjective(dataclasses.replace(entry, config=TINY), torch.device("cpu"))
 
 
-def tiny_batch() -> tuple[Tensor, Tensor]:
-    return torch.rand(16, 1, 16, 16) * 2.0 - 1.0, torch.arange(16) % 10
+def tiny_batch() -> Batch:
+    return Batch(torch.rand(16, 1, 16, 16) * 2.0 - 1.0, {"class_id": torch.arange(16) % 10})
 
 
 def changed(objective: LatentDiffusionObjective, progress: float) -> set[str]:
     """The parts of the model that one step changes."""
     before = {key: value.clone() for key, value in objective.model.state_dict().items()}
-    objective.step(*tiny_batch(), progress)
+    objective.step(tiny_batch(), progress)
     after = objective.model.state_dict()
     return {key.split(".")[0] for key, value in after.items() if not torch.equal(value, before[key])}
 
@@ -42,7 +42,7 @@ def test_a_phase_trains_its_own_part(progress: float, part: str) -> None:
 
 
 def test_latents_become_standard() -> None:
-    objective, (pixels, _) = tiny_objective(), tiny_batch()
+    objective, pixels = tiny_objective(), tiny_batch().images
     raw_latents, _ = objective.first_stage.model.posterior(pixels)
     for _ in range(500):
         objective.first_stage.track(raw_latents)
@@ -64,10 +64,10 @@ def test_the_decoder_undoes_the_normalization() -> None:
 
 def test_the_first_stage_learns_to_reconstruct() -> None:
     objective = tiny_objective()
-    pixels, class_ids = tiny_batch()
-    pixels = torch.nn.functional.interpolate(pixels[:, :, ::8, ::8], scale_factor=8.0)  # flat patches of 8x8
-    before = objective.evaluate(objective.model, pixels, class_ids)
+    pixels = tiny_batch().images
+    batch = Batch(torch.nn.functional.interpolate(pixels[:, :, ::8, ::8], scale_factor=8.0))  # flat patches of 8x8
+    before = objective.evaluate(objective.model, batch)
     for _ in range(40):
-        objective.step(pixels, class_ids, 0.0)
-    after = objective.evaluate(objective.model, pixels, class_ids)
+        objective.step(batch, 0.0)
+    after = objective.evaluate(objective.model, batch)
     assert after["reconstruction_psnr_db"] > before["reconstruction_psnr_db"] + 2.0

@@ -13,6 +13,7 @@ from zoo import registry
 from zoo.families.normalizing_flow import Glow, GlowConfig, GlowGenerator, Mixing
 from zoo.images import bin_centres, dequantize, to_images
 from zoo.training.likelihood import LikelihoodObjective, bits_per_dim, initialize, standard_normal
+from zoo.training.loop import Batch
 
 TINY = GlowConfig(size=8, widths=(8, 8), steps=2, num_classes=3)
 
@@ -118,7 +119,8 @@ def test_training_lowers_the_bits_of_unseen_images() -> None:
     )
     class_ids = torch.arange(96) % 3
     pixels = (class_ids * 64.0).reshape(-1, 1, 1, 1).expand(-1, 1, 8, 8).contiguous() / 127.5 - 1.0
+    batch = Batch(pixels, {"class_id": class_ids})
     for step in range(40):
-        objective.step(pixels[:32], class_ids[:32], step / 40)
-    before, after = 8.0, objective.evaluate(objective.model, pixels[32:], class_ids[32:])["bits_per_dim"]
+        objective.step(batch[:32], step / 40)
+    before, after = 8.0, objective.evaluate(objective.model, batch[32:])["bits_per_dim"]
     assert after < before - 3.0

@@ -12,6 +12,7 @@ from torch import nn
 from zoo import registry, shelf
 from zoo.families.progressive_gan import Equalized, PixelNorm, ProgressiveConfig, ProgressiveGAN, enlarged, shrunk
 from zoo.family import Checkpoint
+from zoo.training.loop import Batch
 from zoo.training.progressive_growing import GrowingObjective, faded
 
 SMALL, LARGE = ProgressiveConfig((8, 8), latent=6), ProgressiveConfig((8, 8, 4), latent=6)
@@ -108,7 +109,7 @@ def test_training_grows_from_the_teacher_and_fades_with_progress(
     before = {key: value.clone() for key, value in objective.model.state_dict().items()}
     pixels = torch.rand(16, 1, 32, 32) * 2 - 1
     for progress in (0.0, 0.25, 1.0):
-        losses = objective.step(pixels, torch.arange(16) % 10, progress)
+        losses = objective.step(Batch(pixels), progress)
         assert all(bool(torch.isfinite(value)) for value in losses.values())
     moved = {key for key, value in objective.model.state_dict().items() if not torch.equal(value, before[key])}
     still = {key.rsplit(".", 2)[0] for key in set(before) - moved if not key.endswith("bias")}

@@ -19,6 +19,7 @@ from zoo.families.transformer_flow import (
 from zoo.images import bin_centres, to_images
 from zoo.networks.transformer import CausalTransformer, put_rows, rows
 from zoo.training.likelihood import LikelihoodObjective
+from zoo.training.loop import Batch
 
 TINY = TransformerFlowConfig(
     size=8, patch=2, layers=1, width=16, heads=2, num_classes=3, windows=(4, 3, 2, 1), tolerance=0.0, temperature=0.8
@@ -171,7 +172,8 @@ def test_training_lowers_the_bits_of_unseen_images() -> None:
     objective = LikelihoodObjective(dataclasses.replace(FAMILY.checkpoints[0], config=TINY), torch.device("cpu"))
     class_ids = torch.arange(96) % 3
     pixels = (class_ids * 64.0).reshape(-1, 1, 1, 1).expand(-1, 1, 8, 8).contiguous() / 127.5 - 1.0
+    batch = Batch(pixels, {"class_id": class_ids})
     for step in range(60):
-        objective.step(pixels[:32], class_ids[:32], step / 60)
-    after = objective.evaluate(objective.model, pixels[32:], class_ids[32:])["bits_per_dim"]
+        objective.step(batch[:32], step / 60)
+    after = objective.evaluate(objective.model, batch[32:])["bits_per_dim"]
     assert after < 5.0  # of the 8 of a uniform density

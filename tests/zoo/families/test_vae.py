@@ -10,6 +10,7 @@ from torch import Tensor
 
 from zoo import registry
 from zoo.families.vae import VAE, VAEConfig
+from zoo.training.loop import Batch
 from zoo.training.variational import (
     VariationalObjective,
     discretized_logistic,
@@ -65,10 +66,11 @@ def test_training_lowers_the_bound_and_evaluation_agrees() -> None:
     objective = VariationalObjective(entry, torch.device("cpu"))
     class_ids = torch.arange(96) % 3
     pixels = (class_ids * 100.0).reshape(-1, 1, 1, 1).expand(-1, 1, 8, 8).contiguous() / 127.5 - 1.0
-    before = objective.evaluate(objective.model, pixels, class_ids)
+    batch = Batch(pixels, {"class_id": class_ids})
+    before = objective.evaluate(objective.model, batch)
     for step in range(60):
-        losses = objective.step(pixels[:32], class_ids[:32], step / 60)
-    after = objective.evaluate(objective.model, pixels, class_ids)
+        losses = objective.step(batch[:32], step / 60)
+    after = objective.evaluate(objective.model, batch)
     assert after["negative_elbo_nats"] < 0.8 * before["negative_elbo_nats"]
     assert after["iw32_bound_nats"] <= after["negative_elbo_nats"] + 1.0
     assert float(losses["nats"]) == pytest.approx(after["negative_elbo_nats"], rel=0.2)

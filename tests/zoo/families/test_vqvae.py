@@ -7,10 +7,10 @@ import math
 
 import pytest
 import torch
-from torch import Tensor
 
 from zoo.families.vqvae import FAMILY, VQVAE, Quantizer, VQVAEConfig, gumbel
 from zoo.networks.causal import CausalConv, PixelCNN
+from zoo.training.loop import Batch
 from zoo.training.vector_quantization import MOMENTUM, Codebook, VectorQuantizationObjective, perplexity
 
 TINY = VQVAEConfig(
@@ -117,10 +117,11 @@ def tiny_objective() -> VectorQuantizationObjective:
     return VectorQuantizationObjective(entry, torch.device("cpu"))
 
 
-def tiny_batch() -> tuple[Tensor, Tensor]:
+def tiny_batch() -> Batch:
     """Two flat pictures, one a class."""
     class_ids = torch.arange(32) % 2
-    return (class_ids.float() - 0.5).reshape(-1, 1, 1, 1).expand(-1, 1, 8, 8).contiguous(), class_ids
+    pixels = (class_ids.float() - 0.5).reshape(-1, 1, 1, 1).expand(-1, 1, 8, 8).contiguous()
+    return Batch(pixels, {"class_id": class_ids})
 
 
 @pytest.mark.parametrize(
@@ -129,19 +130,19 @@ def tiny_batch() -> tuple[Tensor, Tensor]:
 def test_a_phase_trains_its_own_part(progress: float, parts: set[str]) -> None:
     objective = tiny_objective()
     before = {key: value.clone() for key, value in objective.model.state_dict().items()}
-    objective.step(*tiny_batch(), progress)
+    objective.step(tiny_batch(), progress)
     after = objective.model.state_dict()
     assert {key.split(".")[0] for key, value in after.items() if not torch.equal(value, before[key])} == parts
 
 
 def test_both_phases_learn() -> None:
-    objective, (pixels, class_ids) = tiny_objective(), tiny_batch()
-    before = objective.evaluate(objective.model, pixels, class_ids)
+    objective, batch = tiny_objective(), tiny_batch()
+    before = objective.evaluate(objective.model, batch)
     for step in range(200):
         for optimizer in objective.optimizers.values():
             optimizer.param_groups[0]["lr"] = 3e-3  # as the loop sets it before each step
-        objective.step(pixels, class_ids, step / 200 if step < 70 else 0.4)
-    after = objective.evaluate(objective.model, pixels, class_ids)
+        objective.step(batch, step / 200 if step < 70 else 0.4)
+    after = objective.evaluate(objective.model, batch)
     assert after["reconstruction_psnr_db"] > before["reconstruction_psnr_db"] + 3.0
     assert after["prior_bits_per_code"] < 0.5  # the class tells all
     assert after["prior_bits_per_dim"] == pytest.approx(after["prior_bits_per_code"] * 16 / 64)

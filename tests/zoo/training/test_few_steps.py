@@ -13,6 +13,7 @@ from zoo.family import Checkpoint, Recipe, class_conditional
 from zoo.networks.unet import UNetConfig
 from zoo.sampling import schedules
 from zoo.training import consistency_training, distribution_matching
+from zoo.training.loop import Batch
 
 CPU = torch.device("cpu")
 
@@ -44,7 +45,7 @@ def test_consistency_training_learns_the_picture_where_the_grid_ends_at_it() -> 
     torch.manual_seed(0)
     objective = consistency_training.objective(entry("consistency_training", grid=(1, 1)), CPU)
     pixels, class_ids = torch.full((8, 1, 32, 32), 0.8), torch.arange(8)
-    losses = [float(objective.step(pixels, class_ids, 0.0)["loss"]) for _ in range(10)]
+    losses = [float(objective.step(Batch(pixels, {"class_id": class_ids}), 0.0)["loss"]) for _ in range(10)]
     assert losses[-1] < 0.5 * losses[0]
 
 
@@ -98,7 +99,7 @@ def test_distribution_matching_begins_with_scores_that_agree() -> None:
     assert pytest.approx(max(levels), rel=1e-4) == schedules.SIGMA_MAX
     before = {name: copy.deepcopy(module.state_dict()) for name, module in objective.modules.items()}
     for _ in range(2):
-        losses = objective.step(torch.zeros(8, 1, 32, 32), class_ids, 0.0)
+        losses = objective.step(Batch(torch.zeros(8, 1, 32, 32), {"class_id": class_ids}), 0.0)
     assert float(losses["gradient"]) > 0.0
     for name, module in objective.modules.items():
         assert any(not torch.equal(value, before[name][key]) for key, value in module.state_dict().items()), name

@@ -14,10 +14,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from zoo.datasets import fashion_mnist
+from tests.datasets import stripes
 from zoo.family import Recipe
 from zoo.files import HOME_VARIABLE
 from zoo.training import loop
+from zoo.training.loop import Batch
 
 IMAGES = 640
 RECIPE = Recipe("toy", images=IMAGES, batch_size=32, learning_rate=1e-2, ema_images=100, seed=3)
@@ -35,12 +36,12 @@ class Interrupted:
         }
         self.at, self.steps = at, 0
 
-    def step(self, pixels: Tensor, class_ids: Tensor, progress: float) -> dict[str, Tensor]:
+    def step(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         if self.steps == self.at:
             raise KeyboardInterrupt
         self.steps += 1
-        inputs = pixels[:, 0, 10, 10:14] + 0.1 * torch.randn(len(pixels), 4)
-        loss = (self.model(inputs)[:, 0] - class_ids.float()).square().mean()
+        inputs = batch.images[:, 0, 10, 10:14] + 0.1 * torch.randn(len(batch), 4)
+        loss = (self.model(inputs)[:, 0] - batch.class_ids.float()).square().mean()
         self.optimizers["model"].zero_grad()
         loss.backward()
         self.optimizers["model"].step()
@@ -51,13 +52,12 @@ class Interrupted:
 def small_world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A home of its own, and a data set of 100 pictures, so that a run sees several epochs."""
     monkeypatch.setenv(HOME_VARIABLE, str(tmp_path))
-    generator = np.random.default_rng(0)
-    images = generator.integers(0, 256, (100, 32, 32, 1), np.uint8)
-    monkeypatch.setattr(fashion_mnist, "load", lambda split, source=None: (images, np.arange(100) % 10))
+    stripes(monkeypatch, tmp_path)
 
 
 def run(objective: Interrupted, recipe: Recipe = RECIPE, **options: Any) -> tuple[dict[str, Tensor], dict[str, object]]:
-    return loop.fit("toy", recipe, objective, torch.device("cpu"), lambda state, record: (state, record), **options)
+    cpu, options = torch.device("cpu"), {"data_set": "stripes", **options}
+    return loop.fit("toy", recipe, objective, cpu, lambda state, record: (state, record), **options)
 
 
 def test_a_resumed_run_equals_an_uninterrupted_one_and_says_so(capsys: pytest.CaptureFixture[str]) -> None:
@@ -85,9 +85,9 @@ def test_the_state_is_kept_until_it_is_published_and_no_longer(tmp_path: Path) -
 class Pressed(Interrupted):
     """Ctrl-C comes in the step `at`, between the update and what is counted."""
 
-    def step(self, pixels: Tensor, class_ids: Tensor, progress: float) -> dict[str, Tensor]:
+    def step(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         pressed, self.at = self.steps == self.at, None if self.steps == self.at else self.at
-        losses = super().step(pixels, class_ids, progress)
+        losses = super().step(batch, progress)
         if pressed:
             os.kill(os.getpid(), signal.SIGINT)
         return losses
@@ -181,8 +181,8 @@ def test_every_epoch_is_a_permutation() -> None:
 
 
 class Scored(Interrupted):
-    def evaluate(self, model: nn.Module, pixels: Tensor, class_ids: Tensor) -> dict[str, float]:
-        return {"images": float(len(pixels)), "bias": float(model.bias)}  # type: ignore[arg-type]
+    def evaluate(self, model: nn.Module, batch: Batch) -> dict[str, float]:
+        return {"images": float(len(batch)), "bias": float(model.bias)}  # type: ignore[arg-type]
 
 
 def test_what_an_objective_says_of_unseen_images_is_recorded() -> None:

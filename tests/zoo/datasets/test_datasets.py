@@ -1,0 +1,45 @@
+"""Every data set's record is true of what it loads, and a name that nobody knows is one sentence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.datasets import stripes
+from zoo.datasets import DATASETS, Data, DatasetError, dataset
+
+
+def loaded(name: str, split: str) -> Data:
+    try:
+        return dataset(name).load(split, None)
+    except DatasetError as error:
+        pytest.skip(str(error))
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+@pytest.mark.parametrize("name", DATASETS)
+def test_a_record_is_true_of_its_pictures(name: str, split: str) -> None:
+    known, data = dataset(name), loaded(name, split)
+    assert known.name == name
+    assert (data.images.dtype, data.images.shape[1:]) == (np.uint8, known.image_shape)
+    assert len(data) == known.counts[split]
+    assert all(len(values) == len(data) for values in data.conditions.values())
+    for condition, labels in known.labels.items():
+        assert sorted(set(np.asarray(data.conditions[condition]).tolist())) == list(range(len(labels)))
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_no_picture_is_in_both_splits(name: str) -> None:
+    train, test = ({picture.tobytes() for picture in loaded(name, split).images} for split in ("train", "test"))
+    assert not train & test
+
+
+def test_an_unknown_data_set_names_the_nearest() -> None:
+    with pytest.raises(DatasetError, match=r"unknown data set 'fashion-mnist': did you mean fashion_mnist\?"):
+        dataset("fashion-mnist")
+
+
+def test_a_data_set_is_one_file_and_one_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert dataset(stripes(monkeypatch, tmp_path)).labels["class_id"][0] == "period 2"
