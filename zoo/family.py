@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -105,12 +105,13 @@ class Family:
     which data flows: either one `generator` that takes the inputs of `GeneratorSpec.inputs` and gives its outputs, or
     a `denoiser` (`x`, `c_noise`, what the conditions become, `c_next`; -> `F`) and, where latents are not pixels, a
     `decoder` (`latents` -> `pixels` in [-1, 1]) and an `encode_image` (`image` in [-1, 1] -> latents). Before either,
-    `encode_<condition>` for a condition with `encoded` tensors.
+    `encode_<condition>` for a condition with `encoded` tensors. `assets` are what `zoo.contract.assets` reads.
     """
 
     build: Callable[[Any], Any]
     graphs: Callable[[Any, Checkpoint], tuple[Graph, ...]]
     checkpoints: tuple[Checkpoint, ...]
+    assets: Callable[[Checkpoint], Mapping[str, bytes]] | None = None  # the small files beside the weights, by name
     config: type[Any] | None = None  # the dataclass of its configs, for a family whose checkpoints are all imported
 
     @property

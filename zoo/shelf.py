@@ -4,6 +4,7 @@
         model.safetensors   the weights, float16
         config.json         what they are: family, architecture, sha256, training record, measured quality
         README.md           the card
+        tokenizer.json ...  what its conditions are read by, and examples of them, where there are any
 
 The user's own tree, `$GENZOO_CHECKPOINTS` or `checkpoints` below `home()`, comes before all else and takes what is
 trained. Then comes what was pulled or imported: a ref in the blob store, its artifact laid out as such a folder. The
@@ -13,6 +14,7 @@ tree beside the code comes last. Anything derived (bundles, engines, training st
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import math
 import os
@@ -27,7 +29,7 @@ import numpy as np
 
 from zoo import index
 from zoo.contract.assets import NO_ASSETS, Assets
-from zoo.contract.layout import CONFIG, WEIGHTS
+from zoo.contract.layout import CONFIG, WEIGHTS, is_asset
 from zoo.errors import StoreError as StoreError
 from zoo.family import Checkpoint
 from zoo.files import atomic, home, sha256, sync_folder, write_json
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 
 TREE_VARIABLE = "GENZOO_CHECKPOINTS"
 ASIDE = ".before"  # in the user's own tree
+NO_FILES: Mapping[str, bytes] = {}
 CHECKPOINT_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,95}")
 
 
@@ -99,6 +102,9 @@ def _fault(config: Any) -> str | None:
         return "is no object"
     if not isinstance(config.get("training") or {}, dict):
         return "has a training that is no object"
+    files = config.get("assets", {})
+    if not isinstance(files, dict) or not all(is_asset(key) and isinstance(files[key], str) for key in files):
+        return "has assets that are no files beside it with their sha256"
     weights = config.get("weights")
     whole = isinstance(weights, dict) and isinstance(weights.get("sha256"), str) and _is_size(weights.get("bytes"))
     return None if whole or config.get("unsupported") else "does not tell the sha256 and the bytes of its weights"
@@ -140,8 +146,20 @@ def verified_weights(name: str) -> Path:
 
 
 def assets(name: str) -> Assets:
-    """The small files beside a checkpoint's weights, which its conditions need. Raises StoreError."""
-    return Assets(directory(name)) if is_here(name) and config(name).get("assets") else NO_ASSETS
+    """The small files beside a checkpoint's weights, once their bytes match the recorded digests. Raises StoreError."""
+    recorded = config(name).get("assets") if is_here(name) else None
+    if not recorded:
+        return NO_ASSETS
+    folder = directory(name)
+    for file, expected in recorded.items():
+        path = folder / file
+        if not path.is_file() or path.is_symlink():
+            raise StoreError(f"{name}: {path} is missing or not a plain file; {_remedy(name)}")
+        if (digest := sha256(path)) != expected:
+            raise StoreError(
+                f"{name}: {path} has sha256 {digest[:12]}, expected {expected[:12]}; it was altered, {_remedy(name)}"
+            )
+    return Assets(folder)
 
 
 def load_tensors(name: str) -> dict[str, np.ndarray]:
@@ -167,11 +185,17 @@ def set_aside(name: str) -> Path | None:
 
 
 def save(
-    checkpoint: Checkpoint, state: Mapping[str, Any], training: Mapping[str, Any], *, publish: bool = False
+    checkpoint: Checkpoint,
+    state: Mapping[str, Any],
+    training: Mapping[str, Any],
+    *,
+    assets: Mapping[str, bytes] = NO_FILES,
+    publish: bool = False,
 ) -> Path:
-    """Keep trained weights (name -> torch tensor), in float16: the folder's path, in the user's own tree.
+    """Keep trained weights (name -> torch tensor), in float16, and assets: the folder's path, in the user's own tree.
 
-    `publish` writes them beside the code instead, over what is shipped. Neither file is seen before both are written.
+    `publish` writes them beside the code instead, over what is shipped. No file is seen before all are written. Raises
+    StoreError for an asset that cannot be one.
     """
     from safetensors.torch import save_file
 
@@ -182,20 +206,42 @@ def save(
         making = Path(private, folder.name)
         with atomic(making / WEIGHTS) as temporary:
             save_file(tensors, temporary, metadata={"format": "pt"})
-        write_json(making / CONFIG, record(checkpoint, making / WEIGHTS, tensors, "float16", training))
+        for name, content in assets.items():
+            if not is_asset(name):
+                raise StoreError(f"{checkpoint.name} cannot ship {name!r}: name it like tokenizer.json")
+            (making / name).write_bytes(content)
+        write_json(making / CONFIG, record(checkpoint, making / WEIGHTS, tensors, "float16", training, assets))
         if not folder.exists():
             making.rename(folder)
         else:  # beside a card, which stays
-            for name in (WEIGHTS, CONFIG):
+            before = _assets_of(folder)
+            for name in (WEIGHTS, *assets, CONFIG):
                 (making / name).replace(folder / name)
+            for name in before - set(assets):
+                (folder / name).unlink(missing_ok=True)
     sync_folder(folder.parent)
     return folder
 
 
+def _assets_of(folder: Path) -> set[str]:
+    """The names that a folder's config records, as far as it can be read."""
+    try:
+        found = json.loads((folder / CONFIG).read_text())
+    except (OSError, ValueError, RecursionError):
+        return set()
+    return set(found.get("assets", {})) if _fault(found) is None else set()
+
+
 def record(
-    checkpoint: Checkpoint, weights: Path, tensors: Mapping[str, Any], dtype: str, training: Mapping[str, Any]
+    checkpoint: Checkpoint,
+    weights: Path,
+    tensors: Mapping[str, Any],
+    dtype: str,
+    training: Mapping[str, Any],
+    assets: Mapping[str, bytes] = NO_FILES,
 ) -> dict[str, Any]:
     """The `config.json` of a checkpoint; `tensors` have a `shape` each, `dtype` is the weights' on disk."""
+    digests = {name: hashlib.sha256(content).hexdigest() for name, content in assets.items()}
     return {
         **checkpoint.spec.to_json(),
         "architecture": dataclasses.asdict(checkpoint.config),
@@ -205,6 +251,7 @@ def record(
         "paper": checkpoint.paper,
         "teacher": checkpoint.teacher and {"name": checkpoint.teacher, "sha256": _digest(checkpoint.teacher)},
         "weights": {"sha256": sha256(weights), "bytes": weights.stat().st_size, "dtype": dtype},
+        **({"assets": digests} if digests else {}),
         "recipe": dataclasses.asdict(checkpoint.recipe) if checkpoint.recipe else None,
         "training": dict(training),
     }

@@ -12,7 +12,8 @@ from typer.testing import CliRunner
 
 from genzoo import cli as command_line
 from zoo import files, registry, shelf
-from zoo.contract.layout import CONFIG
+from zoo.contract.assets import NO_ASSETS
+from zoo.contract.layout import CONFIG, WEIGHTS
 from zoo.errors import GenzooError
 from zoo.files import HOME_VARIABLE, home
 
@@ -70,6 +71,10 @@ def test_what_is_trained_lies_in_the_user_s_own_tree_and_comes_first(
         *({"weights": weights} for weights in (None, "x", [], {"sha256": 5, "bytes": 1}, {"sha256": "0"})),
         *({"weights": {"sha256": "0", "bytes": count}} for count in ("\x1b[31m", -1, 1e300, True)),
         *({"weights": {"sha256": "0", "bytes": 1}, "training": training} for training in ("x", [1])),
+        *(
+            {"weights": {"sha256": "0", "bytes": 1}, "assets": assets}
+            for assets in ("x", {"../a.json": "0"}, {"a.json": 0})
+        ),
     ],
     ids=repr,
 )
@@ -79,7 +84,7 @@ def test_a_config_of_the_wrong_shape_is_left_out_of_the_list(
     monkeypatch.setenv(shelf.TREE_VARIABLE, str(tmp_path))
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / CONFIG).write_text(json.dumps(config))
-    with pytest.raises(shelf.StoreError, match=r"is no object|training|sha256 and the bytes"):
+    with pytest.raises(shelf.StoreError, match=r"is no object|training|sha256 and the bytes|assets"):
         shelf.config("other")
     for words in (["list"], ["show", "other"], ["verify", "other"]):
         result = CliRunner().invoke(command_line.app, words)
@@ -129,3 +134,60 @@ def test_what_is_saved_is_seen_whole_or_not_at_all(
     assert shelf.verified_weights("vae").parent == after
     assert sorted(path.name for path in after.parent.iterdir()) == ["vae"]
     assert (before / "README.md").is_file()
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The user's own tree, and nothing else."""
+    monkeypatch.setenv(HOME_VARIABLE, str(tmp_path / "home"))
+    monkeypatch.setenv(shelf.TREE_VARIABLE, str(tmp_path / "own"))
+    return tmp_path / "own"
+
+
+def saved_with(**assets: bytes) -> Path:
+    torch = pytest.importorskip("torch")
+    files = {f"{name}.json": content for name, content in assets.items()}
+    return shelf.save(registry.checkpoint("vae"), {"weight": torch.ones(2)}, {}, assets=files)
+
+
+def test_assets_are_recorded_by_digest_and_read_back(own: Path) -> None:
+    folder = saved_with(examples=b'{"prompt": ["red"]}')
+    recorded = shelf.config("vae")["assets"]
+    assert recorded == {"examples.json": files.sha256(folder / "examples.json")}
+    assert shelf.assets("vae").examples == {"prompt": ["red"]}
+    assert "assets" not in json.loads((saved_with() / CONFIG).read_text())
+    assert shelf.assets("vae") == NO_ASSETS
+    assert sorted(path.name for path in folder.iterdir()) == [CONFIG, WEIGHTS]
+
+
+def test_what_is_trained_again_takes_the_place_of_its_assets_too(own: Path) -> None:
+    folder = saved_with(examples=b"{}", words=b"{}")
+    (folder / "notes.json").write_text("{}")
+    saved_with(words=b'{"a": 1}')
+    assert sorted(path.name for path in folder.iterdir()) == [CONFIG, WEIGHTS, "notes.json", "words.json"]
+    assert (folder / "words.json").read_bytes() == b'{"a": 1}'
+    shelf.assets("vae")
+
+
+@pytest.mark.parametrize("name", ["config", "manifest", "gate", "../other"])
+def test_an_asset_has_a_name_of_its_own(own: Path, name: str) -> None:
+    with pytest.raises(shelf.StoreError, match=rf"vae cannot ship '{name}.json': name it like tokenizer.json"):
+        saved_with(**{name: b"{}"})
+    assert not list(own.iterdir())
+
+
+@pytest.mark.parametrize("harm", ["altered", "missing", "linked"])
+def test_damaged_assets_are_refused(own: Path, harm: str) -> None:
+    path = saved_with(examples=b'{"prompt": ["red"]}') / "examples.json"
+    if harm == "altered":
+        path.write_bytes(b'{"prompt": ["rad"]}')
+    else:
+        path.rename(path.with_name("other.json"))
+    if harm == "linked":
+        path.symlink_to("other.json")
+    sentence = "has sha256 .*, expected .*; it was altered" if harm == "altered" else "is missing or not a plain file"
+    with pytest.raises(shelf.StoreError, match=rf"vae: .*examples.json {sentence}"):
+        shelf.assets("vae")
+    result = CliRunner().invoke(command_line.app, ["verify", "vae"])
+    assert result.exit_code == 1
+    assert "examples.json" in result.output

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo import untrusted
-from zoo.contract.layout import ADMISSION, BUNDLE_MANIFEST, CONFIG, RECORD, WEIGHTS
+from zoo.contract.layout import ADMISSION, BUNDLE_MANIFEST, CONFIG, RECORD, WEIGHTS, is_asset
 from zoo.errors import GenzooError
 from zoo.store.artifact import File, Manifest
 
@@ -35,6 +35,7 @@ def check_checkpoint(manifest: Manifest, path_of: PathOf) -> None:
     recorded = weights.get("sha256") if isinstance(weights, dict) else None
     if recorded != found[WEIGHTS].sha256:
         raise ContentError(f"{CONFIG} of {manifest.name} records other weights than it came with; ask its publisher")
+    _check_assets(manifest, config.get("assets", {}), CONFIG)
 
 
 def check_bundle(manifest: Manifest, folder: Path, name: str) -> None:
@@ -46,9 +47,23 @@ def check_bundle(manifest: Manifest, folder: Path, name: str) -> None:
             check_onnx(folder / file.path)
         else:
             _check_file(folder / file.path, file.path)
-    spec = untrusted.read_json(folder / BUNDLE_MANIFEST).get("spec")
+    described = untrusted.read_json(folder / BUNDLE_MANIFEST)
+    spec = described.get("spec")
     if not isinstance(spec, dict) or spec.get("name") != name:
         raise ContentError(f"{manifest.name} holds no bundle of {name}; ask its publisher")
+    _check_assets(manifest, described.get("assets", {}), BUNDLE_MANIFEST)
+
+
+def _check_assets(manifest: Manifest, recorded: Any, record: str) -> None:
+    """Raises ContentError unless each recorded asset came along with its digest."""
+    found = {file.path: file.sha256 for file in manifest.files}
+    if not isinstance(recorded, dict) or not all(map(is_asset, recorded)):
+        raise ContentError(f"{record} of {manifest.name} records assets that are no files; ask its publisher")
+    for name, digest in recorded.items():
+        if found.get(name) != digest:
+            raise ContentError(
+                f"{record} of {manifest.name} records another {name} than it came with; ask its publisher"
+            )
 
 
 def _check_file(path: Path, name: str) -> None:

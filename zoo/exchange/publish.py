@@ -127,6 +127,7 @@ def gathered(name: str, kind: Kind, variant: str, restricted: bool) -> tuple[Man
     config = shelf.config(name)
     if kind is Kind.CHECKPOINT:
         shelf.verified_weights(name)
+        shelf.assets(name)
     paths = derived.files_of(name, kind, variant)
     manifest = Manifest(
         name=full,

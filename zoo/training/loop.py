@@ -29,7 +29,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from zoo import files, shelf
+from zoo import files, registry, shelf
 from zoo.datasets import Data, dataset
 from zoo.errors import GenzooError
 from zoo.family import Checkpoint, Recipe
@@ -177,7 +177,9 @@ def train(
     def keep(state: dict[str, Tensor], record: dict[str, Any]) -> Path:
         if not publish and (kept := shelf.set_aside(checkpoint.name)):
             print(f"the {checkpoint.name} that was trained before is kept in {kept}", file=sys.stderr)
-        return shelf.save(checkpoint, state, record, publish=publish)
+        files_of = registry.family(checkpoint.spec.family).assets
+        assets = files_of(checkpoint) if files_of else shelf.NO_FILES
+        return shelf.save(checkpoint, state, record, assets=assets, publish=publish)
 
     options: dict[str, Any] = {"images": images, "source": source, "made_by": made_by}
     return fit(checkpoint.name, recipe, objective, where, keep, data_set=checkpoint.dataset, **options)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -22,7 +22,7 @@ from zoo.contract.errors import RequestError, nearest
 from zoo.contract.graph import TensorSpec
 from zoo.plain import PlainError, rebuild
 
-KINDS = ("class_id", "image", "text")  # one file each
+KINDS = ("boxes", "class_id", "image", "label_map", "scalar", "text", "vector")  # one file each
 Sizes = Mapping[str, int]
 NO_SIZES: Sizes = {}
 
@@ -74,7 +74,7 @@ class Condition:
         if found.kind not in KINDS:
             raise PlainError(f"condition {found.name} is of kind {found.kind!r}: {nearest(found.kind, KINDS)}")
         options = rebuild(_kind(found.kind).options, found.options, f"condition {found.name}")
-        found = cls(**{**vars(found), "options": options})
+        found = replace(found, options=options, default=_frozen(found.default), null=_frozen(found.null))
         kind(found).check(found)
         try:
             for value in (found.default, found.null):
@@ -85,6 +85,11 @@ class Condition:
         except KeyError as error:
             raise PlainError(f"condition {found.name} has a size that is not declared, {error}") from error
         return found
+
+
+def _frozen(value: Any) -> Any:
+    """What JSON has as lists, as what a frozen dataclass may hold."""
+    return tuple(map(_frozen, value)) if isinstance(value, list) else value
 
 
 def _nothing(_: Condition) -> None: ...

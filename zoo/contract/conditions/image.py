@@ -75,7 +75,7 @@ def parse(condition: Condition, text: str, sizes: Mapping[str, int]) -> np.ndarr
     if channels not in MODES:
         raise RequestError(f"{condition.name} has {channels} channels, which no picture has: give an array")
     height, width = sides(condition, sizes)
-    picture = _on_white(load(condition, text)).convert(MODES[channels])
+    picture = _on_white(_of_eight_bits(condition, load(condition, text))).convert(MODES[channels])
     resized = picture.resize((width, height), Image.Resampling.LANCZOS)
     return np.asarray(resized).reshape(height, width, channels)
 
@@ -99,11 +99,17 @@ def load(condition: Condition, text: str) -> Any:
     except (OSError, SyntaxError, ValueError) as error:
         why = getattr(error, "strerror", None) or error
         raise RequestError(f"{condition.name}: {path} cannot be read ({why}): give a PNG, a JPEG or a WebP") from error
-    if found.mode.startswith("I;16"):
-        return Image.fromarray((np.asarray(found) >> 8).astype(np.uint8))
-    if found.mode in ("I", "F"):
-        raise RequestError(f"{condition.name}: {path} has pixels of 32 bits, whose range nothing says: save it with 8")
     return found
+
+
+def _of_eight_bits(condition: Condition, picture: Any) -> Any:
+    from PIL import Image
+
+    if picture.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
+    if picture.mode in ("I", "F"):
+        raise RequestError(f"{condition.name} has pixels of 32 bits, whose range nothing says: save it with 8")
+    return picture
 
 
 def _on_white(picture: Any) -> Any:

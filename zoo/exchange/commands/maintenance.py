@@ -133,10 +133,11 @@ def _altered(store: BlobStore, names: Sequence[str]) -> Iterator[str]:
 def _check_tree(name: str) -> str | None:
     """Why a checkpoint of the tree cannot be used; None where it is whole."""
     from zoo.errors import StoreError
-    from zoo.shelf import verified_weights
+    from zoo.shelf import assets, verified_weights
 
     try:
         verified_weights(name)
+        assets(name)
     except StoreError as error:
         return str(error)
     return None

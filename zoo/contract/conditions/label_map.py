@@ -1,0 +1,81 @@
+"""A class for each pixel, 0 to count - 1; none of it is the class `count` everywhere, which no request can name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from zoo.contract.assets import Assets
+from zoo.contract.conditions import Condition, Kind, image, scalar
+from zoo.contract.conditions.class_id import MAX_COUNT
+from zoo.contract.errors import RequestError
+from zoo.contract.graph import TensorSpec
+from zoo.plain import PlainError
+
+
+@dataclass(frozen=True)
+class Options:
+    """A size may be one that the request chooses, like "height/8"."""
+
+    height: int | str
+    width: int | str
+    count: int
+
+
+def check(condition: Condition) -> None:
+    image.check_sides(condition)
+    if not 1 <= condition.options.count <= MAX_COUNT:
+        raise PlainError(f"{condition.name} has {condition.options.count} classes, expected 1 to {MAX_COUNT}")
+
+
+def edge(condition: Condition) -> TensorSpec:
+    return TensorSpec(condition.name, _dtype(condition).name, (condition.options.height, condition.options.width))
+
+
+def _dtype(condition: Condition) -> np.dtype[Any]:
+    return np.dtype(np.uint8 if condition.options.count <= 255 else np.int32)
+
+
+def tensors(condition: Condition) -> tuple[TensorSpec, ...]:
+    return (TensorSpec(condition.name, "int64", (condition.options.height, condition.options.width)),)
+
+
+def parse(condition: Condition, text: str, sizes: Mapping[str, int]) -> np.ndarray:
+    """A picture whose grey levels, or numbers in its palette, are the classes; no class is mixed of its neighbours."""
+    from PIL import Image
+
+    picture = image.load(condition, text)
+    if len(picture.getbands()) > 1:
+        raise RequestError(f"{condition.name}: {text} has colours, expected grey levels or a palette, one a class")
+    height, width = image.sides(condition, sizes)
+    found = np.asarray(picture.resize((width, height), Image.Resampling.NEAREST))
+    return found.astype(np.uint8) if found.dtype == bool else found
+
+
+def array(condition: Condition, value: Any, sizes: Mapping[str, int]) -> np.ndarray:
+    """Whole numbers (H, W), or one, which is a map of that class."""
+    height, width = image.sides(condition, sizes)
+    found = scalar.plain(value)
+    count = condition.options.count
+    wanted = f"expected whole numbers from 0 to {count - 1}, ({height}, {width})"
+    if found.dtype.kind not in "iu":
+        raise RequestError(f"{condition.name} is {scalar.shown(value)}: {wanted}")
+    if found.shape not in ((), (height, width)):
+        raise RequestError(f"{condition.name} has the shape {found.shape}: {wanted}")
+    if (outside := found[(found < 0) | (found >= count)]).size:
+        raise RequestError(f"{condition.name} has the class {outside.flat[0]}: {wanted}")
+    return np.broadcast_to(found, (height, width)).astype(_dtype(condition))
+
+
+def encode(condition: Condition, arrays: np.ndarray, _: Assets) -> dict[str, np.ndarray]:
+    return {condition.name: arrays.astype(np.int64)}
+
+
+def null(condition: Condition, sizes: Mapping[str, int]) -> np.ndarray:
+    return np.full(image.sides(condition, sizes), condition.options.count, _dtype(condition))
+
+
+KIND = Kind(Options, edge, tensors, parse, array, encode, null, check=check)
