@@ -171,4 +171,4 @@ CHECKPOINTS = (
     ),
 )
 
-FAMILY = Family(build=TextToImage, graphs=graphs, checkpoints=CHECKPOINTS)
+FAMILY = Family(build=TextToImage, graphs=graphs, checkpoints=CHECKPOINTS, assets=assets)
