@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from safetensors.numpy import save_file as save_numpy
 from safetensors.torch import save_file
 from torch import nn
 
-from benchmarks.quality import features
+from benchmarks.quality import features, portraits
 from benchmarks.statistics import moments
 from benchmarks.templates import template
 from zoo import files
@@ -25,7 +26,7 @@ def publish(name: str, network: nn.Module, recipe: Recipe, record: dict[str, Any
     """Write the folder that `benchmarks.quality.features` reads."""
     folder = features.FOLDER / name
     folder.mkdir(parents=True, exist_ok=True)
-    export(network, folder)
+    export(network, folder, {"images": torch.zeros(2, 32, 32, 1, dtype=torch.uint8)}, ("features", "logits"))
     net = features.FeatureNet(folder / "model.onnx")
     known = fashion_mnist.load("test")
     class_ids = np.asarray(known.conditions["class_id"])
@@ -56,19 +57,49 @@ def publish(name: str, network: nn.Module, recipe: Recipe, record: dict[str, Any
     return folder
 
 
-def export(network: nn.Module, folder: Path) -> None:
-    """A graph in float32 whose weights are float16 tensors of the `model.safetensors` beside it."""
+def publish_judge(
+    name: str,
+    network: nn.Module,
+    inputs: Mapping[str, torch.Tensor],
+    outputs: Sequence[str],
+    recipe: Recipe,
+    record: dict[str, Any],
+    purpose: str,
+) -> Path:
+    """Write the folder that `benchmarks.quality.portraits` reads."""
+    folder = portraits.FOLDER / name
+    folder.mkdir(parents=True, exist_ok=True)
+    export(network, folder, inputs, outputs)
+    digests = {file: files.sha256(folder / file) for file in ("model.onnx", "model.safetensors")}
+    config = {
+        "name": name,
+        "purpose": purpose,
+        "parameters": sum(parameter.numel() for parameter in network.parameters()),
+        "dataset": "more_portraits",
+        "files": digests,
+        "recipe": dataclasses.asdict(recipe),
+        "training": record,
+    }
+    files.write_json(folder / "config.json", config)
+    return folder
+
+
+def export(network: nn.Module, folder: Path, inputs: Mapping[str, torch.Tensor], outputs: Sequence[str]) -> None:
+    """A graph in float32 whose weights are float16 tensors of the `model.safetensors` beside it.
+
+    `inputs` are examples of batches, `outputs` the names of as many results as the network has, at most.
+    """
     import onnx
 
     batch = torch.export.Dim("batch", min=1)
-    example = torch.zeros(2, 32, 32, 1, dtype=torch.uint8)
-    outputs = len(network.eval()(example))
+    example = tuple(inputs.values())
+    count = len(network.eval()(*example))
     program = torch.onnx.export(
         network,
-        (example,),
-        input_names=["images"],
-        output_names=["features", "logits"][:outputs],
-        dynamic_shapes=({0: batch},),
+        example,
+        input_names=list(inputs),
+        output_names=list(outputs[:count]),
+        dynamic_shapes=tuple({0: batch} for _ in inputs),
         opset_version=20,
         dynamo=True,
         optimize=False,

@@ -25,7 +25,7 @@ from zoo.images import to_pixels
 from zoo.training.loop import Batch, autocast, fit
 
 
-def _conv(width_in: int, width: int, size: int = 3, stride: int = 1) -> nn.Sequential:
+def conv(width_in: int, width: int, size: int = 3, stride: int = 1) -> nn.Sequential:
     conv = nn.Conv2d(width_in, width, size, stride, padding=size // 2, bias=False)
     return nn.Sequential(conv, nn.BatchNorm2d(width), nn.ReLU())
 
@@ -53,7 +53,7 @@ class FeatureNet(nn.Module):
 class Residual(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.body = nn.Sequential(_conv(width, width), _conv(width, width))
+        self.body = nn.Sequential(conv(width, width), conv(width, width))
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W)
         return torch.add(x, self.body(x))
@@ -67,9 +67,9 @@ class Classifier(FeatureNet):
     def __init__(self) -> None:
         super().__init__()
         self.body = nn.Sequential(
-            *(_conv(1, 32, 5, 2), Residual(32)),
-            *(_conv(32, 64, 3, 2), Residual(64)),
-            *(_conv(64, 128, 3, 2), Residual(128)),
+            *(conv(1, 32, 5, 2), Residual(32)),
+            *(conv(32, 64, 3, 2), Residual(64)),
+            *(conv(64, 128, 3, 2), Residual(128)),
         )
         self.head = nn.Linear(self.width, 10)
 
@@ -91,7 +91,7 @@ class Critic(FeatureNet):
         super().__init__()
         inputs = (1, *self.stages[:-1])
         self.body = nn.ModuleList(
-            nn.Sequential(_conv(i, o), _conv(o, o)) for i, o in zip(inputs, self.stages, strict=True)
+            nn.Sequential(conv(i, o), conv(o, o)) for i, o in zip(inputs, self.stages, strict=True)
         )
         self.hidden = nn.Sequential(nn.Linear(self.width, 256), nn.ReLU())
         self.strengths = nn.Linear(self.width, len(FAULTS))  # linear: so distances between features grow with damage
@@ -180,13 +180,18 @@ def spoil(pixels: Tensor) -> tuple[Tensor, Tensor]:
     return torch.cat(spoiled), strengths
 
 
-class _Objective:
-    def __init__(self, model: FeatureNet, learning_rate: float) -> None:
+class AdamW:
+    """What training a judge begins with: one network, one optimizer."""
+
+    def __init__(self, model: nn.Module, learning_rate: float) -> None:
         self.model: nn.Module = model.train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.modules = {"model": self.model}
         self.optimizers: dict[str, torch.optim.Optimizer] = {
             "model": torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=0.02)
         }
+
+    def step(self, batch: Batch, progress: float) -> dict[str, Tensor]:
+        raise NotImplementedError
 
     def update(self, loss: Tensor) -> None:
         optimizer = self.optimizers["model"]
@@ -195,7 +200,7 @@ class _Objective:
         optimizer.step()
 
 
-class Classification(_Objective):
+class Classification(AdamW):
     """Cross-entropy with label smoothing, under flips and shifts."""
 
     def step(self, batch: Batch, progress: float) -> dict[str, Tensor]:
@@ -207,7 +212,7 @@ class Classification(_Objective):
         return {"loss": loss.detach(), "accuracy": (logits.argmax(1) == class_ids).float().mean()}
 
 
-class Criticism(_Objective):
+class Criticism(AdamW):
     """What is wrong and how much, the rotation (Gidaris et al. 2018), and the twin (Chen et al. 2020)."""
 
     def step(self, batch: Batch, progress: float) -> dict[str, Tensor]:

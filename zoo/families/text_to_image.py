@@ -143,12 +143,13 @@ CHECKPOINTS = (
         dataset="portraits",
         recipe=Recipe(
             "text_to_image",
-            images=230_400,
+            images=192_000,
+            batch_size=32,
             learning_rate=1e-3,
             ema_images=10_000,
             seed=31,
             options={
-                "first_stage": 0.22,
+                "first_stage": 0.27,
                 "kl": 1e-4,
                 "adversarial": 0.05,
                 "caption_dropout": 0.1,
