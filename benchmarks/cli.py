@@ -62,7 +62,7 @@ def bench(
         tell(f"left to a run without --quick, more than {choice.calls} calls an image: {', '.join(left)}")
     if not wanted:
         raise WorkloadError("there is nothing to measure: no checkpoint has such a setting")
-    found = [*sweep.baselines(samples, records), *sweep.run(wanted, records, again=again, told=tell)]
+    found = [*sweep.baselines(wanted, records), *sweep.run(wanted, records, again=again, told=tell)]
     if as_json:
         typer.echo(json.dumps(found))
         return
@@ -115,20 +115,20 @@ def _print_table(found: list[Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from benchmarks.quality.features import JUDGE, NETS
     from benchmarks.report import summary
     from benchmarks.statistics import short
 
     for section in summary.sections(found):
         table = Table(box=None, header_style="bold")
-        columns = ["generator", "NFE", "p50 ms", "images/s", *(f"fd {net}" for net in NETS), "accuracy"]
+        nets = section.judges.names
+        columns = ["generator", "NFE", "p50 ms", "images/s", *(f"fd {net}" for net in nets), "accuracy"]
         for column in columns:
             table.add_column(column, justify="left" if column == "generator" else "right")
         for row in section.rows:
             p50 = row.percentile(section.runtime) if section.runtime else None
             rate = row.images_per_second(section.runtime) if section.runtime else None
-            distances = [short(d.value) if (d := row.metric("fd", net)) else "" for net in NETS]
-            right = row.metric("accuracy", JUDGE)
+            distances = [short(d.value) if (d := row.metric("fd", net)) else "" for net in nets]
+            right = row.metric("accuracy", section.judges.judge)
             accuracy = f"{100 * right.value:.1f} %" if right else ""
             timing = [short(p50.value) if p50 else "", short(rate) if rate else ""]
             table.add_row(row.title, str(row.nfe), *timing, *distances, accuracy)
@@ -283,20 +283,21 @@ def card(
 
 @app.command("train-features")
 def train_features(
-    name: Annotated[str, typer.Argument(help="classifier or critic.")],
+    name: Annotated[str, typer.Argument(help="One of `benchmarks/quality/judges`, as classifier.")],
     data: Annotated[str | None, typer.Option(help="Directory or URL of the data set.")] = None,
     threads: Annotated[int, typer.Option(min=1, max=1024, help="CPU threads.")] = 2,
     as_json: Json = False,
 ) -> None:
-    """Train one of the two feature nets in which quality is measured, and publish it with its reference."""
+    """Train one of the feature nets in which quality is measured, and publish it with its reference."""
     import torch
 
-    from benchmarks.quality import feature_training, features
+    from benchmarks.quality import features, judges
     from zoo.contract.errors import nearest
     from zoo.registry import UnknownNameError
 
-    if name not in features.NETS:
-        raise UnknownNameError(f"unknown feature net {name!r}: {nearest(name, features.NETS)}")
+    nets = [each for each, _ in judges.everybody()]
+    if name not in nets:
+        raise UnknownNameError(f"unknown feature net {name!r}: {nearest(name, nets)}")
     torch.set_num_threads(threads)
-    folder = feature_training.train(name, data)
+    folder = judges.training(name).train(name, data)
     typer.echo(json.dumps(features.config(name)["files"]) if as_json else f"{folder} holds {name}")

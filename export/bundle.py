@@ -22,13 +22,10 @@ from typing import Any
 from zoo import files
 from zoo.contract.assets import NO_ASSETS, Assets
 from zoo.contract.graph import MAX_BATCH, TensorSpec
-from zoo.contract.layout import BUNDLE_MANIFEST, VERDICT
+from zoo.contract.layout import BUNDLE_FORMAT, BUNDLE_MANIFEST, FIRST_BUNDLE_FORMAT, VERDICT
 from zoo.contract.spec import GeneratorSpec
 from zoo.errors import GenzooError
 from zoo.plain import PlainError
-
-FORMAT = "genzoo-bundle/2"
-FIRST_FORMAT = "genzoo-bundle/1"  # has no columns for what is known of an image, and guidance is the same at every row
 
 
 class BundleError(GenzooError):
@@ -51,11 +48,11 @@ class Bundle:
         except (OSError, ValueError) as error:
             raise BundleError(f"{path} is not a bundle ({error}); `genzoo export NAME` makes one") from error
         found = manifest.get("format") if isinstance(manifest, dict) else None
-        if found not in (FORMAT, FIRST_FORMAT):
+        if found not in (BUNDLE_FORMAT, FIRST_BUNDLE_FORMAT):
             name = manifest.get("name", "NAME") if isinstance(manifest, dict) else "NAME"
             raise BundleError(
-                f"{path / BUNDLE_MANIFEST} has format {found!r}, expected {FORMAT!r}; `genzoo export {name}` makes it "
-                "anew, and a newer genzoo reads a newer one"
+                f"{path / BUNDLE_MANIFEST} has format {found!r}, expected {BUNDLE_FORMAT!r}; "
+                f"`genzoo export {name}` makes it anew, and a newer genzoo reads a newer one"
             )
         bundle = cls(path, manifest)
         try:
@@ -99,7 +96,7 @@ class Bundle:
 
     @property
     def is_first_format(self) -> bool:
-        return bool(self.manifest["format"] == FIRST_FORMAT)
+        return bool(self.manifest["format"] == FIRST_BUNDLE_FORMAT)
 
     @property
     def encoders(self) -> tuple[str, ...]:

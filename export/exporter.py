@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 
 from export import sources
-from export.bundle import FORMAT, Bundle, BundleError
+from export.bundle import Bundle, BundleError
 from export.runners import TorchRunner
 from export.variant import LoopKind, Precision, Variant
 from zoo import files, registry, shelf
 from zoo.contract.graph import MAX_BATCH, TensorSpec
-from zoo.contract.layout import BUNDLE_MANIFEST, WEIGHTS
+from zoo.contract.layout import BUNDLE_FORMAT, BUNDLE_MANIFEST, WEIGHTS
 from zoo.errors import GenzooError
 from zoo.exchange import derived
 from zoo.family import Checkpoint
@@ -36,7 +36,7 @@ def inputs(checkpoint: Checkpoint, variant: Variant) -> dict[str, Any]:
     """Everything that determines a bundle's bytes."""
     runs = ("export.exporter", f"zoo.families.{checkpoint.spec.family}")
     return {
-        "format": FORMAT,
+        "format": BUNDLE_FORMAT,
         "checkpoint": shelf.config(checkpoint.name)["weights"]["sha256"],
         "assets": shelf.config(checkpoint.name).get("assets", {}),
         "spec": checkpoint.spec.to_json(),
@@ -156,7 +156,7 @@ def _manifest(checkpoint: Checkpoint, variant: Variant, graphs: Mapping[str, Any
     recorded = inputs(checkpoint, variant)
     entry = next(name for name in ("sampler", "step", "generator") if name in graphs)
     return {
-        "format": FORMAT,
+        "format": BUNDLE_FORMAT,
         "name": checkpoint.name,
         "spec": checkpoint.spec.to_json(),
         "entry": entry,

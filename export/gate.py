@@ -37,6 +37,7 @@ FEW_STEPS = 4  # of the samplers that are not the default
 MANY_STEPS = 10  # at most, of the default sampler: an error of one row shows in ten as in fifty
 DRIFT_STEPS = 5  # at most
 GUIDANCE_SCALE = 2.0
+GREY = 96  # of the picture that is edited
 
 
 class GateError(GenzooError):
@@ -148,8 +149,31 @@ def requests(bundle: Bundle) -> list[SampleRequest]:
         settings += [Setting(few, sampler) for sampler in sampling.samplers[1:]]
         if sampling.max_guidance_scale > 1.0:
             settings.append(Setting(few, guidance_scale=min(GUIDANCE_SCALE, sampling.max_guidance_scale)))
+        if len(guided := bundle.spec.guided) > 1:
+            apart = tuple((each.name, GUIDANCE_SCALE + index) for index, each in enumerate(guided))
+            settings.append(Setting(few, guidance_scales=apart))
         settings = [setting for setting in settings if _fits(bundle, setting)]
-    return [SampleRequest(PARITY_SEEDS, setting=setting) for setting in settings]
+    found = [SampleRequest(PARITY_SEEDS, setting=setting) for setting in settings]
+    found += [SampleRequest(PARITY_SEEDS, setting=settings[-1], sizes=sizes) for sizes in _sizes(bundle.spec)]
+    if bundle.spec.edits and bundle.manifest["steps"] is None:
+        found.append(_edit(bundle))
+    return found
+
+
+def _sizes(spec: GeneratorSpec) -> Iterator[dict[str, int]]:
+    """The smallest and the largest of the sizes that a request may choose."""
+    if spec.axes:
+        yield {axis.name: axis.minimum for axis in spec.axes}
+        yield {axis.name: axis.maximum for axis in spec.axes}
+
+
+def _edit(bundle: Bundle) -> SampleRequest:
+    """Half of a grey picture is kept, the other half made anew from half-way on."""
+    height, width, _ = bundle.spec.default_image_shape
+    mask = np.zeros((height, width, 1), np.uint8)
+    mask[:, width // 2 :] = 255
+    setting = Setting(_steps(bundle, FEW_STEPS), strength=0.5)
+    return SampleRequest(PARITY_SEEDS, {"image": (GREY,), "mask_image": (mask,)}, setting)
 
 
 def _steps(bundle: Bundle, most: int) -> int | None:
@@ -167,11 +191,15 @@ def _fits(bundle: Bundle, setting: Setting) -> bool:
 
 
 def _label(spec: GeneratorSpec, request: SampleRequest) -> str:
+    size = " of size " + "x".join(map(str, request.sizes.values())) if request.sizes else ""
     if spec.sampling is None:
-        return "one call"
+        return f"one call{size}"
     setting = request.setting.resolved(spec)
-    guidance = "" if setting.guidance_scale == 1.0 else f" at guidance {setting.guidance_scale:g}"
-    return f"{setting.sampler} in {setting.num_steps} step{'' if setting.num_steps == 1 else 's'}{guidance}"
+    scales = sorted({scale for scale in setting.scales(spec) if scale != 1.0})
+    guidance = " at guidance " + " and ".join(f"{scale:g}" for scale in scales) if scales else ""
+    edit = f" on half of a picture at strength {setting.strength:g}" if setting.strength is not None else ""
+    steps = f"{setting.num_steps} step{'' if setting.num_steps == 1 else 's'}"
+    return f"{setting.sampler} in {steps}{guidance}{edit}{size}"
 
 
 def graph_runner(bundle: Bundle, graph: str) -> Runner:

@@ -7,6 +7,7 @@ inferred shapes are stripped, so equal inputs give equal bytes.
 from __future__ import annotations
 
 import logging
+import math
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ import onnx
 import torch
 
 from export.rewrite import rewrite
-from zoo.contract.graph import OPSET, Graph, OnnxSource, TensorSpec
+from zoo.contract.graph import OPSET, Graph, OnnxSource, TensorSpec, factor
 
 IR_VERSION = 10
 TRACE_SIZE = 2  # of each dynamic axis; 0 and 1 would be specialised
@@ -53,10 +54,7 @@ def to_onnx(graph: Graph) -> OnnxGraph:
 
 
 def _trace(graph: Graph) -> Any:
-    axes: dict[str, Any] = {}
-    for spec in graph.inputs:
-        axes |= {axis: torch.export.Dim(axis) for axis in spec.dynamic_axes.values()}
-    sizes = dict.fromkeys(axes, TRACE_SIZE)
+    axes, sizes = _dimensions({axis for spec in graph.inputs for axis in spec.dynamic_axes.values()})
     examples = tuple(torch.from_numpy(spec.zeros(sizes)) for spec in graph.inputs)
     shapes = tuple({index: axes[axis] for index, axis in spec.dynamic_axes.items()} for spec in graph.inputs)
     # The exporter tells of torchvision's absence, and torch warns of its own use of what it deprecates.
@@ -74,6 +72,18 @@ def _trace(graph: Graph) -> Any:
             external_data=False,
             verbose=False,
         )
+
+
+def _dimensions(names: set[str]) -> tuple[dict[str, Any], dict[str, int]]:
+    """torch's dimension of each axis, and its size in the trace: "height" and "height/8" are multiples of one."""
+    found = {name: factor(name) for name in sorted(names)}
+    units = {
+        axis: math.lcm(*(part for other, _, part in found.values() if other == axis)) for axis, _, _ in found.values()
+    }
+    roots = {axis: torch.export.Dim(axis) for axis in units}
+    times = {name: units[axis] * whole // part for name, (axis, whole, part) in found.items()}
+    axes = {name: times[name] * roots[axis] if times[name] > 1 else roots[axis] for name, (axis, _, _) in found.items()}
+    return axes, {name: times[name] * TRACE_SIZE for name in found}
 
 
 def _strip(proto: onnx.GraphProto) -> None:

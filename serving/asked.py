@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from zoo.contract.conditions import Sizes, kind
-from zoo.contract.errors import RequestError, nearest
-from zoo.contract.request import Mixture, SampleRequest, columns, sizes_of, takes
+from zoo.contract.errors import RequestError
+from zoo.contract.request import Mixture, SampleRequest, columns, sizes_of, taken
 from zoo.contract.request import values as of_images
 from zoo.contract.spec import GeneratorSpec
 
@@ -42,13 +42,10 @@ def _parts(text: str) -> list[str]:
 
 def values(spec: GeneratorSpec, given: Mapping[str, Sequence[str]], mix: Sequence[str], sizes: Sizes) -> dict[str, Any]:
     """The values of each condition, read by its kind; `mix` has NAME=WEIGHT*VALUE. Raises RequestError."""
-    known = takes(spec)
 
     def read(name: str, text: str) -> Any:
-        if name not in known:
-            wanted = nearest(name, known) if known else "it takes nothing but seeds"
-            raise RequestError(f"{spec.name} takes no {name}: {wanted}")
-        return kind(known[name]).parse(known[name], text, sizes)
+        condition = taken(spec, name)
+        return kind(condition).parse(condition, text, sizes)
 
     found: dict[str, Any] = {name: [read(name, each) for each in several] for name, several in given.items()}
     mixed: dict[str, list[tuple[float, Any]]] = {}

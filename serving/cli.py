@@ -88,7 +88,7 @@ def write_repository(
         if repository.ungated:
             typer.echo(f"not admitted by the gate: {', '.join(repository.ungated)}")
         if repository.packages:
-            typer.echo(f"its engines load only with {' and '.join(repository.packages)}")
+            typer.echo(f"its models load only with {' and '.join(repository.packages)}")
         compose = _compose(output, repository.packages, on_engines.placement.gpus if on_engines else ())
         typer.echo(f"{output} holds {', '.join(names)}; next: {compose}")
 

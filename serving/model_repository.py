@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -25,6 +26,7 @@ from serving import model_config
 from serving.engines import ServedPlans, deployable, packages, plans_of
 from serving.interface import ONNX_FILE
 from serving.model_config import Parts, Placement
+from zoo.contract.conditions import kind
 from zoo.contract.layout import WEIGHTS
 from zoo.contract.spec import GeneratorSpec
 from zoo.errors import GenzooError
@@ -47,7 +49,7 @@ class ServedModel:
 
 @dataclass(frozen=True)
 class Repository:
-    """`ungated` says what in it the gate has not admitted, `packages` what our backend of its engines needs."""
+    """`ungated` says what in it the gate has not admitted, `packages` what its models need beside genzoo."""
 
     path: Path
     models: tuple[ServedModel, ...]
@@ -94,7 +96,14 @@ def write(
         models = tuple(write.model(bundle, engines.get(bundle.name, ())) for bundle in bundles)
         folder.replace(path)
     every = [engine for each in engines.values() for engine in each]
-    return Repository(path, models, tuple(_ungated(bundles, engines)), packages(every))
+    needed = (*packages(every), *_packages(models))
+    return Repository(path, models, tuple(_ungated(bundles, engines)), needed)
+
+
+def _packages(models: Sequence[ServedModel]) -> list[str]:
+    """What the public models read conditions with, of the releases that are installed here."""
+    names = sorted({name for model in models for each in model.spec.conditions for name in kind(each).packages})
+    return [f"{name}=={importlib.metadata.version(name)}" for name in names]
 
 
 def _ungated(bundles: Iterable[Bundle], engines: Mapping[str, Sequence[Engine]]) -> Iterator[str]:

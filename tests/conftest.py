@@ -1,4 +1,4 @@
-"""Two toy families, each in one file written here: everything downstream takes them without an edit.
+"""Two toy families and their data set, each in one file written here: everything downstream takes them unedited.
 
 `toy_one_shot`, `toy_diffusion` and `toy_student` are checkpoints of 8x8 images; `toy_bundles` are their exports.
 """
@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 
 import tests.examples  # noqa: F401  (every test draws by its profile)
+from tests.datasets import stripes
 from zoo import registry, shelf
 from zoo.datasets import fashion_mnist
 from zoo.family import Checkpoint
@@ -63,7 +64,8 @@ def graphs(module, checkpoint):
     return (Graph("generator", module, checkpoint.spec.inputs, checkpoint.spec.outputs),)
 
 
-CHECKPOINTS = (Checkpoint(class_conditional("toy-linear", "toy_one_shot", (6,), (8, 8, 2), 3), Config()),)
+SPEC = class_conditional("toy-linear", "toy_one_shot", (6,), (8, 8, 2), 3)
+CHECKPOINTS = (Checkpoint(SPEC, Config(), dataset="toys"),)
 FAMILY = Family(build=Network, graphs=graphs, checkpoints=CHECKPOINTS)
 '''
 
@@ -128,11 +130,12 @@ def spec(name, sampling):
 
 EVERY = ("ddim", "ddpm", "heun", "dpmpp_2m", "consistency")
 CHECKPOINTS = (
-    Checkpoint(spec("toy-diffusion", Sampling(samplers=EVERY, num_steps=4, max_guidance_scale=4.0)), Config()),
+    Checkpoint(spec("toy-diffusion", Sampling(samplers=EVERY, num_steps=4, max_guidance_scale=4.0)), Config(),
+               dataset="toys"),
     Checkpoint(spec("toy-student", Sampling(samplers=("ddim",), num_steps=2, steps=(2,))), Config(),
-               teacher="toy-diffusion"),
+               dataset="toys", teacher="toy-diffusion"),
     Checkpoint(spec("toy-steps", Sampling("velocity", "linear", ("ddim",), 3, max_guidance_scale=4.0,
-                    whole_steps=True)), Config()),
+                    whole_steps=True)), Config(), dataset="toys"),
 )
 FAMILY = Family(build=Network, graphs=graphs, checkpoints=CHECKPOINTS)
 '''
@@ -176,6 +179,7 @@ def toy_families(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str
         patch.setenv(shelf.TREE_VARIABLE, str(folder / "checkpoints"))
         patch.setenv(fashion_mnist.SOURCE_VARIABLE, fashion_mnist.default_source())
         patch.setenv(HOME_VARIABLE, str(folder / "home"))
+        stripes(patch, folder, "toys", (8, 8, 1), 3)
         for name in names:
             family = registry.family(name)
             for checkpoint in family.checkpoints:

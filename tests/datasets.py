@@ -32,6 +32,7 @@ DATASET = Dataset(
     credit="genzoo's tests",
     shows="stripes of %d periods" % CLASSES,
     prepared="drawn as they are",
+    verified="by nothing",
     image_shape=SHAPE,
     counts={{"train": COUNT, "test": COUNT}},
     load=load,

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 import zoo.families
 from genzoo import cli as command_line
+from tests import datasets
 from zoo import registry, shelf
 from zoo.files import HOME_VARIABLE
 
@@ -48,17 +49,15 @@ def graphs(module, checkpoint):
     return (Graph("generator", module, checkpoint.spec.inputs, checkpoint.spec.outputs),)
 
 
-FAMILY = Family(
-    build=Stripes,
-    graphs=graphs,
-    checkpoints=(Checkpoint(class_conditional("stripes", "toy_stripes", (16,), (32, 32, 1), 10), Config()),),
-)
+SPEC = class_conditional("stripes", "toy_stripes", (16,), (32, 32, 1), 10)
+FAMILY = Family(build=Stripes, graphs=graphs, checkpoints=(Checkpoint(SPEC, Config(), dataset="stripes"),))
 '''
 
 
 @pytest.fixture
 def stripes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "toy_stripes.py").write_text(FAMILY_FILE)
+    datasets.stripes(monkeypatch, tmp_path)
     monkeypatch.setattr(zoo.families, "__path__", [*zoo.families.__path__, str(tmp_path)])
     monkeypatch.setattr(registry, "FAMILIES", (*registry.FAMILIES, "toy_stripes"))
     monkeypatch.setenv(shelf.TREE_VARIABLE, str(tmp_path / "checkpoints"))
@@ -88,6 +87,7 @@ def test_a_new_family_goes_through_the_whole_house(tmp_path: Path) -> None:
         images[runtime] = np.load(out)["images"].astype(int)
     assert np.abs(images["torch"] - images["onnxruntime"]).max() <= 1
     assert np.array_equal(images["triton"], images["onnxruntime"])
-    run("bench", "stripes", "--runtime", "onnxruntime", "--runtime", "triton", "--quick", "--samples", "100")
+    told = run("bench", "stripes", "--runtime", "onnxruntime", "--runtime", "triton", "--quick", "--samples", "100")
+    assert "quality not judged: there are no judges of stripes" in told, "they are no clothes, for all their size"
     run("report")
     assert "stripes" in (tmp_path / "results" / "report.html").read_text()

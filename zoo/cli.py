@@ -125,10 +125,12 @@ def write_index(as_json: Json = False) -> None:
 @app.command()
 def show(name: Name, as_json: Json = False) -> None:
     """Show one checkpoint: its card's facts, its inputs, its training; without torch, and also where it is not here."""
-    from zoo import registry, shelf
+    from zoo import datasets, registry, shelf
     from zoo.exchange import derived
 
     record = {"name": name, "where": "release", **registry.record(name)}
+    if shown := datasets.known(str(record.get("dataset"))):
+        record |= {"shows": shown.shows, "labels": {name: list(labels) for name, labels in shown.labels.items()}}
     last = f"next: genzoo pull {name}"
     if shelf.is_here(name):
         record["where"] = str(shelf.directory(name))
@@ -136,6 +138,10 @@ def show(name: Name, as_json: Json = False) -> None:
         if not record.get("unsupported"):
             shelf.verified_weights(name)
             last = f"the weights match their digest; next: genzoo {derived.first_command(name)}"
+    if not record.get("unsupported"):
+        from zoo.contract.request import told
+
+        record["takes"] = told(registry.entry(name).spec)
     record["training"] = {key: value for key, value in (record.get("training") or {}).items() if key != "curves"}
     if ref := shelf.pulled(name):
         manifest = shelf.blob_store().manifest(ref)
@@ -145,6 +151,8 @@ def show(name: Name, as_json: Json = False) -> None:
     if as_json:
         typer.echo(json.dumps(record, indent=2))
         return
+    for key, value in record.pop("takes", {}).items():
+        typer.echo(f"{'--set ' + key:22} {printable(value)}")
     for key, value in record.items():
         text = printable(json.dumps(value) if isinstance(value, dict | list) else str(value))
         typer.echo(f"{key:15} {text if len(text) <= MAX_SHOWN else text[:MAX_SHOWN] + ' ... (--json has all of it)'}")

@@ -76,7 +76,7 @@ class Entry:
 
     spec: GeneratorSpec
     _: KW_ONLY
-    dataset: str = "fashion_mnist"
+    dataset: str  # a file of zoo/datasets, by its name: what it was trained on, is judged by and shows
     licence: str = "apache-2.0"
     paper: str = ""
     teacher: str | None = None  # the checkpoint it was distilled from, grew from, or whose first stage it uses

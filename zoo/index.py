@@ -21,7 +21,7 @@ from typing import Any
 
 from zoo.contract.layout import CONFIG
 from zoo.errors import StoreError
-from zoo.family import Checkpoint
+from zoo.family import Checkpoint, System
 from zoo.files import write_json
 
 TREE = Path(__file__).parent / "checkpoints"
@@ -68,9 +68,13 @@ def write(tables: Iterable[Checkpoint], quality: Mapping[str, Any]) -> Path:
             **{key: value for key, value in config.items() if key not in LEFT_OUT},
             "description": checkpoint.description,
             "faults": list(checkpoint.faults),
-            "systems": [dataclasses.asdict(system) for system in checkpoint.systems],
+            "systems": [_system(system) for system in checkpoint.systems],
             "quality": measured,
         }
     write_json(PATH, {"format": FORMAT, "checkpoints": found})
     records.cache_clear()
     return PATH
+
+
+def _system(system: System) -> dict[str, Any]:
+    return {**dataclasses.asdict(system), "setting": system.setting.to_json()}

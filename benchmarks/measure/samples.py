@@ -14,18 +14,21 @@ from typing import Any, Protocol
 import numpy as np
 
 from benchmarks.quality import features, metrics
+from benchmarks.quality.judges import Judges
 from benchmarks.records import identify
 from serving.images import grid as sheet
 from zoo import files
 from zoo.contract.conditions import class_id
 from zoo.contract.request import SampleRequest, Setting
 from zoo.contract.spec import GeneratorSpec
-from zoo.datasets import DatasetError, fashion_mnist
+from zoo.datasets import DatasetError, dataset
 from zoo.files import home
 
 FIRST_SEED = 1_000_000  # those below are for grids and for people
 GRID_ROWS = 4
 FRAMES = 10
+COLUMNS = 10  # of the grid of a generator that knows no classes
+VISIBLE = 32  # pixels: smaller images are enlarged to be seen
 
 
 class Sampled(Protocol):
@@ -49,9 +52,11 @@ def draw(generator: Sampled, setting: Setting, count: int, made_by: Mapping[str,
     return images
 
 
-def judge(generator: Sampled, setting: Setting, count: int, made_by: Mapping[str, Any]) -> dict[str, Any]:
+def judge(
+    generator: Sampled, setting: Setting, count: int, made_by: Mapping[str, Any], judges: Judges
+) -> dict[str, Any]:
     """The quality of `count` images: what `metrics.measure` finds. Raises QualityError."""
-    nets = {net: features.config(net)["files"] for net in features.NETS}
+    nets = {net: features.config(net)["files"] for net in judges.names}
     path = _path(
         "quality",
         setting.resolved(generator.spec),
@@ -62,12 +67,12 @@ def judge(generator: Sampled, setting: Setting, count: int, made_by: Mapping[str
         found: dict[str, Any] = json.loads(path.read_text())
         return found
     images = draw(generator, setting, count, made_by)
-    found = metrics.measure(
-        features.look(images), class_id.in_turn_of(generator.spec.conditions, range(FIRST_SEED, FIRST_SEED + count))
-    )
+    asked = class_id.in_turn_of(generator.spec.conditions, range(FIRST_SEED, FIRST_SEED + count))
+    found = metrics.measure(judges, features.look(images, judges.names), asked)
     if count >= metrics.MEMORY_FROM:
         with contextlib.suppress(DatasetError):  # quality can be measured without the data set, this cannot
-            memorised = metrics.memorised(images[: metrics.MEMORY_CHECKED], fashion_mnist.load("train").images)
+            training = dataset(judges.dataset).load("train", None).images
+            memorised = metrics.memorised(images[: metrics.MEMORY_CHECKED], training)
             found["metrics"][metrics.MEMORISED] = dataclasses.asdict(memorised)
     files.write_json(path, found)
     return found
@@ -93,7 +98,7 @@ def pictures(generator: Sampled, setting: Setting, made_by: Mapping[str, Any]) -
 
 def grid(generator: Sampled, setting: Setting) -> bytes:
     """A column for each class, a row for each of a few seeds."""
-    columns = class_id.count(generator.spec.conditions) or 10
+    columns = class_id.count(generator.spec.conditions) or COLUMNS
     return png(generator.sample(SampleRequest(tuple(range(columns * GRID_ROWS)), setting=setting)), columns)
 
 
@@ -108,5 +113,5 @@ def png(images: np.ndarray, columns: int) -> bytes:
     from PIL import Image
 
     buffer = io.BytesIO()
-    Image.fromarray(sheet(features.enlarged(images), columns, gap=0)).save(buffer, "PNG", optimize=True)
+    Image.fromarray(sheet(features.enlarged(images, VISIBLE), columns, gap=0)).save(buffer, "PNG", optimize=True)
     return buffer.getvalue()

@@ -18,7 +18,8 @@ from benchmarks import environment, records
 from benchmarks.measure import latency, samples, workload
 from benchmarks.measure.latency import Timing
 from benchmarks.measure.workload import Load, title
-from benchmarks.quality import features, metrics
+from benchmarks.quality import features, judges, metrics
+from benchmarks.quality.judges import Judges
 from benchmarks.records import Record
 from export.bundle import Bundle
 from export.cuda import gpu
@@ -34,7 +35,7 @@ from zoo.family import System
 
 TEACHER_STEPS = (5, 20)  # beside its default, where a generator takes any number
 QUICK_CALLS = 100  # network calls for an image, at most, in a quick run
-Connect = Callable[[Bundle], Runner]  # an endpoint: run(seed, class_id, num_steps, guidance_scale) -> image
+Connect = Callable[[Bundle], Runner]  # an endpoint: columns of a request -> image
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,11 @@ class Cell:
         return artifact(self.bundle)
 
     @cached_property
+    def judges(self) -> Judges:
+        """Those of its data set; none for a bundle that only its folder knows."""
+        return judges.of(registry.entry(self.bundle.name).dataset if self.bundle.name in registry.names() else "")
+
+    @cached_property
     def identity(self) -> dict[str, Any]:
         manifest = self.bundle.manifest
         return {
@@ -70,6 +76,7 @@ class Cell:
                 "loop": manifest["loop"],
                 "scenario": self.load.scenario,
             },
+            **of_dataset(self.judges.dataset),
             "artifact": self.artifact | _engines(self.bundle, self.runtime),
             "protocol": {**dataclasses.asdict(self.load), "judged": self.count, "first_seed": samples.FIRST_SEED},
             "machine": environment.machine() | _gpu(self.runtime),
@@ -78,6 +85,11 @@ class Cell:
     @property
     def id(self) -> str:
         return records.identify({"format": records.FORMAT, "kind": "cell", **self.identity})
+
+
+def of_dataset(name: str) -> dict[str, str]:
+    """A data set's part of an identity."""
+    return {} if name == judges.FIRST else {"dataset": name}
 
 
 def artifact(bundle: Bundle) -> dict[str, Any]:
@@ -180,7 +192,7 @@ def run(
                 known[cell.id], done = record, done + 1
                 minutes, seconds = divmod(int(time.monotonic() - began), 60)
                 result = f"p50 {record['latency']['p50']['value']:.2f} ms"
-                told(f"[{done}/{len(missing)} {minutes}:{seconds:02}] {cell.title}: {result}{unjudged(cell.spec)}")
+                told(f"[{done}/{len(missing)} {minutes}:{seconds:02}] {cell.title}: {result}{unjudged(cell)}")
     return [known[cell.id] for cell in wanted]
 
 
@@ -192,7 +204,7 @@ def measure(cell: Cell, endpoint: Runner) -> Record:
 
     with environment.guard() as noise:
         timing = latency.measure(ask, cell.load)
-    judged = features.knows(cell.spec.default_image_shape)
+    judged = cell.judges.know(cell.spec.default_image_shape)
     generator = OnFirstUse(cell.spec, lambda: in_process(cell.bundle))
     return records.make(
         "cell",
@@ -200,19 +212,21 @@ def measure(cell: Cell, endpoint: Runner) -> Record:
         family=cell.spec.family,
         nfe=nfe(cell.spec, cell.setting),
         latency=timing_json(timing),
-        quality=samples.judge(generator, cell.setting, cell.count, cell.artifact) if judged else None,
+        quality=samples.judge(generator, cell.setting, cell.count, cell.artifact, cell.judges) if judged else None,
         **samples.pictures(generator, cell.setting, cell.artifact),
         environment=environment.describe(),
         noise=noise,
     )
 
 
-def unjudged(spec: GeneratorSpec) -> str:
+def unjudged(cell: Cell) -> str:
     """A clause that says why there is no quality on a record; empty where there is."""
-    if features.knows(spec.default_image_shape):
+    if cell.judges.know(cell.spec.default_image_shape):
         return ""
-    shape, known = ("x".join(map(str, each)) for each in (spec.default_image_shape, features.IMAGE_SHAPE))
-    return f"; quality not judged: the nets know {known}, these are {shape}"
+    if not cell.judges.nets:
+        return f"; quality not judged: there are no judges of {cell.judges.dataset or 'what it was trained on'}"
+    shape = "x".join(map(str, cell.spec.default_image_shape))
+    return f"; quality not judged: the nets know {cell.judges.shapes}, these are {shape}"
 
 
 def timing_json(timing: Timing) -> dict[str, Any]:
@@ -268,22 +282,29 @@ def _endpoint(bundle: Bundle, runtime: Runtime) -> Runner:
 def _triton(bundles: Iterable[Bundle]) -> Iterator[Connect]:
     from serving import model_repository
     from serving.client import TritonRunner
+    from serving.install import add, install
     from serving.server import TritonServer
 
     with tempfile.TemporaryDirectory(prefix="genzoo-bench-") as folder:
         repository = model_repository.write(bundles, Path(folder) / "models")
+        add(install(), repository.packages)
         with TritonServer(repository, Path(folder) / "triton.log", canary_seconds=0) as server:
             yield lambda bundle: TritonRunner(server.grpc_url, bundle.name)
 
 
-def baselines(count: int, path: Path) -> Iterator[Record]:
-    """The floor (real pictures) and the ceiling (noise) at `count` images, measured once and appended to `path`."""
+def baselines(wanted: Iterable[Cell], path: Path) -> Iterator[Record]:
+    """What real pictures (the floor) and noise (the ceiling) score before each cell's judges, appended to `path` once.
+
+    None for the cells that nobody judges.
+    """
     known = records.on_record(path)
-    nets = {net: features.config(net)["files"] for net in features.NETS}
-    for name, measure in (("floor", metrics.floor), ("ceiling", metrics.ceiling)):
-        identity = {"baseline": name, "judged": count, "nets": nets}
-        record = known.get(records.identify({"format": records.FORMAT, "kind": "baseline", **identity}))
-        if record is None:
-            record = records.make("baseline", identity, quality=measure(count), environment=environment.describe())
-            records.append(path, record)
-        yield record
+    for who, count in dict.fromkeys((cell.judges, cell.count) for cell in wanted if cell.judges.nets):
+        nets = {net: features.config(net)["files"] for net in who.names}
+        for name, measure in (("floor", metrics.floor), ("ceiling", metrics.ceiling)):
+            identity = {"baseline": name, "judged": count, **of_dataset(who.dataset), "nets": nets}
+            record = known.get(records.identify({"format": records.FORMAT, "kind": "baseline", **identity}))
+            if record is None:
+                quality = measure(who, count)
+                record = records.make("baseline", identity, quality=quality, environment=environment.describe())
+                records.append(path, record)
+            yield record

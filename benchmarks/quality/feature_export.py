@@ -14,28 +14,30 @@ from safetensors.numpy import save_file as save_numpy
 from safetensors.torch import save_file
 from torch import nn
 
-from benchmarks.quality import features, portraits
+from benchmarks.quality import features, judges
 from benchmarks.statistics import moments
 from benchmarks.templates import template
 from zoo import files
-from zoo.datasets import fashion_mnist
+from zoo.datasets import dataset
 from zoo.family import Recipe
 
 
 def publish(name: str, network: nn.Module, recipe: Recipe, record: dict[str, Any], purpose: str, faults: str) -> Path:
     """Write the folder that `benchmarks.quality.features` reads."""
-    folder = features.FOLDER / name
+    folder, judge, known = judges.folder(name), judges.net(name), dataset(judges.dataset_of(name))
     folder.mkdir(parents=True, exist_ok=True)
-    export(network, folder, {"images": torch.zeros(2, 32, 32, 1, dtype=torch.uint8)}, ("features", "logits"))
+    example = torch.zeros(2, *judge.image_shape, dtype=torch.uint8)
+    export(network, folder, {"images": example}, ("features", "logits"))
     net = features.FeatureNet(folder / "model.onnx")
-    known = fashion_mnist.load("test")
-    class_ids = np.asarray(known.conditions["class_id"])
-    train, test = moments(net(fashion_mnist.load("train").images).features), net(known.images)
+    unseen = known.load("test", None)
+    train, test = moments(net(known.load("train", None).images).features), net(unseen.images)
     tensors = {"train_mean": train.mean.astype(np.float32), "train_covariance": train.covariance.astype(np.float32)}
-    tensors |= {"test_features": test.features.astype(np.float16), "class_ids": class_ids.astype(np.uint8)}
+    tensors["test_features"] = test.features.astype(np.float16)
+    if teller := judges.of(known.name).teller:
+        tensors["class_ids"] = np.asarray(unseen.conditions[teller.tells]).astype(np.uint8)
     if test.predicted is not None:
         tensors["test_predicted"] = test.predicted.astype(np.uint8)
-        record = {**record, "test_accuracy": float((test.predicted == class_ids).mean())}
+        record = {**record, "test_accuracy": float((test.predicted == tensors["class_ids"]).mean())}
     with files.atomic(folder / "reference.safetensors") as temporary:
         save_numpy(tensors, temporary)
     digests = {
@@ -46,41 +48,16 @@ def publish(name: str, network: nn.Module, recipe: Recipe, record: dict[str, Any
         "name": name,
         "width": len(train.mean),
         "parameters": parameters,
-        "dataset": fashion_mnist.DATASET.name,
+        "dataset": known.name,
     }
     files.write_json(
         folder / "config.json", {**config, "files": digests, "recipe": dataclasses.asdict(recipe), "training": record}
     )
-    card: str = template("feature_card.md.j2").render(config=config, purpose=purpose, faults=faults)
+    card: str = template("feature_card.md.j2").render(
+        config=config, purpose=purpose, faults=faults, dataset=known, image_shape=judge.image_shape
+    )
     with files.atomic(folder / "README.md") as temporary:
         temporary.write_text(card)
-    return folder
-
-
-def publish_judge(
-    name: str,
-    network: nn.Module,
-    inputs: Mapping[str, torch.Tensor],
-    outputs: Sequence[str],
-    recipe: Recipe,
-    record: dict[str, Any],
-    purpose: str,
-) -> Path:
-    """Write the folder that `benchmarks.quality.portraits` reads."""
-    folder = portraits.FOLDER / name
-    folder.mkdir(parents=True, exist_ok=True)
-    export(network, folder, inputs, outputs)
-    digests = {file: files.sha256(folder / file) for file in ("model.onnx", "model.safetensors")}
-    config = {
-        "name": name,
-        "purpose": purpose,
-        "parameters": sum(parameter.numel() for parameter in network.parameters()),
-        "dataset": "more_portraits",
-        "files": digests,
-        "recipe": dataclasses.asdict(recipe),
-        "training": record,
-    }
-    files.write_json(folder / "config.json", config)
     return folder
 
 

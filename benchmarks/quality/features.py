@@ -1,9 +1,9 @@
-"""The two feature nets, run by ONNX Runtime, and what they saw in real pictures.
+"""The feature nets that judge, run by ONNX Runtime, and what they saw in real pictures.
 
-    benchmarks/quality/feature_nets/<name>/
-        model.onnx              uint8 NHWC -> `features` (and the classifier's `logits`); its weights are
+    benchmarks/quality/judges/<dataset>/<name>/
+        model.onnx              uint8 NHWC -> `features` (and `logits`, where it tells a condition); its weights are
         model.safetensors       float16
-        reference.safetensors   features of the 10,000 test pictures, moments of the 60,000 training pictures
+        reference.safetensors   features of all test pictures, moments of all training pictures
         config.json, README.md  digests, recipe, measurements; the card
 
 With the references at hand, quality is measured on machines that do not have the data set.
@@ -12,6 +12,7 @@ With the references at hand, quality is measured on machines that do not have th
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -20,15 +21,12 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file
 
+from benchmarks.quality import judges
 from benchmarks.statistics import Moments
 from zoo import files
 from zoo.errors import GenzooError
 
-FOLDER = Path(__file__).parent / "feature_nets"
-NETS = ("classifier", "critic")
-JUDGE = "classifier"  # whose logits decide conditional accuracy
 BATCH = 250
-IMAGE_SHAPE = (32, 32, 1)  # what the nets were trained on; other images have no measured quality
 
 
 class FeatureNetError(GenzooError):
@@ -37,7 +35,7 @@ class FeatureNetError(GenzooError):
 
 @dataclass(frozen=True)
 class View:
-    """What one net sees in a sample: `features` (N, D) float32; `predicted` (N,) int64 where it knows classes."""
+    """What one net sees in a sample: `features` (N, D) float32; `predicted` (N,) int64 where it tells a condition."""
 
     features: np.ndarray
     predicted: np.ndarray | None = None
@@ -45,17 +43,17 @@ class View:
 
 @dataclass(frozen=True)
 class Reference:
-    """What one net sees in real pictures; the test pictures come in the data set's order, with their classes."""
+    """What one net sees in real pictures; the test pictures come in the data set's order, with what it would tell."""
 
     train: Moments
     test: View
-    class_ids: np.ndarray
+    truth: np.ndarray | None  # (N,) of the test pictures; None where the data set has no labels
     digest: str
 
 
 def config(name: str) -> dict[str, Any]:
     """The `config.json` of a feature net, once the files that it names have their digests. Raises FeatureNetError."""
-    folder = FOLDER / name
+    folder = judges.folder(name)
     try:
         found: dict[str, Any] = json.loads((folder / "config.json").read_text())
         seen = {file: files.sha256(folder / file) for file in found["files"]}
@@ -73,7 +71,7 @@ def config(name: str) -> dict[str, Any]:
 
 
 class FeatureNet:
-    """`net(images)`: uint8 (N, 32, 32, 1) -> View."""
+    """`net(images)`: uint8 (N, H, W, C) -> View."""
 
     def __init__(self, path: Path) -> None:
         import onnxruntime
@@ -86,33 +84,29 @@ class FeatureNet:
         return View(features, logits[0].argmax(1) if logits else None)
 
 
-def knows(image_shape: tuple[int, ...]) -> bool:
-    """Whether the nets can judge images of that shape, HWC."""
-    return image_shape == IMAGE_SHAPE
-
-
 @lru_cache
 def load(name: str) -> FeatureNet:
     """A verified net. Raises FeatureNetError."""
     config(name)
-    return FeatureNet(FOLDER / name / "model.onnx")
+    return FeatureNet(judges.folder(name) / "model.onnx")
 
 
 @lru_cache
 def reference(name: str) -> Reference:
     """What a net saw in the data set. Raises FeatureNetError."""
     digest = config(name)["files"]["reference.safetensors"]
-    tensors = load_file(FOLDER / name / "reference.safetensors")
+    tensors = load_file(judges.folder(name) / "reference.safetensors")
     test = View(tensors["test_features"].astype(np.float32), tensors.get("test_predicted"))
-    return Reference(Moments(tensors["train_mean"], tensors["train_covariance"]), test, tensors["class_ids"], digest)
+    train = Moments(tensors["train_mean"], tensors["train_covariance"])
+    return Reference(train, test, tensors.get("class_ids"), digest)
 
 
-def enlarged(images: np.ndarray) -> np.ndarray:
-    """Smaller images, (N, H, W, C), at the size that the nets know, by nearest neighbours."""
-    factor = max(1, IMAGE_SHAPE[0] // images.shape[1])
+def enlarged(images: np.ndarray, size: int) -> np.ndarray:
+    """Smaller images, (N, H, W, C), at about that height, by nearest neighbours."""
+    factor = max(1, size // images.shape[1])
     return images.repeat(factor, axis=1).repeat(factor, axis=2)
 
 
-def look(images: np.ndarray) -> dict[str, View]:
-    """What every net sees in uint8 (N, 32, 32, 1) images."""
-    return {name: load(name)(images) for name in NETS}
+def look(images: np.ndarray, nets: Iterable[str]) -> dict[str, View]:
+    """What each net sees in uint8 (N, H, W, C) images."""
+    return {name: load(name)(images) for name in nets}

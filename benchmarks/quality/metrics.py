@@ -1,15 +1,15 @@
-"""How good a set of generated images is: distances to real pictures in two feature nets, and right classes.
+"""How good a set of generated images is: distances to real pictures in its judges' features, and right classes.
 
 Every metric's name holds what it depends on, the number of images and the feature net: `fd_2k_critic`. What it is
 compared with is fixed:
 
-    fd          Fréchet distance to the moments of all 60,000 training pictures
-    kd          kernel distance (x 1000) to the 5,000 pictures of the second half of the test set
-    precision   share of generated images within the manifold of those 5,000
-    recall      share of those 5,000 within the manifold of the generated images
-    classes     equally frequent classes that would be as varied as those that the classifier sees: 10 where none is
-                rare, 9 where one is never made; what an unconditional generator chooses to make
-    accuracy    share of images that the classifier gives the class that was asked for
+    fd          Fréchet distance to the moments of all training pictures
+    kd          kernel distance (x 1000) to the pictures of the second half of the test set
+    precision   share of generated images within the manifold of that half
+    recall      share of that half within the manifold of the generated images
+    classes     equally frequent classes that would be as varied as those that the judge tells: all of them where none
+                is rare, one less where one is never made; what an unconditional generator chooses to make
+    accuracy    share of images that the judge gives the class that was asked for
     memorised   share of images whose nearest training picture is 3 times nearer than the second (Yoon et al. 2023);
                 from 1,000 images on, where the data set is at hand
 
@@ -28,9 +28,10 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks import statistics
 from benchmarks.quality import features
-from benchmarks.quality.features import JUDGE, NETS, View
+from benchmarks.quality.features import View
+from benchmarks.quality.judges import Judges, Net
 from benchmarks.statistics import Estimate
-from zoo.datasets import fashion_mnist
+from zoo.datasets import dataset
 from zoo.errors import GenzooError
 
 Views = dict[str, View]
@@ -41,7 +42,6 @@ def metric_name(kind: str, count: int, net: str) -> str:
     return f"{kind}_{f'{count // 1000}k' if count % 1000 == 0 else count}_{net}"
 
 
-HELD_OUT = 5_000  # of the 10,000 test pictures: the first half gives floors, the second is the reference
 NEIGHBOURS = 3
 MEMORY_CHECKED = 500  # images of a sample that are compared, pixel by pixel, with the whole training set
 MEMORY_FROM = 1_000  # images judged: the comparison takes seconds, a quick run goes without
@@ -61,33 +61,47 @@ class QualityError(GenzooError):
     """A sample that cannot be judged."""
 
 
-def measure(views: Views, class_ids: np.ndarray | None) -> dict[str, Any]:
-    """A record's `quality`, plain JSON, of what the nets see in N images, and the classes asked for, (N,), if any."""
-    count = len(views[JUDGE].features)
-    if not 2 * NEIGHBOURS < count <= HELD_OUT:
-        raise QualityError(f"quality of {count} images: give {2 * NEIGHBOURS + 1} to {HELD_OUT}")
+def held_out(name: str) -> int:
+    """How many test pictures of a data set are the reference: the second half, as the first gives floors."""
+    return dataset(name).counts["test"] // 2
+
+
+def measure(judges: Judges, views: Views, asked: np.ndarray | None) -> dict[str, Any]:
+    """A record's `quality`, plain JSON, of what each net sees in N images, and the classes asked for, (N,), if any.
+
+    Raises QualityError for too few or too many images.
+    """
+    count, most = len(views[judges.names[0]].features), held_out(judges.dataset)
+    if not 2 * NEIGHBOURS < count <= most:
+        raise QualityError(f"quality of {count} images: give {2 * NEIGHBOURS + 1} to {most}")
     with threadpool_limits(1, "blas"):  # small matrices: threads cost more than they gain, far more on a busy machine
-        found = {name: asdict(estimate) for name, estimate in _metrics(views, class_ids)}
-    references = {net: features.reference(net).digest for net in NETS}
-    return {"count": count, "metrics": found, "references": references, "judge": JUDGE}
+        found = {name: asdict(estimate) for name, estimate in _metrics(judges, views, asked)}
+    references = {net: features.reference(net).digest for net in judges.names}
+    return {"count": count, "metrics": found, "references": references, "judge": judges.judge}
 
 
-def _metrics(views: Views, class_ids: np.ndarray | None) -> Iterator[tuple[str, Estimate]]:
-    count = len(views[JUDGE].features)
-    for net in NETS:
-        seen, reference = views[net].features, features.reference(net)
-        real, real_radii, similarity = _held_out(net)
-        yield metric_name("fd", count, net), statistics.frechet(seen, reference.train)
-        yield metric_name("kd", count, net), _times(1000.0, statistics.kernel_distance(seen, real, other=similarity))
+def _metrics(judges: Judges, views: Views, asked: np.ndarray | None) -> Iterator[tuple[str, Estimate]]:
+    count = len(views[judges.names[0]].features)
+    for name in judges.names:
+        seen, reference = views[name].features, features.reference(name)
+        real, real_radii, similarity = _held_out(name)
+        yield metric_name("fd", count, name), statistics.frechet(seen, reference.train)
+        yield metric_name("kd", count, name), _times(1000.0, statistics.kernel_distance(seen, real, other=similarity))
         precise = statistics.within_manifold(seen, real, real_radii)
-        yield metric_name("precision", count, net), statistics.share(precise)
+        yield metric_name("precision", count, name), statistics.share(precise)
         covered = statistics.within_manifold(real, seen, statistics.radii(seen, NEIGHBOURS))
-        yield metric_name("recall", count, net), statistics.share(covered)
-    predicted = views[JUDGE].predicted
-    assert predicted is not None
-    yield metric_name("classes", count, JUDGE), statistics.effective_number(predicted, len(fashion_mnist.CLASSES))
-    if class_ids is not None:
-        yield metric_name("accuracy", count, JUDGE), statistics.share(predicted == class_ids)
+        yield metric_name("recall", count, name), statistics.share(covered)
+    if net := judges.teller:
+        predicted = views[net.name].predicted
+        assert predicted is not None
+        yield metric_name("classes", count, net.name), statistics.effective_number(predicted, _labels(judges, net))
+        if asked is not None:
+            yield metric_name("accuracy", count, net.name), statistics.share(predicted == asked)
+
+
+def _labels(judges: Judges, net: Net) -> int:
+    """How many values the condition has that a net tells."""
+    return len(dataset(judges.dataset).labels[net.tells])
 
 
 def _times(factor: float, estimate: Estimate) -> Estimate:
@@ -97,27 +111,31 @@ def _times(factor: float, estimate: Estimate) -> Estimate:
 @lru_cache
 def _held_out(net: str) -> tuple[np.ndarray, np.ndarray, float]:
     """The reference pictures' features, the squared radii of their manifold, and their self-similarity."""
-    real = features.reference(net).test.features[HELD_OUT:]
+    test = features.reference(net).test.features
+    real = test[len(test) // 2 :]
     return real, statistics.radii(real, NEIGHBOURS), statistics.self_similarity(real)
 
 
-def floor(count: int) -> dict[str, Any]:
+def floor(judges: Judges, count: int) -> dict[str, Any]:
     """The quality of real pictures: the best that any generator can expect at this number of images."""
-    views = {net: features.reference(net).test for net in NETS}
+    views = {net: features.reference(net).test for net in judges.names}
     parts = {
         net: View(view.features[:count], None if view.predicted is None else view.predicted[:count])
         for net, view in views.items()
     }
-    return measure(parts, features.reference(JUDGE).class_ids[:count])
+    truth = features.reference(judges.judge).truth if judges.teller else None
+    return measure(judges, parts, None if truth is None else truth[:count])
 
 
-def ceiling(count: int) -> dict[str, Any]:
-    """The quality of uniform noise."""
-    return measure(features.look(noise_images(count)), np.arange(count) % 10)
+def ceiling(judges: Judges, count: int) -> dict[str, Any]:
+    """The quality of uniform noise, asked for each class in turn."""
+    asked = np.arange(count) % _labels(judges, judges.teller) if judges.teller else None
+    return measure(judges, features.look(noise_images(judges.nets[0], count), judges.names), asked)
 
 
-def noise_images(count: int) -> np.ndarray:
-    return np.random.default_rng(0).integers(0, 256, (count, 32, 32, 1), dtype=np.uint8)
+def noise_images(net: Net, count: int) -> np.ndarray:
+    """uint8 (N, H, W, C) as a net knows them."""
+    return np.random.default_rng(0).integers(0, 256, (count, *net.image_shape), dtype=np.uint8)
 
 
 def memorised(images: np.ndarray, training: np.ndarray) -> Estimate:

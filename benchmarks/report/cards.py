@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from benchmarks.measure.workload import RUNTIMES
-from benchmarks.quality.features import IMAGE_SHAPE, JUDGE, NETS
-from benchmarks.quality.metrics import MEMORISED, MEMORY_CHECKED, metric_name
+from benchmarks.quality.metrics import MEMORISED, MEMORY_CHECKED, held_out, metric_name
 from benchmarks.records import Record, RecordError
 from benchmarks.report import summary
 from benchmarks.report.findings import markdown
@@ -17,10 +16,14 @@ from benchmarks.report.summary import Row, Section
 from benchmarks.statistics import Estimate
 from benchmarks.templates import template
 from zoo import files, shelf
+from zoo.contract.conditions import class_id
 from zoo.contract.request import Setting
-from zoo.datasets import fashion_mnist
+from zoo.contract.spec import GeneratorSpec
+from zoo.datasets import dataset
 from zoo.family import Checkpoint
 
+TASKS = {"image": "image-to-image", "text": "text-to-image"}
+NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 CURVE_WIDTH, CURVE_HEIGHT = 640, 220
 
 
@@ -41,8 +44,13 @@ def write(checkpoint: Checkpoint, found: Iterable[Record]) -> Path:
         with files.atomic(folder / "curves.svg") as temporary:
             temporary.write_text(curves_svg(curves))
     with files.atomic(folder / "README.md") as temporary:
-        temporary.write_text(render(checkpoint, config, section, rows, answered))
+        temporary.write_text(render(checkpoint, config | _shown(checkpoint.spec), section, rows, answered))
     return folder / "README.md"
+
+
+def _shown(spec: GeneratorSpec) -> dict[str, Any]:
+    """What a card tells of a generator's images and classes, however its config says it."""
+    return {"image_shape": spec.default_image_shape, "num_classes": class_id.count(spec.conditions)}
 
 
 def _folder(name: str) -> Path:
@@ -84,12 +92,12 @@ def default(checkpoint: Checkpoint, rows: list[Row]) -> Row:
 
 
 def quality(checkpoint: Checkpoint, found: Iterable[Record]) -> dict[str, Any] | None:
-    """What the index tells of a checkpoint at its default setting; None where the feature nets know no such images.
+    """What the index tells of a checkpoint at its default setting; None where nobody judges such images.
 
     Raises as `write` does.
     """
     section, rows = measured(checkpoint.name, shelf.config(checkpoint.name)["weights"]["sha256"], found)
-    distances = {net: default(checkpoint, rows).metric("fd", net) for net in NETS}
+    distances = {net: default(checkpoint, rows).metric("fd", net) for net in section.judges.names}
     known = {net: distance.value for net, distance in distances.items() if distance}
     return {"images": section.count, "fd": known} if known else None
 
@@ -107,23 +115,26 @@ def concerning(name: str, weights: str, found: Iterable[Record]) -> list[Record]
 def render(
     checkpoint: Checkpoint, config: Mapping[str, Any], section: Section, rows: list[Row], answered: list[Record]
 ) -> str:
-    best = default(checkpoint, rows)
+    best, judges, data = default(checkpoint, rows), section.judges, dataset(checkpoint.dataset)
     page: str = template("card.md.j2").render(
         checkpoint=checkpoint,
         config=config,
         training=config["training"],
-        dataset_licence=fashion_mnist.DATASET.licence,
+        dataset=data,
+        pipeline_tag=pipeline_tag([condition.kind for condition in checkpoint.spec.conditions]),
         recipe=config["recipe"],
         section=section,
         rows=rows,
         studies=[(record["question"], record["identity"]["study"], markdown(record)) for record in answered],
         best=best,
-        known="x".join(map(str, IMAGE_SHAPE)),
-        classes=best.metric("classes", JUDGE),
+        judges=judges,
+        held_out=held_out(data.name),
+        labels=in_words(len(data.labels[judges.teller.tells])) if judges.teller else "",
+        classes=best.metric("classes", judges.judge),
         floor=section.baselines.get("floor"),
         ceiling=section.baselines.get("ceiling"),
-        nets=NETS,
-        judge=JUDGE,
+        nets=judges.names,
+        judge=judges.judge,
         memorised=best.metrics.get(MEMORISED),
         memory_checked=MEMORY_CHECKED,
         name=metric_name,
@@ -132,6 +143,15 @@ def render(
         runtimes=[runtime for runtime in RUNTIMES if runtime != "torch" and runtime in rows[0].runtimes],
     )
     return page
+
+
+def pipeline_tag(kinds: Collection[str]) -> str:
+    """Hugging Face's word for a task, by the kinds of a generator's conditions."""
+    return next((tag for kind, tag in TASKS.items() if kind in kinds), "unconditional-image-generation")
+
+
+def in_words(count: int) -> str:
+    return NUMBERS[count] if count < len(NUMBERS) else str(count)
 
 
 def _share(estimate: Estimate) -> str:

@@ -45,7 +45,8 @@ class FamilyTree:
 
     places: tuple[Place, ...]
     checkpoints: tuple[Checkpoint, ...]
-    section: Section
+    section: Section  # that with the most rows
+    measured: tuple[Row, ...]  # its rows, and those of the generators of other data on the same machine
     records: tuple[Record, ...]
 
     @classmethod
@@ -53,14 +54,15 @@ class FamilyTree:
         """Raises RecordError where no cell is on record."""
         checkpoints, records = tuple(checkpoints), tuple(records)
         section, branches = summary.main(records), list(Branch)
-        rows = {(row.generator, row.setting): row for row in _current(section.rows) if row.precision == "fp32"}
+        measured = tuple(_current(summary.beside(section, summary.sections(records))))
+        rows = {(row.generator, row.setting): row for row in measured if row.precision == "fp32"}
         places = [
             Place(system, each, rows.get((each.name, system.setting.resolved(each.spec))))
             for each in checkpoints
             for system in each.systems
         ]
         places.sort(key=lambda place: (branches.index(place.system.branch), place.system.published))
-        return cls(tuple(places), checkpoints, section, records)
+        return cls(tuple(places), checkpoints, section, measured, records)
 
     def branch(self, branch: Branch) -> list[Place]:
         return [place for place in self.places if place.system.branch == branch]
@@ -78,7 +80,7 @@ class FamilyTree:
     def rows(self, branch: Branch) -> list[Row]:
         """All that is on record of a branch's checkpoints, at any setting."""
         names = [each.name for each in self.members(branch)]
-        return [row for row in _current(self.section.rows) if row.generator in names]
+        return [row for row in self.measured if row.generator in names]
 
     def command(self, place: Place) -> str:
         """What measures a place beside the others."""

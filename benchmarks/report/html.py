@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.measure.workload import RUNTIMES
-from benchmarks.quality.features import JUDGE, NETS
+from benchmarks.quality import metrics
 from benchmarks.quality.metrics import metric_name
 from benchmarks.records import Record
 from benchmarks.report import plot, summary
 from benchmarks.report.summary import Section
 from benchmarks.statistics import short
 from benchmarks.templates import template
-from zoo import files
+from zoo import datasets, files
 
 
 def render(found: Iterable[Record]) -> str:
@@ -39,8 +39,12 @@ def render(found: Iterable[Record]) -> str:
         batch_size=newest["identity"]["protocol"]["batch_size"],
         section_runtimes=_runtimes,
         name=metric_name,
-        nets=NETS,
-        judge=JUDGE,
+        nets=main.judges.nets,
+        judge=main.judges.judge,
+        dataset=datasets.known(main.dataset),
+        held_out=metrics.held_out,
+        titled=_titled,
+        pictured=summary.by_dataset(sections),
         short=short,
         **dataclasses.asdict(plot.FRAME),
     )
@@ -52,6 +56,12 @@ def write(found: Iterable[Record], path: Path) -> Path:
     with files.atomic(path) as temporary:
         temporary.write_text(page)
     return path
+
+
+def _titled(section: Section) -> str:
+    """What a section's data set is called."""
+    known = datasets.known(section.dataset)
+    return known.title if known else section.dataset or "unknown data"
 
 
 def _runtimes(section: Section) -> list[str]:

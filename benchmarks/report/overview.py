@@ -14,7 +14,6 @@ from typing import Any
 
 from benchmarks.measure.samples import GRID_ROWS
 from benchmarks.measure.workload import WorkloadError
-from benchmarks.quality.features import JUDGE, NETS
 from benchmarks.report import plot
 from benchmarks.report.family_tree import FamilyTree, Place
 from benchmarks.report.summary import Row, Section
@@ -57,7 +56,7 @@ def write(root: Path, tree: FamilyTree) -> list[Path]:
 def table(tree: FamilyTree) -> str:
     """The family tree in Markdown: a line a system, by branch and year; the floor and the ceiling last."""
     head = ["system", "year", "paper", "NFE", f"ms per image ({tree.section.runtime}, p50)"]
-    head += [f"FD {net}, n = {tree.section.count:,}" for net in NETS] + ["class accuracy"]
+    head += [f"FD {net}, n = {tree.section.count:,}" for net in tree.section.judges.names] + ["class accuracy"]
     rows = []
     for branch, places in groupby(tree.places, key=_branch):
         rows.append([f"**[{branch}](docs/families/{branch.page}.md)**", *[""] * (len(head) - 1)])
@@ -74,8 +73,18 @@ def _line(place: Place, tree: FamilyTree) -> list[str]:
     system, folder = place.system, f"zoo/checkpoints/{place.checkpoint.name}/"
     cells = [f"[{system.title}]({folder}) `{place.title}`", str(system.year), f"[{system.authors}]({system.address})"]
     if place.row is None:
-        return [*cells, f"{place.nfe:,}", f"not measured: `{tree.command(place)}`", *[""] * (len(NETS) + 1)]
-    return [*cells, *cost(place.row, tree.section), *distances(place.row), accuracy(place.row)]
+        return [
+            *cells,
+            f"{place.nfe:,}",
+            f"not measured: `{tree.command(place)}`",
+            *[""] * (len(tree.section.judges.nets) + 1),
+        ]
+    return [
+        *cells,
+        *cost(place.row, tree.section),
+        *distances(place.row, tree.section),
+        accuracy(place.row, tree.section),
+    ]
 
 
 def markdown(head: Sequence[str], rows: Sequence[Sequence[str]], words: int) -> str:
@@ -92,12 +101,13 @@ def cost(row: Row, section: Section) -> list[str]:
     return [f"{row.nfe:,}", ""]
 
 
-def distances(row: Row) -> list[str]:
-    return [_shown(row.metric("fd", net)) for net in NETS]
+def distances(row: Row, section: Section) -> list[str]:
+    """In the features of each of the section's judges; nothing where others judged it."""
+    return [_shown(row.metric("fd", net)) for net in section.judges.names]
 
 
-def accuracy(row: Row) -> str:
-    return percent(row.metric("accuracy", JUDGE))
+def accuracy(row: Row, section: Section) -> str:
+    return percent(row.metric("accuracy", section.judges.judge))
 
 
 def percent(found: Estimate | None) -> str:
@@ -114,7 +124,7 @@ def baselines(section: Section) -> list[tuple[str, list[str]]]:
     for name, words in (("floor", "real images"), ("ceiling", "noise")):
         if metrics := section.baselines.get(name):
             suffix = next(iter(metrics)).split("_")[1]
-            rows.append((words, [str(metrics[f"fd_{suffix}_{net}"]) for net in NETS]))
+            rows.append((words, [str(metrics[f"fd_{suffix}_{net}"]) for net in section.judges.names]))
     return rows
 
 

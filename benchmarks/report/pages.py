@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from benchmarks.quality.features import NETS
 from benchmarks.records import Record
 from benchmarks.report import cards
 from benchmarks.report.family_tree import FamilyTree
@@ -22,7 +21,7 @@ from benchmarks.report.overview import (
     percent,
     replace_marked,
 )
-from benchmarks.report.summary import Row
+from benchmarks.report.summary import Row, Section
 from zoo import shelf
 from zoo.family import Branch, Checkpoint
 
@@ -54,20 +53,21 @@ def numbers(branch: Branch, tree: FamilyTree) -> str:
 
 def measured(branch: Branch, tree: FamilyTree) -> str:
     """A line for each setting on record, and for each system that is not; the floor last."""
-    head = ["asked as", "system", "NFE", f"ms ({tree.section.runtime}, p50)", *(f"FD {net}" for net in NETS)]
-    head += [*(f"recall {net}" for net in NETS), "class accuracy", "reported"]
+    nets = tree.section.judges.names
+    head = ["asked as", "system", "NFE", f"ms ({tree.section.runtime}, p50)", *(f"FD {net}" for net in nets)]
+    head += [*(f"recall {net}" for net in nets), "class accuracy", "reported"]
     places = {(place.checkpoint.name, place.setting): place for place in tree.branch(branch)}
     rows = []
     for row in tree.rows(branch):
         place = places.get((row.generator, row.setting))
         system, reported = (place.system.title, place.system.reported) if place else ("", "")
-        cells = [f"`{row.title}`", system, *cost(row, tree.section), *distances(row), *recalls(row)]
-        rows.append([*cells, accuracy(row), reported])
+        cells = [f"`{row.title}`", system, *cost(row, tree.section), *_scores(row, tree.section)]
+        rows.append([*cells, accuracy(row, tree.section), reported])
     for place in tree.branch(branch):
         if place.row is None:
-            blank = [f"not measured: `{tree.command(place)}`", *[""] * (2 * len(NETS) + 1)]
+            blank = [f"not measured: `{tree.command(place)}`", *[""] * (2 * len(nets) + 1)]
             rows.append([f"`{place.title}`", place.system.title, f"{place.nfe:,}", *blank, place.system.reported])
-    rows += [[f"*{words}*", "", "", "", *of, *[""] * (len(NETS) + 2)] for words, of in baselines(tree.section)[:1]]
+    rows += [[f"*{words}*", "", "", "", *of, *[""] * (len(nets) + 2)] for words, of in baselines(tree.section)[:1]]
     return markdown(head, rows, words=2)
 
 
@@ -104,12 +104,12 @@ def studied(checkpoints: Iterable[Checkpoint], records: Iterable[Record]) -> lis
 
 def index(tree: FamilyTree) -> str:
     """The branches side by side: of each, the system that comes nearest to real pictures, in either net's features."""
-    head = ["family", "nearest, says the", "NFE", f"ms ({tree.section.runtime}, p50)", *(f"FD {net}" for net in NETS)]
-    head += [f"recall {net}" for net in NETS]
-    rows = []
+    names, rows = tree.section.judges.names, []
+    head = ["family", "nearest, says the", "NFE", f"ms ({tree.section.runtime}, p50)", *(f"FD {net}" for net in names)]
+    head += [f"recall {net}" for net in names]
     for branch in Branch:
         nearest: dict[str, tuple[Row, list[str]]] = {}
-        for net in NETS:
+        for net in names:
             judged = [
                 (distance.value, place.system.title, place.row)
                 for place in tree.branch(branch)
@@ -120,10 +120,11 @@ def index(tree: FamilyTree) -> str:
                 nearest.setdefault(f"{title}, `{row.title}`", (row, []))[1].append(net)
         for system, (row, nets) in nearest.items():
             cells = [f"[{branch}]({branch.page}.md)", f"{' and '.join(nets)}: {system}"]
-            rows.append([*cells, *cost(row, tree.section), *distances(row), *recalls(row)])
-    rows += [[f"*{words}*", "", "", "", *of, *[""] * len(NETS)] for words, of in baselines(tree.section)[:1]]
+            rows.append([*cells, *cost(row, tree.section), *_scores(row, tree.section)])
+    rows += [[f"*{words}*", "", "", "", *of, *[""] * len(names)] for words, of in baselines(tree.section)[:1]]
     return markdown(head, rows, words=2)
 
 
-def recalls(row: Row) -> list[str]:
-    return [percent(row.metric("recall", net)) for net in NETS]
+def _scores(row: Row, section: Section) -> list[str]:
+    """Distances, then recalls, before each of the section's judges."""
+    return [*distances(row, section), *(percent(row.metric("recall", net)) for net in section.judges.names)]

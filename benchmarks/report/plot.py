@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from benchmarks.quality.features import NETS
 from benchmarks.report import pareto
 from benchmarks.report.summary import Row, Section
 
@@ -81,7 +80,7 @@ def plots(section: Section, frame: Frame = FRAME, names: Mapping[str, str] = {})
     """
     runtime = section.runtime
     judged = any(row.metrics for row in section.rows)
-    return [plot(section, runtime, net, frame, names) for net in NETS] if runtime and judged else []
+    return [plot(section, runtime, net, frame, names) for net in section.judges.names] if runtime and judged else []
 
 
 def plot(section: Section, runtime: str, net: str, frame: Frame, names: Mapping[str, str]) -> Plot:

@@ -9,7 +9,8 @@ from typing import Any
 
 from benchmarks import records
 from benchmarks.measure.workload import RUNTIMES, title
-from benchmarks.quality.features import NETS
+from benchmarks.quality import judges
+from benchmarks.quality.judges import Judges
 from benchmarks.quality.metrics import metric_name
 from benchmarks.records import Record, RecordError
 from benchmarks.statistics import Estimate
@@ -20,6 +21,7 @@ from zoo.contract.request import Setting
 class Row:
     """The cells of one generator at one setting: latency by runtime and scenario, quality once."""
 
+    dataset: str
     generator: str
     family: str
     setting: Setting
@@ -36,7 +38,7 @@ class Row:
         return title(self.generator, self.setting, self.precision)
 
     def metric(self, kind: str, net: str) -> Estimate | None:
-        """None where the feature nets do not know such images."""
+        """None where nobody judges such images."""
         return self.metrics.get(metric_name(kind, self.count, net))
 
     def percentile(self, runtime: str, name: str = "p50") -> Estimate | None:
@@ -64,12 +66,17 @@ class Row:
 
 @dataclass(frozen=True)
 class Section:
-    """Rows that may be compared: one machine, one number of judged images, and that number's floor and ceiling."""
+    """Rows that may be compared: one data set, one machine, one number of judged images, its floor and its ceiling."""
 
+    dataset: str
     machine: dict[str, Any]
     count: int
     rows: list[Row]
     baselines: dict[str, dict[str, Estimate]]
+
+    @property
+    def judges(self) -> Judges:
+        return judges.of(self.dataset)
 
     @property
     def runtime(self) -> str | None:
@@ -85,7 +92,8 @@ def sections(found: Iterable[Record]) -> list[Section]:
     groups: dict[bytes, list[Record]] = {}
     for record in latest:
         if record["identity"]["kind"] == "cell" and _weights(record) == weights[_generator(record)]:
-            key = records.canonical([record["identity"]["machine"], record["identity"]["protocol"]["judged"]])
+            identity = record["identity"]
+            key = records.canonical([_dataset(record), identity["machine"], identity["protocol"]["judged"]])
             groups.setdefault(key, []).append(record)
     made = [_section(group, latest) for group in groups.values()]
     return sorted(made, key=lambda section: -len(section.rows))
@@ -99,8 +107,26 @@ def main(found: Iterable[Record]) -> Section:
     return made[0]
 
 
+def by_dataset(made: Iterable[Section]) -> list[Section]:
+    """The first section of each data set."""
+    found: dict[str, Section] = {}
+    for section in made:
+        found.setdefault(section.dataset, section)
+    return list(found.values())
+
+
+def beside(main: Section, made: Iterable[Section]) -> list[Row]:
+    """The rows of a section, and those of other data sets on its machine: latencies compare, distances do not."""
+    mine = [main, *(section for section in made if section.machine == main.machine)]
+    return [row for section in by_dataset(mine) for row in section.rows]
+
+
 def _generator(record: Record) -> str:
     return str(record["identity"]["cell"]["generator"])
+
+
+def _dataset(record: Record) -> str:
+    return str(record["identity"].get("dataset", judges.FIRST))
 
 
 def _weights(record: Record) -> str:
@@ -108,11 +134,13 @@ def _weights(record: Record) -> str:
 
 
 def _section(cells: list[Record], latest: list[Record]) -> Section:
-    count = cells[0]["identity"]["protocol"]["judged"]
+    dataset, count = _dataset(cells[0]), cells[0]["identity"]["protocol"]["judged"]
     baselines = {
         record["identity"]["baseline"]: estimates(record["quality"])
         for record in latest
-        if record["identity"]["kind"] == "baseline" and record["identity"]["judged"] == count
+        if record["identity"]["kind"] == "baseline"
+        and record["identity"]["judged"] == count
+        and _dataset(record) == dataset
     }
     rows: dict[tuple[str, Setting, str], Row] = {}
     for record in cells:
@@ -122,6 +150,7 @@ def _section(cells: list[Record], latest: list[Record]) -> Section:
         measured = rows[key].cells if key in rows else {}
         measured[cell["runtime"], cell["scenario"]] = record
         rows[key] = Row(
+            dataset=dataset,
             generator=cell["generator"],
             setting=setting,
             precision=cell["precision"],
@@ -131,7 +160,7 @@ def _section(cells: list[Record], latest: list[Record]) -> Section:
             cells=measured,
         )
     ordered = sorted(rows.values(), key=lambda row: (row.family, row.generator, row.setting.num_steps or 0, row.title))
-    return Section(cells[0]["identity"]["machine"], count, ordered, baselines)
+    return Section(dataset, cells[0]["identity"]["machine"], count, ordered, baselines)
 
 
 def estimates(quality: dict[str, Any] | None) -> dict[str, Estimate]:
@@ -146,14 +175,14 @@ class Disagreement:
 
 
 def disagreements(rows: Iterable[Row], kind: str = "fd") -> list[Disagreement]:
-    """Pairs of rows whose intervals are apart in both nets, in opposite order."""
+    """Pairs of a data set's rows whose intervals are apart in all nets, in not one order."""
     found = []
     for a, b in combinations(rows, 2):
-        order = {}
-        for net in NETS:
+        order, nets = {}, judges.of(a.dataset).names
+        for net in nets if b.dataset == a.dataset else ():
             one, other = a.metric(kind, net), b.metric(kind, net)
             if one and other and (one.high < other.low or other.high < one.low):
                 order[net] = a if one.value < other.value else b
-        if len(order) == len(NETS) and len({row.title for row in order.values()}) > 1:
+        if len(order) == len(nets) and len({row.title for row in order.values()}) > 1:
             found.append(Disagreement(order))
     return found

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks import environment, records
-from benchmarks.quality.features import NETS
+from benchmarks.quality import judges
 from benchmarks.records import Record
 from benchmarks.statistics import Estimate
 from zoo import registry, shelf
@@ -31,6 +31,8 @@ STUDIES = (
     "anomaly",
     "codes",
 )
+JUDGES = judges.of("fashion_mnist")  # what has been studied so far are generators of clothes
+NETS, JUDGE = JUDGES.names, JUDGES.judge
 Cell = str | int | float | None
 Cells = tuple[Cell, ...]  # a line of a study's table
 

@@ -18,9 +18,8 @@ from torch import Tensor
 from benchmarks.measure import samples
 from benchmarks.measure.sweep import in_process
 from benchmarks.quality import features, metrics
-from benchmarks.quality.features import NETS
 from benchmarks.quality.metrics import metric_name
-from benchmarks.studies import Cells, Findings, Study, shown
+from benchmarks.studies import JUDGES, NETS, Cells, Findings, Study, shown
 from export.gate import require
 from export.runners import TorchRunner
 from serving.bundles import prepare
@@ -117,7 +116,7 @@ def _images(model: Any, codes: Tensor) -> np.ndarray:
 
 
 def _distances(images: np.ndarray, class_ids: Tensor) -> list[str]:
-    found = metrics.measure(features.look(images), class_ids.numpy())["metrics"]
+    found = metrics.measure(JUDGES, features.look(images, NETS), class_ids.numpy())["metrics"]
     return shown(found, _columns())
 
 

@@ -19,10 +19,10 @@ import torch
 from benchmarks import statistics
 from benchmarks.measure import samples
 from benchmarks.quality import features
-from benchmarks.quality.features import NETS, View
+from benchmarks.quality.features import View
 from benchmarks.quality.metrics import metric_name
 from benchmarks.statistics import Estimate
-from benchmarks.studies import Cells, Findings, Study, value
+from benchmarks.studies import JUDGES, NETS, Cells, Findings, Study, value
 from benchmarks.studies.ablations import Ablation
 from zoo import registry, shelf
 from zoo.contract.generator import Generator
@@ -35,6 +35,7 @@ from zoo.images import to_images, to_pixels
 STAGES = ("pgan-4", "pgan-8", "pgan-16", "pgan")
 AS_LONG = 60_160  # pictures of direct training that take about the time of all stages
 IMAGES, REFERENCE = 1000, 10_000
+SIZE = JUDGES.nets[0].image_shape[0]  # of the images that the nets know
 
 
 def run() -> Findings:
@@ -90,7 +91,7 @@ def real() -> Iterator[Cells]:
 
 def _row(name: str, images: np.ndarray, pictures: int | None = None, minutes: float | None = None) -> Cells:
     size = images.shape[1]
-    found = judged(features.look(features.enlarged(images)), reference(size))
+    found = judged(features.look(features.enlarged(images, SIZE), NETS), reference(size))
     return name, size, pictures, minutes and round(minutes, 1), *map(str, found)
 
 
@@ -106,7 +107,8 @@ def judged(seen: dict[str, View], real: dict[str, View]) -> Iterator[Estimate]:
 @cache
 def reference(size: int) -> dict[str, View]:
     """What the nets see in training pictures at that size."""
-    return features.look(features.enlarged(at_size(fashion_mnist.load("train").images[:REFERENCE], size)))
+    pictures = at_size(fashion_mnist.load("train").images[:REFERENCE], size)
+    return features.look(features.enlarged(pictures, SIZE), NETS)
 
 
 def at_size(images: np.ndarray, size: int) -> np.ndarray:

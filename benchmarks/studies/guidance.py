@@ -9,9 +9,8 @@ from collections.abc import Iterator
 
 from benchmarks.measure import samples
 from benchmarks.measure.sweep import artifact, in_process
-from benchmarks.quality.features import JUDGE, NETS
 from benchmarks.quality.metrics import metric_name
-from benchmarks.studies import Cells, Findings, Study, shown, value
+from benchmarks.studies import JUDGE, JUDGES, NETS, Cells, Findings, Study, shown, value
 from export.gate import require
 from serving.bundles import prepare
 from zoo.contract.request import Setting
@@ -31,7 +30,7 @@ def measured(name: str) -> Iterator[Cells]:
     assert bundle.spec.sampling is not None
     for scale in (each for each in SCALES if each <= bundle.spec.sampling.max_guidance_scale):
         setting = Setting(STEPS, guidance_scale=scale)
-        found = samples.judge(in_process(bundle), setting, IMAGES, artifact(bundle))["metrics"]
+        found = samples.judge(in_process(bundle), setting, IMAGES, artifact(bundle), JUDGES)["metrics"]
         yield name, scale, *shown(found, METRICS)
 
 

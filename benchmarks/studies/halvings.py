@@ -6,9 +6,8 @@ beside that teacher's DDIM in as few steps as the student.
 
 from __future__ import annotations
 
-from benchmarks.quality.features import NETS
 from benchmarks.quality.metrics import metric_name
-from benchmarks.studies import Cells, Findings, Study
+from benchmarks.studies import NETS, Cells, Findings, Study
 from benchmarks.studies.students import closeness, distances, images
 
 IMAGES, FIRST, FIRST_STEPS = 500, "ddpm-s", 1000  # 1,024 is more than a request may ask for

@@ -13,9 +13,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.measure import samples
-from benchmarks.quality.features import JUDGE, NETS
 from benchmarks.quality.metrics import metric_name
-from benchmarks.studies import Cells, Findings, Study, shown, value
+from benchmarks.studies import JUDGE, JUDGES, NETS, Cells, Findings, Study, shown, value
 from benchmarks.studies.ablations import Ablation
 from zoo import registry
 from zoo.contract.request import Setting
@@ -38,7 +37,7 @@ def run() -> Findings:
     rows: list[Cells] = []
     for name, options in OPTIONS.items():
         trained = ablation(options)
-        found = samples.judge(trained.generator(), Setting(), IMAGES, trained.made_by)["metrics"]
+        found = samples.judge(trained.generator(), Setting(), IMAGES, trained.made_by, JUDGES)["metrics"]
         rows.append((name, last_loss(trained), *shown(found, METRICS)))
     return Findings(("regularized by", "discriminator's last loss", *METRICS), tuple(rows), _answer(rows))
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from benchmarks.measure import samples
 from benchmarks.measure.sweep import artifact, in_process
-from benchmarks.quality.features import NETS
 from benchmarks.quality.metrics import metric_name
-from benchmarks.studies import Cells, Findings, Study, least, shown
+from benchmarks.studies import JUDGES, NETS, Cells, Findings, Study, least, shown
 from export.gate import require
 from serving.bundles import prepare
 from zoo.contract.request import Setting, nfe
@@ -24,7 +23,7 @@ def run() -> Findings:
     settings.append(Setting(REFERENCE_STEPS, "ddpm"))
     rows: list[Cells] = []
     for setting in settings:
-        metrics = samples.judge(generator, setting, IMAGES, artifact(bundle))["metrics"]
+        metrics = samples.judge(generator, setting, IMAGES, artifact(bundle), JUDGES)["metrics"]
         calls = nfe(bundle.spec, setting)
         rows.append((setting.sampler, setting.num_steps, calls, *shown(metrics, DISTANCES)))
     columns = ("sampler", "steps", "NFE", *DISTANCES)

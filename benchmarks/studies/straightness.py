@@ -9,9 +9,8 @@ import numpy as np
 
 from benchmarks.measure import samples
 from benchmarks.measure.sweep import artifact, in_process
-from benchmarks.quality.features import NETS
 from benchmarks.quality.metrics import metric_name
-from benchmarks.studies import Cells, Findings, Study, least, shown
+from benchmarks.studies import JUDGES, NETS, Cells, Findings, Study, least, shown
 from export.gate import require
 from export.runners import TorchRunner
 from serving.bundles import prepare
@@ -34,7 +33,7 @@ def run() -> Findings:
         bent = None if spec.sampling.whole_steps else bending(name)
         generator, made_by = in_process(bundle := require(prepare(name))), artifact(bundle)
         for calls in (each for each in CALLS if not spec.sampling.steps or each in spec.sampling.steps):
-            found = samples.judge(generator, Setting(calls), IMAGES, made_by)["metrics"]
+            found = samples.judge(generator, Setting(calls), IMAGES, made_by, JUDGES)["metrics"]
             rows.append((name, bent, calls, *shown(found, DISTANCES)))
     columns = ("generator", "bending", "NFE", *DISTANCES)
     return Findings(columns, tuple(rows), answer(rows))

@@ -9,9 +9,8 @@ import numpy as np
 from benchmarks.measure import samples
 from benchmarks.measure.sweep import artifact, in_process
 from benchmarks.quality import features
-from benchmarks.quality.features import JUDGE, NETS
 from benchmarks.quality.metrics import metric_name
-from benchmarks.studies import Cells, Findings, Study
+from benchmarks.studies import JUDGE, JUDGES, NETS, Cells, Findings, Study
 from export.gate import require
 from serving.bundles import prepare
 from zoo.contract.request import Setting
@@ -36,7 +35,7 @@ def run() -> Findings:
     rows: list[Cells] = []
     for student, steps, teacher, teacher_steps in PAIRS:
         made, wanted = images(student, steps, IMAGES), images(teacher, teacher_steps, IMAGES)
-        seen = (features.look(each)[JUDGE].features for each in (made, wanted))
+        seen = (features.look(each, NETS)[JUDGE].features for each in (made, wanted))
         kept = closeness(made / 255.0, wanted / 255.0), closeness(*seen)
         rows.append((student, steps, f"{teacher} at {teacher_steps}", *kept, *distances(student, steps, IMAGES)))
     fd = tuple(metric_name("fd", IMAGES, net) for net in NETS)
@@ -54,7 +53,7 @@ def images(name: str, steps: int, count: int) -> np.ndarray:
 def distances(name: str, steps: int, count: int) -> list[float]:
     """The Fréchet distance of those images in each net."""
     bundle = require(prepare(name))
-    found = samples.judge(in_process(bundle), Setting(steps), count, artifact(bundle))["metrics"]
+    found = samples.judge(in_process(bundle), Setting(steps), count, artifact(bundle), JUDGES)["metrics"]
     return [found[metric_name("fd", count, net)]["value"] for net in NETS]
 
 

@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks import environment, records
-from benchmarks.measure import samples
-from benchmarks.quality import metrics
-from benchmarks.quality.features import JUDGE
+from benchmarks.measure import samples, sweep
+from benchmarks.quality import judges, metrics
 from benchmarks.records import Record
 from benchmarks.report.family_tree import trained
 from zoo import shelf
@@ -26,7 +25,7 @@ def shipped() -> list[Checkpoint]:
 
 @cache
 def floor(count: int) -> dict[str, Any]:
-    return metrics.floor(count)
+    return metrics.floor(judges.of("fashion_mnist"), count)
 
 
 def made_up(
@@ -40,17 +39,19 @@ def made_up(
     weights: str = "0",
     unconditional: bool = False,
     judged: bool = True,
+    dataset: str = judges.FIRST,
 ) -> Record:
     """A cell whose distances are the floor's, `shift` times; its pictures are black."""
     found = floor(count)
     estimates = {
         key: {part: value * (shift if key.startswith("fd") else 1.0) for part, value in estimate.items()}
         for key, estimate in found["metrics"].items()
-        if not (unconditional and key == metrics.metric_name("accuracy", count, JUDGE))
+        if not (unconditional and key == metrics.metric_name("accuracy", count, found["judge"]))
     }
     cell = {"generator": name, **setting.to_json(), "runtime": runtime}
     identity = {
         "cell": {**cell, "precision": "fp32", "loop": None, "scenario": "single-stream"},
+        **sweep.of_dataset(dataset),
         "artifact": {"checkpoint": weights},
         "protocol": {"judged": count, "batch_size": 16},
         "machine": environment.machine(),

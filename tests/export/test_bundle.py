@@ -62,7 +62,7 @@ def test_what_is_no_bundle_is_refused_in_one_sentence(tmp_path: Path, copy: Path
     with pytest.raises(BundleError, match="lacks 'graphs'"):
         Bundle.open(copy)
     (copy / "manifest.json").write_text('{"format": "genzoo-bundle/99"}')
-    with pytest.raises(BundleError, match="expected 'genzoo-bundle/1'"):
+    with pytest.raises(BundleError, match="expected 'genzoo-bundle/2'; `genzoo export NAME`"):
         Bundle.open(copy)
 
 

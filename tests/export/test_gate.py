@@ -103,7 +103,7 @@ def shuffle_channel(graph: onnx.GraphProto) -> None:
 def swap_columns(graph: onnx.GraphProto) -> None:
     """Use the noise's coefficient for the estimate: the schedule's constants are wrong."""
     for node in graph.node:
-        if node.op_type == "Split" and len(node.output) == 12:
+        if node.op_type == "Split" and len(node.output) == 13:
             node.output[5], node.output[8] = node.output[8], node.output[5]
 
 

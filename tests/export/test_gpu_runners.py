@@ -25,14 +25,14 @@ from export.runners import (
     TENSORRT,
     OnnxRuntimeRunner,
     RunnerError,
+    bundle_generator,
     bundle_runner,
     check_placement,
 )
-from export.runtimes import Runtime, runner
+from export.runtimes import Runtime, generator
 from export.variant import LoopKind, Variant
 from tests.stand_ins import TensorRT
 from zoo.contract.feeds import feeds
-from zoo.contract.generator import Generator
 from zoo.contract.request import SampleRequest, Setting
 from zoo.family import Checkpoint
 
@@ -58,8 +58,7 @@ def test_an_engine_makes_the_images_that_its_graph_makes(engines: dict[Path, dic
             gpu.learn(engine, bundle)
         request = REQUEST if bundle.spec.sampling else SampleRequest(REQUEST.seeds)
         expected, made = (
-            Generator(bundle.spec, each).sample(request)
-            for each in (bundle_runner(bundle), runner(bundle, Runtime.TENSORRT))
+            each.sample(request) for each in (bundle_generator(bundle), generator(bundle, Runtime.TENSORRT))
         )
         np.testing.assert_array_equal(made, expected)
 
@@ -198,16 +197,16 @@ def test_float32_stays_float32_and_a_graph_is_captured_where_each_shape_has_its_
 @pytest.mark.parametrize("name", [each for each in Runtime if each.startswith("onnxruntime-")])
 def test_a_provider_that_is_not_here_is_one_sentence(toy_bundles: Mapping[str, Path], name: Runtime) -> None:
     with pytest.raises(RunnerError, match=r"the installed ONNX Runtime has no \w+Provider: .*(genzoo\[gpu\]|trt-rtx)"):
-        runner(Bundle.open(toy_bundles["toy-linear"]), name)
+        generator(Bundle.open(toy_bundles["toy-linear"]), name)
 
 
 def test_a_host_without_a_gpu_is_one_sentence(toy_bundles: Mapping[str, Path]) -> None:
     with pytest.raises(cuda.GpuError, match=r"no NVIDIA GPU can be used here: .*cudaError"):
-        runner(Bundle.open(toy_bundles["toy-linear"]), Runtime.TENSORRT)
+        generator(Bundle.open(toy_bundles["toy-linear"]), Runtime.TENSORRT)
 
 
 def test_what_runs_elsewhere_is_refused(toy_bundles: Mapping[str, Path], toy_one_shot: Checkpoint) -> None:
     with pytest.raises(RunnerError, match="does not run on triton in this process"):
-        runner(Bundle.open(toy_bundles["toy-linear"]), Runtime.TRITON)
+        generator(Bundle.open(toy_bundles["toy-linear"]), Runtime.TRITON)
     with pytest.raises(RunnerError, match="does not run on onnxruntime"):
-        runner(toy_one_shot, Runtime.ONNXRUNTIME)
+        generator(toy_one_shot, Runtime.ONNXRUNTIME)

@@ -12,15 +12,14 @@ import pytest
 from onnx import TensorProto, helper
 from safetensors.numpy import save_file
 
-from export.bundle import FORMAT, Bundle
+from export.bundle import Bundle
 from serving import model_repository
 from serving.server import TritonServer
 from zoo import files
 from zoo.contract.graph import TensorSpec
-from zoo.contract.layout import BUNDLE_MANIFEST, VERDICT, WEIGHTS
+from zoo.contract.layout import BUNDLE_FORMAT, BUNDLE_MANIFEST, VERDICT, WEIGHTS
 from zoo.contract.spec import GeneratorSpec, Sampling
 from zoo.family import class_conditional
-from zoo.sampling.samplers import COLUMNS
 
 SIDE = 8
 ONE_SHOT = class_conditional("toy-gan", "toy", (1, SIDE, SIDE), (SIDE, SIDE, 1), num_classes=10)
@@ -30,16 +29,21 @@ ITERATIVE = class_conditional(
 
 
 def _graph(spec: GeneratorSpec) -> onnx.ModelProto:
-    """images = 16 sum(noise) + scale * (classes weighted by guidance) + 2 sum(|table| without `a`), as pixels."""
+    """images = 16 sum(noise) + scale * (classes weighted by guidance) + 2 sum(|table|), as pixels.
+
+    Columns that rows have which change nothing do not count.
+    """
+    columns = spec.sampling.columns if spec.sampling else ()
     nodes = [
         helper.make_node("ReduceSum", ["noise", "axis1"], ["summed"], keepdims=0),  # (B, 1, H, W)
         helper.make_node("Mul", ["summed", "gain"], ["x"]),
         helper.make_node("Cast", ["class_ids"], ["classes"], to=TensorProto.FLOAT),
-        helper.make_node("Mul", ["classes", "guidance_weights" if spec.sampling else "one"], ["weighted"]),
+        helper.make_node("Mul", ["classes", "of_a_row" if spec.sampling else "one"], ["weighted"]),
         helper.make_node("ReduceSum", ["weighted", "axis1"], ["class"], keepdims=1),
         helper.make_node("Mul", ["class", "scale"], ["offset"]),
     ]
     if spec.sampling:
+        nodes.insert(0, helper.make_node("ReduceMax", ["guidance_weights", "axis1"], ["of_a_row"], keepdims=0))
         nodes += [
             helper.make_node("Mul", ["table", "effect"], ["effects"]),
             helper.make_node("Abs", ["effects"], ["absolute"]),
@@ -57,7 +61,7 @@ def _graph(spec: GeneratorSpec) -> onnx.ModelProto:
     constants = {
         "axis1": np.array([1]),
         "axes12": np.array([1, 2]),
-        "effect": np.array([2.0 * (name != "a") for name in COLUMNS], np.float32),
+        "effect": np.array([2.0 * (name not in ("a", "c_noise")) for name in columns], np.float32),
         "column": np.array([-1, 1]),
         "image": np.array([-1, 1, 1, 1]),
         "gain": np.float32(16),
@@ -100,7 +104,7 @@ def make_bundle(folder: Path, spec: GeneratorSpec, *, admitted: bool | None = Tr
     }
     file = {"file": f"{entry}.onnx", "sha256": files.sha256(folder / f"{entry}.onnx")}
     manifest = {
-        "format": FORMAT,
+        "format": BUNDLE_FORMAT,
         "spec": spec.to_json(),
         "entry": entry,
         "graphs": {entry: file | tensors},

@@ -44,12 +44,12 @@ def test_arrays_are_the_same_through_triton(server: TritonServer, bundles: dict[
     triton = ("--runtime", "triton", "--url", server.grpc_url)
     sample("toy-ddpm", *options, *triton, "-o", tmp_path / "there.npz")
     with np.load(tmp_path / "here.npz") as here, np.load(tmp_path / "there.npz") as there:
-        assert set(here) == {"images", "seeds", "class_ids"}
+        assert set(here) == {"images", "seeds", "class_id"}
         for name in here:
             np.testing.assert_array_equal(here[name], there[name])
         assert (here["images"].dtype, here["images"].shape) == (np.uint8, (70, 8, 8, 1))
         assert here["seeds"].tolist() == list(range(70))
-        assert here["class_ids"].tolist() == [seed % 10 for seed in range(70)]
+        assert here["class_id"].tolist() == [seed % 10 for seed in range(70)]
 
 
 def test_a_grid_is_a_picture(bundles: dict[str, Bundle], tmp_path: Path) -> None:
@@ -125,9 +125,9 @@ def test_the_grid_holds_every_image_in_reading_order() -> None:
     ("arguments", "error", "sentence"),
     [
         (("-o", "x.jpg"), OutputError, "end it in .png"),
-        (("--class-ids", ",".join("0" * 65)), RequestError, "65 class ids for 64 seeds"),
-        (("--class-ids", "0,x"), RequestError, "write numbers like"),
-        (("--class-ids", "10"), RequestError, "class 10 is outside 0 to 9"),
+        (("--class-ids", ",".join("0" * 65)), RequestError, "65 class_id for 64 seeds"),
+        (("--class-ids", "0,x"), RequestError, "class_id '0,x': expected 0 to 9"),
+        (("--class-ids", "10"), RequestError, "class_id 10 is outside 0 to 9"),
         (("--seeds", "9-1"), RequestError, "write one seed, a range or a list"),
         (("--steps", "0"), RequestError, "num_steps 0 is outside"),
         (("--sampler", "euler"), RequestError, "has no sampler 'euler'"),

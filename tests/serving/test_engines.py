@@ -96,7 +96,7 @@ def test_a_plan_of_tensorrt_rtx_gets_a_backend_of_ours(bundle: Bundle, tmp_path:
     assert (BACKENDS / config.backend / "model.py").is_file()
     warm_ups = {warmup.batch_size: warmup.inputs for warmup in config.model_warmup}
     assert set(warm_ups) == {1, 64}
-    assert list(warm_ups[64]["table"].dims) == [2, 12], "a student of two steps has no other table"
+    assert list(warm_ups[64]["table"].dims) == [2, 13], "a student of two steps has no other table"
 
 
 def test_a_plan_of_tensorrt_gets_triton_s_own_backend(bundle: Bundle, tmp_path: Path) -> None:

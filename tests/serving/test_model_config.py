@@ -25,7 +25,24 @@ def parsed(text: str) -> Any:
 
 @pytest.mark.parametrize(
     ("spec", "names"),
-    [(ONE_SHOT, ["seed", "class_id"]), (ITERATIVE, ["seed", "class_id", "num_steps", "guidance_scale", "sampler"])],
+    [
+        (ONE_SHOT, ["seed", "class_id"]),
+        (
+            ITERATIVE,
+            [
+                "seed",
+                "class_id",
+                "image",
+                "mask_image",
+                "mixture",
+                "num_steps",
+                "guidance_scale",
+                "sampler",
+                "guidance_interval",
+                "strength",
+            ],
+        ),
+    ],
 )
 def test_the_public_model_declares_what_the_generator_takes(spec: GeneratorSpec, names: list[str]) -> None:
     config = parsed(model_config.public_config(spec, Parts("graph")))
@@ -56,7 +73,14 @@ def test_a_graph_runs_on_onnx_runtime_wherever_triton_finds_best() -> None:
     assert (config.max_batch_size, [warmup.batch_size for warmup in config.model_warmup]) == (16, [1, 16])
     assert set(config.model_warmup[0].inputs) == {spec.name for spec in ITERATIVE.inputs}
     dims = {entry.name: list(entry.dims) for entry in config.input}
-    assert dims == {"noise": [-1, 1, 8, 8], "class_ids": [-1], "guidance_weights": [-1], "table": [-1, 12]}
+    assert dims == {
+        "noise": [-1, 1, 8, 8],
+        "class_ids": [-1],
+        "guidance_weights": [-1, -1],
+        "table": [-1, 13],
+        "known": [-1],
+        "mask": [-1],
+    }
 
 
 @pytest.mark.parametrize("dtype", interface.DTYPES)

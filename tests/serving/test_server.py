@@ -101,7 +101,9 @@ def test_the_production_configuration_gives_the_same_images(bundles: dict[str, B
         served = TritonRunner(server.grpc_url, "toy-ddpm").run(**tensors)["image"]
         with pytest.raises(ServingError, match=r"toy-ddpm_sampler at .* is a part of a generator"):
             _ = TritonRunner(server.grpc_url, "toy-ddpm_sampler").spec
-        with pytest.raises(ServingError, match="sent no class_ids and no guidance_weights and no noise"):
+        with pytest.raises(
+            ServingError, match="sent no class_ids and no guidance_weights and no known and no mask and no noise"
+        ):
             TritonRunner(server.grpc_url, "toy-ddpm_sampler").run(table=np.zeros((1, 1, 12), np.float32))
     np.testing.assert_array_equal(served, in_process(bundles["toy-ddpm"]).run(**tensors)["image"])
 
@@ -114,7 +116,7 @@ def test_the_production_configuration_gives_the_same_images(bundles: dict[str, B
         ({"seed": np.zeros(65, np.uint64)}, "batch-size must be <= 64"),
         ({"class_id": np.array([0])}, "toy-ddpm was sent no seed"),
         ({"seed": SEED, "colour": np.array([0, 1])}, "unexpected inference input 'colour'"),
-        ({"seed": SEED, "class_id": np.array([3, 10])}, "class 10 is outside 0 to 9 of toy-ddpm"),
+        ({"seed": SEED, "class_id": np.array([3, 10])}, "toy-ddpm: class_id 10 is outside 0 to 9"),
         ({"seed": SEED, "sampler": np.array(["ddim", "eulr"])}, "toy-ddpm has no sampler 'eulr'"),
         ({"seed": SEED, "num_steps": np.array([3, 1001], np.int32)}, "num_steps 1001 is outside 1 to 1000"),
         ({"seed": SEED, "guidance_scale": np.array([np.nan] * 2, np.float32)}, "guidance_scale nan"),

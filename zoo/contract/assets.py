@@ -15,6 +15,8 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from zoo import untrusted
 from zoo.errors import GenzooError
 
@@ -22,7 +24,7 @@ EXAMPLES, EXAMPLE_ARRAYS = "examples.json", "examples.safetensors"
 MAX_TOKENIZER_BYTES = 32 << 20
 MAX_EXAMPLES_BYTES = 64 << 20
 MAX_EXAMPLES = 4096
-ARRAY_DTYPES = ("U8", "I32", "I64", "F32")
+DTYPES = {"U8": np.uint8, "I32": np.int32, "I64": np.int64, "F32": np.float32}  # of arrays
 
 
 class AssetError(GenzooError):
@@ -46,7 +48,7 @@ class Assets:
         plain, arrays = _plain(self.folder / EXAMPLES), _arrays(self.folder / EXAMPLE_ARRAYS)
         if both := sorted(set(plain) & set(arrays)):
             raise AssetError(f"{self.folder}: examples of {both[0]} are in two files, expected in one")
-        found: dict[str, Sequence[Any]] = {**plain, **arrays}
+        found: dict[str, Any] = {**plain, **arrays}
         lengths = {name: len(values) for name, values in found.items()}
         if len(set(lengths.values())) > 1 or not all(1 <= length <= MAX_EXAMPLES for length in lengths.values()):
             counted = ", ".join(f"{length} of {name}" for name, length in lengths.items())
@@ -73,20 +75,22 @@ def _plain(path: Path) -> dict[str, list[Any]]:
     return found
 
 
-def _arrays(path: Path) -> Mapping[str, Any]:
+def _arrays(path: Path) -> dict[str, np.ndarray]:
+    """Read by the checked header alone: where models are served there is NumPy and little else."""
     if not path.exists():
         return {}
-    from safetensors.numpy import load_file
-
-    for name, info in untrusted.check_safetensors(path).items():
-        if info.dtype not in ARRAY_DTYPES or not info.shape:
-            raise AssetError(
-                f"{path}: {name} is {info.dtype} {info.shape}, expected a list of {', '.join(ARRAY_DTYPES)}"
-            )
-    if (size := path.stat().st_size) > MAX_EXAMPLES_BYTES:
-        raise AssetError(f"{path} has {size} bytes, examples have at most {MAX_EXAMPLES_BYTES}")
-    found: dict[str, Any] = load_file(path)
-    return found
+    infos = untrusted.check_safetensors(path)
+    for name, info in infos.items():
+        if info.dtype not in DTYPES or not info.shape:
+            raise AssetError(f"{path}: {name} is {info.dtype} {info.shape}, expected a list of {', '.join(DTYPES)}")
+    with untrusted.plain_file(path) as (stream, size):
+        if size > MAX_EXAMPLES_BYTES:
+            raise AssetError(f"{path} has {size} bytes, examples have at most {MAX_EXAMPLES_BYTES}")
+        data = stream.read(size)
+    return {
+        name: np.frombuffer(data, DTYPES[info.dtype], info.size, info.start).reshape(info.shape)
+        for name, info in infos.items()
+    }
 
 
 @lru_cache(maxsize=8)

@@ -12,6 +12,7 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from threading import Lock
 from typing import Protocol
 
 import numpy as np
@@ -21,7 +22,7 @@ from zoo.contract.assets import NO_ASSETS, Assets
 from zoo.contract.conditions import Condition, Sizes, arrays, kind, null
 from zoo.contract.errors import RequestError
 from zoo.contract.graph import MAX_BATCH, concrete
-from zoo.contract.request import IMAGE_STRENGTH, Columns, SampleRequest, Setting, takes
+from zoo.contract.request import EDITS, IMAGE_STRENGTH, Columns, SampleRequest, Setting, taken, takes
 from zoo.contract.spec import GeneratorSpec
 from zoo.sampling import guidance, noise, samplers
 from zoo.sampling.guidance import Term
@@ -47,6 +48,7 @@ class Encoder:
     def __init__(self, runner: Runner, limit: int = CACHE_BYTES) -> None:
         self.runner, self.limit, self.bytes = runner, limit, 0
         self.kept: OrderedDict[bytes, Tensors] = OrderedDict()
+        self.lock = Lock()
 
     def run(self, **tensors: np.ndarray) -> Tensors:
         """(N, ...) of a kind's tensors -> (N, ...) of what the network takes."""
@@ -55,16 +57,18 @@ class Encoder:
 
     def _row(self, value: Tensors) -> Tensors:
         key = hashlib.sha256(b"".join(np.ascontiguousarray(each).tobytes() for each in value.values())).digest()
-        if key in self.kept:
-            self.kept.move_to_end(key)
-            return self.kept[key]
+        with self.lock:
+            if key in self.kept:
+                self.kept.move_to_end(key)
+                return self.kept[key]
         found = {
             name: each[0] for name, each in self.runner.run(**{n: each[None] for n, each in value.items()}).items()
         }
-        self.kept[key] = found
-        self.bytes += _bytes(found)
-        while self.bytes > self.limit and len(self.kept) > 1:
-            self.bytes -= _bytes(self.kept.popitem(last=False)[1])
+        with self.lock:
+            self.bytes += _bytes(found) if key not in self.kept else 0
+            self.kept[key] = found
+            while self.bytes > self.limit and len(self.kept) > 1:
+                self.bytes -= _bytes(self.kept.popitem(last=False)[1])
         return found
 
 
@@ -133,10 +137,8 @@ class Feeds:
 
     def settings(self, given: Columns) -> list[Setting]:
         """The setting of each image, its strength by whether there is an image to begin with. Raises RequestError."""
-        known = set(takes(self.spec)) | {axis.name for axis in self.spec.axes}
-        for name in given:
-            if name in ("image", "mask_image") and name not in known:
-                raise RequestError(f"{self.spec.name} takes no {name}: {request.why_no_edits(self.spec)}")
+        for name in set(given) & set(EDITS):
+            taken(self.spec, name)
         found = request.settings(self.spec, given)
         if "image" in given and self.spec.edits:
             usual = 1.0 if "mask_image" in given else IMAGE_STRENGTH

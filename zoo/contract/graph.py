@@ -28,10 +28,16 @@ def size(axis: int | str, sizes: Mapping[str, int]) -> int:
         return axis
     if axis in sizes:
         return sizes[axis]
+    name, times, part = factor(axis)
+    return sizes[name] * times // part
+
+
+def factor(axis: str) -> tuple[str, int, int]:
+    """The name in an axis, and what it is multiplied and divided by. Raises KeyError for what is no axis."""
     found = AXIS.fullmatch(axis)
-    if found is None or not (found["times"] or found["part"]):
+    if found is None:
         raise KeyError(axis)
-    return sizes[found["name"]] * int(found["times"] or 1) // int(found["part"] or 1)
+    return found["name"], int(found["times"] or 1), int(found["part"] or 1)
 
 
 def concrete(shape: tuple[int | str, ...], sizes: Mapping[str, int]) -> tuple[int, ...]:

@@ -6,6 +6,9 @@ import re
 
 CONFIG = "config.json"  # of a checkpoint: what builds it, and where it came from
 WEIGHTS = "model.safetensors"  # of a checkpoint and of a bundle
+BUNDLE_FORMAT = "genzoo-bundle/2"
+# The first has no columns for what is known of an image, and its guidance is the same at every row.
+FIRST_BUNDLE_FORMAT = "genzoo-bundle/1"
 BUNDLE_MANIFEST = "manifest.json"  # what a bundle is, with the digest of every other file
 VERDICT = "gate.json"  # of the gate, on a bundle
 RECORD = ".json"  # after the name of a plan: what it was built from

@@ -62,6 +62,7 @@ class Setting:
 
 FIRST_FIELDS = ("num_steps", "sampler", "guidance_scale")
 DEFAULTS = {each.name: each.default for each in dataclasses.fields(Setting)}
+EDITS = ("image", "mask_image")  # an image to begin with, and what is made anew of it
 ROW_FIELDS = {"num_steps": "int32", "guidance_scale": "float32", "sampler": "str", "strength": "float32"}
 
 
@@ -103,6 +104,28 @@ def takes(spec: GeneratorSpec) -> dict[str, Condition]:
         found["image"] = Condition("image", "image", image.Options(height, width, channels))
         found["mask_image"] = Condition("mask_image", "image", image.Options(height, width, 1, low=0.0))
     return found
+
+
+def told(spec: GeneratorSpec) -> dict[str, str]:
+    """What a request may give, each in a line for people: the kind of a value, its bounds, and what it is without."""
+    found = {}
+    for name, condition in takes(spec).items():
+        bounds = ", ".join(f"{key} {value}" for key, value in dataclasses.asdict(condition.options).items())
+        default = "" if condition.default is None else f"; {condition.default} by default"
+        found[name] = f"{condition.kind}, {bounds}{default}{'; guided' if condition.guided else ''}"
+    for axis in spec.axes:
+        step = f" by {axis.multiple}" if axis.multiple > 1 else ""
+        found[axis.name] = f"{axis.minimum} to {axis.maximum}{step}; {axis.default} by default"
+    return found
+
+
+def taken(spec: GeneratorSpec, name: str) -> Condition:
+    """What a request gives under a name. Raises RequestError where the generator takes no such thing."""
+    known = takes(spec)
+    if name in known:
+        return known[name]
+    why = nearest(name, known) if known else "it is unconditional"
+    raise RequestError(f"{spec.name} takes no {name}: {why_no_edits(spec) if name in EDITS else why}")
 
 
 @lru_cache(maxsize=256)
@@ -227,10 +250,8 @@ def columns(spec: GeneratorSpec, request: SampleRequest) -> Columns:
     batch, sizes = len(request.seeds), sizes_of(spec, request.sizes)
     found: Columns = {"seed": np.array(request.seeds, np.uint64)}
     mixtures: dict[str, np.ndarray] = {}
-    known = takes(spec)
     for name, values in request.conditions.items():
-        if (condition := known.get(name)) is None:
-            raise RequestError(f"{spec.name} takes no {name}: {_takes(spec, name, known)}")
+        condition = taken(spec, name)
         if len(values) not in (1, batch):
             raise RequestError(f"{len(values)} {name} for {batch} seeds: give one for each, or one for all")
         found[name], shares = _column(condition, list(values) * (batch if len(values) == 1 else 1), sizes)
@@ -240,12 +261,6 @@ def columns(spec: GeneratorSpec, request: SampleRequest) -> Columns:
         found["mixture"] = _one_mixture(mixtures)
     found |= {name: np.full(batch, size, np.int32) for name, size in request.sizes.items()}
     return found | _setting_columns(request.setting, batch)
-
-
-def _takes(spec: GeneratorSpec, name: str, known: Mapping[str, Condition]) -> str:
-    if name in ("image", "mask_image"):
-        return why_no_edits(spec)
-    return f"{nearest(name, known)}" if known else "it is unconditional"
 
 
 def _column(condition: Condition, values: list[Any], sizes: Sizes) -> tuple[np.ndarray, np.ndarray | None]:

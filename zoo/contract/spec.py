@@ -178,7 +178,7 @@ class GeneratorSpec:
         return (TensorSpec("images", "uint8", (BATCH, *self.image_shape)),)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values. A generator of one fixed size that knows classes at most is written as the first ones were."""
+        """Plain values. What the first generators could say is written as they were."""
         found = dataclasses.asdict(self)
         for name in ("timesteps", "whole_steps", "encodes_images"):
             if self.sampling and not getattr(self.sampling, name):
@@ -190,7 +190,7 @@ class GeneratorSpec:
     def from_json(cls, data: Any) -> GeneratorSpec:
         """The inverse of `to_json`; data may come from outside. Raises PlainError for what no generator is."""
         check_sizes(data, MAX_SIZE, "spec")
-        data = first_format.read(data) if isinstance(data, Mapping) and "num_classes" in data else data
+        data = first_format.read(data) if first_format.is_of(data) else data
         conditions = data.get("conditions", []) if isinstance(data, Mapping) else None
         if not isinstance(conditions, list | tuple):
             raise PlainError(f"spec is {str(data)[:40]!r}, expected an object with a list of conditions")

@@ -54,6 +54,7 @@ class Dataset:
     credit: str  # whose it is, and where it is described
     shows: str  # what a generator of it knows, in words: "ten kinds of clothes as 28x28 grey pictures, padded to 32x32"
     prepared: str  # what was done to its pictures: "padded to 32x32"
+    verified: str  # how it is known that they are the published ones, in words: "by digest"
     image_shape: tuple[int, int, int]  # HWC
     counts: Mapping[str, int]  # pictures a split
     load: Callable[[str, str | None], Data]
@@ -68,3 +69,8 @@ def dataset(name: str) -> Dataset:
         )
     found: Dataset = importlib.import_module(f"zoo.datasets.{name}").DATASET
     return found
+
+
+def known(name: str) -> Dataset | None:
+    """The same; None for a name that is no data set's here, as that of an import."""
+    return dataset(name) if name in DATASETS else None

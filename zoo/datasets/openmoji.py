@@ -101,6 +101,7 @@ DATASET = Dataset(
     credit="HfG Schwäbisch Gmünd and contributors, https://openmoji.org",
     shows="the outlines of emoji as 28x28 grey pictures",
     prepared="drawn white on black at 28x28, padded to 32x32",
+    verified="by digest",
     image_shape=(DRAWN + 2 * FRAME, DRAWN + 2 * FRAME, 1),
     counts={"train": 1_845, "test": 205},
     load=load,

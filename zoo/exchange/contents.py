@@ -5,13 +5,24 @@ The checks of single files are `zoo.untrusted`; here is what makes them a checkp
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from zoo import untrusted
-from zoo.contract.layout import ADMISSION, BUNDLE_MANIFEST, CONFIG, RECORD, WEIGHTS, is_asset
+from zoo.contract.layout import (
+    ADMISSION,
+    BUNDLE_FORMAT,
+    BUNDLE_MANIFEST,
+    CONFIG,
+    FIRST_BUNDLE_FORMAT,
+    RECORD,
+    WEIGHTS,
+    is_asset,
+)
+from zoo.contract.spec import SPEC_FIELDS, GeneratorSpec
 from zoo.errors import GenzooError
+from zoo.plain import PlainError
 from zoo.store.artifact import File, Manifest
 
 PathOf = Callable[[File], Path]
@@ -36,6 +47,16 @@ def check_checkpoint(manifest: Manifest, path_of: PathOf) -> None:
     if recorded != found[WEIGHTS].sha256:
         raise ContentError(f"{CONFIG} of {manifest.name} records other weights than it came with; ask its publisher")
     _check_assets(manifest, config.get("assets", {}), CONFIG)
+    _check_spec(manifest, config)
+
+
+def _check_spec(manifest: Manifest, config: Mapping[str, Any]) -> None:
+    """Raises ContentError for a generator that says what this genzoo does not know."""
+    known = {key: config[key] for key in SPEC_FIELDS if key in config}
+    try:
+        GeneratorSpec.from_json({**known, "name": manifest.name})
+    except PlainError as error:
+        raise ContentError(f"{manifest.name} is described by what is not known here, {error}") from error
 
 
 def check_bundle(manifest: Manifest, folder: Path, name: str) -> None:
@@ -48,6 +69,11 @@ def check_bundle(manifest: Manifest, folder: Path, name: str) -> None:
         else:
             _check_file(folder / file.path, file.path)
     described = untrusted.read_json(folder / BUNDLE_MANIFEST)
+    if (found := described.get("format")) not in (BUNDLE_FORMAT, FIRST_BUNDLE_FORMAT):
+        raise ContentError(
+            f"{manifest.name} is a bundle of the format {str(found)[:40]!r}, and {BUNDLE_FORMAT!r} is the newest that "
+            "is read here: a newer genzoo reads it"
+        )
     spec = described.get("spec")
     if not isinstance(spec, dict) or spec.get("name") != name:
         raise ContentError(f"{manifest.name} holds no bundle of {name}; ask its publisher")

@@ -20,6 +20,8 @@ from zoo.family import Branch, Checkpoint, Family, Recipe, System, class_conditi
 from zoo.images import to_images
 from zoo.networks.convolutional import doublings, halvings
 
+DATASET = "fashion_mnist"  # of every checkpoint here
+
 
 @dataclass(frozen=True)
 class AutoencoderConfig:
@@ -104,6 +106,7 @@ FAULTS = (
 CHECKPOINTS = (
     Checkpoint(
         spec=class_conditional("ae", "autoencoder", (32,), (32, 32, 1), 10),
+        dataset=DATASET,
         config=AutoencoderConfig(),
         recipe=_recipe(masked=0.0, seed=31),
         paper="Hinton & Salakhutdinov 2006, doi:10.1126/science.1127647",
@@ -115,6 +118,7 @@ CHECKPOINTS = (
     ),
     Checkpoint(
         spec=class_conditional("dae", "autoencoder", (32,), (32, 32, 1), 10),
+        dataset=DATASET,
         config=AutoencoderConfig(),
         recipe=_recipe(masked=0.5, seed=31),
         paper="Vincent et al. 2008, doi:10.1145/1390156.1390294",

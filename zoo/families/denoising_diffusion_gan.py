@@ -18,6 +18,8 @@ from zoo.contract.spec import Sampling
 from zoo.family import Branch, Checkpoint, Family, Recipe, System, class_conditional, denoiser_graph
 from zoo.networks.unet import UNet, UNetConfig
 
+DATASET = "fashion_mnist"  # of every checkpoint here
+
 
 class ImplicitDenoiser(nn.Module):
     """`forward(x, c_noise, class_ids)`: (B, 2, H, W) -> (B, 2, H, W), in v; the second channel's estimate is zero."""
@@ -68,6 +70,7 @@ CHECKPOINTS = (
             10,
             Sampling(samplers=("ddpm",), num_steps=4, steps=(4,)),
         ),
+        dataset=DATASET,
         config=UNetConfig(image_channels=2),
         recipe=Recipe(
             "denoising_diffusion_gan",

@@ -15,6 +15,8 @@ from zoo.contract.spec import GeneratorSpec, Sampling
 from zoo.family import Branch, Checkpoint, Family, Recipe, System, class_conditional, denoiser_graph
 from zoo.networks.unet import UNet, UNetConfig
 
+DATASET = "fashion_mnist"  # of every checkpoint here
+
 
 def graphs(module: UNet, checkpoint: Checkpoint) -> tuple[Graph, ...]:
     return (denoiser_graph(module, checkpoint.spec),)
@@ -45,6 +47,7 @@ def _student(
     """A progressive-distillation student of `steps` steps, each worth `substeps` DDIM steps of its teacher."""
     return Checkpoint(
         spec=_spec(f"{first}-pd{steps}", Sampling(samplers=("ddim",), num_steps=steps, steps=(steps,))),
+        dataset=DATASET,
         config=config or UNetConfig(),
         recipe=Recipe(
             "progressive_distillation",
@@ -101,6 +104,7 @@ FLOW = Sampling("velocity", "linear", ("ddim", "heun", "dpmpp_2m"), num_steps=20
 CHECKPOINTS = (
     Checkpoint(
         spec=_spec("ddpm", Sampling(num_steps=50, max_guidance_scale=8.0)),
+        dataset=DATASET,
         config=UNetConfig(),
         recipe=Recipe("diffusion", images=640_000, learning_rate=1.5e-3, minutes=60.0, options={"class_dropout": 0.1}),
         paper="Ho et al. 2020, arXiv:2006.11239",
@@ -141,6 +145,7 @@ CHECKPOINTS = (
     _student(1, "ddpm-pd2", substeps=2, images=112_000, minutes=15.0),
     Checkpoint(
         spec=_spec("ddpm-s", Sampling(num_steps=50, max_guidance_scale=8.0)),
+        dataset=DATASET,
         config=SMALL,
         recipe=Recipe("diffusion", images=480_000, learning_rate=2e-3, minutes=17.0, options={"class_dropout": 0.1}),
         paper="Ho et al. 2020, arXiv:2006.11239",
@@ -150,6 +155,7 @@ CHECKPOINTS = (
     *_halvings(),
     Checkpoint(
         spec=_spec("ddpm-cd", Sampling(samplers=("consistency",), num_steps=2, steps=(1, 2, 3, 4))),
+        dataset=DATASET,
         config=UNetConfig(),
         recipe=Recipe(
             "consistency_distillation",
@@ -178,6 +184,7 @@ CHECKPOINTS = (
     ),
     Checkpoint(
         spec=_spec("fm", FLOW),
+        dataset=DATASET,
         config=UNetConfig(),
         recipe=Recipe(
             "diffusion", images=320_000, learning_rate=1.5e-3, seed=30, options={"class_dropout": 0.1}, minutes=25.0
@@ -199,6 +206,7 @@ CHECKPOINTS = (
     ),
     Checkpoint(
         spec=_spec("fm-rect", Sampling("velocity", "linear", FLOW.samplers, num_steps=4)),
+        dataset=DATASET,
         config=UNetConfig(),
         recipe=Recipe(
             "rectified_flow",
@@ -232,6 +240,7 @@ CHECKPOINTS = (
         spec=_spec(
             "fm-mean", Sampling("velocity", "linear", ("ddim",), num_steps=1, steps=(1, 2, 4), whole_steps=True)
         ),
+        dataset=DATASET,
         config=UNetConfig(whole_steps=True),
         recipe=Recipe(
             "mean_flow",
@@ -256,6 +265,7 @@ CHECKPOINTS = (
     ),
     Checkpoint(
         spec=_spec("ddpm-ct", Sampling(samplers=("consistency",), num_steps=4, steps=(1, 2, 4))),
+        dataset=DATASET,
         config=UNetConfig(),
         recipe=Recipe(
             "consistency_training",
@@ -287,6 +297,7 @@ CHECKPOINTS = (
     ),
     Checkpoint(
         spec=_spec("ddpm-dmd", Sampling(samplers=("consistency",), num_steps=1, steps=(1, 2, 4))),
+        dataset=DATASET,
         config=UNetConfig(),
         recipe=Recipe(
             "distribution_matching",

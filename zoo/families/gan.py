@@ -21,6 +21,8 @@ from zoo.contract.graph import Graph
 from zoo.family import Branch, Checkpoint, Family, Recipe, System, class_conditional
 from zoo.images import to_images
 
+DATASET = "fashion_mnist"  # of every checkpoint here
+
 
 @dataclass(frozen=True)
 class GANConfig:
@@ -95,6 +97,7 @@ def graphs(module: GANGenerator, checkpoint: Checkpoint) -> tuple[Graph, ...]:
 CHECKPOINTS = (
     Checkpoint(
         spec=class_conditional("gan", "gan", (128,), (32, 32, 1), 10),
+        dataset=DATASET,
         config=GANConfig(),
         recipe=Recipe(
             "adversarial",
@@ -120,6 +123,7 @@ CHECKPOINTS = (
     ),
     Checkpoint(
         spec=class_conditional("gan-u", "gan", (64,), (32, 32, 1), 0),
+        dataset=DATASET,
         config=GANConfig(channels=(96, 64, 48, 24), discriminator=(24, 48, 96), latent=64, style=0, num_classes=0),
         recipe=Recipe(
             "adversarial",

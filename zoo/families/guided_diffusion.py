@@ -26,6 +26,8 @@ from zoo.contract.spec import Sampling
 from zoo.family import Branch, Checkpoint, Family, Recipe, System, class_conditional, denoiser_graph
 from zoo.networks.unet import NoiseEmbedding, UNet, UNetConfig
 
+DATASET = "fashion_mnist"  # of every checkpoint here
+
 
 @dataclass(frozen=True)
 class GuidedConfig:
@@ -99,6 +101,7 @@ CHECKPOINTS = (
         spec=class_conditional(
             "guided", "guided_diffusion", (1, 32, 32), (32, 32, 1), 10, Sampling(num_steps=20, max_guidance_scale=20.0)
         ),
+        dataset=DATASET,
         config=GuidedConfig(),
         recipe=Recipe(
             "guidance_classifier",

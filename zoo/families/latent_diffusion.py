@@ -15,8 +15,10 @@ from torch import Tensor, nn
 from zoo.contract.graph import BATCH, Graph, TensorSpec
 from zoo.contract.spec import GeneratorSpec, Sampling
 from zoo.family import Branch, Checkpoint, Family, Recipe, System, class_conditional, denoiser_graph
-from zoo.networks.first_stage import FirstStage
+from zoo.networks.first_stage import Encoder, FirstStage
 from zoo.networks.unet import UNet, UNetConfig
+
+DATASET = "fashion_mnist"  # of every checkpoint here
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,9 @@ def graphs(module: LatentDiffusion, checkpoint: Checkpoint) -> tuple[Graph, ...]
     height, width, channels = checkpoint.spec.image_shape
     latents = TensorSpec("latents", "float32", (BATCH, *checkpoint.spec.latent_shape))
     pixels = TensorSpec("pixels", "float32", (BATCH, channels, height, width))
+    image = TensorSpec("image", "float32", pixels.shape)
     return (
+        Graph("encode_image", Encoder(module.first_stage), (image,), (latents,)),
         denoiser_graph(module.denoiser, checkpoint.spec),
         Graph("decoder", module.first_stage, (latents,), (pixels,)),
     )
@@ -60,6 +64,7 @@ FIRST_STAGE_FAULT = "The first stage reconstructs unseen pictures at 22 dB only:
 CHECKPOINTS = (
     Checkpoint(
         spec=_spec("ldm", Sampling(num_steps=20, max_guidance_scale=8.0)),
+        dataset=DATASET,
         config=LatentDiffusionConfig(),
         recipe=Recipe(
             "latent_diffusion",
@@ -84,6 +89,7 @@ CHECKPOINTS = (
     ),
     Checkpoint(
         spec=_spec("lcm", Sampling(samplers=("consistency",), num_steps=4, steps=(1, 2, 3, 4))),
+        dataset=DATASET,
         config=LatentDiffusionConfig(),
         recipe=Recipe(
             "consistency_distillation",

@@ -19,6 +19,8 @@ from zoo.contract.graph import Graph
 from zoo.family import Branch, Checkpoint, Family, Recipe, System, class_conditional
 from zoo.images import bin_centres, to_images
 
+DATASET = "fashion_mnist"  # of every checkpoint here
+
 
 @dataclass(frozen=True)
 class GlowConfig:
@@ -201,6 +203,7 @@ def graphs(module: Glow, checkpoint: Checkpoint) -> tuple[Graph, ...]:
 CHECKPOINTS = (
     Checkpoint(
         spec=class_conditional("glow", "normalizing_flow", (1024,), (32, 32, 1), 10),
+        dataset=DATASET,
         config=GlowConfig(),
         recipe=Recipe(
             "likelihood", images=140_000, batch_size=64, learning_rate=1e-3, ema_images=10_000, seed=17, minutes=25.0

@@ -23,6 +23,8 @@ from zoo.family import Branch, Checkpoint, Family, Recipe, System, class_conditi
 from zoo.images import to_images
 from zoo.networks.discriminator import batch_deviation
 
+DATASET = "fashion_mnist"  # of every checkpoint here
+
 
 @dataclass(frozen=True)
 class ProgressiveConfig:
@@ -177,6 +179,7 @@ def _stage(
     options = {"r1": 1.0, "r1_interval": 16, "fade": 0.5 if teacher else 0.0, "decay": False}
     return Checkpoint(
         spec=class_conditional(name, "progressive_gan", (config.latent,), (size, size, config.image_channels), 0),
+        dataset=DATASET,
         config=config,
         recipe=Recipe(
             "progressive_growing",

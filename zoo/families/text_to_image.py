@@ -22,7 +22,7 @@ from zoo.contract.spec import GeneratorSpec, Noise, Sampling
 from zoo.datasets import portraits
 from zoo.datasets.portrait_styles import WORDS
 from zoo.family import Branch, Checkpoint, Family, Recipe, System, denoiser_graph
-from zoo.networks.first_stage import FirstStage
+from zoo.networks.first_stage import Encoder, FirstStage
 from zoo.networks.text import TextEncoder, TextUNet
 from zoo.networks.unet import UNetConfig
 
@@ -64,17 +64,6 @@ class TextToImage(nn.Module):
     @torch.no_grad()
     def encode(self, pixels: Tensor) -> Tensor:
         """What is diffused: the normalized means."""
-        return self.first_stage.encode(pixels)
-
-
-class Encoder(nn.Module):
-    """A first stage's way in: (B, C, H, W) in [-1, 1] -> latents (B, L, H / 4, W / 4)."""
-
-    def __init__(self, first_stage: FirstStage) -> None:
-        super().__init__()
-        self.first_stage = first_stage
-
-    def forward(self, pixels: Tensor) -> Tensor:
         return self.first_stage.encode(pixels)
 
 

@@ -23,6 +23,7 @@ from zoo.family import Branch, Checkpoint, Family, Recipe, System, class_conditi
 from zoo.images import bin_centres, to_images
 from zoo.networks.transformer import CausalTransformer, put_rows, rows
 
+DATASET = "fashion_mnist"  # of every checkpoint here
 State = tuple[Tensor, ...]
 
 
@@ -195,6 +196,7 @@ def graphs(module: TransformerFlow, checkpoint: Checkpoint) -> tuple[Graph, ...]
 CHECKPOINTS = (
     Checkpoint(
         spec=class_conditional("tarflow", "transformer_flow", (1024,), (32, 32, 1), 10),
+        dataset=DATASET,
         config=TransformerFlowConfig(),
         recipe=Recipe(
             "likelihood",

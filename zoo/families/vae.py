@@ -20,6 +20,8 @@ from zoo.family import Branch, Checkpoint, Family, Recipe, System, class_conditi
 from zoo.images import to_images
 from zoo.networks.convolutional import doublings, halvings
 
+DATASET = "fashion_mnist"  # of every checkpoint here
+
 
 @dataclass(frozen=True)
 class VAEConfig:
@@ -69,6 +71,7 @@ def graphs(module: VAE, checkpoint: Checkpoint) -> tuple[Graph, ...]:
 CHECKPOINTS = (
     Checkpoint(
         spec=class_conditional("vae", "vae", (64,), (32, 32, 1), 10),
+        dataset=DATASET,
         config=VAEConfig(),
         recipe=Recipe("variational", images=192_000, learning_rate=2e-3, ema_images=10_000, seed=11, minutes=7.0),
         paper="Kingma & Welling 2014, arXiv:1312.6114",

@@ -24,6 +24,8 @@ from zoo.images import to_images
 from zoo.networks.causal import PixelCNN
 from zoo.networks.convolutional import doublings, halvings
 
+DATASET = "fashion_mnist"  # of every checkpoint here
+
 
 @dataclass(frozen=True)
 class VQVAEConfig:
@@ -119,6 +121,7 @@ def graphs(module: VQVAE, checkpoint: Checkpoint) -> tuple[Graph, ...]:
 CHECKPOINTS = (
     Checkpoint(
         spec=class_conditional("vqvae", "vqvae", (64, 256), (32, 32, 1), 10),
+        dataset=DATASET,
         config=VQVAEConfig(),
         recipe=Recipe(
             "vector_quantization",

@@ -62,3 +62,14 @@ class FirstStage(nn.Module):
     def forward(self, latents: Tensor) -> Tensor:
         raw = latents * self.latent_scale + self.latent_mean
         return cast(Tensor, self.decoder(raw)).float()
+
+
+class Encoder(nn.Module):
+    """The way into the latents, as a module of its own: `forward` is the normalized mean."""
+
+    def __init__(self, first_stage: FirstStage) -> None:
+        super().__init__()
+        self.first_stage = first_stage
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return self.first_stage.encode(pixels)

@@ -21,6 +21,7 @@ from export.bundle import Bundle
 from export.cuda import Gpu
 from export.engine_build import build
 from export.gate import GateError, require
+from tests.benchmarks.made_up import floor as made_up_floor
 from tests.benchmarks.made_up import made_up
 from tests.stand_ins import TensorRT
 from zoo.contract.request import Setting
@@ -40,7 +41,7 @@ def test_a_family_that_nobody_knows_is_measured_recorded_and_reported(
     assert len(found) == len(said) == len(toy_bundles)
     assert all(record["latency"]["p50"]["value"] > 0 and len(record["latency"]["raw_ms"]) >= 64 for record in found)
     assert all(record["quality"] is None for record in found)
-    assert all("not judged: the nets know 32x32x1, these are 8x8x" in sentence for sentence in said)
+    assert all("not judged: there are no judges of toys" in sentence for sentence in said)
     assert records.read(path) == found
     page = report.render(found)
     assert all(name in page for name in toy_bundles)
@@ -66,6 +67,25 @@ def test_rows_of_equal_numbers_are_compared_and_others_kept_apart() -> None:
     main, other = summary.sections(found)
     assert [row.title for row in main.rows] == ["fast", "good"]
     assert [row.title for row in other.rows] == ["few"]
+
+
+def test_generators_of_other_data_stand_beside_and_are_not_compared(tmp_path: Path) -> None:
+    floor = records.make("baseline", {"baseline": "floor", "judged": 100, "nets": {}}, quality=made_up_floor(100))
+    striped = made_up("striped", 0.5, 100, 1.0, judged=False, dataset="stripes")
+    found = [floor, made_up("fast", 1.0, 100, 3.0), made_up("good", 5.0, 100, 1.0), striped]
+    main, other = summary.sections(found)
+    assert ([row.title for row in main.rows], [row.title for row in other.rows]) == (["fast", "good"], ["striped"])
+    assert set(main.baselines) == {"floor"}
+    assert not other.baselines
+    assert not plot.plots(other)
+    assert [row.title for row in summary.beside(main, [main, other])] == ["fast", "good", "striped"]
+    assert overview.distances(other.rows[0], main) == ["", ""]
+    page = report.render(found)
+    assert "<h2>stripes: 100 images judged" in page
+    assert page.count('alt="Samples of ') == 3, "each shows what it makes"
+    alone = report.render([striped])
+    assert "Fréchet" not in alone.partition("<tbody>")[0].rpartition("<thead>")[2]
+    assert "training\npictures" not in alone
 
 
 def test_weights_that_were_trained_again_replace_the_old_ones_on_every_runtime() -> None:
@@ -99,7 +119,7 @@ def test_disagreement_needs_both_nets_beyond_chance() -> None:
 def test_a_generator_without_classes_has_no_accuracy_anywhere() -> None:
     found = [made_up("free", 1.0, 100, 1.0, unconditional=True), made_up("asked", 2.0, 100, 1.0)]
     [section] = summary.sections(found)
-    shares = {row.title: overview.accuracy(row) for row in section.rows}
+    shares = {row.title: overview.accuracy(row, section) for row in section.rows}
     assert shares["free"] == ""
     assert shares["asked"].endswith(" %")
     assert report.render(found).count("<td></td></tr>") == 1

@@ -5,11 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks.quality import features, metrics
-from benchmarks.quality.features import JUDGE, NETS, View
+from benchmarks.quality import features, judges, metrics
+from benchmarks.quality.features import View
 from benchmarks.quality.metrics import LOWER_IS_BETTER, QualityError, metric_name
 from tests.benchmarks.quality.degradations import DAMAGES
 
+JUDGES = judges.of("fashion_mnist")
+NETS, JUDGE = JUDGES.names, JUDGES.judge
 COUNT = 500
 # A generator that drops classes makes the others as well as before, and precision asks nothing else.
 BLIND = {("precision", "mode dropping")}
@@ -24,7 +26,7 @@ def scores(pictures: tuple[np.ndarray, np.ndarray]) -> dict[str, list[dict[str, 
     images, class_ids = pictures[0][:COUNT], pictures[1][:COUNT]
 
     def score(damaged: np.ndarray) -> dict[str, float]:
-        found = metrics.measure(features.look(damaged), class_ids)["metrics"]
+        found = metrics.measure(JUDGES, features.look(damaged, NETS), class_ids)["metrics"]
         return {name: estimate["value"] for name, estimate in found.items()}
 
     intact = score(images)
@@ -58,9 +60,9 @@ def test_where_no_class_was_asked_for_none_can_be_wrong() -> None:
     views = {net: features.reference(net).test for net in NETS}
     few = {net: View(view.features[:50], view.predicted[:50] if view.predicted is not None else None)
            for net, view in views.items()}  # fmt: skip
-    found = metrics.measure(few, None)["metrics"]
+    found = metrics.measure(JUDGES, few, None)["metrics"]
     assert not any(name.startswith("accuracy") for name in found)
-    assert set(metrics.measure(few, np.zeros(50, np.int64))["metrics"]) - set(found) == {
+    assert set(metrics.measure(JUDGES, few, np.zeros(50, np.int64))["metrics"]) - set(found) == {
         metric_name("accuracy", 50, JUDGE)
     }
 
@@ -75,7 +77,7 @@ def test_blur_is_worse_than_slight_tearing_to_the_critic_and_not_to_the_classifi
 
 
 def test_floor_is_better_than_any_damage_and_ceiling_worse(scores: dict[str, list[dict[str, float]]]) -> None:
-    floor, ceiling = metrics.floor(COUNT)["metrics"], metrics.ceiling(COUNT)["metrics"]
+    floor, ceiling = metrics.floor(JUDGES, COUNT)["metrics"], metrics.ceiling(JUDGES, COUNT)["metrics"]
     assert set(floor) == set(ceiling) == set(scores["blur"][0])
     for net in NETS:
         name = metric_name("fd", COUNT, net)
@@ -85,7 +87,7 @@ def test_floor_is_better_than_any_damage_and_ceiling_worse(scores: dict[str, lis
 
 
 def test_every_metric_lies_in_its_interval() -> None:
-    for name, estimate in metrics.floor(COUNT)["metrics"].items():
+    for name, estimate in metrics.floor(JUDGES, COUNT)["metrics"].items():
         assert estimate["low"] <= estimate["value"] <= estimate["high"], name
 
 
@@ -99,4 +101,4 @@ def test_copies_of_training_pictures_are_caught(pictures: tuple[np.ndarray, np.n
 def test_a_sample_too_small_or_too_large_is_refused() -> None:
     view = {net: View(np.zeros((3, 1))) for net in NETS}
     with pytest.raises(QualityError, match="7 to 5000"):
-        metrics.measure(view, np.zeros(3, np.int64))
+        metrics.measure(JUDGES, view, np.zeros(3, np.int64))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -9,9 +10,10 @@ import pytest
 
 import genzoo
 from benchmarks import records
-from benchmarks.quality import metrics
+from benchmarks.quality import judges, metrics
 from benchmarks.report import cards
 from tests.benchmarks.made_up import made_up
+from tests.datasets import stripes
 from zoo import files, shelf
 from zoo.families.gan import GANConfig, GANGenerator
 from zoo.family import Checkpoint, class_conditional
@@ -23,14 +25,20 @@ CONFIG = GANConfig(channels=(8, 8), latent=4, style=0, num_classes=0)
 TRAINING = {"images": 64, "minutes": 0.1, "hardware": "a desk", "threads": 1, "torch": "2", "curves": []}
 
 
-def card(size: int, *, judged: bool, tree: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+def card(
+    size: int, *, judged: bool, tree: Path, monkeypatch: pytest.MonkeyPatch, dataset: str = "fashion_mnist"
+) -> str:
     """The card of an unconditional generator with images of that size."""
     monkeypatch.setenv(shelf.TREE_VARIABLE, str(tree))
-    entry = Checkpoint(class_conditional("free", "gan", (4,), (size, size, 1), 0), CONFIG)
+    entry = Checkpoint(class_conditional("free", "gan", (4,), (size, size, 1), 0), CONFIG, dataset=dataset)
     shelf.save(entry, GANGenerator(CONFIG).state_dict(), TRAINING)
     weights = shelf.config("free")["weights"]["sha256"]
-    record = made_up("free", 1.0, COUNT, 3.0, weights=weights, unconditional=True, judged=judged)
-    floor = records.make("baseline", {"baseline": "floor", "judged": COUNT, "nets": {}}, quality=metrics.floor(COUNT))
+    record = made_up("free", 1.0, COUNT, 3.0, weights=weights, unconditional=True, judged=judged, dataset=dataset)
+    floor = records.make(
+        "baseline",
+        {"baseline": "floor", "judged": COUNT, "nets": {}},
+        quality=metrics.floor(judges.of("fashion_mnist"), COUNT),
+    )
     return cards.write(entry, [record, floor]).read_text()
 
 
@@ -51,6 +59,28 @@ def test_images_that_no_net_knows_get_a_card_that_says_so(tmp_path: Path, monkey
     assert "padded to 32x32 and shrunk to 8x8, and nothing else" in text
     assert "## Measured latency" in text
     assert "fd_" not in text
+
+
+def test_a_card_says_what_the_data_set_s_record_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = card(32, judged=False, tree=tmp_path, monkeypatch=monkeypatch, dataset=stripes(monkeypatch, tmp_path))
+    assert "Data: stripes, the 100 training pictures, drawn as they are, verified by nothing." in text
+    assert "the data set is under the CC0 licence" in text
+    assert "It knows stripes of 10 periods, drawn as they are, and nothing else." in text
+    assert "Not judged: there are no judges of Stripes." in text
+    assert not re.search("clothes|fashion|MIT|60,000|10,000", text, re.IGNORECASE)
+
+
+@pytest.mark.parametrize(
+    ("kinds", "tag"),
+    [
+        ((), "unconditional-image-generation"),
+        (("class_id",), "unconditional-image-generation"),
+        (("text",), "text-to-image"),
+        (("image", "text"), "image-to-image"),
+    ],
+)
+def test_a_task_is_called_by_what_is_given(kinds: tuple[str, ...], tag: str) -> None:
+    assert cards.pipeline_tag(kinds) == tag
 
 
 def test_the_card_of_what_others_published_stays_theirs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,9 +13,9 @@ import pytest
 from PIL import Image
 
 from benchmarks.measure.workload import WorkloadError
-from benchmarks.quality.features import NETS
 from benchmarks.report import overview
 from benchmarks.report.family_tree import FamilyTree
+from benchmarks.studies import NETS
 from serving.images import grid as sheet
 from zoo.family import Branch
 

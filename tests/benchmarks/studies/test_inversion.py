@@ -12,7 +12,7 @@ import torch
 from benchmarks.studies.inversion import FLOW, ONE_CALL, exported, graphs, inverse_error, label, latents_of
 from export.runners import OnnxRuntimeRunner
 from zoo import registry
-from zoo.family import Checkpoint
+from zoo.family import Checkpoint, class_conditional
 
 SIZE = 8
 TOKENS = 16
@@ -24,7 +24,7 @@ def tiny(family: str, **sizes: Any) -> tuple[Checkpoint, Any]:
     table = registry.family(family)
     entry = table.checkpoints[0]
     config = dataclasses.replace(entry.config, size=SIZE, num_classes=3, **sizes)
-    spec = dataclasses.replace(entry.spec, latent_shape=(SIZE**2,), image_shape=(SIZE, SIZE, 1), num_classes=3)
+    spec = class_conditional(entry.name, family, (SIZE**2,), (SIZE, SIZE, 1), 3)
     torch.manual_seed(0)
     module = table.build(config).requires_grad_(False).eval()
     for parameter in module.parameters():

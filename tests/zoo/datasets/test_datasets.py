@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from genzoo import cli as command_line
 from tests.datasets import stripes
 from zoo.datasets import DATASETS, Data, DatasetError, dataset
 
@@ -43,3 +46,8 @@ def test_an_unknown_data_set_names_the_nearest() -> None:
 
 def test_a_data_set_is_one_file_and_one_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert dataset(stripes(monkeypatch, tmp_path)).labels["class_id"][0] == "period 2"
+
+
+def test_show_tells_what_the_classes_are_called() -> None:
+    shown = json.loads(CliRunner().invoke(command_line.app, ["show", "gan", "--json"]).stdout)
+    assert shown["labels"]["class_id"][9] == "Ankle boot"

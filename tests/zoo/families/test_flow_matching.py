@@ -51,7 +51,7 @@ def mean_flow_objective(config: UNetConfig = TINY) -> mean_flow.MeanFlow:
     sampling = Sampling("velocity", "linear", ("ddim",), num_steps=1, whole_steps=True)
     spec = class_conditional("tiny", "diffusion", (1, 16, 16), (16, 16, 1), 10, sampling)
     recipe = Recipe("mean_flow", images=64, learning_rate=1e-2, options={"apart": 0.5, "stretch": [0.5, 0.1]})
-    return mean_flow.MeanFlow(Checkpoint(spec, config, recipe), CPU)
+    return mean_flow.MeanFlow(Checkpoint(spec, config, recipe, dataset="fashion_mnist"), CPU)
 
 
 def times(count: int) -> tuple[Tensor, Tensor]:
@@ -147,7 +147,8 @@ def test_rectification_pairs_noise_with_the_picture_that_the_teacher_makes_of_it
     spec = class_conditional("rectified", "diffusion", (1, 32, 32), (32, 32, 1), 10, sampling)
     recipe = Recipe("rectified_flow", 64, options={"pairs": 6, "teacher_steps": 3, "teacher_sampler": "ddim"})
     teacher = registry.checkpoint("ddpm")
-    objective = rectified_flow.Rectification(Checkpoint(spec, UNetConfig(), recipe, teacher=teacher.name), CPU)
+    entry = Checkpoint(spec, UNetConfig(), recipe, dataset="fashion_mnist", teacher=teacher.name)
+    objective = rectified_flow.Rectification(entry, CPU)
     tensors = feeds(teacher.spec, SampleRequest(tuple(range(6)), {"class_id": tuple(range(6))}, Setting(3)))
     tensors["noise"] = objective.noise[:, None].numpy()
     expected = TorchRunner(teacher).run(**tensors)["images"].astype(float)

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from zoo import registry
 from zoo.families.gan import GANConfig, GANGenerator
+from zoo.family import class_conditional
 from zoo.networks.discriminator import ProjectionDiscriminator, batch_deviation
 from zoo.training.adversarial import LOSSES, AdversarialObjective, gradient_penalty, normalize_spectrally
 from zoo.training.loop import Batch
@@ -120,7 +121,7 @@ def test_a_step_moves_both_players(options: dict[str, float], config: GANConfig)
     entry = registry.family("gan").checkpoints[0]
     assert entry.recipe is not None
     recipe = dataclasses.replace(entry.recipe, options=options)
-    spec = dataclasses.replace(entry.spec, latent_shape=(8,), image_shape=(16, 16, 1), num_classes=config.num_classes)
+    spec = class_conditional("tiny", "gan", (8,), (16, 16, 1), config.num_classes)
     torch.manual_seed(0)
     objective = AdversarialObjective(
         dataclasses.replace(entry, spec=spec, config=config, recipe=recipe), torch.device("cpu")

@@ -11,7 +11,7 @@ from torch import nn
 
 from zoo import registry, shelf
 from zoo.families.progressive_gan import Equalized, PixelNorm, ProgressiveConfig, ProgressiveGAN, enlarged, shrunk
-from zoo.family import Checkpoint
+from zoo.family import Checkpoint, class_conditional
 from zoo.training.loop import Batch
 from zoo.training.progressive_growing import GrowingObjective, faded
 
@@ -90,7 +90,7 @@ def entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Checkpoint:
     """A stage of 8x8 pixels, published, with the recipe of the zoo's."""
     monkeypatch.setenv(shelf.TREE_VARIABLE, str(tmp_path))
     last = registry.family("progressive_gan").checkpoints[1]
-    spec = dataclasses.replace(last.spec, latent_shape=(6,), image_shape=(8, 8, 1))
+    spec = class_conditional(last.name, "progressive_gan", (6,), (8, 8, 1), 0)
     found = dataclasses.replace(last, spec=spec, config=SMALL, teacher=None)
     torch.manual_seed(0)
     shelf.save(found, ProgressiveGAN(SMALL).state_dict(), {})

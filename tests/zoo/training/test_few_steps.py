@@ -22,7 +22,8 @@ def entry(kind: str, **options: object) -> Checkpoint:
     """A student of `ddpm` for a test of its training."""
     sampling = Sampling(samplers=("consistency",), num_steps=4)
     spec = class_conditional("student", "diffusion", (1, 32, 32), (32, 32, 1), 10, sampling)
-    return Checkpoint(spec, UNetConfig(), Recipe(kind, 64, learning_rate=1e-3, options=options), teacher="ddpm")
+    recipe = Recipe(kind, 64, learning_rate=1e-3, options=options)
+    return Checkpoint(spec, UNetConfig(), recipe, dataset="fashion_mnist", teacher="ddpm")
 
 
 def test_the_grid_doubles_in_phases_of_one_length() -> None:

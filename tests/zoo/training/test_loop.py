@@ -15,8 +15,13 @@ import torch
 from torch import Tensor, nn
 
 from tests.datasets import stripes
-from zoo.family import Recipe
+from zoo import registry, shelf
+from zoo.contract.request import GeneratorSpec
+from zoo.datasets import Data, DatasetError, dataset, fashion_mnist
+from zoo.families.autoencoder import AutoencoderConfig
+from zoo.family import Checkpoint, Recipe
 from zoo.files import HOME_VARIABLE
+from zoo.images import to_images
 from zoo.training import loop
 from zoo.training.loop import Batch
 
@@ -53,6 +58,7 @@ def small_world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A home of its own, and a data set of 100 pictures, so that a run sees several epochs."""
     monkeypatch.setenv(HOME_VARIABLE, str(tmp_path))
     stripes(monkeypatch, tmp_path)
+    stripes(monkeypatch, tmp_path, "more_stripes")
 
 
 def run(objective: Interrupted, recipe: Recipe = RECIPE, **options: Any) -> tuple[dict[str, Tensor], dict[str, object]]:
@@ -189,3 +195,67 @@ def test_what_an_objective_says_of_unseen_images_is_recorded() -> None:
     state, record = run(Scored())
     assert record["held_out"] == {"images": 100.0, "bias": pytest.approx(float(state["bias"]), abs=1e-4)}
     assert "held_out" not in run(Interrupted())[1]
+
+
+CAPTIONED = Data(
+    np.arange(4 * 12, dtype=np.uint8).reshape(4, 2, 2, 3),
+    {"class_id": np.array([3, 1, 2, 0]), "prompt": ("a hat", "a bag", "two bags", ""), "boxes": np.zeros((4, 5, 4))},
+)
+
+
+@pytest.mark.parametrize("rows", [np.array([2, 0]), slice(1, 3), slice(None)])
+def test_a_batch_has_what_is_known_of_its_pictures(rows: np.ndarray | slice) -> None:
+    batch, picked = loop.batch_of(CAPTIONED, rows, torch.device("cpu")), np.arange(4)[rows]
+    assert np.array_equal(to_images(batch.images).numpy(), CAPTIONED.images[picked])
+    assert batch.class_ids.tolist() == [[3, 1, 2, 0][row] for row in picked]
+    assert batch.conditions["prompt"] == [("a hat", "a bag", "two bags", "")[row] for row in picked]
+    assert len(batch) == len(batch.conditions["boxes"]) == len(picked)
+    assert batch[1:].conditions["prompt"] == batch.conditions["prompt"][1:]
+    assert torch.equal(batch[1:].images, batch.images[1:])
+
+
+def test_a_training_that_needs_classes_says_what_the_data_set_tells() -> None:
+    with pytest.raises(loop.TrainingError, match="needs class_id, and the data set tells prompt of its pictures"):
+        _ = Batch(torch.zeros(1, 3, 2, 2), {"prompt": [""]}).class_ids
+
+
+AUTOENCODER = Checkpoint(
+    GeneratorSpec("striped", "autoencoder", (3,), (32, 32, 1), 10),
+    AutoencoderConfig(channels=(4, 4), latent=3),
+    Recipe("reconstruction", images=64, batch_size=32, options={"masked": 0.0}),
+    dataset="stripes",
+)
+
+
+def test_a_checkpoint_is_trained_on_the_data_set_that_it_names(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv(shelf.TREE_VARIABLE, str(tmp_path / "checkpoints"))
+    monkeypatch.setenv(fashion_mnist.SOURCE_VARIABLE, "/nowhere")
+    loop.train(AUTOENCODER)
+    assert shelf.config("striped")["dataset"] == "stripes"
+    model = registry.load_module(AUTOENCODER)
+    seen = loop.batch_of(dataset("stripes").load("train", None), slice(None), torch.device("cpu"))
+    for class_id in range(10):  # the mean of each class's codes, fitted to all that it was trained on
+        codes = model.encode(seen.images[seen.class_ids == class_id])
+        torch.testing.assert_close(model.latent_mean[class_id], codes.mean(0), atol=0.01, rtol=0.01)
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [("fashion_mnist", "Fashion-MNIST: .* could not be read from /nowhere"), ("stripe", "did you mean stripes?")],
+)
+def test_a_data_set_that_is_not_here_is_one_sentence(
+    name: str, sentence: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv(shelf.TREE_VARIABLE, str(tmp_path / "checkpoints"))
+    monkeypatch.setenv(fashion_mnist.SOURCE_VARIABLE, "/nowhere")
+    with pytest.raises(DatasetError, match=sentence) as caught:
+        loop.train(replace(AUTOENCODER, dataset=name))
+    assert "\n" not in str(caught.value)
+
+
+def test_another_data_set_is_another_run() -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(Interrupted(at=2))
+    whole = Interrupted()
+    run(whole, data_set="more_stripes")
+    assert whole.steps == IMAGES // 32

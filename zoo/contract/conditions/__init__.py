@@ -124,6 +124,7 @@ class Kind:
     in_turn: Callable[[Condition, int, Assets], Any] = _in_turn
     check: Callable[[Condition], None] = _nothing
     negative: bool = False  # a request may say what stands in the null's place
+    packages: tuple[str, ...] = ()  # without which `encode` does not run, beside NumPy
 
 
 @lru_cache

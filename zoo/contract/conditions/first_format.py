@@ -30,6 +30,10 @@ def of_classes(count: int, guided: bool) -> list[dict[str, Any]]:
     return [condition | ({"guided": True} if guided else {})] if count else []
 
 
+def is_of(data: Any) -> bool:
+    return isinstance(data, Mapping) and "num_classes" in data
+
+
 def read(data: Mapping[str, Any]) -> dict[str, Any]:
     """The same in today's form. Raises PlainError."""
     first = rebuild(FirstSpec, data, "spec")

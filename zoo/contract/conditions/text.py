@@ -136,4 +136,4 @@ def null(condition: Condition, _: Mapping[str, int]) -> np.ndarray:
     return np.array("")
 
 
-KIND = Kind(Options, edge, tensors, parse, array, encode, null, check=check, negative=True)
+KIND = Kind(Options, edge, tensors, parse, array, encode, null, check=check, negative=True, packages=("tokenizers",))

@@ -7,7 +7,8 @@ have learnt to please it. Both saw all combinations, on pictures that no generat
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmarks.quality.feature_export import publish_judge
-from benchmarks.quality.feature_training import AdamW, Residual, conv
-from benchmarks.quality.portraits import HEADS, LENGTH, tokens, truth
+from benchmarks.quality.feature_export import export
+from benchmarks.quality.judges.parts import AdamW, Residual, conv
+from benchmarks.quality.judges.portraits import FOLDER, HEADS, LENGTH, tokens, truth
+from zoo import files
 from zoo.datasets.portrait_styles import WORDS
 from zoo.family import Recipe
 from zoo.training.loop import Batch, autocast, fit
 
+DATASET = "more_portraits"
 SHIFT, NOISE, BLUR = 2, 0.08, 0.5  # pixels, of the range [-1, 1], a share of pictures: what a first stage may do
 
 
@@ -161,6 +164,24 @@ DESIGNS = {
 }
 
 
+def publish(name: str, network: nn.Module, inputs: Mapping[str, Tensor], record: dict[str, Any]) -> Path:
+    """Write the folder that `benchmarks.quality.judges.portraits` reads."""
+    folder, design = FOLDER / name, DESIGNS[name]
+    folder.mkdir(parents=True, exist_ok=True)
+    export(network, folder, inputs, design.outputs)
+    config = {
+        "name": name,
+        "purpose": design.purpose,
+        "parameters": sum(parameter.numel() for parameter in network.parameters()),
+        "dataset": DATASET,
+        "files": {file: files.sha256(folder / file) for file in ("model.onnx", "model.safetensors")},
+        "recipe": dataclasses.asdict(design.recipe),
+        "training": record,
+    }
+    files.write_json(folder / "config.json", config)
+    return folder
+
+
 def train(name: str, source: str | None = None) -> Path:
     """Train a judge of portraits by its recipe and publish it; its folder."""
     design = DESIGNS[name]
@@ -172,7 +193,7 @@ def train(name: str, source: str | None = None) -> Path:
         network.load_state_dict(state)
         inputs = {"images": torch.zeros(2, 64, 64, 3, dtype=torch.uint8)}
         inputs |= {"tokens": torch.zeros(2, LENGTH, dtype=torch.int64)} if name == "pair" else {}
-        return publish_judge(name, network, inputs, design.outputs, design.recipe, record, design.purpose)
+        return publish(name, network, inputs, record)
 
     where = torch.device("cpu")
-    return fit(f"judge-{name}", design.recipe, objective, where, finish, data_set="more_portraits", source=source)
+    return fit(f"judge-{name}", design.recipe, objective, where, finish, data_set=DATASET, source=source)

@@ -21,7 +21,7 @@ from zoo import files
 from zoo.datasets.portrait_styles import STYLES, WORDS
 from zoo.datasets.portraits import read
 
-FOLDER = Path(__file__).parent / "judges" / "portraits"
+FOLDER = Path(__file__).parent
 BATCH = 250
 LENGTH = 8  # words of the longest caption
 STYLE = "style"

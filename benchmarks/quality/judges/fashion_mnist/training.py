@@ -19,15 +19,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks.quality.feature_export import publish
-from zoo.datasets import fashion_mnist
+from benchmarks.quality.judges.parts import AdamW, Residual, conv
+from zoo.datasets.fashion_mnist import DATASET
 from zoo.family import Recipe
 from zoo.images import to_pixels
 from zoo.training.loop import Batch, autocast, fit
-
-
-def conv(width_in: int, width: int, size: int = 3, stride: int = 1) -> nn.Sequential:
-    conv = nn.Conv2d(width_in, width, size, stride, padding=size // 2, bias=False)
-    return nn.Sequential(conv, nn.BatchNorm2d(width), nn.ReLU())
 
 
 class FeatureNet(nn.Module):
@@ -48,15 +44,6 @@ class FeatureNet(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:  # uint8 (B, 32, 32, 1) -> (B, width)
         raw = self.features(images.permute(0, 3, 1, 2).float() / 127.5 - 1.0)
         return ((raw - self.feature_mean) * self.feature_scale,)
-
-
-class Residual(nn.Module):
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.body = nn.Sequential(conv(width, width), conv(width, width))
-
-    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W)
-        return torch.add(x, self.body(x))
 
 
 class Classifier(FeatureNet):
@@ -180,26 +167,6 @@ def spoil(pixels: Tensor) -> tuple[Tensor, Tensor]:
     return torch.cat(spoiled), strengths
 
 
-class AdamW:
-    """What training a judge begins with: one network, one optimizer."""
-
-    def __init__(self, model: nn.Module, learning_rate: float) -> None:
-        self.model: nn.Module = model.train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.modules = {"model": self.model}
-        self.optimizers: dict[str, torch.optim.Optimizer] = {
-            "model": torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=0.02)
-        }
-
-    def step(self, batch: Batch, progress: float) -> dict[str, Tensor]:
-        raise NotImplementedError
-
-    def update(self, loss: Tensor) -> None:
-        optimizer = self.optimizers["model"]
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-
-
 class Classification(AdamW):
     """Cross-entropy with label smoothing, under flips and shifts."""
 
@@ -284,10 +251,10 @@ def train(name: str, source: str | None = None) -> Path:
     def finish(state: dict[str, Tensor], record: dict[str, Any]) -> Path:
         network = design.network()
         network.load_state_dict(state)
-        standardise(network.eval(), design.views, fashion_mnist.load("train", source).images)
+        standardise(network.eval(), design.views, DATASET.load("train", source).images)
         return publish(name, network, design.recipe, record, design.purpose, design.faults)
 
-    return fit(f"feature-{name}", design.recipe, objective, where, finish, data_set="fashion_mnist", source=source)
+    return fit(f"feature-{name}", design.recipe, objective, where, finish, data_set=DATASET.name, source=source)
 
 
 @torch.inference_mode()
