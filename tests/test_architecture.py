@@ -7,7 +7,7 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -63,6 +63,15 @@ OWNERS = {
     "diffusers": {"benchmarks/measure/ratios.py", "zoo/families/diffusers_unet.py"},
     "huggingface_hub": {"zoo/store/remotes/hf.py"},
     "model_signing": {"zoo/store/signing.py"},
+}
+# Words of one data set, and who may say them: a file or a folder, and why.
+OF_ONE_DATA_SET = r"fashion[-_ ]?mnist|clothes|clothing|32, 32, 1\b"
+MAY_NAME_A_DATA_SET = {
+    "zoo/datasets": "a file is what its data set is",
+    "zoo/families": "a table says what each of its checkpoints was trained on, and its size",
+    "benchmarks/quality/judges": "a folder is a data set's judges",
+    "genzoo/__init__.py": "its example shows what one checkpoint gives",
+    "benchmarks/studies": "a study asks about checkpoints by their names",
 }
 SERVING_ONLY = """
 import sys, importlib, pkgutil
@@ -172,6 +181,32 @@ def test_no_file_but_a_family_s_own_asks_for_a_family() -> None:
         if quoted.search(line)
     ]
     assert not wrong
+
+
+def words_outside(words: str, allowed: Mapping[str, str]) -> list[str]:
+    """The lines of sources and templates in which a regular expression matches, but in the files and folders allowed.
+
+    Each of `allowed`, with its reason, has to be in use: a stale exception is told too.
+    """
+    pattern, found = re.compile(words, re.IGNORECASE), []
+    unused = set(allowed)
+    for path in (path for package in ORDER for path in (ROOT / package).rglob("*") if path.suffix in (".py", ".j2")):
+        name = path.relative_to(ROOT)
+        lines = [line.strip() for line in path.read_text().splitlines() if pattern.search(line)]
+        places = [place for place in allowed if name.is_relative_to(place)]
+        unused -= set(places if lines else ())
+        found += [f"{name}: {line}" for line in lines if not places]
+    return found + [f"{place} says no such word, yet may" for place in sorted(unused)]
+
+
+def test_no_file_but_a_data_set_s_own_knows_a_data_set() -> None:
+    assert not words_outside(OF_ONE_DATA_SET, MAY_NAME_A_DATA_SET)
+
+
+def test_a_word_outside_its_place_is_found() -> None:
+    [defined, stale] = words_outside("^DATASETS = ", {"zoo/errors.py": "it never says it"})
+    assert defined.startswith("zoo/datasets/__init__.py: DATASETS = ")
+    assert stale == "zoo/errors.py says no such word, yet may"
 
 
 def test_the_command_line_and_serving_live_without_torch() -> None:

@@ -63,7 +63,7 @@ FIRST_STAGE_FAULT = "The first stage reconstructs unseen pictures at 22 dB only:
 
 CHECKPOINTS = (
     Checkpoint(
-        spec=_spec("ldm", Sampling(num_steps=20, max_guidance_scale=8.0)),
+        spec=_spec("ldm", Sampling(num_steps=20, max_guidance_scale=8.0, encodes_images=True)),
         dataset=DATASET,
         config=LatentDiffusionConfig(),
         recipe=Recipe(
@@ -88,7 +88,7 @@ CHECKPOINTS = (
         ),
     ),
     Checkpoint(
-        spec=_spec("lcm", Sampling(samplers=("consistency",), num_steps=4, steps=(1, 2, 3, 4))),
+        spec=_spec("lcm", Sampling(samplers=("consistency",), num_steps=4, steps=(1, 2, 3, 4), encodes_images=True)),
         dataset=DATASET,
         config=LatentDiffusionConfig(),
         recipe=Recipe(

@@ -16,10 +16,9 @@ from torch import Tensor, nn
 
 from tests.datasets import stripes
 from zoo import registry, shelf
-from zoo.contract.request import GeneratorSpec
 from zoo.datasets import Data, DatasetError, dataset, fashion_mnist
 from zoo.families.autoencoder import AutoencoderConfig
-from zoo.family import Checkpoint, Recipe
+from zoo.family import Checkpoint, Recipe, class_conditional
 from zoo.files import HOME_VARIABLE
 from zoo.images import to_images
 from zoo.training import loop
@@ -220,7 +219,7 @@ def test_a_training_that_needs_classes_says_what_the_data_set_tells() -> None:
 
 
 AUTOENCODER = Checkpoint(
-    GeneratorSpec("striped", "autoencoder", (3,), (32, 32, 1), 10),
+    class_conditional("striped", "autoencoder", (3,), (32, 32, 1), 10),
     AutoencoderConfig(channels=(4, 4), latent=3),
     Recipe("reconstruction", images=64, batch_size=32, options={"masked": 0.0}),
     dataset="stripes",
