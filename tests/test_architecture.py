@@ -29,6 +29,7 @@ ROOMS = {
         "store",  # artifacts by digest; knows no generator
         "sampling",  # pure functions: noise, schedules, dialects, samplers
         "contract",  # what every generator takes and gives; NumPy only
+        "datasets",  # one file a data set
         "family",  # what a family and a checkpoint are
         "index",  # what the zoo says of each checkpoint, without torch and without weights
         "shelf",  # a checkpoint's folder, verified
@@ -36,7 +37,6 @@ ROOMS = {
         "families",  # one file a family
         "registry",  # names to families and checkpoints
         "completion",  # what a shell completes
-        "datasets",  # one file a data set
         "training",  # one file a kind of training
         "exchange",  # push, pull, import
         "cli",

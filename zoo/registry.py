@@ -28,6 +28,7 @@ FAMILIES = (
     "normalizing_flow",
     "onnx_generator",
     "progressive_gan",
+    "text_to_image",
     "transformer_flow",
     "vae",
     "vqvae",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,6 @@ from safetensors.torch import save_file
 from torch import nn
 
 from benchmarks.quality import features, judges
-from benchmarks.quality.judges import Net
 from benchmarks.statistics import moments
 from benchmarks.templates import template
 from zoo import files
@@ -26,7 +26,8 @@ def publish(name: str, network: nn.Module, recipe: Recipe, record: dict[str, Any
     """Write the folder that `benchmarks.quality.features` reads."""
     folder, judge, known = judges.folder(name), judges.net(name), dataset(judges.dataset_of(name))
     folder.mkdir(parents=True, exist_ok=True)
-    export(network, judge, folder)
+    example = torch.zeros(2, *judge.image_shape, dtype=torch.uint8)
+    export(network, folder, {"images": example}, ("features", "logits"))
     net = features.FeatureNet(folder / "model.onnx")
     unseen = known.load("test", None)
     train, test = moments(net(known.load("train", None).images).features), net(unseen.images)
@@ -60,19 +61,22 @@ def publish(name: str, network: nn.Module, recipe: Recipe, record: dict[str, Any
     return folder
 
 
-def export(network: nn.Module, judge: Net, folder: Path) -> None:
-    """A graph in float32 whose weights are float16 tensors of the `model.safetensors` beside it."""
+def export(network: nn.Module, folder: Path, inputs: Mapping[str, torch.Tensor], outputs: Sequence[str]) -> None:
+    """A graph in float32 whose weights are float16 tensors of the `model.safetensors` beside it.
+
+    `inputs` are examples of batches, `outputs` the names of as many results as the network has, at most.
+    """
     import onnx
 
     batch = torch.export.Dim("batch", min=1)
-    example = torch.zeros(2, *judge.image_shape, dtype=torch.uint8)
-    outputs = len(network.eval()(example))
+    example = tuple(inputs.values())
+    count = len(network.eval()(*example))
     program = torch.onnx.export(
         network,
-        (example,),
-        input_names=["images"],
-        output_names=["features", "logits"][:outputs],
-        dynamic_shapes=({0: batch},),
+        example,
+        input_names=list(inputs),
+        output_names=list(outputs[:count]),
+        dynamic_shapes=tuple({0: batch} for _ in inputs),
         opset_version=20,
         dynamo=True,
         optimize=False,

@@ -15,7 +15,7 @@ import numpy as np
 from zoo.contract.errors import nearest
 from zoo.errors import GenzooError
 
-DATASETS = ("fashion_mnist", "openmoji")
+DATASETS = ("fashion_mnist", "more_portraits", "openmoji", "portraits")
 
 
 class DatasetError(GenzooError):

@@ -8,7 +8,6 @@ Shapes: B batch, C image channels, L latent channels, H height, W width; latents
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 from zoo.contract.graph import BATCH, Graph, TensorSpec
 from zoo.contract.spec import GeneratorSpec, Sampling
 from zoo.family import Branch, Checkpoint, Family, Recipe, System, class_conditional, denoiser_graph
-from zoo.networks.convolutional import PlainResidual, Upsample
+from zoo.networks.first_stage import Encoder, FirstStage
 from zoo.networks.unet import UNet, UNetConfig
 
 DATASET = "fashion_mnist"  # of every checkpoint here
@@ -32,71 +31,16 @@ class LatentDiffusionConfig:
     denoiser: UNetConfig = field(default_factory=lambda: UNetConfig(image_channels=4, patch=1, channels=(64, 128)))
 
 
-class FirstStage(nn.Module):
-    """Pixels to latents of zero mean and unit variance, and back; `forward` is the way back."""
-
-    latent_mean: Tensor
-    latent_scale: Tensor
-
-    def __init__(self, config: LatentDiffusionConfig) -> None:
-        super().__init__()
-        half, quarter = config.channels
-        self.encoder = nn.Sequential(
-            nn.Conv2d(config.image_channels, half, 4, stride=2, padding=1),
-            PlainResidual(half),
-            nn.Conv2d(half, quarter, 4, stride=2, padding=1),
-            PlainResidual(quarter),
-            nn.SiLU(),
-            nn.Conv2d(quarter, 2 * config.latent_channels, 3, padding=1),
-        )
-        self.decoder = nn.Sequential(
-            nn.Conv2d(config.latent_channels, quarter, 3, padding=1),
-            PlainResidual(quarter),
-            nn.SiLU(),
-            Upsample(quarter, half),
-            PlainResidual(half),
-            nn.SiLU(),
-            Upsample(half, half // 2),
-            nn.SiLU(),
-            nn.Conv2d(half // 2, config.image_channels, 3, padding=1),
-        )
-        self.register_buffer("latent_mean", torch.zeros(config.latent_channels, 1, 1))
-        self.register_buffer("latent_scale", torch.ones(config.latent_channels, 1, 1))
-
-    def posterior(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, C, H, W) in [-1, 1] -> mean and log variance of the raw latents, (B, L, H / 4, W / 4) each."""
-        mean, log_variance = self.encoder(pixels).float().chunk(2, dim=1)
-        return mean, log_variance.clamp(-12.0, 4.0)
-
-    def normalize(self, raw: Tensor) -> Tensor:
-        return (raw - self.latent_mean) / self.latent_scale
-
-    def forward(self, latents: Tensor) -> Tensor:
-        raw = latents * self.latent_scale + self.latent_mean
-        return cast(Tensor, self.decoder(raw)).float()
-
-
-class Encoder(nn.Module):
-    """The way into the latents, as a module of its own: `forward` is the normalized mean."""
-
-    def __init__(self, first_stage: FirstStage) -> None:
-        super().__init__()
-        self.first_stage = first_stage
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        return self.first_stage.normalize(self.first_stage.posterior(pixels)[0])
-
-
 class LatentDiffusion(nn.Module):
     def __init__(self, config: LatentDiffusionConfig) -> None:
         super().__init__()
-        self.first_stage = FirstStage(config)
+        self.first_stage = FirstStage(config.image_channels, config.latent_channels, config.channels)
         self.denoiser = UNet(config.denoiser)
 
     @torch.no_grad()
     def encode(self, pixels: Tensor) -> Tensor:
         """What is diffused: the normalized means."""
-        return self.first_stage.normalize(self.first_stage.posterior(pixels)[0])
+        return self.first_stage.encode(pixels)
 
 
 def graphs(module: LatentDiffusion, checkpoint: Checkpoint) -> tuple[Graph, ...]:

@@ -9,6 +9,7 @@ Shapes: B batch, C channels, H height, W width, E embedding width.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
@@ -91,7 +92,8 @@ class UNet(nn.Module):
 
     With `whole_steps` it takes c_next, (B,), as well; it makes nothing of a step of no length, untrained of none.
 
-    Class `num_classes` is the null class of classifier-free guidance (Ho & Salimans 2022).
+    Class `num_classes` is the null class of classifier-free guidance (Ho & Salimans 2022). Without classes, a network
+    around it that has another condition calls `walk`, and looks around in its own way.
     """
 
     def __init__(self, config: UNetConfig) -> None:
@@ -99,7 +101,8 @@ class UNet(nn.Module):
         self.config = config
         width, patch = config.channels[0], config.patch
         self.noise_embedding = NoiseEmbedding(config.embedding)
-        self.class_embedding = nn.Embedding(config.num_classes + 1, config.embedding)
+        if config.num_classes:
+            self.class_embedding = nn.Embedding(config.num_classes + 1, config.embedding)
         if config.whole_steps:
             self.step_embedding = nn.Linear(config.embedding, config.embedding, bias=False)
             nn.init.zeros_(self.step_embedding.weight)
@@ -116,7 +119,8 @@ class UNet(nn.Module):
             blocks += [ResidualBlock(channels, channels, config.groups) for _ in range(config.blocks)]
             skips += [channels] * config.blocks
             width = channels
-        self.attention = Attention(width, config.groups)
+        if config.num_classes:
+            self.attention = Attention(width, config.groups)
         for level, channels in reversed(list(enumerate(config.channels))):
             for _ in range(config.blocks + 1):
                 blocks.append(ResidualBlock(width + skips.pop(), channels, config.groups))
@@ -132,7 +136,8 @@ class UNet(nn.Module):
         self.unpatchify = nn.ConvTranspose2d(width, config.image_channels, patch + 2, stride=patch, padding=1)
         self.levels, self.depth = len(config.channels), config.blocks
         nn.init.zeros_(self.unpatchify.weight)
-        nn.init.normal_(self.class_embedding.weight, std=0.5)
+        if config.num_classes:
+            nn.init.normal_(self.class_embedding.weight, std=0.5)
 
     def forward(self, x: Tensor, c_noise: Tensor, class_ids: Tensor, c_next: Tensor | None = None) -> Tensor:
         dtype = self.patchify.weight.dtype
@@ -140,6 +145,10 @@ class UNet(nn.Module):
         if c_next is not None:
             length = self.noise_embedding(c_noise - c_next) - self.noise_embedding(torch.zeros_like(c_noise))
             embedding = embedding + self.step_embedding(length.to(dtype))
+        return self.walk(x, embedding, self.attention)
+
+    def walk(self, x: Tensor, embedding: Tensor, middle: Callable[[Tensor], Tensor]) -> Tensor:
+        """(B, C, H, W) and all conditions as one (B, E) -> (B, C, H, W); `middle` is done at the lowest resolution."""
         modulation = self.modulation(self.embed(embedding))[:, :, None, None]
         scales, shifts = modulation.chunk(2, dim=1)
         blocks = iter(zip(self.blocks, (scales + 1).split(self.widths, 1), shifts.split(self.widths, 1), strict=True))
@@ -148,7 +157,7 @@ class UNet(nn.Module):
             block, scale, shift = next(blocks)
             return cast(Tensor, block(h, scale, shift))
 
-        h = self.patchify(x.to(dtype))
+        h = self.patchify(x.to(self.patchify.weight.dtype))
         skips = [h]
         for level in range(self.levels):
             if level:
@@ -157,7 +166,7 @@ class UNet(nn.Module):
             for _ in range(self.depth):
                 h = run_block(h)
                 skips.append(h)
-        h = self.attention(h)
+        h = middle(h)
         for level in reversed(range(self.levels)):
             for _ in range(self.depth + 1):
                 h = run_block(torch.cat([h, skips.pop()], dim=1))

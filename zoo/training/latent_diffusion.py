@@ -6,13 +6,15 @@ Rombach et al. 2022, sections 3.1 and 3.2. Options: `first_stage`, the share of 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zoo.families.latent_diffusion import FirstStage
 from zoo.family import Checkpoint
 from zoo.networks.discriminator import PatchDiscriminator
+from zoo.networks.first_stage import FirstStage
 from zoo.training.diffusion import DiffusionObjective
 from zoo.training.loop import Batch, autocast, descend
 from zoo.training.optimizers import adam
@@ -21,12 +23,23 @@ from zoo.training.variational import kl_to_prior
 MOMENTUM = 0.02  # of the latents' running mean and scale
 
 
-class FirstStageObjective:
-    """Absolute error, KL and a hinge loss on patches, the last once a third of the phase has passed."""
+def absolute_error(decoded: Tensor, pixels: Tensor) -> Tensor:
+    return (decoded - pixels).abs().mean()
 
-    def __init__(self, first_stage: FirstStage, checkpoint: Checkpoint, device: torch.device) -> None:
+
+class FirstStageObjective:
+    """A distance, KL and a hinge loss on patches, the last once a third of the phase has passed."""
+
+    def __init__(
+        self,
+        first_stage: FirstStage,
+        checkpoint: Checkpoint,
+        device: torch.device,
+        distance: Callable[[Tensor, Tensor], Tensor] = absolute_error,
+    ) -> None:
         assert checkpoint.recipe is not None
         self.model, self.device, self.options = first_stage, device, checkpoint.recipe.options
+        self.distance = distance
         self.discriminator = PatchDiscriminator(checkpoint.spec.default_image_shape[2], (32, 64)).to(device).train()
         self.optimizers = {
             "first_stage": adam(checkpoint.recipe, first_stage),
@@ -39,7 +52,7 @@ class FirstStageObjective:
             raw = mean + (0.5 * log_variance).exp() * torch.randn_like(mean)
             self.track(mean)
             decoded = self.model(self.model.normalize(raw))
-            reconstruction = (decoded - pixels).abs().mean()
+            reconstruction = self.distance(decoded, pixels)
             loss = reconstruction + self.options["kl"] * kl_to_prior(mean, log_variance).mean() / mean[0].numel()
             if progress > 1.0 / 3.0:
                 loss = loss - self.options["adversarial"] * self.discriminator(decoded).mean()

@@ -19,15 +19,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks.quality.feature_export import publish
+from benchmarks.quality.judges.parts import AdamW, Residual, conv
 from zoo.datasets.fashion_mnist import DATASET
 from zoo.family import Recipe
 from zoo.images import to_pixels
 from zoo.training.loop import Batch, autocast, fit
-
-
-def _conv(width_in: int, width: int, size: int = 3, stride: int = 1) -> nn.Sequential:
-    conv = nn.Conv2d(width_in, width, size, stride, padding=size // 2, bias=False)
-    return nn.Sequential(conv, nn.BatchNorm2d(width), nn.ReLU())
 
 
 class FeatureNet(nn.Module):
@@ -50,15 +46,6 @@ class FeatureNet(nn.Module):
         return ((raw - self.feature_mean) * self.feature_scale,)
 
 
-class Residual(nn.Module):
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.body = nn.Sequential(_conv(width, width), _conv(width, width))
-
-    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W)
-        return torch.add(x, self.body(x))
-
-
 class Classifier(FeatureNet):
     """A strided residual network (He et al. 2016); the features are those before its linear head."""
 
@@ -67,9 +54,9 @@ class Classifier(FeatureNet):
     def __init__(self) -> None:
         super().__init__()
         self.body = nn.Sequential(
-            *(_conv(1, 32, 5, 2), Residual(32)),
-            *(_conv(32, 64, 3, 2), Residual(64)),
-            *(_conv(64, 128, 3, 2), Residual(128)),
+            *(conv(1, 32, 5, 2), Residual(32)),
+            *(conv(32, 64, 3, 2), Residual(64)),
+            *(conv(64, 128, 3, 2), Residual(128)),
         )
         self.head = nn.Linear(self.width, 10)
 
@@ -91,7 +78,7 @@ class Critic(FeatureNet):
         super().__init__()
         inputs = (1, *self.stages[:-1])
         self.body = nn.ModuleList(
-            nn.Sequential(_conv(i, o), _conv(o, o)) for i, o in zip(inputs, self.stages, strict=True)
+            nn.Sequential(conv(i, o), conv(o, o)) for i, o in zip(inputs, self.stages, strict=True)
         )
         self.hidden = nn.Sequential(nn.Linear(self.width, 256), nn.ReLU())
         self.strengths = nn.Linear(self.width, len(FAULTS))  # linear: so distances between features grow with damage
@@ -180,22 +167,7 @@ def spoil(pixels: Tensor) -> tuple[Tensor, Tensor]:
     return torch.cat(spoiled), strengths
 
 
-class _Objective:
-    def __init__(self, model: FeatureNet, learning_rate: float) -> None:
-        self.model: nn.Module = model.train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.modules = {"model": self.model}
-        self.optimizers: dict[str, torch.optim.Optimizer] = {
-            "model": torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=0.02)
-        }
-
-    def update(self, loss: Tensor) -> None:
-        optimizer = self.optimizers["model"]
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-
-
-class Classification(_Objective):
+class Classification(AdamW):
     """Cross-entropy with label smoothing, under flips and shifts."""
 
     def step(self, batch: Batch, progress: float) -> dict[str, Tensor]:
@@ -207,7 +179,7 @@ class Classification(_Objective):
         return {"loss": loss.detach(), "accuracy": (logits.argmax(1) == class_ids).float().mean()}
 
 
-class Criticism(_Objective):
+class Criticism(AdamW):
     """What is wrong and how much, the rotation (Gidaris et al. 2018), and the twin (Chen et al. 2020)."""
 
     def step(self, batch: Batch, progress: float) -> dict[str, Tensor]:

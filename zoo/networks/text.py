@@ -1,0 +1,121 @@
+"""Text for a generator: an encoder of short prompts, and a U-Net that looks at what it gives.
+
+Sources: Vaswani et al. 2017; Rombach et al. 2022, section 3.3 (cross-attention, the encoder trained with the U-Net).
+
+Shapes: B batch, L tokens, D context width, C channels, H height, W width.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from zoo.networks.transformer import Layer
+from zoo.networks.unet import Attention, UNet, UNetConfig
+
+HIDDEN = -1e4  # added to the score of a token that is not there: a finite number, also in 16 bits
+
+
+class TextEncoder(nn.Module):
+    """`forward(tokens, mask)`: (B, L) int64, (B, L) -> context (B, L, D), bias (B, L).
+
+    The mask is 1 for a token and 0 for padding. The bias is what attention adds to the scores
+    of the context's tokens. There is always one: the start's.
+    """
+
+    def __init__(self, vocabulary: int, length: int, width: int, layers: int, heads: int = 4) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(vocabulary, width)
+        self.position = nn.Parameter(0.1 * torch.randn(length, width))
+        self.layers = nn.ModuleList(Layer(width, heads) for _ in range(layers))
+        self.norm = nn.LayerNorm(width)
+        nn.init.normal_(self.embedding.weight, std=0.5)
+
+    def forward(self, tokens: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        bias = (1.0 - mask) * HIDDEN
+        x = self.embedding(tokens) + self.position
+        for layer in self.layers:
+            x = layer(x, bias[:, None, None])
+        return cast(Tensor, self.norm(x)).float(), bias
+
+
+class CrossAttention(nn.Module):
+    """A feature map looks at a context: x + out(softmax(q k + bias) v), out 0 at first.
+
+    Written out, as masked fused attention trains slower on a CPU.
+    """
+
+    def __init__(self, width: int, context: int, groups: int, heads: int = 4) -> None:
+        super().__init__()
+        self.heads, self.scale = heads, 1.0 / math.sqrt(width // heads)
+        self.norm = nn.GroupNorm(groups, width)
+        self.query = nn.Conv2d(width, width, 1)
+        self.key_value = nn.Linear(context, 2 * width)
+        self.out = nn.Conv2d(width, width, 1)
+        nn.init.zeros_(self.out.weight)
+
+    def forward(self, x: Tensor, context: Tensor, bias: Tensor) -> Tensor:  # (B, C, H, W), (B, L, D), (B, L)
+        _, c, h, w = x.shape
+        q = self.query(self.norm(x)).reshape(-1, self.heads, c // self.heads, h * w).transpose(2, 3)
+        keys_values = self.key_value(context).reshape(-1, context.shape[1], 2, self.heads, c // self.heads)
+        k, v = keys_values.permute(2, 0, 3, 4, 1).unbind(0)  # (B, heads, C / heads, L)
+        scores = q @ k * self.scale  # (B, heads, H W, L)
+        seen = (scores + bias[:, None, None].to(scores.dtype)).softmax(-1).to(v.dtype) @ v.transpose(2, 3)
+        return cast(Tensor, x + self.out(seen.transpose(2, 3).reshape(-1, c, h, w)))
+
+
+class Perceptron(nn.Module):
+    """For each position by itself; zero at the start."""
+
+    def __init__(self, width: int, groups: int) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(groups, width)
+        self.hidden, self.last = nn.Conv2d(width, 4 * width, 1), nn.Conv2d(4 * width, width, 1)
+        nn.init.zeros_(self.last.weight)
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W)
+        return cast(Tensor, x + self.last(F.silu(self.hidden(self.norm(x)))))
+
+
+class Round(nn.Module):
+    """Positions look at each other, then at the context, then each thinks by itself."""
+
+    def __init__(self, width: int, context: int, groups: int) -> None:
+        super().__init__()
+        self.positions, self.context = Attention(width, groups), CrossAttention(width, context, groups)
+        self.perceptron = Perceptron(width, groups)
+
+    def forward(self, x: Tensor, context: Tensor, bias: Tensor) -> Tensor:
+        return cast(Tensor, self.perceptron(self.context(self.positions(x), context, bias)))
+
+
+class TextUNet(nn.Module):
+    """`forward(x, c_noise, context, bias)`: (B, C, H, W), (B,), (B, L, D), (B, L) -> (B, C, H, W).
+
+    At its lowest resolution it looks at each word, `rounds` times; the mean of all goes where a class would go.
+    """
+
+    def __init__(self, config: UNetConfig, context: int, rounds: int) -> None:
+        super().__init__()
+        self.unet = UNet(config)
+        width = config.channels[-1]
+        self.pooled = nn.Linear(context, config.embedding)
+        self.rounds = nn.ModuleList(Round(width, context, config.groups) for _ in range(rounds))
+
+    def forward(self, x: Tensor, c_noise: Tensor, context: Tensor, bias: Tensor) -> Tensor:
+        dtype = self.pooled.weight.dtype
+        context, bias = context.to(dtype), bias.to(dtype)
+        there = bias.exp()[:, :, None]  # 1 for a token, 0 for padding
+        pooled = self.pooled((context * there).sum(1) / there.sum(1))
+        embedding = self.unet.noise_embedding(c_noise).to(dtype) + pooled
+
+        def look(h: Tensor) -> Tensor:
+            for each in self.rounds:
+                h = each(h, context, bias)
+            return h
+
+        return self.unet.walk(x, embedding, look)
