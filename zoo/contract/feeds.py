@@ -125,6 +125,7 @@ class Feeds:
     spec: GeneratorSpec
     assets: Assets = NO_ASSETS
     encoders: Mapping[str, Encoder] = field(default_factory=dict)
+    rows: int = 0  # at least, of the table: a graph that is unrolled has so many
 
     def of(self, asked: SampleRequest) -> Tensors:
         """The tensors of a request as one execution. Raises RequestError."""
@@ -193,7 +194,7 @@ class Feeds:
         edit = self._edit(given, sizes)
         tensors = {spec.noise[0].name: self._noise(partial(draw, seeds), plans, sizes, settings, edit)}
         tensors |= self._guided(given, values, settings, plans, sizes)
-        rows = max(len(plan.table) for plan in plans)
+        rows = max(self.rows, *(len(plan.table) for plan in plans))
         tensors["table"] = np.stack([samplers.padded(plan.table, rows) for plan in plans])
         if spec.edits:
             tensors |= _kept(edit, len(seeds))
