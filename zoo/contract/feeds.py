@@ -32,7 +32,7 @@ Draw = Callable[[Sequence[int], tuple[int, ...], int], np.ndarray]  # seeds, sha
 CACHE_BYTES = 64 << 20  # of encoded conditions, in a process
 MAX_NOISE_BYTES = 1 << 30  # of one execution
 MASKED_DRAWS = 2  # the first draw, to which an image is added, is needed once more without it for what is kept
-CALL_COST = 1.0  # of a network call, in images that it could have done in that time; below 1 on a CPU, more on a GPU
+CALL_COST = 1.5  # of a network call, in images: 1 to 2.1 on two cores of a Xeon, 0.2 on one, more on a GPU; `_together`
 
 
 class Runner(Protocol):
@@ -349,7 +349,8 @@ def _parts(rows: np.ndarray, most: int) -> list[np.ndarray]:
 def _together(costs: Sequence[tuple[int, int]]) -> list[list[int]]:
     """Groups of images by (rows, terms): two are one where that costs less than two executions.
 
-    An execution of B images takes rows x (CALL_COST + B x terms).
+    An execution of B images takes rows x (CALL_COST + B x terms), in units of what a call takes for one image more.
+    `genzoo study mixed` measures CALL_COST where it runs: the line through the times of calls at several batch sizes.
     """
     groups: list[tuple[int, int, list[int]]] = []
     for cost in sorted(set(costs)):
