@@ -243,9 +243,9 @@ def test_the_command_line_and_serving_live_without_torch() -> None:
 
 
 def documented_commands() -> list[str]:
-    """Every `genzoo ...` line of a shell block in the README and in CONTRIBUTING."""
+    """Every `genzoo ...` line of a shell block in the README, in CONTRIBUTING and on the page of conditions."""
     commands = []
-    for name in ("README.md", "CONTRIBUTING.md"):
+    for name in ("README.md", "CONTRIBUTING.md", "docs/conditions.md"):
         for block in re.findall(r"```(?:sh|bash)\n(.*?)```", (ROOT / name).read_text(), re.DOTALL):
             commands += [line.split("#")[0].strip() for line in block.splitlines() if line.startswith("genzoo ")]
     return commands
