@@ -14,6 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from genzoo import cli as command_line
+from zoo.contract.conditions import KINDS
 
 ROOT = Path(__file__).parents[1]
 ORDER = ("zoo", "export", "serving", "benchmarks", "genzoo")
@@ -228,6 +229,7 @@ def test_the_command_line_and_serving_live_without_torch() -> None:
         "genzoo.cli",
         *(f"serving.{path.stem}" for path in (ROOT / "serving").glob("*.py") if path.stem != "__init__"),
     ]
+    modules += [f"zoo.contract.conditions.{name}" for name in KINDS]
     modules += ["zoo.contract.generator", "zoo.registry", "zoo.shelf", "export.bundle", "export.runners"]
     modules += [
         "zoo.exchange.pull",
@@ -238,7 +240,7 @@ def test_the_command_line_and_serving_live_without_torch() -> None:
         "zoo.exchange.importing",
     ]
     blocked = {"torch", "onnxscript", "diffusers", "tensorrt", "tensorrt_rtx", "matplotlib", "mlperf_loadgen"}
-    blocked |= {"huggingface_hub", "model_signing", "cryptography"}
+    blocked |= {"huggingface_hub", "model_signing", "cryptography", "tokenizers", "PIL"}
     script = SERVING_ONLY.format(blocked=blocked, modules=modules)
     subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT)
 

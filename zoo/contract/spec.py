@@ -114,8 +114,10 @@ class GeneratorSpec:
 
     def at_any_steps(self) -> GeneratorSpec:
         """The same, not bound to the numbers of steps that it was trained for: for whoever asks nothing of the images'
-        quality, only what the graph computes."""
-        return dataclasses.replace(self, sampling=self.sampling and dataclasses.replace(self.sampling, steps=()))
+        quality, only what the graph computes. One that takes one step alone has another graph, and stays as it is."""
+        if self.sampling is None or not self.sampling.several:
+            return self
+        return dataclasses.replace(self, sampling=dataclasses.replace(self.sampling, steps=()))
 
     def condition(self, name: str) -> Condition | None:
         return next((each for each in self.conditions if each.name == name), None)

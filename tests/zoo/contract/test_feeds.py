@@ -338,10 +338,19 @@ def test_a_mask_keeps_what_is_black_and_begins_with_noise() -> None:
     found = feeds(SPEC, asked(class_id=1, image=picture, mask_image=mask))
     assert found["mask"].reshape(4, 4).tolist() == [[0] * 4, [0] * 4, [1] * 4, [1] * 4]
     assert np.array_equal(found["known"].reshape(1, 1, 4, 4), to_pixels(picture[None]))
-    assert np.array_equal(found["noise"], feeds(SPEC, asked(class_id=1))["noise"])
+    assert np.array_equal(found["noise"][:, :1], feeds(SPEC, asked(class_id=1))["noise"])
     images = Generator(SPEC, Last()).sample(asked(class_id=1, image=picture, mask_image=mask))
     assert np.array_equal(images[0, 2:], picture[2:]), "bit for bit"
     assert not images[0, :2].any()
+
+
+def test_what_is_kept_takes_the_seeds_noise_without_the_picture() -> None:
+    """Its later draws; the first has the picture in it, where the walk begins half-way."""
+    values = {"class_id": 1, "image": pixels(1, 4, 4, 1), "mask_image": np.eye(4, dtype=np.uint8) * 255}
+    found = feeds(SPEC, asked(Setting(strength=0.5), **values))["noise"]
+    alone = noise.normal([7], (1, 1, 4, 4))
+    assert np.array_equal(found[:, 1:2], alone)
+    assert not np.array_equal(found[:, :1], alone)
 
 
 def test_a_cell_of_the_state_is_kept_where_all_its_pixels_are() -> None:
