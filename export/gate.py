@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -25,8 +25,9 @@ from export.variant import Precision
 from zoo import files, registry
 from zoo.contract.feeds import Runner
 from zoo.contract.generator import Generator
+from zoo.contract.graph import concrete
 from zoo.contract.layout import VERDICT
-from zoo.contract.request import SampleRequest, Setting, table
+from zoo.contract.request import SampleRequest, Setting, nfe, table
 from zoo.contract.spec import GeneratorSpec
 from zoo.errors import GenzooError
 from zoo.images import PixelError, constant_images
@@ -36,6 +37,8 @@ DRIFT_SEEDS = tuple(range(2000, 2128))
 FEW_STEPS = 4  # of the samplers that are not the default
 MANY_STEPS = 10  # at most, of the default sampler: an error of one row shows in ten as in fifty
 DRIFT_STEPS = 5  # at most
+LEAST_SEEDS = {PARITY_SEEDS: 2, DRIFT_SEEDS: 16}
+BUDGET = 128 * 5 << 12  # network calls times pixels of one request: 128 images of 64x64 pixels in 5 calls
 GUIDANCE_SCALE = 2.0
 GREY = 96  # of the picture that is edited
 
@@ -112,7 +115,7 @@ def fault_of(
             return f"{wrong}, sampled by {label}"
         expected, found = (_at_any_steps(each, bundle).sample(request) for each in (reference, entry))
         error = image_error(expected, found)
-        numbers["requests"].append({"request": label, **dataclasses.asdict(error)})
+        numbers["requests"].append({"request": label, "images": len(request.seeds), **dataclasses.asdict(error)})
         if any(constant_images(found) & ~constant_images(expected)) or constant_images(found).all():
             seed = request.seeds[int(np.argmax(constant_images(found)))]
             return f"{bundle.entry} made a constant image of seed {seed} (value {found.flat[0]}), sampled by {label}"
@@ -124,7 +127,7 @@ def fault_of(
 def _drift_fault(
     bundle: Bundle, reference: Generator, entry: Generator, window: float, numbers: dict[str, Any]
 ) -> str | None:
-    request = SampleRequest(DRIFT_SEEDS, setting=Setting(_steps(bundle, DRIFT_STEPS)))
+    request = _affordable(bundle, DRIFT_SEEDS, Setting(_steps(bundle, DRIFT_STEPS)))
     expected, found = (_at_any_steps(each, bundle).sample(request) for each in (reference, entry))
     measured = drift(expected, found)
     numbers["drift"] = dataclasses.asdict(measured)
@@ -153,11 +156,21 @@ def requests(bundle: Bundle) -> list[SampleRequest]:
             apart = tuple((each.name, GUIDANCE_SCALE + index) for index, each in enumerate(guided))
             settings.append(Setting(few, guidance_scales=apart))
         settings = [setting for setting in settings if _fits(bundle, setting)]
-    found = [SampleRequest(PARITY_SEEDS, setting=setting) for setting in settings]
-    found += [SampleRequest(PARITY_SEEDS, setting=settings[-1], sizes=sizes) for sizes in _sizes(bundle.spec)]
-    if bundle.spec.edits and bundle.manifest["steps"] is None:
+    found = [_affordable(bundle, PARITY_SEEDS, setting) for setting in settings]
+    found += [_affordable(bundle, PARITY_SEEDS, settings[-1], sizes) for sizes in _sizes(bundle.spec)]
+    if bundle.spec.edits:
         found.append(_edit(bundle))
     return found
+
+
+def _affordable(
+    bundle: Bundle, seeds: tuple[int, ...], setting: Setting, sizes: Mapping[str, int] | None = None
+) -> SampleRequest:
+    """A request of as many of these seeds as its network calls and pixels allow: hours are spent on no bundle."""
+    spec = bundle.spec.at_any_steps()
+    height, width, _ = concrete(spec.image_shape, spec.default_sizes | dict(sizes or {}))
+    count = BUDGET // (nfe(spec, setting) * height * width)
+    return SampleRequest(seeds[: max(LEAST_SEEDS[seeds], count)], setting=setting, sizes=dict(sizes or {}))
 
 
 def _sizes(spec: GeneratorSpec) -> Iterator[dict[str, int]]:
@@ -172,8 +185,8 @@ def _edit(bundle: Bundle) -> SampleRequest:
     height, width, _ = bundle.spec.default_image_shape
     mask = np.zeros((height, width, 1), np.uint8)
     mask[:, width // 2 :] = 255
-    setting = Setting(_steps(bundle, FEW_STEPS), strength=0.5)
-    return SampleRequest(PARITY_SEEDS, {"image": (GREY,), "mask_image": (mask,)}, setting)
+    request = _affordable(bundle, PARITY_SEEDS, Setting(_steps(bundle, FEW_STEPS), strength=0.5))
+    return dataclasses.replace(request, conditions={"image": (GREY,), "mask_image": (mask,)})
 
 
 def _steps(bundle: Bundle, most: int) -> int | None:

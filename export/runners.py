@@ -202,7 +202,8 @@ def bundle_generator(bundle: Bundle, runner_of: Callable[[str], Runner] | None =
     """The generator of a bundle, with the graphs that its conditions go through first."""
     open_graph = runner_of or graph_opener(bundle)
     encoders = {graph: open_graph(graph) for graph in bundle.encoders}
-    return Generator(bundle.served_spec, bundle_runner(bundle, runner_of), bundle.assets, encoders)
+    runner, rows = bundle_runner(bundle, runner_of), bundle.manifest.get("steps") or 0
+    return Generator(bundle.served_spec, runner, bundle.assets, encoders, rows)
 
 
 class FirstFormatRunner:

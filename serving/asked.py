@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from zoo import datasets, registry
 from zoo.contract.conditions import Sizes, kind
-from zoo.contract.errors import RequestError
+from zoo.contract.errors import RequestError, nearest
 from zoo.contract.request import Mixture, SampleRequest, columns, sizes_of, taken
 from zoo.contract.request import values as of_images
 from zoo.contract.spec import GeneratorSpec
+from zoo.errors import GenzooError
 
 CYCLE = "cycle"  # every value in turn, which is what is done where nothing is said
 
@@ -20,7 +22,7 @@ CYCLE = "cycle"  # every value in turn, which is what is done where nothing is s
 def texts(given: Sequence[str] | None, **short: Any) -> dict[str, list[str]]:
     """The texts of each condition's values: of NAME=VALUE, and of options with a name of their own.
 
-    A text of numbers is a list; other texts may hold commas. Raises RequestError.
+    Raises RequestError for what is no NAME=VALUE, and for what is said twice.
     """
     found: dict[str, list[str]] = {}
     for text in given or ():
@@ -29,31 +31,73 @@ def texts(given: Sequence[str] | None, **short: Any) -> dict[str, list[str]]:
             raise RequestError(f"--set {text!r}: write NAME=VALUE")
         found.setdefault(name, []).append(value)
     for name, value in short.items():
-        if value is None or value == CYCLE:
+        if value is None or value == [CYCLE]:
             continue
-        option = [str(each) for each in value] if isinstance(value, list) else [str(value)]
-        found[name] = [part for each in option for part in _parts(each)] if isinstance(value, str) else option
+        if name in found:
+            raise RequestError(f"{name} is given by --set and by an option of its own: say it once")
+        found[name] = [str(each) for each in value] if isinstance(value, list) else [str(value)]
     return found
 
 
-def _parts(text: str) -> list[str]:
-    return text.split(",") if re.fullmatch(r"[-+.0-9, ]+", text) else [text]
+def words(name: str) -> Mapping[str, Sequence[str]]:
+    """What the values of conditions are called, by the condition's name: the data set of a checkpoint says it.
+
+    Nothing where no checkpoint of that name is known here, as of a bundle or a server from elsewhere.
+    """
+    try:
+        found = datasets.known(registry.entry(name).dataset)
+    except GenzooError:
+        return {}
+    return found.labels if found else {}
 
 
-def values(spec: GeneratorSpec, given: Mapping[str, Sequence[str]], mix: Sequence[str], sizes: Sizes) -> dict[str, Any]:
-    """The values of each condition, read by its kind; `mix` has NAME=WEIGHT*VALUE. Raises RequestError."""
+def value_of(name: str, text: str, labels: Sequence[str]) -> str:
+    """The number of the one label that is `text`, or that has all its words: "boot" of an ankle boot.
+
+    A whole number is itself. Raises RequestError for no label and for several.
+    """
+    if not labels or re.fullmatch(r"\s*[-+]?[0-9]+\s*", text):
+        return text
+    found = [index for index, label in enumerate(labels) if label.casefold() == text.strip().casefold()]
+    said = _words(text)
+    found = found or [index for index, label in enumerate(labels) if said and said <= _words(label)]
+    if len(found) == 1:
+        return str(found[0])
+    if found:
+        raise RequestError(f"{name} {text!r} is {' or '.join(labels[index] for index in found)}: say which")
+    why = nearest(text.casefold(), {part for label in labels for part in (label.casefold(), *_words(label))})
+    raise RequestError(f"{name} {text!r} is no number from 0 to {len(labels) - 1} and no label: {why}")
+
+
+def _words(text: str) -> set[str]:
+    return set(re.findall(r"\w+", text.casefold()))
+
+
+def values(
+    spec: GeneratorSpec,
+    given: Mapping[str, Sequence[str]],
+    mix: Sequence[str],
+    sizes: Sizes,
+    labels: Mapping[str, Sequence[str]],
+) -> dict[str, Any]:
+    """The values of each condition, read by its kind, or by its `labels`; `mix` has NAME=WEIGHT*VALUE.
+
+    Raises RequestError.
+    """
     every = sizes_of(spec, sizes)
 
     def read(name: str, text: str) -> Any:
         condition = taken(spec, name)
-        return kind(condition).parse(condition, text, every)
+        return kind(condition).parse(condition, value_of(name, text, labels.get(name, ())), every)
 
     found: dict[str, Any] = {name: [read(name, each) for each in several] for name, several in given.items()}
     mixed: dict[str, list[tuple[float, Any]]] = {}
     for text in mix:
-        parts = re.fullmatch(r"(\w+)=([0-9.]+)\*(.+)", text)
+        parts = re.fullmatch(r"(\w+)=([0-9]+\.?[0-9]*|\.[0-9]+)\*(.+)", text)
         if parts is None:
             raise RequestError(f"--mix {text!r}: write NAME=WEIGHT*VALUE, like prompt=0.5*words")
+        if parts[1] in given:
+            raise RequestError(f"{parts[1]} is set and mixed: give all its values by --mix")
         mixed.setdefault(parts[1], []).append((float(parts[2]), read(parts[1], parts[3])))
     for name, pairs in mixed.items():
         found[name] = [Mixture(tuple(value for _, value in pairs), tuple(weight for weight, _ in pairs))]
@@ -75,11 +119,13 @@ def sizes(spec: GeneratorSpec, text: str | None) -> dict[str, int]:
     """The sizes of a generator's axes from "512x768", in their order. Raises RequestError."""
     if text is None:
         return {}
+    if not spec.axes:
+        made = "x".join(map(str, spec.default_image_shape[:2]))
+        raise RequestError(f"size {text!r}: {spec.name} makes images of {made} only, leave it out")
     numbers = text.split("x")
-    if not all(part.isdecimal() for part in numbers) or (spec.axes and len(numbers) != len(spec.axes)):
-        raise RequestError(f"size {text!r}: write {'x'.join(axis.name.upper() for axis in spec.axes) or 'no size'}")
-    names = [axis.name for axis in spec.axes] or ["height", "width"]
-    found = dict(zip(names, map(int, numbers), strict=False))
+    if not all(part.isdecimal() for part in numbers) or len(numbers) != len(spec.axes):
+        raise RequestError(f"size {text!r}: write {'x'.join(axis.name.upper() for axis in spec.axes)}")
+    found = {axis.name: int(number) for axis, number in zip(spec.axes, numbers, strict=True)}
     sizes_of(spec, found)
     return found
 

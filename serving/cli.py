@@ -155,19 +155,21 @@ def sample(
     name: Name,
     output: Annotated[Path, typer.Option("--output", "-o", help="grid.png, or arrays in out.npz.")],
     seeds: Annotated[str, typer.Option(help="One image a seed: 7, 0-63 or 1,5,9-12.")] = "0-63",
-    class_ids: Annotated[str, typer.Option(help="Classes in turn, like 0,1,5; `cycle` is all of them.")] = "cycle",
+    class_ids: Annotated[str, typer.Option(help="Classes in turn, like 0,1,5 or boot,bag; `cycle` is all.")] = "cycle",
     prompt: Annotated[list[str] | None, typer.Option(help="What to show; repeatable, in turn.")] = None,
     negative_prompt: Annotated[str | None, typer.Option(help="What guidance leads away from.")] = None,
     image: Annotated[Path | None, typer.Option(help="A picture to begin with.")] = None,
-    mask: Annotated[Path | None, typer.Option(help="Of that picture: white is made anew, black is kept.")] = None,
-    strength: Annotated[float | None, typer.Option(help="The share of the steps that change the picture.")] = None,
+    mask: Annotated[Path | None, typer.Option(help="A picture over --image: white is made anew, black kept.")] = None,
+    strength: Annotated[
+        float | None, typer.Option(help="Of --image: how much may change, above 0 to 1; 0.6, or 1 with --mask.")
+    ] = None,
     values: Annotated[
         list[str] | None,
-        typer.Option("--set", help="NAME=VALUE of any condition; repeatable, in turn."),
+        typer.Option("--set", help="NAME=VALUE of any condition, as `genzoo show` lists them; repeatable, in turn."),
     ] = None,
     mix: Annotated[
         list[str] | None,
-        typer.Option(help="NAME=WEIGHT*VALUE: several values in one image; repeatable."),
+        typer.Option(help="NAME=WEIGHT*VALUE: several values in one image, like class_id=0.5*boot; repeatable."),
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Steps of the sampler; the checkpoint's own by default.")] = None,
     sampler: Annotated[str | None, typer.Option(help=f"{SAMPLER_KINDS}; those that the checkpoint knows.")] = None,
@@ -197,14 +199,20 @@ def sample(
         raise RequestError("--frames makes a picture in this process: end --output in .png and leave Triton out")
     numbers = tuple(seed_range(seeds))
     words = asked.texts(
-        values, class_id=class_ids, prompt=prompt, negative_prompt=negative_prompt, image=image, mask_image=mask
+        values,
+        class_id=class_ids.split(","),
+        prompt=prompt,
+        negative_prompt=negative_prompt,
+        image=image,
+        mask_image=mask,
     )
     setting = Setting(
         steps, sampler, guidance_scale, guidance_interval=asked.interval(guidance_interval), strength=strength
     )
     with generators.opened(name, runtime, url, ungated=ungated, report=_say) as (spec, endpoint):
         sizes = asked.sizes(spec, size)
-        given = generators.in_turn(numbers, asked.values(spec, words, mix or (), sizes))
+        read = asked.values(spec, words, mix or (), sizes, asked.words(spec.name))
+        given = generators.in_turn(numbers, read)
         request = SampleRequest(numbers, given, setting, sizes)
         start = time.perf_counter()
         if frames is None:

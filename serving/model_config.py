@@ -67,11 +67,13 @@ class Parts:
 
     entry: str
     encoders: Mapping[str, tuple[str, Sequence[str]]] = field(default_factory=dict)
+    rows: int = 0  # of the table of an unrolled entry
     assets: bool = False  # whether the checkpoint's small files lie beside its code
 
     @property
     def parameters(self) -> dict[str, str]:
         found = {"graph": self.entry} | ({"encoders": json.dumps(self.encoders)} if self.encoders else {})
+        found |= {"rows": str(self.rows)} if self.rows else {}
         return found | ({"assets": "1"} if self.assets else {})
 
 

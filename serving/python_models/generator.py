@@ -63,6 +63,7 @@ class TritonPythonModel:
                 name: self._runner(here, graph, file and f"{graph}/1/{ONNX_FILE}", outputs)
                 for name, (graph, outputs) in graphs.items()
             },
+            int(parameters.get("rows", 0)),
         )
         for batch in (1, config["max_batch_size"]) if file else ():  # warm-up; the graph's own model has its own
             self.generator.run(**canary(self.spec, batch))

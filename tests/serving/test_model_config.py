@@ -24,31 +24,31 @@ def parsed(text: str) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("spec", "names"),
+    ("spec", "inputs"),
     [
-        (ONE_SHOT, ["seed", "class_id"]),
+        (ONE_SHOT, {"seed": [1], "class_id": [1]}),
         (
             ITERATIVE,
-            [
-                "seed",
-                "class_id",
-                "image",
-                "mask_image",
-                "mixture",
-                "num_steps",
-                "guidance_scale",
-                "sampler",
-                "guidance_interval",
-                "strength",
-            ],
+            {
+                "seed": [1],
+                "class_id": [-1],  # several values of one image are a mixture
+                "image": [8, 8, 1],
+                "mask_image": [8, 8, 1],
+                "mixture": [-1],
+                "num_steps": [1],
+                "guidance_scale": [1],
+                "sampler": [1],
+                "guidance_interval": [2],
+                "strength": [1],
+            },
         ),
     ],
 )
-def test_the_public_model_declares_what_the_generator_takes(spec: GeneratorSpec, names: list[str]) -> None:
+def test_the_public_model_declares_what_the_generator_takes(spec: GeneratorSpec, inputs: dict[str, list[int]]) -> None:
     config = parsed(model_config.public_config(spec, Parts("graph")))
-    assert [entry.name for entry in config.input] == names
-    assert [entry.optional for entry in config.input] == [False] + [True] * (len(names) - 1)
-    assert [list(entry.dims) for entry in config.input] == [[1]] * len(names)
+    assert {entry.name: list(entry.dims) for entry in config.input} == inputs
+    assert [entry.name for entry in config.input] == list(inputs)
+    assert [entry.optional for entry in config.input] == [False] + [True] * (len(inputs) - 1)
     assert list(config.output[0].dims) == [8, 8, 1]
     assert config.HasField("dynamic_batching")
     assert GeneratorSpec.from_json(json.loads(config.parameters["spec"].string_value)) == spec

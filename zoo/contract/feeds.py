@@ -31,7 +31,8 @@ Tensors = dict[str, np.ndarray]
 Draw = Callable[[Sequence[int], tuple[int, ...], int], np.ndarray]  # seeds, shape, stream -> (seeds, *shape) float32
 CACHE_BYTES = 64 << 20  # of encoded conditions, in a process
 MAX_NOISE_BYTES = 1 << 30  # of one execution
-CALL_COST = 1.0  # of a network call, in images that it could have done in that time; below 1 on a CPU, more on a GPU
+MASKED_DRAWS = 2  # the first draw, to which an image is added, is needed once more without it for what is kept
+CALL_COST = 1.5  # of a network call, in images: 1 to 2.1 on two cores of a Xeon, 0.2 on one, more on a GPU; `_together`
 
 
 class Runner(Protocol):
@@ -114,8 +115,8 @@ class _Edit:
 
     @property
     def draws(self) -> int:
-        """At least: the first draw, to which the image is added, is needed once more without it for what is kept."""
-        return 1 if self.kept is None else 2
+        """At least."""
+        return 1 if self.kept is None else MASKED_DRAWS
 
 
 @dataclass(frozen=True)
@@ -125,6 +126,7 @@ class Feeds:
     spec: GeneratorSpec
     assets: Assets = NO_ASSETS
     encoders: Mapping[str, Encoder] = field(default_factory=dict)
+    rows: int = 0  # at least, of the table: a graph that is unrolled has so many
 
     def of(self, asked: SampleRequest) -> Tensors:
         """The tensors of a request as one execution. Raises RequestError."""
@@ -169,6 +171,7 @@ class Feeds:
         found = []
         for group in _together(costs):
             draws = max(_Plan.of(spec, settings[row]).draws for row in group)
+            draws = max(draws, MASKED_DRAWS) if "mask_image" in given else draws
             if draws > memory:
                 raise RequestError(f"{draws} draws of noise for one image are more than {MAX_NOISE_BYTES >> 20} MiB")
             found += _parts(np.array(group), min(most, memory // draws))
@@ -193,7 +196,7 @@ class Feeds:
         edit = self._edit(given, sizes)
         tensors = {spec.noise[0].name: self._noise(partial(draw, seeds), plans, sizes, settings, edit)}
         tensors |= self._guided(given, values, settings, plans, sizes)
-        rows = max(len(plan.table) for plan in plans)
+        rows = max(self.rows, *(len(plan.table) for plan in plans))
         tensors["table"] = np.stack([samplers.padded(plan.table, rows) for plan in plans])
         if spec.edits:
             tensors |= _kept(edit, len(seeds))
@@ -346,7 +349,8 @@ def _parts(rows: np.ndarray, most: int) -> list[np.ndarray]:
 def _together(costs: Sequence[tuple[int, int]]) -> list[list[int]]:
     """Groups of images by (rows, terms): two are one where that costs less than two executions.
 
-    An execution of B images takes rows x (CALL_COST + B x terms).
+    An execution of B images takes rows x (CALL_COST + B x terms), in units of what a call takes for one image more.
+    `genzoo study mixed` measures CALL_COST where it runs: the line through the times of calls at several batch sizes.
     """
     groups: list[tuple[int, int, list[int]]] = []
     for cost in sorted(set(costs)):

@@ -30,7 +30,7 @@ class Generator:
 
     `seed` uint64; each condition as its kind says; `num_steps` int32, `guidance_scale` and `strength` float32,
     `sampler` a name, str or UTF-8; `image` uint8 (B, H, W, C). Images share an execution whatever they are asked for.
-    `encoders` run the graphs `encode_<condition>` of the generator.
+    `encoders` run the graphs `encode_<condition>` of the generator; its table has at least so many `rows`.
     """
 
     def __init__(
@@ -39,14 +39,15 @@ class Generator:
         runner: Runner,
         assets: Assets = NO_ASSETS,
         encoders: Mapping[str, Runner] | None = None,
+        rows: int = 0,
     ) -> None:
         self.spec, self.runner = spec, runner
         kept = {name: each if isinstance(each, Encoder) else Encoder(each) for name, each in (encoders or {}).items()}
-        self.feeds = Feeds(spec, assets, kept)
+        self.feeds = Feeds(spec, assets, kept, rows)
 
     def with_spec(self, spec: GeneratorSpec) -> Generator:
         """The same graphs, asked by another spec."""
-        return Generator(spec, self.runner, self.feeds.assets, self.feeds.encoders)
+        return Generator(spec, self.runner, self.feeds.assets, self.feeds.encoders, self.feeds.rows)
 
     def run(self, **given: np.ndarray) -> Tensors:
         """Raises RequestError for what the generator cannot do."""
