@@ -88,7 +88,9 @@ def values(
 
     def read(name: str, text: str) -> Any:
         condition = taken(spec, name)
-        return kind(condition).parse(condition, value_of(name, text, labels.get(name, ())), every)
+        edge = kind(condition).edge(condition)
+        named = labels.get(name, ()) if edge.dtype == "int64" and not edge.shape else ()
+        return kind(condition).parse(condition, value_of(name, text, named), every)
 
     found: dict[str, Any] = {name: [read(name, each) for each in several] for name, several in given.items()}
     mixed: dict[str, list[tuple[float, Any]]] = {}

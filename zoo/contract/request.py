@@ -205,6 +205,8 @@ def why_no_edits(spec: GeneratorSpec) -> str:
         return "it makes its images in one call, and cannot begin with an image"
     if not spec.sampling.several:
         return "it takes one step, and cannot begin half-way"
+    if spec.condition("image"):
+        return "its image is a condition of its own"
     return f"its state {spec.state_shape} is no image, and nothing here turns an image into one"
 
 
