@@ -42,17 +42,18 @@ def _parts(text: str) -> list[str]:
 
 def values(spec: GeneratorSpec, given: Mapping[str, Sequence[str]], mix: Sequence[str], sizes: Sizes) -> dict[str, Any]:
     """The values of each condition, read by its kind; `mix` has NAME=WEIGHT*VALUE. Raises RequestError."""
+    every = sizes_of(spec, sizes)
 
     def read(name: str, text: str) -> Any:
         condition = taken(spec, name)
-        return kind(condition).parse(condition, text, sizes)
+        return kind(condition).parse(condition, text, every)
 
     found: dict[str, Any] = {name: [read(name, each) for each in several] for name, several in given.items()}
     mixed: dict[str, list[tuple[float, Any]]] = {}
     for text in mix:
         parts = re.fullmatch(r"(\w+)=([0-9.]+)\*(.+)", text)
         if parts is None:
-            raise RequestError(f"--mix {text!r}: write NAME=WEIGHT*VALUE, like class_id=0.5*3")
+            raise RequestError(f"--mix {text!r}: write NAME=WEIGHT*VALUE, like prompt=0.5*words")
         mixed.setdefault(parts[1], []).append((float(parts[2]), read(parts[1], parts[3])))
     for name, pairs in mixed.items():
         found[name] = [Mixture(tuple(value for _, value in pairs), tuple(weight for weight, _ in pairs))]

@@ -68,12 +68,15 @@ def tensors(spec: GeneratorSpec, request: SampleRequest) -> Tensors:
 
     Raises RequestError.
     """
-    found = columns(spec, request)
     declared = {each.name: each for each in inputs(spec)}
-    return {
-        name: each if declared[name].dtype == "str" else each.astype(declared[name].dtype)
-        for name, each in found.items()
-    }
+    return {name: _as_declared(each, declared[name]) for name, each in columns(spec, request).items()}
+
+
+def _as_declared(column: np.ndarray, declared: TensorSpec) -> np.ndarray:
+    """In the declared type; where several values may stand, an array is one of them."""
+    if 1 < column.ndim < len(declared.shape):
+        column = column[:, None]
+    return column if declared.dtype == "str" else column.astype(declared.dtype)
 
 
 def merged(spec: GeneratorSpec, parts: Sequence[Tensors], assets: Assets = NO_ASSETS) -> Tensors:
@@ -113,27 +116,31 @@ def _is_mixed(condition: Condition, part: Tensors) -> bool:
 
 def _neutral(spec: GeneratorSpec, names: Sequence[str], part: Tensors, assets: Assets) -> Tensors:
     """What stands for an input that a request has left out, and changes nothing of it, (B, ...) each."""
-    seeds, known = part["seed"].reshape(-1), takes(spec)
+    seeds, known, sizes = part["seed"].reshape(-1), takes(spec), _sizes(spec, part)
     found: Tensors = {}
     for name in names:
         if name in part:
             continue
         if (condition := spec.condition(name)) is not None:
-            found[name] = values(spec, condition, {"seed": seeds}, sizes_of(spec, {}), assets)
+            found[name] = values(spec, condition, {"seed": seeds}, sizes, assets)
         elif name == "mixture":
             count = _values(spec, part)
             found[name] = np.full((len(seeds), count), 1.0 / count, np.float32)
         elif name in known:
-            value = WHOLE.get(name, null(known[name], sizes_of(spec, {})))
-            found[name] = np.broadcast_to(value, (len(seeds), *_shape(spec, name))).copy()
+            value = WHOLE.get(name, null(known[name], sizes))
+            shape = concrete(kind(known[name]).edge(known[name]).shape, sizes)
+            found[name] = np.broadcast_to(value, (len(seeds), *shape)).copy()
+        elif name in sizes:
+            found[name] = np.full((len(seeds), 1), sizes[name], np.int32)
         else:
             found[name] = _setting(spec, name, part)
     return found
 
 
-def _shape(spec: GeneratorSpec, name: str) -> tuple[int, ...]:
-    condition = takes(spec)[name]
-    return concrete(kind(condition).edge(condition).shape or (1,), sizes_of(spec, {}))
+def _sizes(spec: GeneratorSpec, part: Tensors) -> dict[str, int]:
+    """Of a request's images, by its first."""
+    names = (axis.name for axis in spec.axes if axis.name in part)
+    return sizes_of(spec, {name: int(part[name].reshape(-1)[0]) for name in names})
 
 
 WHOLE = {"mask_image": np.uint8(255)}  # white: nothing is kept
@@ -155,14 +162,16 @@ def _setting(spec: GeneratorSpec, name: str, part: Tensors) -> np.ndarray:
 
 
 def _spread(spec: GeneratorSpec, part: Tensors, count: int) -> Tensors:
-    """So many values of each guided condition, those that were not asked for without weight."""
+    """So many values of each guided condition, those that were not asked for without weight; one of all others."""
     found = {name: each.reshape(len(each), -1) if each.ndim < 2 else each for name, each in part.items()}
-    for condition in spec.guided:
-        if count > 1 and condition.name in found:
+    for name, condition in takes(spec).items():
+        if name in found:
             rank = len(kind(condition).edge(condition).shape)
-            each = found[condition.name]
-            each = each if each.ndim == rank + 2 else each[:, None]
-            found[condition.name] = np.concatenate([each, *[each[:, :1]] * (count - each.shape[1])], axis=1)
+            each = found[name].reshape(len(found[name]), -1, *found[name].shape[found[name].ndim - rank :])
+            if condition.guided:
+                found[name] = np.concatenate([each, *[each[:, :1]] * (count - each.shape[1])], axis=1)
+            else:
+                found[name] = each[:, 0] if rank else each
     if "mixture" in found:
         found["mixture"] = np.pad(found["mixture"], ((0, 0), (0, count - found["mixture"].shape[1])))
     return found
@@ -170,10 +179,9 @@ def _spread(spec: GeneratorSpec, part: Tensors, count: int) -> Tensors:
 
 def of_one_size(spec: GeneratorSpec, parts: Sequence[Tensors]) -> list[list[int]]:
     """The requests, by index, whose images are of one size and can be one batch."""
-    groups: dict[tuple[tuple[int, ...], ...], list[int]] = {}
+    groups: dict[tuple[int, ...], list[int]] = {}
     for index, part in enumerate(parts):
-        key = tuple(tuple(part[axis.name].reshape(-1).tolist()[:1]) if axis.name in part else (axis.default,)
-                    for axis in spec.axes)  # fmt: skip
+        key = tuple(int(part[axis.name].flat[0]) if axis.name in part else axis.default for axis in spec.axes)
         groups.setdefault(key, []).append(index)
     return list(groups.values())
 

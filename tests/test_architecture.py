@@ -7,13 +7,14 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from genzoo import cli as command_line
+from zoo.contract.conditions import KINDS
 
 ROOT = Path(__file__).parents[1]
 ORDER = ("zoo", "export", "serving", "benchmarks", "genzoo")
@@ -72,6 +73,13 @@ MAY_NAME_A_DATA_SET = {
     "benchmarks/quality/judges": "a folder is a data set's judges",
     "genzoo/__init__.py": "its example shows what one checkpoint gives",
     "benchmarks/studies": "a study asks about checkpoints by their names",
+}
+# What takes whatever a generator declares: who names one kind of condition or one size there all the same, and why.
+TAKE_ANY_CONDITION = ("zoo/contract", "zoo/sampling", "export", "serving", "benchmarks/measure")
+OF_A_CLASS_OR_A_SIZE = r"\bclass[-_ ]?ids?\b|num_classes|\bclasses (in turn|of)\b|fashion|28x28|32x32|\b32, 32\b"
+MAY_NAME_A_CLASS = {
+    "zoo/contract/conditions": "a file is what its kind of condition is",
+    "serving/cli.py": "--class-ids is the short form of --set class_id=VALUE",
 }
 SERVING_ONLY = """
 import sys, importlib, pkgutil
@@ -183,14 +191,14 @@ def test_no_file_but_a_family_s_own_asks_for_a_family() -> None:
     assert not wrong
 
 
-def words_outside(words: str, allowed: Mapping[str, str]) -> list[str]:
+def words_outside(words: str, allowed: Mapping[str, str], rooms: Sequence[str] = ORDER) -> list[str]:
     """The lines of sources and templates in which a regular expression matches, but in the files and folders allowed.
 
     Each of `allowed`, with its reason, has to be in use: a stale exception is told too.
     """
     pattern, found = re.compile(words, re.IGNORECASE), []
     unused = set(allowed)
-    for path in (path for package in ORDER for path in (ROOT / package).rglob("*") if path.suffix in (".py", ".j2")):
+    for path in (path for room in rooms for path in (ROOT / room).rglob("*") if path.suffix in (".py", ".j2")):
         name = path.relative_to(ROOT)
         lines = [line.strip() for line in path.read_text().splitlines() if pattern.search(line)]
         places = [place for place in allowed if name.is_relative_to(place)]
@@ -201,6 +209,10 @@ def words_outside(words: str, allowed: Mapping[str, str]) -> list[str]:
 
 def test_no_file_but_a_data_set_s_own_knows_a_data_set() -> None:
     assert not words_outside(OF_ONE_DATA_SET, MAY_NAME_A_DATA_SET)
+
+
+def test_what_takes_any_condition_names_no_class_and_no_size() -> None:
+    assert not words_outside(OF_A_CLASS_OR_A_SIZE, MAY_NAME_A_CLASS, TAKE_ANY_CONDITION)
 
 
 def test_a_word_outside_its_place_is_found() -> None:
@@ -214,6 +226,7 @@ def test_the_command_line_and_serving_live_without_torch() -> None:
         "genzoo.cli",
         *(f"serving.{path.stem}" for path in (ROOT / "serving").glob("*.py") if path.stem != "__init__"),
     ]
+    modules += [f"zoo.contract.conditions.{name}" for name in KINDS]
     modules += ["zoo.contract.generator", "zoo.registry", "zoo.shelf", "export.bundle", "export.runners"]
     modules += [
         "zoo.exchange.pull",
@@ -224,7 +237,7 @@ def test_the_command_line_and_serving_live_without_torch() -> None:
         "zoo.exchange.importing",
     ]
     blocked = {"torch", "onnxscript", "diffusers", "tensorrt", "tensorrt_rtx", "matplotlib", "mlperf_loadgen"}
-    blocked |= {"huggingface_hub", "model_signing", "cryptography"}
+    blocked |= {"huggingface_hub", "model_signing", "cryptography", "tokenizers", "PIL"}
     script = SERVING_ONLY.format(blocked=blocked, modules=modules)
     subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT)
 

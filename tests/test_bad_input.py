@@ -133,7 +133,7 @@ def test_a_mistake_anywhere_is_one_sentence(name: str, capsys: pytest.CaptureFix
     ("words", "expected"),
     [
         (("sample", "ddpm-pd5", "--seeds", "0"), "did you mean"),
-        (("sample", "vae", "--seeds", "0", "--class-ids", "12"), "class 12 is outside 0 to 9"),
+        (("sample", "vae", "--seeds", "0", "--class-ids", "12"), "class_id 12 is outside 0 to 9"),
         (("sample", "vae", "--seeds", "18446744073709551616"), "outside 0 to 2**64 - 1"),
         (("sample", "vae", "--seeds", "x"), "write one seed, a range or a list"),
         (("sample", "vae", "--seeds", "0", "--steps", "4"), "in one call"),

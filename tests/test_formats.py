@@ -14,10 +14,10 @@ import pytest
 from benchmarks import records
 from benchmarks.report import html
 from export.bundle import Bundle
-from export.runners import bundle_generator
+from export.runners import RunnerError, bundle_generator
 from serving.interface import tensors
 from zoo import registry, shelf
-from zoo.contract.request import SampleRequest
+from zoo.contract.request import SampleRequest, Setting
 from zoo.exchange.pull import Pulled, pull
 from zoo.files import HOME_VARIABLE
 from zoo.store.artifact import Kind
@@ -67,6 +67,29 @@ def test_a_bundle_makes_the_images_that_it_made(pulled: dict[Kind, Pulled]) -> N
     difference = np.abs(made.astype(int) - before["images"].astype(int))
     assert difference.max() <= 1
     assert (difference > 0).mean() <= 0.001
+
+
+def test_a_bundle_does_what_it_could_and_refuses_the_rest_by_the_command_that_makes_it_anew(
+    pulled: dict[Kind, Pulled],
+) -> None:
+    from export.exporter import folder
+    from export.variant import Variant
+
+    generator = bundle_generator(Bundle.open(folder("tiny", Variant())))
+    plain, guided, begun = (
+        generator.sample(SampleRequest((1, 2), *asked))
+        for asked in ((), ({}, Setting(guidance_scale=2.0)), ({"image": (90,)}, Setting(strength=0.5)))
+    )
+    assert guided.shape == plain.shape
+    assert not np.array_equal(begun, plain)
+    mask = np.full((32, 32, 1), 255, np.uint8)
+    mask[:16] = 0
+    for asked, what in (
+        (({}, Setting(guidance_scale=2.0, guidance_interval=(0.1, 1.0))), "guidance on an interval of levels"),
+        (({"image": (90,), "mask_image": (mask,)},), "a mask"),
+    ):
+        with pytest.raises(RunnerError, match=f"cannot do {what}: `genzoo export tiny` makes it anew"):
+            generator.sample(SampleRequest((1, 2), *asked))
 
 
 def test_records_report(tmp_path: Path) -> None:

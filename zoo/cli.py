@@ -152,7 +152,7 @@ def show(name: Name, as_json: Json = False) -> None:
         typer.echo(json.dumps(record, indent=2))
         return
     for key, value in record.pop("takes", {}).items():
-        typer.echo(f"{'--set ' + key:22} {printable(value)}")
+        typer.echo(f"takes {key:16} {printable(value)}")
     for key, value in record.items():
         text = printable(json.dumps(value) if isinstance(value, dict | list) else str(value))
         typer.echo(f"{key:15} {text if len(text) <= MAX_SHOWN else text[:MAX_SHOWN] + ' ... (--json has all of it)'}")

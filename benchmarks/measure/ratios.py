@@ -119,13 +119,15 @@ def plain_torch(name: str) -> Callable[[Tensors], np.ndarray]:
 
     from zoo.images import to_images
 
-    module = registry.load_module(registry.checkpoint(name))
+    checkpoint = registry.checkpoint(name)
+    module, spec = registry.load_module(checkpoint), checkpoint.spec
+    names = [*(each.name for each in spec.noise), *(each.name for each in spec.network_inputs)]
 
     @torch.inference_mode()
     def sample(tensors: Tensors) -> np.ndarray:
-        x, class_ids = torch.from_numpy(tensors["noise"][:, 0]), torch.from_numpy(tensors["class_ids"][:, 0])
+        x, *asked = (torch.from_numpy(tensors[name][:, 0]) for name in names)
         for c_in, c_skip, c_out, c_noise, a, b, *_ in tensors["table"][0].tolist():
-            output = module(c_in * x, torch.full((len(x),), c_noise), class_ids)
+            output = module(c_in * x, torch.full((len(x),), c_noise), *asked)
             x = a * x + b * (c_skip * x + c_out * output)
         images: np.ndarray = to_images(x).numpy()
         return images

@@ -1,4 +1,4 @@
-"""The images in which a generator is judged: fixed seeds, classes in turn, kept by the digest of what made them."""
+"""The images in which a generator is judged: fixed seeds, its own conditions, kept by the digest of what made them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from benchmarks.quality.judges import Judges
 from benchmarks.records import identify
 from serving.images import grid as sheet
 from zoo import files
-from zoo.contract.conditions import class_id
+from zoo.contract.conditions import in_turn_of, turns
 from zoo.contract.request import SampleRequest, Setting
 from zoo.contract.spec import GeneratorSpec
 from zoo.datasets import DatasetError, dataset
@@ -27,7 +27,7 @@ from zoo.files import home
 FIRST_SEED = 1_000_000  # those below are for grids and for people
 GRID_ROWS = 4
 FRAMES = 10
-COLUMNS = 10  # of the grid of a generator that knows no classes
+COLUMNS = 10  # of the grid of a generator whose conditions do not come in turn
 VISIBLE = 32  # pixels: smaller images are enlarged to be seen
 
 
@@ -67,7 +67,7 @@ def judge(
         found: dict[str, Any] = json.loads(path.read_text())
         return found
     images = draw(generator, setting, count, made_by)
-    asked = class_id.in_turn_of(generator.spec.conditions, range(FIRST_SEED, FIRST_SEED + count))
+    asked = in_turn_of(generator.spec.conditions, range(FIRST_SEED, FIRST_SEED + count))
     found = metrics.measure(judges, features.look(images, judges.names), asked)
     if count >= metrics.MEMORY_FROM:
         with contextlib.suppress(DatasetError):  # quality can be measured without the data set, this cannot
@@ -97,8 +97,8 @@ def pictures(generator: Sampled, setting: Setting, made_by: Mapping[str, Any]) -
 
 
 def grid(generator: Sampled, setting: Setting) -> bytes:
-    """A column for each class, a row for each of a few seeds."""
-    columns = class_id.count(generator.spec.conditions) or COLUMNS
+    """A column for each value that comes in turn, a row for each of a few seeds."""
+    columns = turns(generator.spec.conditions) or COLUMNS
     return png(generator.sample(SampleRequest(tuple(range(columns * GRID_ROWS)), setting=setting)), columns)
 
 

@@ -49,10 +49,11 @@ def publish(name: str, network: nn.Module, recipe: Recipe, record: dict[str, Any
         "width": len(train.mean),
         "parameters": parameters,
         "dataset": known.name,
+        "files": digests,
+        "recipe": dataclasses.asdict(recipe),
+        "training": record,
     }
-    files.write_json(
-        folder / "config.json", {**config, "files": digests, "recipe": dataclasses.asdict(recipe), "training": record}
-    )
+    files.write_json(folder / "config.json", config)
     card: str = template("feature_card.md.j2").render(
         config=config, purpose=purpose, faults=faults, dataset=known, image_shape=judge.image_shape
     )

@@ -49,8 +49,9 @@ def write(checkpoint: Checkpoint, found: Iterable[Record]) -> Path:
 
 
 def _shown(spec: GeneratorSpec) -> dict[str, Any]:
-    """What a card tells of a generator's images and classes, however its config says it."""
-    return {"image_shape": spec.default_image_shape, "num_classes": class_id.count(spec.conditions)}
+    """What a card tells of a generator's images and of what it takes, however its config says it."""
+    takes = ", ".join(condition.name for condition in spec.conditions)
+    return {"image_shape": spec.default_image_shape, "num_classes": class_id.count(spec.conditions), "takes": takes}
 
 
 def _folder(name: str) -> Path:

@@ -24,7 +24,7 @@ from export.gate import require
 from export.runners import TorchRunner
 from serving.bundles import prepare
 from zoo import registry
-from zoo.contract.conditions.class_id import in_turn_of
+from zoo.contract.conditions import in_turn_of
 from zoo.contract.generator import Generator
 from zoo.contract.request import SampleRequest
 from zoo.datasets import fashion_mnist

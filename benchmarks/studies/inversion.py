@@ -26,7 +26,7 @@ from export.onnx_graph import save, to_onnx
 from export.runners import OnnxRuntimeRunner
 from export.weights import Weights, write
 from zoo import registry
-from zoo.contract.conditions import class_id
+from zoo.contract.conditions import in_turn_of
 from zoo.contract.feeds import Runner, Tensors
 from zoo.contract.graph import BATCH, Graph, TensorSpec
 from zoo.contract.layout import WEIGHTS
@@ -137,7 +137,7 @@ def latents_of(checkpoint: Checkpoint, count: int) -> Tensors:
     """The latents from which the generator makes the images of so many seeds, and their classes."""
     seeds = range(samples.FIRST_SEED, samples.FIRST_SEED + count)
     drawn = noise.normal(seeds, checkpoint.spec.latent_shape) * np.float32(checkpoint.config.temperature)
-    class_ids = class_id.in_turn_of(checkpoint.spec.conditions, seeds)
+    class_ids = in_turn_of(checkpoint.spec.conditions, seeds)
     assert class_ids is not None
     return {"latents": drawn, "class_ids": class_ids}
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
 
 from serving import interface
 from tests.serving.conftest import ITERATIVE, ONE_SHOT
+from zoo.contract.conditions import Condition, boxes, image, scalar
 from zoo.contract.errors import RequestError
-from zoo.contract.request import SampleRequest, Setting, table
+from zoo.contract.request import Mixture, SampleRequest, Setting, table
+from zoo.contract.spec import Axis, GeneratorSpec, Noise, Sampling
 
 
 def test_what_a_request_leaves_to_the_generator_is_not_sent() -> None:
@@ -54,3 +57,65 @@ def test_the_canary_is_allowed_and_the_cheapest(steps: tuple[int, ...], cheapest
     assert rows is not None
     assert len(rows) == cheapest
     assert "num_steps" not in interface.canary(ONE_SHOT)
+
+
+SIZED = GeneratorSpec(
+    "sized", "toys", (Noise("noise", (1, "height", 4)),), ("height", 4, 1),
+    (
+        Condition("boxes", "boxes", boxes.Options(2, 3), guided=True, default=()),
+        Condition("control", "image", image.Options("height", 4, 1), default=0),
+        Condition("warmth", "scalar", scalar.Options(0.0, 1.0), default=0.5),
+    ),
+    Sampling(num_steps=4, max_guidance_scale=4.0), (Axis("height", 4, 8, 16, 4),),
+)  # fmt: skip
+BOX, BLACK, WHITE = (1, 0.0, 0.0, 0.5, 1.0), 0, 255
+
+
+def sent(setting: Setting | None = None, height: int = 8, **values: Any) -> dict[str, np.ndarray]:
+    conditions = {name: (value,) for name, value in values.items()}
+    request = SampleRequest((7,), conditions, setting or Setting(), {"height": height} if height != 8 else {})
+    return interface.tensors(SIZED, request)
+
+
+def test_what_a_client_sends_has_the_declared_ranks() -> None:
+    declared = {each.name: each for each in interface.inputs(SIZED)}
+    found = sent(Setting(guidance_scale=2.0, guidance_interval=(0.1, 2.0)), boxes=(BOX,), control=WHITE, warmth=1.0)
+    for name, tensor in found.items():
+        rank = len(declared[name].shape)
+        assert tensor.ndim == rank or (tensor.ndim, rank) == (1, 2), name  # a client sends (B,) as (B, 1)
+
+
+def test_arrays_that_a_neighbour_has_left_out_are_filled_in() -> None:
+    batch = interface.merged(SIZED, [sent(boxes=(BOX,), warmth=1.0), sent(control=WHITE), sent()])
+    assert batch["boxes"].shape == (3, 1, 2, 5)
+    assert batch["boxes"][:, 0, :, 0].tolist() == [[1, -1], [-1, -1], [-1, -1]]
+    assert batch["control"].shape == (3, 8, 4, 1)
+    assert batch["control"].reshape(3, -1).mean(1).tolist() == [BLACK, WHITE, BLACK]
+    assert batch["warmth"].tolist() == [[1.0], [0.5], [0.5]]
+
+
+def test_what_is_filled_in_has_the_size_of_the_images() -> None:
+    batch = interface.merged(SIZED, [sent(height=16, control=WHITE), sent(height=16)])
+    assert batch["control"].shape == (2, 16, 4, 1)
+    assert batch["height"].reshape(-1).tolist() == [16, 16]
+
+
+def test_the_usual_size_may_be_said_or_left_out() -> None:
+    said = {**sent(), "height": np.array([[8]], np.int32)}
+    assert interface.of_one_size(SIZED, [said, sent(), sent(height=16), sent(height=16)]) == [[0, 1], [2, 3]]
+    batch = interface.merged(SIZED, [said, sent(control=WHITE)])
+    assert batch["height"].reshape(-1).tolist() == [8, 8]
+
+
+def test_a_mixture_beside_what_is_none() -> None:
+    mixed = sent(boxes=Mixture(((BOX,), ()), (1.0, 3.0)))
+    batch = interface.merged(SIZED, [mixed, sent(boxes=(BOX,)), sent()])
+    assert batch["boxes"].shape == (3, 2, 2, 5)
+    assert batch["mixture"].tolist() == [[1.0, 3.0], [1.0, 0.0], [1.0, 0.0]]
+    assert batch["boxes"][1, 0, 0].tolist() == [*BOX]
+
+
+def test_an_image_to_begin_with_beside_none() -> None:
+    batch = interface.merged(SIZED, [sent(image=WHITE), sent(image=WHITE, mask_image=BLACK), sent()])
+    assert batch["strength"].reshape(-1).tolist() == [np.float32(0.6), 1.0, 1.0]
+    assert batch["mask_image"].reshape(3, -1).mean(1).tolist() == [WHITE, BLACK, WHITE], "white is made anew"

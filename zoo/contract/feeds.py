@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from threading import Lock
 from typing import Protocol
 
@@ -28,6 +28,7 @@ from zoo.sampling import guidance, noise, samplers
 from zoo.sampling.guidance import Term
 
 Tensors = dict[str, np.ndarray]
+Draw = Callable[[Sequence[int], tuple[int, ...], int], np.ndarray]  # seeds, shape, stream -> (seeds, *shape) float32
 CACHE_BYTES = 64 << 20  # of encoded conditions, in a process
 MAX_NOISE_BYTES = 1 << 30  # of one execution
 CALL_COST = 1.0  # of a network call, in images that it could have done in that time; below 1 on a CPU, more on a GPU
@@ -111,6 +112,11 @@ class _Edit:
     images: np.ndarray  # uint8 (B, H, W, C)
     pixels: np.ndarray | None  # bool (B, H, W, 1), true where the image is kept
 
+    @property
+    def draws(self) -> int:
+        """At least: the first draw, to which the image is added, is needed once more without it for what is kept."""
+        return 1 if self.kept is None else 2
+
 
 @dataclass(frozen=True)
 class Feeds:
@@ -168,23 +174,24 @@ class Feeds:
             found += _parts(np.array(group), min(most, memory // draws))
         return found
 
-    def make(self, given: Columns) -> tuple[Tensors, _Edit | None]:
-        """The tensors of one execution, and what is known of its images. Raises RequestError."""
+    def make(self, given: Columns, draw: Draw = noise.normal) -> tuple[Tensors, _Edit | None]:
+        """The tensors of one execution, of the noise that `draw` gives, and what is known of its images.
+
+        Raises RequestError.
+        """
         spec, sizes, settings = self.spec, self.sizes(given), self.settings(given)
         seeds = given["seed"].reshape(-1).tolist()
         request.check_seeds(seeds)
         values = {each.name: request.values(spec, each, given, sizes, self.assets) for each in spec.conditions}
         if spec.sampling is None:
-            tensors = {
-                each.name: noise.normal(seeds, (1, *concrete(each.shape, sizes)), each.stream) for each in spec.noise
-            }
+            tensors = {each.name: draw(seeds, (1, *concrete(each.shape, sizes)), each.stream) for each in spec.noise}
             for condition in spec.conditions:
                 found = self._encoded(condition, values[condition.name][:, 0])
                 tensors |= {name: each[:, None] if each.ndim == 1 else each for name, each in found.items()}
             return tensors, None
         plans = [_Plan.of(spec, setting) for setting in settings]
         edit = self._edit(given, sizes)
-        tensors = {spec.noise[0].name: self._noise(seeds, plans, sizes, settings, edit)}
+        tensors = {spec.noise[0].name: self._noise(partial(draw, seeds), plans, sizes, settings, edit)}
         tensors |= self._guided(given, values, settings, plans, sizes)
         rows = max(len(plan.table) for plan in plans)
         tensors["table"] = np.stack([samplers.padded(plan.table, rows) for plan in plans])
@@ -258,7 +265,7 @@ class Feeds:
 
     def _noise(
         self,
-        seeds: Sequence[int],
+        draw: Callable[[tuple[int, ...], int], np.ndarray],
         plans: Sequence[_Plan],
         sizes: Sizes,
         settings: Sequence[Setting],
@@ -266,8 +273,8 @@ class Feeds:
     ) -> np.ndarray:
         """(B, draws, *state): the draws of each image, its first again where it needs fewer than another."""
         (state,) = self.spec.noise
-        most, shape = max(plan.draws for plan in plans), concrete(state.shape, sizes)
-        found = noise.normal(seeds, (most, *shape), state.stream)
+        most = max(max(plan.draws for plan in plans), 1 if edit is None else edit.draws)
+        found = draw((most, *concrete(state.shape, sizes)), state.stream)
         for row, (plan, setting) in enumerate(zip(plans, settings, strict=True)):
             found[row, plan.draws :] = found[row, 0]
             if edit is not None and setting.strength is not None and setting.strength < 1.0:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 
 from zoo.contract.assets import NO_ASSETS, Assets
 from zoo.contract.errors import RequestError
-from zoo.contract.feeds import Encoder, Feeds, Runner, Tensors
+from zoo.contract.feeds import Draw, Encoder, Feeds, Runner, Tensors
 from zoo.contract.graph import MAX_BATCH, concrete
 from zoo.contract.request import Columns, SampleRequest, check_seeds, columns
 from zoo.contract.spec import GeneratorSpec
@@ -56,11 +57,16 @@ class Generator:
         images = np.empty((count, *concrete(self.spec.image_shape, self.feeds.sizes(given))), np.uint8)
         for rows in self.feeds.executions(given, most):
             part = given if len(rows) == count else {name: column[rows] for name, column in given.items()}
-            tensors, edit = self.feeds.make(part)
-            images[rows] = self.runner.run(**tensors)["images"]
-            if edit is not None and edit.pixels is not None:
-                images[rows] = np.where(edit.pixels, edit.images, images[rows])
+            images[rows] = self._execution(part)
         return images
+
+    def _execution(self, given: Columns, draw: Draw = noise.normal) -> np.ndarray:
+        """Images that are made together, what is kept of a picture as it was."""
+        tensors, edit = self.feeds.make(given, draw)
+        images = self.runner.run(**tensors)["images"]
+        if edit is None or edit.pixels is None:
+            return images
+        return np.asarray(np.where(edit.pixels, edit.images, images))
 
     def sample(self, request: SampleRequest, batch_size: int = MAX_BATCH) -> np.ndarray:
         """The images of a request, uint8 (N, H, W, C), made in batches of at most `batch_size`."""
@@ -71,8 +77,8 @@ class Generator:
             yield self._images(columns(self.spec, request.rows(slice(start, start + batch_size))), batch_size)
 
     def between(self, request: SampleRequest, frames: int) -> np.ndarray:
-        """The way from each seed of a request to its next, with the conditions of the first: uint8 (N - 1, frames, H,
-        W, C).
+        """The way from each seed of a request to its next, with the conditions of the first, a picture to begin with
+        among them: uint8 (N - 1, frames, H, W, C).
 
         Noises n, m are mixed as cos(a) n + sin(a) m, a from 0 to pi / 2, which is as normal as they are (Song et al.
         2021, section 5.3, go along the great circle likewise); both ends are the seeds' own images. Raises
@@ -86,16 +92,22 @@ class Generator:
         rows = []
         angles = np.linspace(0.0, np.pi / 2, frames)
         # Exact at both ends, where a cosine of pi / 2 is not.
-        kept, taken = (np.where(np.abs(part) < 1e-9, 0.0, part) for part in (np.cos(angles), np.sin(angles)))
+        shares = np.stack([np.where(np.abs(part) < 1e-9, 0.0, part) for part in (np.cos(angles), np.sin(angles))])
         for index in range(ways):
+            ends = request.seeds[index : index + 2]
             given = columns(self.spec, request.rows(slice(index, index + 1)))
-            tensors, _ = self.feeds.make({name: np.repeat(column, frames, 0) for name, column in given.items()})
-            for each in self.spec.noise:
-                ends = noise.normal(request.seeds[index : index + 2], tensors[each.name].shape[1:], each.stream)
-                weights = np.stack([kept, taken]).reshape(2, frames, *[1] * (ends.ndim - 1))
-                tensors[each.name] = (weights * ends[:, None]).sum(0).astype(np.float32)
-            rows.append(self.runner.run(**tensors)["images"])
+            repeated = {name: np.repeat(column, frames, 0) for name, column in given.items()}
+            rows.append(self._execution(repeated, partial(_on_the_way, ends, shares)))
         return np.stack(rows)
+
+
+def _on_the_way(
+    ends: Sequence[int], shares: np.ndarray, _: Sequence[int], shape: tuple[int, ...], stream: int
+) -> np.ndarray:
+    """Mixtures of two seeds' noises by `shares` (2, frames): float32 (frames, *shape)."""
+    both = noise.normal(ends, shape, stream)
+    weights = shares.reshape(*shares.shape, *[1] * len(shape))
+    return np.asarray((weights * both[:, None]).sum(0), np.float32)
 
 
 def seed_range(text: str) -> Sequence[int]:

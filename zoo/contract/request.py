@@ -113,6 +113,10 @@ def told(spec: GeneratorSpec) -> dict[str, str]:
         bounds = ", ".join(f"{key} {value}" for key, value in dataclasses.asdict(condition.options).items())
         default = "" if condition.default is None else f"; {condition.default} by default"
         found[name] = f"{condition.kind}, {bounds}{default}{'; guided' if condition.guided else ''}"
+    if spec.guided and spec.sampling and spec.sampling.max_guidance_scale > 1.0:
+        found["guidance_scale"] = f"0 to {spec.sampling.max_guidance_scale:g}; 1, which is none, by default"
+    if spec.edits:
+        found["strength"] = "above 0 to 1, of an image"
     for axis in spec.axes:
         step = f" by {axis.multiple}" if axis.multiple > 1 else ""
         found[axis.name] = f"{axis.minimum} to {axis.maximum}{step}; {axis.default} by default"

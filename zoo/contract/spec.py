@@ -93,7 +93,8 @@ class Sampling:
     def skipped(self, num_steps: int, strength: float) -> int:
         """The steps that are left out at the beginning (Meng et al. 2022, SDEdit): the rest is at least one."""
         steps = len(self.grid(num_steps)) - 1
-        return steps - max(1, min(steps, int(steps * strength + 1e-9)))
+        # A strength that travelled is a float32: of 1,000 steps, 3e-5 of a step less than what was said.
+        return steps - max(1, min(steps, int(steps * strength + 1e-4)))
 
 
 @dataclass(frozen=True)
@@ -113,8 +114,10 @@ class GeneratorSpec:
 
     def at_any_steps(self) -> GeneratorSpec:
         """The same, not bound to the numbers of steps that it was trained for: for whoever asks nothing of the images'
-        quality, only what the graph computes."""
-        return dataclasses.replace(self, sampling=self.sampling and dataclasses.replace(self.sampling, steps=()))
+        quality, only what the graph computes. One that takes one step alone has another graph, and stays as it is."""
+        if self.sampling is None or not self.sampling.several:
+            return self
+        return dataclasses.replace(self, sampling=dataclasses.replace(self.sampling, steps=()))
 
     def condition(self, name: str) -> Condition | None:
         return next((each for each in self.conditions if each.name == name), None)

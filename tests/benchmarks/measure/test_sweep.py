@@ -179,10 +179,9 @@ def test_what_makes_a_generator_a_system_is_measured_once() -> None:
 
 
 def test_the_sampler_reaches_the_endpoint() -> None:
-    asked = workload.tensors(spec(Sampling()), Setting(5, "heun", 2.0), [3, 14])
+    asked = workload.tensors(spec(Sampling(max_guidance_scale=4.0)), Setting(5, "heun", 2.0), [3, 14])
     assert {name: tensor.tolist() for name, tensor in asked.items()} == {
         "seed": [3, 14],
-        "class_id": [3, 4],
         "num_steps": [5, 5],
         "guidance_scale": [2.0, 2.0],
         "sampler": ["heun", "heun"],

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+from collections.abc import Iterator
+from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 
-from benchmarks.quality import features, judges
+from benchmarks.quality import features, judges, metrics
+from tests.datasets import stripes
 from zoo.datasets import DATASETS, dataset
+from zoo.family import Recipe
 
 
 @pytest.mark.parametrize("name", judges.JUDGED)
@@ -47,3 +53,72 @@ def test_images_of_other_data_are_nobody_s_to_judge_whatever_their_size() -> Non
     for other in ("stripes", "openmoji", "unknown", ""):
         assert not judges.of(other).know((32, 32, 1)), other
         assert judges.of(other).judge == ""
+
+
+JUDGES = '''
+"""The judge of stripes: it tells how many light rows a picture has."""
+import torch
+from torch import nn
+
+from benchmarks.quality.judges import Judges, Net
+
+JUDGES = Judges("stripes", (Net("counter", (32, 32, 1), tells="class_id", sees="light rows"),))
+
+
+class Counter(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(32, 10)
+
+    def forward(self, images):
+        rows = images.float().mean((2, 3)) / 255.0
+        return rows, self.head(rows)
+'''
+
+
+@pytest.fixture
+def counter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[judges.Judges]:
+    """The judges of a data set of the test's own: a folder and a word, and a net that was trained in closed form."""
+    torch = pytest.importorskip("torch")
+    from benchmarks.quality.feature_export import publish
+
+    name = stripes(monkeypatch, tmp_path)
+    (tmp_path / "judges" / name).mkdir(parents=True)
+    (tmp_path / "judges" / name / "__init__.py").write_text(JUDGES)
+    monkeypatch.setattr(judges, "__path__", [*judges.__path__, str(tmp_path / "judges")])
+    monkeypatch.setattr(judges, "JUDGED", (*judges.JUDGED, name))
+    monkeypatch.setattr(judges, "FOLDER", tmp_path / "judges")
+    module = importlib.import_module("benchmarks.quality.judges.stripes")
+    net, seen = module.Counter(), dataset(name).load("train", None)
+    rows = torch.from_numpy(seen.images).float().mean((2, 3)) / 255.0
+    wanted = torch.nn.functional.one_hot(torch.from_numpy(np.asarray(seen.conditions["class_id"])), 10).float()
+    with torch.no_grad():
+        solved = torch.linalg.lstsq(torch.cat([rows, torch.ones(len(rows), 1)], 1), wanted).solution
+        net.head.weight.copy_(solved[:-1].T)
+        net.head.bias.copy_(solved[-1])
+    record = {
+        "images": 100,
+        "minutes": 0.1,
+        "hardware": "a desk",
+        "torch": "2",
+        "curves": [{"images": 100, "loss": 0.0}],
+    }
+    publish("counter", net, Recipe("closed_form", 100), record, "It counts.", "It is small.")
+    yield judges.of(name)
+    features.load.cache_clear()
+    features.reference.cache_clear()
+    metrics._held_out.cache_clear()
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # torch's exporter of its own tree specs
+def test_a_data_set_s_judges_are_a_folder_and_a_word(counter: judges.Judges) -> None:
+    card = (judges.folder("counter") / "README.md").read_text()
+    assert "uint8 (N, 32, 32, 1) in" in card
+    assert "features of the 100 test pictures, moments of the 100 training pictures" in card
+    floor, ceiling = metrics.floor(counter, 50), metrics.ceiling(counter, 50)
+    assert floor["judge"] == "counter"
+    assert floor["metrics"]["accuracy_50_counter"]["value"] > 0.9
+    assert floor["metrics"]["classes_50_counter"]["value"] > 9.0
+    assert ceiling["metrics"]["accuracy_50_counter"]["value"] < 0.5
+    assert ceiling["metrics"]["fd_50_counter"]["value"] > 10.0 * floor["metrics"]["fd_50_counter"]["value"]
+    assert counter.know((32, 32, 1))

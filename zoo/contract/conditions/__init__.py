@@ -95,6 +95,10 @@ def _frozen(value: Any) -> Any:
 def _nothing(_: Condition) -> None: ...
 
 
+def _no_turns(_: Condition) -> int:
+    return 0
+
+
 def _in_turn(condition: Condition, seed: int, assets: Assets) -> Any:
     """The example of the checkpoint that is the seed's."""
     examples = assets.examples.get(condition.name, ())
@@ -123,6 +127,7 @@ class Kind:
     null: Callable[[Condition, Sizes], np.ndarray]
     in_turn: Callable[[Condition, int, Assets], Any] = _in_turn
     check: Callable[[Condition], None] = _nothing
+    turns: Callable[[Condition], int] = _no_turns  # how many values come in turn, one a seed; 0: they do not
     negative: bool = False  # a request may say what stands in the null's place
     packages: tuple[str, ...] = ()  # without which `encode` does not run, beside NumPy
 
@@ -149,6 +154,17 @@ def default(condition: Condition, seed: int, assets: Assets) -> Any:
     if condition.default is not None:
         return condition.default
     return kind(condition).in_turn(condition, seed, assets)
+
+
+def turns(conditions: Sequence[Condition]) -> int:
+    """The values that come in turn where nobody gave one: a column each in a grid; 0 where none do."""
+    return next((count for each in conditions if (count := kind(each).turns(each))), 0)
+
+
+def in_turn_of(conditions: Sequence[Condition], seeds: Sequence[int]) -> np.ndarray | None:
+    """Which of those values each seed has, (B,) int64; None where none come in turn."""
+    count = turns(conditions)
+    return (np.asarray(seeds, np.uint64) % np.uint64(count)).astype(np.int64) if count else None
 
 
 def arrays(condition: Condition, values: Sequence[Any], sizes: Sizes = NO_SIZES) -> np.ndarray:

@@ -17,6 +17,7 @@ from zoo.contract.graph import TensorSpec
 from zoo.plain import PlainError
 
 MAX_BOXES = 1024
+MAX_JSON = 1 << 18  # characters
 ABSENT = -1  # the class of a row that is no box
 
 
@@ -48,9 +49,9 @@ def tensors(condition: Condition) -> tuple[TensorSpec, ...]:
     )
 
 
-def parse(condition: Condition, words: str, sizes: Mapping[str, int]) -> Any:
+def parse(condition: Condition, words: str, _: Mapping[str, int]) -> Any:
     """JSON, [[class, left, top, right, bottom], ...], or the file @PATH of it."""
-    found = text.parse(condition, words, sizes)
+    found = text.words_of(condition, words, MAX_JSON)
     try:
         return json.loads(found)
     except (ValueError, RecursionError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,10 +71,8 @@ def count(conditions: Iterable[Condition]) -> int:
     return next((int(each.options.count) for each in conditions if each.kind == "class_id"), 0)
 
 
-def in_turn_of(conditions: Iterable[Condition], seeds: Sequence[int]) -> np.ndarray | None:
-    """The class of each seed where nobody chose one, (B,) int64; None for a generator that knows none."""
-    known = count(conditions)
-    return (np.asarray(seeds, np.uint64) % np.uint64(known)).astype(np.int64) if known else None
+def turns(condition: Condition) -> int:
+    return int(condition.options.count)
 
 
-KIND = Kind(Options, edge, tensors, parse, array, encode, null, in_turn, check)
+KIND = Kind(Options, edge, tensors, parse, array, encode, null, in_turn, check, turns)

@@ -21,6 +21,7 @@ from zoo.plain import PlainError
 MAX_SIDE = 1 << 14
 MAX_CHANNELS = 64
 MODES = {1: "L", 3: "RGB"}
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")  # Pillow hands others, like EPS, to programs
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ def load(condition: Condition, text: str) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as picture:
+            with Image.open(path, formats=FORMATS) as picture:
                 picture.load()
                 found = ImageOps.exif_transpose(picture)
     except UnidentifiedImageError:

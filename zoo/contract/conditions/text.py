@@ -51,12 +51,17 @@ def tensors(condition: Condition) -> tuple[TensorSpec, ...]:
 
 def parse(condition: Condition, text: str, _: Mapping[str, int]) -> str:
     """The text itself, or what stands in the file @PATH."""
+    return words_of(condition, text, MAX_TEXT)
+
+
+def words_of(condition: Condition, text: str, most: int) -> str:
+    """What a person wrote, or the first characters of the file @PATH, one more than `most`. Raises RequestError."""
     if not text.startswith("@"):
         return text
     path = Path(text[1:])
     try:
         with path.open(encoding="utf-8") as file:
-            return file.read(MAX_TEXT + 1).strip()
+            return file.read(most + 1).strip()
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or "it is no text in UTF-8"
         raise RequestError(

@@ -76,6 +76,9 @@ def test_json_of_the_command_line_or_of_a_file(tmp_path: Path) -> None:
     path.write_text("[[2, 0.0, 0.25, 0.5, 1.0]]\n")
     for words in ("[[2, 0.0, 0.25, 0.5, 1.0]]", f"@{path}"):
         assert np.array_equal(arrays(BOXES, [kind(BOXES).parse(BOXES, words, {})]), arrays(BOXES, [[ONE]]))
+    many = Condition("boxes", "boxes", boxes.Options(1024, 3))
+    path.write_text(json.dumps([(1, 0.123456789, 0.123456789, 0.987654321, 0.987654321)] * 1024))
+    assert len(kind(many).parse(many, f"@{path}", {})) == 1024
     with pytest.raises(RequestError, match="boxes '2 0 0 1 1' is no JSON: expected at most 2 boxes"):
         kind(BOXES).parse(BOXES, "2 0 0 1 1", {})
     with pytest.raises(RequestError, match=r"boxes is \{'a': 1\}: expected at most 2 boxes"):

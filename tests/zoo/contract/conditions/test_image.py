@@ -132,6 +132,10 @@ def _text(folder: Path) -> str:
     return str(folder / "text.png")
 
 
+def _program(folder: Path) -> str:
+    return saved(folder / "program.eps", Image.new("RGB", (6, 4)), format="EPS")
+
+
 def _floats(folder: Path) -> str:
     return saved(folder / "floats.tiff", Image.fromarray(np.ones((4, 6), np.float32)))
 
@@ -146,6 +150,7 @@ def _floats(folder: Path) -> str:
         (str, r"image: .* cannot be read \(Is a directory\)"),
         (_text, r"image: .*text.png is no picture: give a PNG"),
         (_damaged, r"image: .*damaged.png cannot be read \(.*truncated.*\): give a PNG"),
+        (_program, r"image: .*program.eps is no picture: give a PNG"),
         (_floats, r"image has pixels of 32 bits, whose range nothing says: save it with 8"),
     ],
 )

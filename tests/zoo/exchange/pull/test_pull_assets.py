@@ -10,7 +10,7 @@ import pytest
 
 from tests.zoo.pulling import Artifact, refusal
 from zoo import files, shelf
-from zoo.contract.layout import BUNDLE_MANIFEST, CONFIG
+from zoo.contract.layout import BUNDLE_FORMAT, BUNDLE_MANIFEST, CONFIG
 from zoo.exchange import publish
 from zoo.exchange.contents import ContentError, check_bundle
 from zoo.exchange.pull import pull
@@ -73,7 +73,7 @@ def test_a_bundle_s_too(tmp_path: Path) -> None:
     (tmp_path / "examples.json").write_bytes(EXAMPLES)
     digest = files.sha256(tmp_path / "examples.json")
     for recorded in (digest, "0" * 64):
-        described = {"spec": {"name": "toy"}, "assets": {"examples.json": recorded}}
+        described = {"format": BUNDLE_FORMAT, "spec": {"name": "toy"}, "assets": {"examples.json": recorded}}
         (tmp_path / BUNDLE_MANIFEST).write_text(json.dumps(described))
         found = tuple(describe(tmp_path / name, name) for name in ("examples.json", BUNDLE_MANIFEST))
         manifest = Manifest("toy.bundle.fp32", Kind.BUNDLE, 1, "mit", found)
