@@ -65,7 +65,8 @@ def value_of(name: str, text: str, labels: Sequence[str]) -> str:
         return str(found[0])
     if found:
         raise RequestError(f"{name} {text!r} is {' or '.join(labels[index] for index in found)}: say which")
-    why = nearest(text.casefold(), {part for label in labels for part in (label.casefold(), *_words(label))})
+    known = {part for label in labels for part in (label.casefold(), *_words(label)) if len(part) > 1}
+    why = nearest(text.casefold(), known)
     raise RequestError(f"{name} {text!r} is no number from 0 to {len(labels) - 1} and no label: {why}")
 
 

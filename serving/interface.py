@@ -11,7 +11,7 @@ from zoo.contract.conditions import Condition, kind, null
 from zoo.contract.errors import RequestError
 from zoo.contract.feeds import Tensors
 from zoo.contract.graph import BATCH, TensorSpec, concrete
-from zoo.contract.request import IMAGE_STRENGTH, SampleRequest, Setting, columns, sizes_of, takes, values
+from zoo.contract.request import IMAGE_STRENGTH, SampleRequest, Setting, check_edit, columns, sizes_of, takes, values
 from zoo.contract.spec import GeneratorSpec
 
 ONNX_FILE = "model.onnx"  # of a graph in a model repository
@@ -98,7 +98,11 @@ def merged(spec: GeneratorSpec, parts: Sequence[Tensors], assets: Assets = NO_AS
 
 
 def _with_strength(part: Tensors) -> Tensors:
-    """The strength that a request leaves open depends on what else it says: it is written down before it is merged."""
+    """The strength that a request leaves open depends on what else it says: it is written down before it is merged.
+
+    Raises RequestError for a request that would edit the picture of another.
+    """
+    check_edit(part)
     if "image" not in part or "strength" in part:
         return part
     usual = 1.0 if "mask_image" in part else IMAGE_STRENGTH

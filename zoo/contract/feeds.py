@@ -151,9 +151,7 @@ class Feeds:
         if "image" in given and self.spec.edits:
             usual = 1.0 if "mask_image" in given else IMAGE_STRENGTH
             return [_with_strength(each, usual) for each in found]
-        if "mask_image" in given or any(each.strength is not None for each in found):
-            what = "mask_image" if "mask_image" in given else "strength"
-            raise RequestError(f"{what} was given and no image: give the image that it is about")
+        request.check_edit(given)
         return found
 
     def executions(self, given: Columns, most: int = MAX_BATCH) -> list[np.ndarray]:

@@ -266,7 +266,16 @@ def columns(spec: GeneratorSpec, request: SampleRequest) -> Columns:
     if mixtures:
         found["mixture"] = _one_mixture(mixtures)
     found |= {name: np.full(batch, size, np.int32) for name, size in request.sizes.items()}
-    return found | _setting_columns(request.setting, batch)
+    found |= _setting_columns(request.setting, batch)
+    check_edit(found)
+    return found
+
+
+def check_edit(given: Mapping[str, Any]) -> None:
+    """Raises RequestError where something is said of an image to begin with, and there is none."""
+    for name in ("mask_image", "strength"):
+        if name in given and "image" not in given:
+            raise RequestError(f"{name} was given and no image: give the image that it is about")
 
 
 def _column(condition: Condition, values: list[Any], sizes: Sizes) -> tuple[np.ndarray, np.ndarray | None]:
