@@ -54,7 +54,7 @@ def svg() -> str:
 
 def _image_to_image(generator: Generator, source: np.ndarray) -> Strip:
     made = [_one(generator, Setting(strength=strength), class_id=BOOT, image=source) for strength in STRENGTHS]
-    command = f"genzoo sample {CHECKPOINT} --image sneaker.png --class-ids boot --strength 0.8"
+    command = f"genzoo sample {CHECKPOINT} --image sneaker.png --class-ids boot --strength 0.8 --seeds {SEED}"
     return Strip(
         "Image-to-image", command, tuple(_labelled(("a picture", *(f"{s:g}" for s in STRENGTHS)), (source, *made)))
     )
@@ -74,7 +74,9 @@ def _mixing(generator: Generator) -> Strip:
     mixtures = [Mixture((DRESS, BAG), (share, 1.0 - share)) for share in SHARES]
     made = [_one(generator, Setting(guidance_scale=2.0), class_id=each) for each in mixtures]
     names = ("a dress", *(f"{share:g} and {1.0 - share:g}" for share in SHARES[1:-1]), "a bag")
-    command = f"genzoo sample {CHECKPOINT} --mix class_id=0.5*dress --mix class_id=0.5*bag --guidance-scale 2"
+    command = (
+        f"genzoo sample {CHECKPOINT} --mix class_id=0.5*dress --mix class_id=0.5*bag --guidance-scale 2 --seeds {SEED}"
+    )
     return Strip("Mixing", command, tuple(_labelled(names, made)))
 
 
