@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from zoo import datasets, registry
-from zoo.contract.conditions import Sizes, kind
+from zoo.contract.conditions import Condition, Sizes, kind
 from zoo.contract.errors import RequestError, nearest
 from zoo.contract.request import Mixture, SampleRequest, columns, sizes_of, taken
 from zoo.contract.request import values as of_images
@@ -51,6 +51,26 @@ def words(name: str) -> Mapping[str, Sequence[str]]:
     return found.labels if found else {}
 
 
+def read(condition: Condition, text: str, sizes: Sizes, labels: Mapping[str, Sequence[str]]) -> Any:
+    """A value by its kind; one that is a whole number by its label too. Raises RequestError."""
+    named = labels.get(condition.name, ()) if _is_number(condition) else ()
+    return kind(condition).parse(condition, value_of(condition.name, text, named), sizes)
+
+
+def numbered(spec: GeneratorSpec, name: str, values: Sequence[Any]) -> Sequence[Any]:
+    """The same values, labels as their numbers where a condition is a whole number. Raises RequestError."""
+    condition = spec.condition(name)
+    if condition is None or not _is_number(condition) or not any(isinstance(each, str) for each in values):
+        return values
+    labels = words(spec.name)
+    return [read(condition, each, {}, labels) if isinstance(each, str) else each for each in values]
+
+
+def _is_number(condition: Condition) -> bool:
+    edge = kind(condition).edge(condition)
+    return edge.dtype == "int64" and not edge.shape
+
+
 def value_of(name: str, text: str, labels: Sequence[str]) -> str:
     """The number of the one label that is `text`, or that has all its words: "boot" of an ankle boot.
 
@@ -87,13 +107,10 @@ def values(
     """
     every = sizes_of(spec, sizes)
 
-    def read(name: str, text: str) -> Any:
-        condition = taken(spec, name)
-        edge = kind(condition).edge(condition)
-        named = labels.get(name, ()) if edge.dtype == "int64" and not edge.shape else ()
-        return kind(condition).parse(condition, value_of(name, text, named), every)
+    def value(name: str, text: str) -> Any:
+        return read(taken(spec, name), text, every, labels)
 
-    found: dict[str, Any] = {name: [read(name, each) for each in several] for name, several in given.items()}
+    found: dict[str, Any] = {name: [value(name, each) for each in several] for name, several in given.items()}
     mixed: dict[str, list[tuple[float, Any]]] = {}
     for text in mix:
         parts = re.fullmatch(r"(\w+)=([0-9]+\.?[0-9]*|\.[0-9]+)\*(.+)", text)
@@ -101,7 +118,7 @@ def values(
             raise RequestError(f"--mix {text!r}: write NAME=WEIGHT*VALUE, like prompt=0.5*words")
         if parts[1] in given:
             raise RequestError(f"{parts[1]} is set and mixed: give all its values by --mix")
-        mixed.setdefault(parts[1], []).append((float(parts[2]), read(parts[1], parts[3])))
+        mixed.setdefault(parts[1], []).append((float(parts[2]), value(parts[1], parts[3])))
     for name, pairs in mixed.items():
         found[name] = [Mixture(tuple(value for _, value in pairs), tuple(weight for weight, _ in pairs))]
     return found
