@@ -11,7 +11,18 @@ from zoo.contract.conditions import Condition, kind, null
 from zoo.contract.errors import RequestError
 from zoo.contract.feeds import Tensors
 from zoo.contract.graph import BATCH, TensorSpec, concrete
-from zoo.contract.request import IMAGE_STRENGTH, SampleRequest, Setting, check_edit, columns, sizes_of, takes, values
+from zoo.contract.request import (
+    IMAGE_STRENGTH,
+    SampleRequest,
+    Setting,
+    check_edit,
+    columns,
+    settings,
+    shares,
+    sizes_of,
+    takes,
+    values,
+)
 from zoo.contract.spec import GeneratorSpec
 
 ONNX_FILE = "model.onnx"  # of a graph in a model repository
@@ -88,6 +99,9 @@ def merged(spec: GeneratorSpec, parts: Sequence[Tensors], assets: Assets = NO_AS
         raise RequestError(f"{spec.name} was sent no seed: it needs one, UINT64 [1], for each image")
     if len(parts) == 1:
         return parts[0]
+    for part in parts:  # what is wrong alone may look right beside what fills its gaps
+        settings(spec, part)
+        shares(spec, part)
     parts = [_with_strength(part) for part in parts]
     names = list(dict.fromkeys(name for part in parts for name in part))
     count = max(_values(spec, part) for part in parts)

@@ -124,6 +124,23 @@ def test_a_mixture_beside_what_is_none() -> None:
     assert batch["boxes"][1, 0, 0].tolist() == [*BOX]
 
 
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"strength": np.float32([[0.5]])}, "strength was given and no image"),
+        ({"mask_image": np.zeros((1, 8, 4, 1), np.uint8)}, "mask_image was given and no image"),
+        ({"boxes": np.zeros((1, 2, 2, 5), np.float32), "mixture": np.float32([[1]])}, "mixture 1 for 2 values"),
+        ({"boxes": np.zeros((1, 2, 2, 5), np.float32), "mixture": np.float32([[1, 1, 1]])}, "mixture 1 1 1 for 2"),
+        ({"mixture": np.float32([[1, 1]])}, "mixture 1 1 for 1 values"),
+    ],
+)
+def test_what_is_wrong_alone_is_wrong_beside_a_neighbour(given: dict[str, Any], sentence: str) -> None:
+    """Whatever the neighbour has that would fill its gap: an image, a third value."""
+    neighbour = sent(image=WHITE, mask_image=BLACK, boxes=Mixture(((BOX,), (), (BOX,)), (1.0, 1.0, 1.0)))
+    with pytest.raises(RequestError, match=sentence):
+        interface.merged(SIZED, [{"seed": np.array([[7]], np.uint64), **given}, neighbour])
+
+
 def test_an_image_to_begin_with_beside_none() -> None:
     batch = interface.merged(SIZED, [sent(image=WHITE), sent(image=WHITE, mask_image=BLACK), sent()])
     assert batch["strength"].reshape(-1).tolist() == [np.float32(0.6), 1.0, 1.0]

@@ -4,14 +4,27 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
 
 from zoo.errors import GenzooError
 
 MOST = 100  # choices that are listed
+SHOWN = 40  # characters of a value
 
 
 class RequestError(GenzooError, ValueError):
     """A request that this generator cannot fulfil; the message says what was seen and what is possible."""
+
+
+def shown(value: Any) -> str:
+    """A value in a sentence."""
+    if isinstance(value, np.ndarray):
+        return f"{value.dtype} {value.shape}"
+    # A text is cut before it is quoted: it may have millions of characters, each of which becomes an escape.
+    text = repr(f"{value[:SHOWN]}..." if isinstance(value, str) and len(value) > SHOWN else value)
+    return text if len(text) <= SHOWN + 5 or isinstance(value, str) else f"{text[:SHOWN]}..."
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:

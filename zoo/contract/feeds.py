@@ -10,8 +10,8 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import lru_cache, partial
+from dataclasses import dataclass, field
+from functools import partial
 from threading import Lock
 from typing import Protocol
 
@@ -19,10 +19,10 @@ import numpy as np
 
 from zoo.contract import request
 from zoo.contract.assets import NO_ASSETS, Assets
-from zoo.contract.conditions import Condition, Sizes, arrays, kind, null
+from zoo.contract.conditions import Condition, Sizes, kind, null
 from zoo.contract.errors import RequestError
 from zoo.contract.graph import MAX_BATCH, concrete
-from zoo.contract.request import EDITS, IMAGE_STRENGTH, Columns, SampleRequest, Setting, taken, takes
+from zoo.contract.request import Columns, Plan, SampleRequest, Setting, takes
 from zoo.contract.spec import GeneratorSpec
 from zoo.sampling import guidance, noise, samplers
 from zoo.sampling.guidance import Term
@@ -30,6 +30,7 @@ from zoo.sampling.guidance import Term
 Tensors = dict[str, np.ndarray]
 Draw = Callable[[Sequence[int], tuple[int, ...], int], np.ndarray]  # seeds, shape, stream -> (seeds, *shape) float32
 CACHE_BYTES = 64 << 20  # of encoded conditions, in a process
+ENTRY_BYTES = 512  # of a kept array, beside its numbers
 MAX_NOISE_BYTES = 1 << 30  # of one execution
 MASKED_DRAWS = 2  # the first draw, to which an image is added, is needed once more without it for what is kept
 CALL_COST = 1.5  # of a network call, in images: 1 to 2.1 on two cores of a Xeon, 0.2 on one, more on a GPU; `_together`
@@ -58,14 +59,19 @@ class Encoder:
         return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
 
     def _row(self, value: Tensors) -> Tensors:
-        key = hashlib.sha256(b"".join(np.ascontiguousarray(each).tobytes() for each in value.values())).digest()
+        key = hashlib.sha256()
+        for each in value.values():  # a picture of one grey has the same bytes lying and standing
+            key.update(f"{each.dtype} {each.shape} ".encode() + np.ascontiguousarray(each).tobytes())
+        return self._kept(key.digest(), value)
+
+    def _kept(self, key: bytes, value: Tensors) -> Tensors:
         with self.lock:
             if key in self.kept:
                 self.kept.move_to_end(key)
                 return self.kept[key]
-        found = {
-            name: each[0] for name, each in self.runner.run(**{n: each[None] for n, each in value.items()}).items()
-        }
+        given = {name: each[None] for name, each in value.items()}
+        # Copies, as a server's answer may lie in memory that it shares.
+        found = {name: each[0].copy() for name, each in self.runner.run(**given).items()}
         with self.lock:
             self.bytes += _bytes(found) if key not in self.kept else 0
             self.kept[key] = found
@@ -75,33 +81,12 @@ class Encoder:
 
 
 def _bytes(tensors: Tensors) -> int:
-    return sum(each.nbytes for each in tensors.values())
+    """What it takes to keep them, about: a small array is not for nothing."""
+    return sum(each.nbytes + ENTRY_BYTES for each in tensors.values())
 
 
 def _length(tensors: Tensors) -> int:
     return len(next(iter(tensors.values())))
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """What a setting makes of an image's sampling, whatever its values."""
-
-    table: np.ndarray  # (rows, columns) float32
-    levels: np.ndarray  # (rows,) float64
-    draws: int
-
-    @classmethod
-    @lru_cache(maxsize=256)
-    def of(cls, spec: GeneratorSpec, setting: Setting) -> _Plan:
-        rows = request.table(spec, setting)
-        assert rows is not None
-        assert spec.sampling is not None
-        asked = setting.resolved(spec)
-        assert asked.num_steps is not None
-        assert asked.sampler is not None
-        strength = 1.0 if asked.strength is None else asked.strength
-        levels = spec.sampling.levels(asked.num_steps, asked.sampler, strength)
-        return cls(rows.astype(np.float32), levels, len(rows) if samplers.is_stochastic(rows) else 1)
 
 
 @dataclass(frozen=True)
@@ -143,32 +128,20 @@ class Feeds:
                 asked[axis.name] = int(found.pop())
         return request.sizes_of(self.spec, asked)
 
-    def settings(self, given: Columns) -> list[Setting]:
-        """The setting of each image, its strength by whether there is an image to begin with. Raises RequestError."""
-        for name in set(given) & set(EDITS):
-            taken(self.spec, name)
-        found = request.settings(self.spec, given)
-        if "image" in given and self.spec.edits:
-            usual = 1.0 if "mask_image" in given else IMAGE_STRENGTH
-            return [_with_strength(each, usual) for each in found]
-        request.check_edit(given)
-        return found
-
     def executions(self, given: Columns, most: int = MAX_BATCH) -> list[np.ndarray]:
         """The images, by index, that are made together."""
-        settings, spec = self.settings(given), self.spec
-        rows = np.arange(len(settings))
-        if spec.sampling is None:
-            return _parts(rows, most)
-        shares = self._shares(given)
+        spec, settings, shares = self.spec, request.settings(self.spec, given), request.shares(self.spec, given)
+        plans = self._plans(settings)
+        if not plans:
+            return _parts(np.arange(len(settings)), most)
         costs = [
-            (len(_Plan.of(spec, setting).table), len(self._terms(setting, share)))
-            for setting, share in zip(settings, shares, strict=True)
+            (len(plan.table), len(self._terms(setting, share)))
+            for plan, setting, share in zip(plans, settings, shares, strict=True)
         ]
         memory = MAX_NOISE_BYTES // (4 * int(np.prod(concrete(spec.state_shape, self.sizes(given)))))
         found = []
         for group in _together(costs):
-            draws = max(_Plan.of(spec, settings[row]).draws for row in group)
+            draws = max(plans[row].draws for row in group)
             draws = max(draws, MASKED_DRAWS) if "mask_image" in given else draws
             if draws > memory:
                 raise RequestError(f"{draws} draws of noise for one image are more than {MAX_NOISE_BYTES >> 20} MiB")
@@ -180,7 +153,7 @@ class Feeds:
 
         Raises RequestError.
         """
-        spec, sizes, settings = self.spec, self.sizes(given), self.settings(given)
+        spec, sizes, settings = self.spec, self.sizes(given), request.settings(self.spec, given)
         seeds = given["seed"].reshape(-1).tolist()
         request.check_seeds(seeds)
         values = {each.name: request.values(spec, each, given, sizes, self.assets) for each in spec.conditions}
@@ -190,33 +163,20 @@ class Feeds:
                 found = self._encoded(condition, values[condition.name][:, 0])
                 tensors |= {name: each[:, None] if each.ndim == 1 else each for name, each in found.items()}
             return tensors, None
-        plans = [_Plan.of(spec, setting) for setting in settings]
+        plans = self._plans(settings)
         edit = self._edit(given, sizes)
         tensors = {spec.noise[0].name: self._noise(partial(draw, seeds), plans, sizes, settings, edit)}
         tensors |= self._guided(given, values, settings, plans, sizes)
         rows = max(self.rows, *(len(plan.table) for plan in plans))
-        tensors["table"] = np.stack([samplers.padded(plan.table, rows) for plan in plans])
+        tensors["table"] = np.stack([samplers.padded(plan.table, rows) for plan in plans]).astype(np.float32)
         if spec.edits:
             tensors |= _kept(edit, len(seeds))
         return tensors, edit
 
-    def _shares(self, given: Columns) -> list[tuple[float, ...]]:
-        """The weights of each image's mixture, which sum to one."""
-        batch = len(given["seed"])
-        counts = [each.shape[1] for name, each in given.items() if self._is_mixed(name, each)]
-        count = max(counts, default=1)
-        if (weights := given.get("mixture")) is None:
-            return [(1.0 / count,) * count] * batch
-        weights = np.asarray(weights, np.float64).reshape(batch, -1)
-        if weights.shape[1] != count or not np.isfinite(weights).all() or not (weights.sum(1) > 0.0).all():
-            raise RequestError(f"mixture has {weights.shape[1]} weights for {count} values: give one for each, above 0")
-        return [tuple((row / row.sum()).tolist()) for row in weights]
-
-    def _is_mixed(self, name: str, array: np.ndarray) -> bool:
-        condition = self.spec.condition(name)
-        return (
-            condition is not None and condition.guided and array.ndim == len(kind(condition).edge(condition).shape) + 2
-        )
+    def _plans(self, settings: Sequence[Setting]) -> list[Plan]:
+        """Of each image; none of a one-shot generator's."""
+        plans = {setting: request.plan(self.spec, setting) for setting in set(settings)}
+        return [plan for setting in settings if (plan := plans[setting]) is not None]
 
     def _terms(self, setting: Setting, shares: tuple[float, ...]) -> tuple[Term, ...]:
         return guidance.terms(tuple(each.name for each in self.spec.guided), setting.scales(self.spec), shares)
@@ -226,13 +186,13 @@ class Feeds:
         given: Columns,
         values: Mapping[str, np.ndarray],
         settings: Sequence[Setting],
-        plans: Sequence[_Plan],
+        plans: Sequence[Plan],
         sizes: Sizes,
     ) -> Tensors:
         """Each condition's tensors, (B, terms, ...), and `guidance_weights`, (B, rows or 1, terms)."""
         if not self.spec.conditions:
             return {}
-        shares = self._shares(given)
+        shares = request.shares(self.spec, given)
         terms = [self._terms(setting, share) for setting, share in zip(settings, shares, strict=True)]
         most, batch = max(map(len, terms)), len(settings)
         tensors: Tensors = {}
@@ -252,8 +212,8 @@ class Feeds:
 
     def _without(self, condition: Condition, given: Columns, sizes: Sizes) -> list[np.ndarray]:
         """What stands in a condition's place where a term goes without it, for each image."""
-        if condition.negative and (found := given.get(condition.negative)) is not None:
-            return list(arrays(condition, list(found.reshape(len(given["seed"]), *found.shape[2:])), sizes))
+        if condition.negative in given:
+            return list(request.values(self.spec, takes(self.spec)[condition.negative], given, sizes)[:, 0])
         return [null(condition, sizes)] * len(given["seed"])
 
     def _encoded(self, condition: Condition, flat: np.ndarray) -> Tensors:
@@ -267,7 +227,7 @@ class Feeds:
     def _noise(
         self,
         draw: Callable[[tuple[int, ...], int], np.ndarray],
-        plans: Sequence[_Plan],
+        plans: Sequence[Plan],
         sizes: Sizes,
         settings: Sequence[Setting],
         edit: _Edit | None,
@@ -287,7 +247,7 @@ class Feeds:
         if "image" not in given or not self.spec.edits:
             return None
         known, batch = takes(self.spec), len(given["seed"])
-        images = arrays(known["image"], list(given["image"].reshape(batch, *given["image"].shape[-3:])), sizes)
+        images = request.values(self.spec, known["image"], given, sizes)[:, 0]
         encode = kind(known["image"]).encode
         pixels = encode(known["image"], images, self.assets)["image"]
         latents = pixels
@@ -297,7 +257,7 @@ class Feeds:
             (latents,) = self.encoders["encode_image"].run(image=pixels).values()
         if "mask_image" not in given:
             return _Edit(latents, None, images, None)
-        masks = arrays(known["mask_image"], list(given["mask_image"].reshape(batch, *images.shape[1:3], 1)), sizes)
+        masks = request.values(self.spec, known["mask_image"], given, sizes)[:, 0]
         keep = np.less(masks, 128)  # white is made anew
         rows, columns = (whole // part for whole, part in zip(keep.shape[1:3], latents.shape[2:], strict=True))
         cells = keep.reshape(batch, latents.shape[2], rows, latents.shape[3], columns).all((2, 4))
@@ -312,10 +272,6 @@ def feeds(
     return Feeds(spec, assets, {name: Encoder(each) for name, each in (encoders or {}).items()}).of(asked)
 
 
-def _with_strength(setting: Setting, usual: float) -> Setting:
-    return setting if setting.strength is not None else replace(setting, strength=usual)
-
-
 def _kept(edit: _Edit | None, batch: int) -> Tensors:
     """`known` and `mask`, (B, values); (B, 1) of zeros where nothing is kept, which is broadcast."""
     if edit is None or edit.kept is None:
@@ -324,7 +280,7 @@ def _kept(edit: _Edit | None, batch: int) -> Tensors:
 
 
 def _weights(
-    terms: Sequence[Sequence[Term]], plans: Sequence[_Plan], settings: Sequence[Setting], most: int
+    terms: Sequence[Sequence[Term]], plans: Sequence[Plan], settings: Sequence[Setting], most: int
 ) -> np.ndarray:
     rows = [
         guidance.weights(term, plan.levels, setting.guidance_interval)

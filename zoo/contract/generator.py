@@ -13,7 +13,7 @@ from functools import partial
 import numpy as np
 
 from zoo.contract.assets import NO_ASSETS, Assets
-from zoo.contract.errors import RequestError
+from zoo.contract.errors import RequestError, shown
 from zoo.contract.feeds import Draw, Encoder, Feeds, Runner, Tensors
 from zoo.contract.graph import MAX_BATCH, concrete
 from zoo.contract.request import Columns, SampleRequest, check_seeds, columns
@@ -22,7 +22,7 @@ from zoo.sampling import noise
 
 SEEDS = re.compile(r"([0-9]{1,40})(?:-([0-9]{1,40}))?")
 MAX_SEEDS = 100_000  # and images, that are held at once
-MAX_FRAMES = 1000  # of a row, which is one batch
+MAX_FRAMES = 1000  # of a row
 
 
 class Generator:
@@ -98,17 +98,25 @@ class Generator:
             ends = request.seeds[index : index + 2]
             given = columns(self.spec, request.rows(slice(index, index + 1)))
             repeated = {name: np.repeat(column, frames, 0) for name, column in given.items()}
-            rows.append(self._execution(repeated, partial(_on_the_way, ends, shares)))
+            parts = self.feeds.executions(repeated)
+            rows.append(np.concatenate([self._frames(repeated, part, ends, shares) for part in parts]))
         return np.stack(rows)
+
+    def _frames(self, given: Columns, picked: np.ndarray, ends: Sequence[int], shares: np.ndarray) -> np.ndarray:
+        """Those images of a way that are made together."""
+        part = {name: column[picked] for name, column in given.items()}
+        return self._execution(part, partial(_on_the_way, ends, shares[:, picked]))
 
 
 def _on_the_way(
     ends: Sequence[int], shares: np.ndarray, _: Sequence[int], shape: tuple[int, ...], stream: int
 ) -> np.ndarray:
     """Mixtures of two seeds' noises by `shares` (2, frames): float32 (frames, *shape)."""
-    both = noise.normal(ends, shape, stream)
-    weights = shares.reshape(*shares.shape, *[1] * len(shape))
-    return np.asarray((weights * both[:, None]).sum(0), np.float32)
+    first, last = noise.normal(ends, shape, stream)
+    found = np.empty((shares.shape[1], *shape), np.float32)
+    for frame, (share, other) in enumerate(shares.T):
+        found[frame] = share * first + other * last
+    return found
 
 
 def seed_range(text: str) -> Sequence[int]:
@@ -118,13 +126,9 @@ def seed_range(text: str) -> Sequence[int]:
         found = SEEDS.fullmatch(part.strip())
         first, last = (int(found[1]), int(found[2] or found[1])) if found else (1, 0)
         if last < first:
-            raise RequestError(f"seeds {_short(text)!r}: write one seed, a range or a list, like 7, 0-63 or 1,5,9-12")
+            raise RequestError(f"seeds {shown(text)}: write one seed, a range or a list, like 7, 0-63 or 1,5,9-12")
         check_seeds((first, last))
         if len(seeds) + last - first >= MAX_SEEDS:
-            raise RequestError(f"seeds {_short(text)!r}: at most {MAX_SEEDS:,} at once; the rest in a second call")
+            raise RequestError(f"seeds {shown(text)}: at most {MAX_SEEDS:,} at once; the rest in a second call")
         seeds.extend(range(first, last + 1))
     return seeds
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= 40 else f"{text[:40]}..."

@@ -16,9 +16,9 @@ import numpy as np
 
 from zoo.contract.assets import NO_ASSETS, Assets
 from zoo.contract.conditions import Condition, Sizes, arrays, default, image, kind
-from zoo.contract.errors import RequestError, nearest
-from zoo.contract.spec import GeneratorSpec
-from zoo.sampling import noise
+from zoo.contract.errors import RequestError, nearest, shown
+from zoo.contract.spec import GeneratorSpec, Sampling
+from zoo.sampling import noise, samplers
 
 Columns = dict[str, np.ndarray]
 MAX_MIXED = 4  # values of one condition in one image
@@ -97,7 +97,9 @@ def takes(spec: GeneratorSpec) -> dict[str, Condition]:
     """Everything with a value of its own that a request may give, by name: conditions, what stands for none of them
     (a negative prompt), and an image to begin with."""
     found = {condition.name: condition for condition in spec.conditions}
-    found |= {each.negative: dataclasses.replace(each, guided=False) for each in spec.conditions if each.negative}
+    for each in spec.conditions:
+        if each.negative:
+            found[each.negative] = dataclasses.replace(each, name=each.negative, guided=False)
     if spec.edits:
         height, width, channels = spec.image_shape
         assert isinstance(channels, int)
@@ -132,25 +134,42 @@ def taken(spec: GeneratorSpec, name: str) -> Condition:
     raise RequestError(f"{spec.name} takes no {name}: {why_no_edits(spec) if name in EDITS else why}")
 
 
-@lru_cache(maxsize=256)
-def table(spec: GeneratorSpec, setting: Setting) -> np.ndarray | None:
-    """The sampler's table, float64 (rows, columns), a network call a row without guidance; None for a one-shot one.
+@dataclass(frozen=True)
+class Plan:
+    """What a setting makes of an image's sampling, whatever its values: a sampler's table, a network call a row."""
 
-    Raises RequestError.
-    """
+    table: np.ndarray  # (rows, columns) float64
+    levels: np.ndarray  # (rows,) float64, the noise level of each row
+    draws: int  # of noise
+
+
+def plan(spec: GeneratorSpec, setting: Setting) -> Plan | None:
+    """The plan of a setting; None for a one-shot generator. Raises RequestError."""
     setting = check(spec, setting).resolved(spec)
     if spec.sampling is None:
         return None
     assert setting.num_steps is not None
     assert setting.sampler is not None
-    strength = 1.0 if setting.strength is None else setting.strength
-    found: np.ndarray = spec.sampling.table(setting.num_steps, setting.sampler, strength)
-    found.flags.writeable = False
-    return found
+    return _plan(spec.sampling, setting.num_steps, setting.sampler, setting.strength or 1.0)
+
+
+@lru_cache(maxsize=256)
+def _plan(sampling: Sampling, num_steps: int, sampler: str, strength: float) -> Plan:
+    rows: np.ndarray = sampling.table(num_steps, sampler, strength)
+    rows.flags.writeable = False
+    levels = sampling.levels(num_steps, sampler, strength)
+    return Plan(rows, levels, len(rows) if samplers.is_stochastic(rows) else 1)
+
+
+def table(spec: GeneratorSpec, setting: Setting) -> np.ndarray | None:
+    """The table of that plan. Raises RequestError."""
+    found = plan(spec, setting)
+    return None if found is None else found.table
 
 
 def check(spec: GeneratorSpec, setting: Setting) -> Setting:
     """The setting, if the generator can be asked so. Raises RequestError."""
+    _check_types(setting)
     sampling, asked = spec.sampling, setting
     setting = setting.resolved(spec)
     if sampling is None:
@@ -167,13 +186,34 @@ def check(spec: GeneratorSpec, setting: Setting) -> Setting:
     return asked
 
 
+def _check_types(setting: Setting) -> None:
+    """A setting may be written by hand. Raises RequestError."""
+    if setting.num_steps is not None and not is_whole(setting.num_steps):
+        raise RequestError(f"num_steps {shown(setting.num_steps)} is no whole number")
+    if setting.sampler is not None and not isinstance(setting.sampler, str):
+        raise RequestError(f"sampler {shown(setting.sampler)} is no name")
+    ends = () if setting.guidance_interval is None else setting.guidance_interval
+    if not isinstance(ends, tuple) or len(ends) not in (0, 2):
+        raise RequestError(f"guidance_interval {shown(ends)}: give two noise levels, the lower first")
+    own = [(f"guidance_scale of {name}", scale) for name, scale in setting.guidance_scales]
+    strength = 1.0 if setting.strength is None else setting.strength
+    given = [("guidance_scale", setting.guidance_scale), *own, ("strength", strength)]
+    for name, number in (*given, *(("guidance_interval", end) for end in ends)):
+        if isinstance(number, bool) or not isinstance(number, int | float | np.integer | np.floating):
+            raise RequestError(f"{name} {shown(number)} is no number")
+
+
+def is_whole(value: Any) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
 def _check_steps(spec: GeneratorSpec, setting: Setting) -> None:
     sampling, num_steps, sampler = spec.sampling, setting.num_steps, setting.sampler
     assert sampling is not None
     assert num_steps is not None
     assert sampler is not None
     if sampler not in sampling.samplers:
-        raise RequestError(f"{spec.name} has no sampler {sampler!r}: {nearest(sampler, sampling.samplers)}")
+        raise RequestError(f"{spec.name} has no sampler {shown(sampler)}: {nearest(sampler, sampling.samplers)}")
     if not 1 <= num_steps <= sampling.most_steps:
         raise RequestError(f"num_steps {num_steps} is outside 1 to {sampling.most_steps}")
     if sampling.steps and num_steps not in sampling.steps:
@@ -186,11 +226,12 @@ def _check_guidance(spec: GeneratorSpec, setting: Setting) -> None:
     for name, _ in setting.guidance_scales:
         if name not in names:
             raise RequestError(
-                f"{spec.name} is not guided by {name!r}: {nearest(name, names) if names else 'by nothing'}"
+                f"{spec.name} is not guided by {shown(name)}: {nearest(name, names) if names else 'by nothing'}"
             )
     limit = spec.sampling.max_guidance_scale if spec.sampling else 1.0
+    most = max(limit, float(np.float32(limit)))  # as a scale is that travelled
     for scale in (setting.guidance_scale, *(scale for _, scale in setting.guidance_scales)):
-        if not (scale == 1.0 or (0.0 <= scale <= limit and names)):
+        if not (scale == 1.0 or (0.0 <= scale <= most and names)):
             wanted = f"between 0 and {limit:g}" if limit > 1.0 and names else "1, it was not trained for guidance"
             raise RequestError(f"guidance_scale {scale:g} for {spec.name}: must be {wanted}")
     if (interval := setting.guidance_interval) is not None and not 0.0 <= interval[0] < interval[1]:
@@ -215,8 +256,8 @@ def check_seeds(seeds: Sequence[int]) -> None:
     if not len(seeds):
         raise RequestError("no seed was given: each image is made from one")
     for seed in seeds:
-        if not isinstance(seed, int | np.integer):
-            raise RequestError(f"seed {seed!r} is no whole number")
+        if not is_whole(seed):
+            raise RequestError(f"seed {shown(seed)} is no whole number")
         if not 0 <= seed <= noise.MAX_SEED:
             raise RequestError(f"seed {seed} is outside 0 to 2**64 - 1")
 
@@ -238,7 +279,9 @@ def sizes_of(spec: GeneratorSpec, asked: Sizes) -> dict[str, int]:
         axis = next((each for each in spec.axes if each.name == name), None)
         if axis is None:
             has = f"it has {', '.join(found)}" if found else "its images are of one size"
-            raise RequestError(f"{spec.name} has no size {name!r}: {has}")
+            raise RequestError(f"{spec.name} has no size {shown(name)}: {has}")
+        if not is_whole(size):
+            raise RequestError(f"{name} {shown(size)} is no whole number")
         if not axis.minimum <= size <= axis.maximum or size % axis.multiple:
             wanted = f"{axis.minimum} to {axis.maximum}" + (f" by {axis.multiple}" if axis.multiple > 1 else "")
             raise RequestError(f"{name} {size} for {spec.name}: must be {wanted}")
@@ -288,10 +331,10 @@ def _column(condition: Condition, values: list[Any], sizes: Sizes) -> tuple[np.n
     for each in mixed:
         if len(each.values) > MAX_MIXED:
             raise RequestError(f"{condition.name} mixes {len(each.values)} values: at most {MAX_MIXED} in one image")
-        if len(each.values) != len(each.weights) or not sum(each.weights) > 0.0:
+        if len(each.values) != len(each.weights) or not _are_weights(each.weights):
             raise RequestError(
                 f"{condition.name} mixes {len(each.values)} values by the weights {each.weights}: "
-                "give one for each, with a sum above 0"
+                "give one for each, none below 0, with a sum above 0"
             )
     most = max(len(each.values) for each in mixed)
     weights = np.zeros((len(mixed), most), np.float32)
@@ -300,6 +343,10 @@ def _column(condition: Condition, values: list[Any], sizes: Sizes) -> tuple[np.n
     flat = [(*each.values, *each.values[:1] * (most - len(each.values))) for each in mixed]
     found = arrays(condition, [value for row in flat for value in row], sizes)
     return found.reshape(len(mixed), most, *found.shape[1:]), weights
+
+
+def _are_weights(weights: Sequence[float]) -> bool:
+    return bool(np.isfinite(weights).all() and min(weights) >= 0.0 and sum(weights) > 0.0)
 
 
 def _one_mixture(mixtures: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -326,37 +373,79 @@ def _setting_columns(setting: Setting, batch: int) -> Columns:
 
 
 def settings(spec: GeneratorSpec, given: Columns) -> list[Setting]:
-    """The setting of each image. Raises RequestError."""
-    batch = len(given["seed"])
+    """The setting of each image, its strength by whether there is an image to begin with. Raises RequestError."""
+    for name in set(given) & set(EDITS):
+        taken(spec, name)
+    batch, edited = len(given["seed"]), "image" in given and spec.edits
+    usual = None if not edited else 1.0 if "mask_image" in given else IMAGE_STRENGTH
     own = [f"{condition.name}_guidance_scale" for condition in spec.guided]
-    rows = {name: _values(given, name, batch) for name in (*ROW_FIELDS, *own)}
-    interval = given.get("guidance_interval")
+    rows = {name: _each(given, name, batch) for name in (*ROW_FIELDS, *own)}
+    ends = _intervals(given, batch)
     found = []
     for row in range(batch):
-        scale, ends = (
-            rows["guidance_scale"][row],
-            None if interval is None else interval.reshape(batch, 2)[row].tolist(),
-        )
+        scale, strength = rows["guidance_scale"][row], rows["strength"][row]
         scales = [(name.removesuffix("_guidance_scale"), rows[name][row]) for name in own]
         setting = Setting(
             rows["num_steps"][row],
             rows["sampler"][row],
             1.0 if scale is None else scale,
             tuple((name, value) for name, value in scales if value is not None),
-            None if ends is None else (ends[0], ends[1]),
-            rows["strength"][row],
+            ends[row],
+            usual if strength is None else strength,
         )
         found.append(setting)
     for setting in set(found):
         check(spec, setting)
+    if not edited:
+        check_edit(given)
     return found
 
 
-def _values(given: Columns, name: str, batch: int) -> list[Any]:
-    """A value for each image; text as str, though a server hands it over as bytes."""
+def _each(given: Columns, name: str, batch: int) -> list[Any]:
+    """A value for each image; text as str, though a server hands it over as bytes. Raises RequestError."""
     if (found := given.get(name)) is None:
         return [None] * batch
-    return [value.decode() if isinstance(value, bytes) else value for value in found.reshape(-1).tolist()]
+    if found.shape not in ((batch,), (batch, 1)):
+        raise RequestError(f"{name} has the shape {found.shape} for {batch} seeds: give one value for each")
+    try:
+        return [value.decode() if isinstance(value, bytes) else value for value in found.reshape(-1).tolist()]
+    except UnicodeDecodeError as error:
+        raise RequestError(f"{name} is no text in UTF-8 ({error.reason})") from error
+
+
+def _intervals(given: Columns, batch: int) -> list[tuple[float, float] | None]:
+    if (found := given.get("guidance_interval")) is None:
+        return [None] * batch
+    if found.shape != (batch, 2):
+        raise RequestError(f"guidance_interval has the shape {found.shape} for {batch} seeds: give two levels for each")
+    return [(low, high) for low, high in found.tolist()]
+
+
+def shares(spec: GeneratorSpec, given: Columns) -> list[tuple[float, ...]]:
+    """The weights of each image's mixture, which sum to one: one weight where nothing is mixed. Raises RequestError."""
+    batch = len(given["seed"])
+    mixed = {each.name: given[each.name].shape[1] for each in spec.guided if _is_mixed(each, given)}
+    count = max(mixed.values(), default=1)
+    if wrong := [name for name, values in mixed.items() if values not in (1, count) or not 1 <= values <= MAX_MIXED]:
+        raise RequestError(
+            f"{wrong[0]} has {mixed[wrong[0]]} values for one image: give one, or as many as all that is mixed, "
+            f"at most {MAX_MIXED}"
+        )
+    if (weights := given.get("mixture")) is None:
+        return [(1.0 / count,) * count] * batch
+    weights = np.asarray(weights, np.float64)
+    if weights.shape != (batch, count) or not all(map(_are_weights, weights)):
+        seen = " ".join(f"{weight:g}" for weight in weights.reshape(-1)[:MAX_MIXED])
+        raise RequestError(
+            f"mixture {seen} for {count} values: give one weight for each, none below 0, with a sum above 0"
+        )
+    return [tuple((row / row.sum()).tolist()) for row in weights]
+
+
+def _is_mixed(condition: Condition, given: Columns) -> bool:
+    """Whether several values, or one, stand on an axis of their own."""
+    rank = len(kind(condition).edge(condition).shape)
+    return condition.name in given and given[condition.name].ndim == rank + 2
 
 
 def defaults(spec: GeneratorSpec, seeds: Sequence[int], assets: Assets = NO_ASSETS) -> Columns:
@@ -380,10 +469,11 @@ def values(
     rank = len(kind(condition).edge(condition).shape)
     if found.ndim == rank + 1:
         found = found[:, None]
-    if found.ndim != rank + 2 or len(found) != batch or found.shape[1] > (MAX_MIXED if condition.guided else 1):
+    most = MAX_MIXED if condition.guided else 1
+    if found.ndim != rank + 2 or len(found) != batch or not 1 <= found.shape[1] <= most:
         raise RequestError(
             f"{condition.name} has the shape {found.shape} for {batch} seeds: give one value for each, "
             f"or up to {MAX_MIXED} that are mixed, where guidance asks without it"
         )
-    flat = arrays(condition, list(found.reshape(-1, *found.shape[2:])), sizes)
+    flat = arrays(condition, list(found.reshape(batch * found.shape[1], *found.shape[2:])), sizes)
     return flat.reshape(*found.shape[:2], *flat.shape[1:])

@@ -52,6 +52,7 @@ def weights(terms: Sequence[Term], levels: np.ndarray, interval: tuple[float, fl
     guided = np.array([[term.weight for term in terms]], np.float32)
     if interval is None:
         return guided
-    low, high = interval
+    low, high = np.asarray(interval, np.float32)  # as an interval is that travelled
+    levels = levels.astype(np.float32)
     off = np.array([[term.unguided for term in terms]], np.float32)
     return np.where(((low <= levels) & (levels <= high))[:, None], guided, off)

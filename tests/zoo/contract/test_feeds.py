@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 
+from zoo.contract import request
 from zoo.contract.assets import Assets
 from zoo.contract.conditions import Condition, class_id, image, scalar, text
 from zoo.contract.errors import RequestError
-from zoo.contract.feeds import Encoder, Feeds, Tensors, feeds
+from zoo.contract.feeds import ENTRY_BYTES, Encoder, Feeds, Tensors, feeds
 from zoo.contract.generator import Generator
 from zoo.contract.graph import TensorSpec
 from zoo.contract.request import Mixture, SampleRequest, Setting, columns
@@ -103,11 +104,60 @@ def test_refused_mixtures(values: Any, sentence: str) -> None:
         feeds(SPEC, asked(**values))
 
 
-@pytest.mark.parametrize("weights", [np.zeros((1, 2)), np.full((1, 2), np.nan), np.ones((1, 3))])
+WRONG_WEIGHTS = [
+    *(np.float32([each]) for each in ([0, 0], [np.nan, 1], [np.inf, 1], [1, 1, 1], [1], [], [2, -1], [1, -1])),
+    np.ones(2, np.float32),
+    np.ones((1, 1, 2), np.float32),
+]
+
+
+@pytest.mark.parametrize("weights", WRONG_WEIGHTS)
 def test_weights_that_came_over_the_wire(weights: np.ndarray) -> None:
     given = {"seed": np.uint64([7]), "class_id": np.array([[1, 4]]), "mixture": weights}
-    with pytest.raises(RequestError, match="weights for 2 values: give one for each, above 0"):
+    with pytest.raises(
+        RequestError, match=r"mixture .*for 2 values: give one weight for each, none below 0, with a sum above 0"
+    ):
         Feeds(SPEC).make(given)
+
+
+TWO_GIVEN = {"seed": np.uint64([7]), "class_id": np.array([[1]]), "style": np.array([[1]])}
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"class_id": np.zeros((1, 0), np.int64)}, r"class_id has the shape \(1, 0\) for 1 seeds"),
+        ({"class_id": np.zeros((1, 5), np.int64)}, r"class_id has the shape \(1, 5\) for 1 seeds: .* up to 4"),
+        ({"class_id": np.array([[1, 2]]), "style": np.array([[0, 1, 2]])}, "class_id has 2 values for one image: give"),
+        ({"warmth": np.zeros((1, 0), np.float32)}, r"warmth has the shape \(1, 0\) for 1 seeds"),
+        ({"sampler": np.array([[b"\xff"]], object)}, r"sampler is no text in UTF-8 \(invalid start byte\)"),
+        ({"sampler": np.array([b"d" * 1_000_000], object)}, r"toy has no sampler 'd{40}\.\.\.': choose"),
+        ({"num_steps": np.array([[4, 4]], np.int32)}, r"num_steps has the shape \(1, 2\) for 1 seeds: give one value"),
+        ({"guidance_interval": np.ones((1, 3))}, r"guidance_interval has the shape \(1, 3\) for 1 seeds: give two"),
+        ({"guidance_interval": np.ones((2, 1))}, r"guidance_interval has the shape \(2, 1\) for 1 seeds: give two"),
+    ],
+)
+def test_columns_that_are_not_one_value_an_image(given: Any, sentence: str) -> None:
+    with pytest.raises(RequestError, match=sentence):
+        Feeds(TWO).make(TWO_GIVEN | given)
+
+
+def test_an_end_of_an_interval_is_inside_as_it_is_said_and_as_it_travels() -> None:
+    """Of float32, where a number said in float64 is another; the limit of a scale likewise."""
+    spec = replace(SPEC, sampling=replace(SAMPLING, max_guidance_scale=1.1))
+    levels = SAMPLING.levels(4, "ddim")
+    for low, high in ((levels[2], levels[1]), (levels[3], levels[3] * 1.5)):
+        given = columns(spec, asked(Setting(4, guidance_scale=1.1, guidance_interval=(low, high)), class_id=1))
+        travelled = {n: each.astype(np.float32) if each.dtype == np.float64 else each for n, each in given.items()}
+        inside = [bool(low <= level <= high) for level in levels]
+        for each in (given, travelled):
+            weights = Feeds(spec).make(each)[0]["guidance_weights"][0]
+            assert [bool(row[1]) for row in weights] == inside
+
+
+def test_settings_that_differ_in_guidance_alone_share_a_plan() -> None:
+    plans = [request.plan(SPEC, Setting(4, guidance_scale=each)) for each in (1.0, 2.0, 3.0)]
+    assert plans[0] is plans[1] is plans[2]
 
 
 def test_an_interval_has_weights_for_each_row() -> None:
@@ -243,7 +293,7 @@ def test_each_distinct_value_is_encoded_once(assets: Assets) -> None:
 
 def test_the_cache_keeps_what_was_asked_for_last(assets: Assets) -> None:
     graph = Counting()
-    encoder = Encoder(graph, limit=2 * 4 * 4)  # two values of four floats
+    encoder = Encoder(graph, limit=2 * (4 * 4 + ENTRY_BYTES))  # two values of four floats
 
     def ask(token: int) -> None:
         encoder.run(tokens=np.array([[token, 0]]), mask=np.ones((1, 2), np.float32))
@@ -251,8 +301,35 @@ def test_the_cache_keeps_what_was_asked_for_last(assets: Assets) -> None:
     for token in (1, 2, 1, 3, 1, 2):
         ask(token)
     assert [seen for seen, _ in graph.seen] == [1, 2, 3, 2]
-    assert encoder.bytes == 2 * 4 * 4
+    assert encoder.bytes == encoder.limit
     assert len(encoder.kept) == 2
+
+
+def test_a_grey_picture_is_encoded_in_its_own_shape() -> None:
+    """Lying and standing, it has the same bytes."""
+
+    class Doubled:
+        def run(self, **tensors: np.ndarray) -> Tensors:
+            return {"latents": tensors["image"] * 2}
+
+    encoder = Encoder(Doubled())
+    shapes = [(1, 1, 4, 16), (1, 1, 16, 4), (1, 1, 4, 16)]
+    assert [encoder.run(image=np.ones(shape, np.float32))["latents"].shape for shape in shapes] == shapes
+
+
+def test_what_is_kept_is_not_in_the_runners_memory() -> None:
+    """A server's answer lies in memory that it shares, and that it uses again."""
+
+    class Shared:
+        memory = np.zeros((1, 4), np.float32)
+
+        def run(self, **tensors: np.ndarray) -> Tensors:
+            self.memory[:] = tensors["tokens"]
+            return {"context": self.memory}
+
+    encoder = Encoder(Shared())
+    for token in (1, 2, 1):
+        assert encoder.run(tokens=np.full((1, 4), token))["context"].tolist() == [[token] * 4]
 
 
 def test_a_value_larger_than_the_cache_is_still_encoded() -> None:

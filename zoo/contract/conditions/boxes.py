@@ -12,7 +12,7 @@ import numpy as np
 from zoo.contract.assets import Assets
 from zoo.contract.conditions import Condition, Kind, scalar, text
 from zoo.contract.conditions.class_id import MAX_COUNT
-from zoo.contract.errors import RequestError
+from zoo.contract.errors import RequestError, shown
 from zoo.contract.graph import TensorSpec
 from zoo.plain import PlainError
 
@@ -55,7 +55,7 @@ def parse(condition: Condition, words: str, _: Mapping[str, int]) -> Any:
     try:
         return json.loads(found)
     except (ValueError, RecursionError):
-        raise RequestError(f"{condition.name} {found[:40]!r} is no JSON: {_expected(condition)}") from None
+        raise RequestError(f"{condition.name} {shown(found)} is no JSON: {_expected(condition)}") from None
 
 
 def array(condition: Condition, value: Any, _: Mapping[str, int]) -> np.ndarray:
@@ -73,8 +73,8 @@ def array(condition: Condition, value: Any, _: Mapping[str, int]) -> np.ndarray:
             raise RequestError(f"{condition.name} have the class {label:g}: {wanted}")
         left, top, right, bottom = corners
         if not (0.0 <= left < right <= 1.0 and 0.0 <= top < bottom <= 1.0):
-            shown = " ".join(f"{each:g}" for each in corners)
-            raise RequestError(f"{condition.name} have the corners {shown}: {wanted}")
+            seen = " ".join(f"{each:g}" for each in corners)
+            raise RequestError(f"{condition.name} have the corners {seen}: {wanted}")
     found = null(condition, {})
     found[: len(rows)] = rows
     return found

@@ -10,7 +10,7 @@ import numpy as np
 
 from zoo.contract.assets import Assets
 from zoo.contract.conditions import Condition, Kind
-from zoo.contract.errors import RequestError
+from zoo.contract.errors import RequestError, shown
 from zoo.contract.graph import TensorSpec
 from zoo.plain import PlainError
 
@@ -39,12 +39,12 @@ def parse(condition: Condition, text: str, _: Mapping[str, int]) -> int:
     try:
         return int(text)
     except ValueError:
-        raise RequestError(f"{condition.name} {text!r}: {_expected(condition)}") from None
+        raise RequestError(f"{condition.name} {shown(text)}: {_expected(condition)}") from None
 
 
 def array(condition: Condition, value: Any, _: Mapping[str, int]) -> np.ndarray:
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise RequestError(f"{condition.name} {value!r} is no whole number: {_expected(condition)}")
+        raise RequestError(f"{condition.name} {shown(value)} is no whole number: {_expected(condition)}")
     if not 0 <= value < condition.options.count:
         raise RequestError(f"{condition.name} {value} is outside 0 to {condition.options.count - 1}")
     return np.array(value, np.int64)

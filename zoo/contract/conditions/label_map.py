@@ -11,7 +11,7 @@ import numpy as np
 from zoo.contract.assets import Assets
 from zoo.contract.conditions import Condition, Kind, image, scalar
 from zoo.contract.conditions.class_id import MAX_COUNT
-from zoo.contract.errors import RequestError
+from zoo.contract.errors import RequestError, shown
 from zoo.contract.graph import TensorSpec
 from zoo.plain import PlainError
 
@@ -62,7 +62,7 @@ def array(condition: Condition, value: Any, sizes: Mapping[str, int]) -> np.ndar
     count = condition.options.count
     wanted = f"expected whole numbers from 0 to {count - 1}, ({height}, {width})"
     if found.dtype.kind not in "iu":
-        raise RequestError(f"{condition.name} is {scalar.shown(value)}: {wanted}")
+        raise RequestError(f"{condition.name} is {shown(value)}: {wanted}")
     if found.shape not in ((), (height, width)):
         raise RequestError(f"{condition.name} has the shape {found.shape}: {wanted}")
     if (outside := found[(found < 0) | (found >= count)]).size:

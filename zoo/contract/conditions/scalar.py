@@ -11,7 +11,7 @@ import numpy as np
 
 from zoo.contract.assets import Assets
 from zoo.contract.conditions import Condition, Kind
-from zoo.contract.errors import RequestError
+from zoo.contract.errors import RequestError, shown
 from zoo.contract.graph import TensorSpec
 from zoo.plain import PlainError
 
@@ -43,7 +43,7 @@ def parse(condition: Condition, text: str, _: Mapping[str, int]) -> float:
     try:
         return float(text)
     except ValueError:
-        raise RequestError(f"{condition.name} {text!r} is no number: {_expected(condition)}") from None
+        raise RequestError(f"{condition.name} {shown(text)} is no number: {_expected(condition)}") from None
 
 
 def array(condition: Condition, value: Any, _: Mapping[str, int]) -> np.ndarray:
@@ -68,12 +68,6 @@ def plain(value: Any) -> np.ndarray:
         return np.asarray(value)
     except ValueError:
         return np.asarray(None)
-
-
-def shown(value: Any) -> str:
-    """A value in a sentence."""
-    text = f"{value.dtype} {value.shape}" if isinstance(value, np.ndarray) else repr(value)
-    return text if len(text) <= 40 else f"{text[:40]}..."
 
 
 def within(condition: Condition, found: np.ndarray) -> np.ndarray:

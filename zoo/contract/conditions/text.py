@@ -13,7 +13,7 @@ import numpy as np
 
 from zoo.contract.assets import Assets
 from zoo.contract.conditions import Condition, Kind
-from zoo.contract.errors import RequestError, nearest
+from zoo.contract.errors import RequestError, nearest, shown
 from zoo.contract.graph import TensorSpec
 from zoo.plain import MAX_TEXT, PlainError
 
@@ -103,19 +103,21 @@ def _tokens(condition: Condition, tokenizer: Any, text: str) -> list[int]:
     try:
         encoding = tokenizer.encode(text)
     except Exception as error:  # the library has no class of its own
-        raise RequestError(f"{condition.name} {_short(text)!r} is not read by its tokenizer: {error}") from error
+        raise RequestError(
+            f"{condition.name} {shown(text)} is not read by its tokenizer: {str(error)[:100]}"
+        ) from error
     unknown = _unknown(tokenizer)
     for token, special, (start, end) in zip(encoding.ids, encoding.special_tokens_mask, encoding.offsets, strict=True):
         if token == unknown and not special:
             word = text[start:end]
             raise RequestError(
-                f"{condition.name} {_short(text)!r} has {word!r}, which is unknown here: "
+                f"{condition.name} {shown(text)} has {shown(word)}, which is unknown here: "
                 f"{nearest(word.lower(), _words(tokenizer))}"
             )
     found = [token for token, given in zip(encoding.ids, encoding.attention_mask, strict=True) if given]
     if len(found) > condition.options.length:
         most = condition.options.length
-        raise RequestError(f"{condition.name} {_short(text)!r} has {len(found)} tokens: expected at most {most}")
+        raise RequestError(f"{condition.name} {shown(text)} has {len(found)} tokens: expected at most {most}")
     return found
 
 
@@ -131,10 +133,6 @@ def _unknown(tokenizer: Any) -> int | None:
 def _words(tokenizer: Any) -> set[str]:
     known = (token.removesuffix("</w>").lstrip(MARKS) for token in tokenizer.get_vocab(with_added_tokens=False))
     return {word for word in known if word and word[0] not in "<["}
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= 40 else f"{text[:40]}..."
 
 
 def null(condition: Condition, _: Mapping[str, int]) -> np.ndarray:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from zoo.contract.conditions import Condition, Kind, scalar
-from zoo.contract.errors import RequestError
+from zoo.contract.errors import RequestError, shown
 from zoo.contract.graph import TensorSpec
 from zoo.plain import PlainError
 
@@ -44,7 +44,7 @@ def parse(condition: Condition, text: str, _: Mapping[str, int]) -> list[float]:
     try:
         return [float(each) for each in text.split(",")]
     except ValueError:
-        raise RequestError(f"{condition.name} {text[:40]!r} is no list like 0.5,-1: {_expected(condition)}") from None
+        raise RequestError(f"{condition.name} {shown(text)} is no list like 0.5,-1: {_expected(condition)}") from None
 
 
 def array(condition: Condition, value: Any, _: Mapping[str, int]) -> np.ndarray:

@@ -53,7 +53,7 @@ def test_a_number_of_the_command_line() -> None:
         ("0.05", r"scale is '0\.05': expected 0 to 0\.1"),
         ([0.05], r"scale has 1 numbers: expected 0 to 0\.1"),
         ([[1], [1, 2]], r"scale is \[\[1\], \[1, 2\]\]: expected 0 to 0\.1"),
-        ("9" * 50, r"scale is '9{39}\.\.\.: expected"),
+        ("9" * 50, r"scale is '9{40}\.\.\.': expected"),
     ],
 )
 def test_refused_values(value: Any, sentence: str) -> None:
