@@ -27,7 +27,7 @@ from zoo.datasets import portraits
 from zoo.datasets.portrait_styles import STYLES, Style
 from zoo.images import to_images, to_pixels
 
-CHECKPOINT, IMAGES, SCALE = "t2i", 60, 3.0  # images of each style
+CHECKPOINT, IMAGES, SCALE = "t2i", 50, 3.0  # images of each style
 COLUMNS = (
     "style", "right", "all right", "right without guidance", "through the first stage", "real", "another caption",
     "agreement", "with another", "real agreement",
