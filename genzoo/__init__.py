@@ -77,11 +77,7 @@ class LoadedGenerator:
 
         numbers = tuple(seeds)
         named = {"class_id": class_id, **conditions}
-        given = {
-            name: asked.numbered(self.spec, name, each if isinstance(each, list | tuple | range) else [each])
-            for name, each in named.items()
-            if each is not None
-        }
+        given = {name: asked.several(self.spec, name, each) for name, each in named.items() if each is not None}
         setting = Setting(num_steps, sampler, guidance_scale, guidance_interval=guidance_interval, strength=strength)
         request = SampleRequest(numbers, generators.in_turn(numbers, given), setting, dict(sizes or {}))
         made = generators.sample(self.spec, self.endpoint, request)

@@ -11,7 +11,7 @@ import numpy as np
 from zoo import datasets, registry
 from zoo.contract.conditions import Condition, Sizes, kind
 from zoo.contract.errors import RequestError, nearest
-from zoo.contract.request import Mixture, SampleRequest, columns, sizes_of, taken
+from zoo.contract.request import Mixture, SampleRequest, columns, sizes_of, taken, takes
 from zoo.contract.request import values as of_images
 from zoo.contract.spec import GeneratorSpec
 from zoo.errors import GenzooError
@@ -57,13 +57,27 @@ def read(condition: Condition, text: str, sizes: Sizes, labels: Mapping[str, Seq
     return kind(condition).parse(condition, value_of(condition.name, text, named), sizes)
 
 
-def numbered(spec: GeneratorSpec, name: str, values: Sequence[Any]) -> Sequence[Any]:
-    """The same values, labels as their numbers where a condition is a whole number. Raises RequestError."""
-    condition = spec.condition(name)
+def several(spec: GeneratorSpec, name: str, value: Any) -> list[Any]:
+    """The values that a caller in Python gave: a list, an array with an axis more than a value has, or one value.
+
+    Labels are their numbers. Raises RequestError.
+    """
+    condition = takes(spec).get(name)
+    if isinstance(value, np.ndarray):
+        rank = len(kind(condition).edge(condition).shape) if condition else 0
+        values = list(value) if value.ndim > rank else [value]
+    else:
+        values = list(value) if isinstance(value, list | tuple | range) else [value]
     if condition is None or not _is_number(condition) or not any(isinstance(each, str) for each in values):
         return values
-    labels = words(spec.name)
-    return [read(condition, each, {}, labels) if isinstance(each, str) else each for each in values]
+    labels = words(spec.name).get(name, ())
+    return [_numbered(name, each, labels) for each in values]
+
+
+def _numbered(name: str, value: Any, labels: Sequence[str]) -> Any:
+    """A label's number; a text that is none, or a number already, is left to the kind to refuse."""
+    found = value_of(name, value, labels) if isinstance(value, str) else value
+    return found if found is value else int(found)
 
 
 def _is_number(condition: Condition) -> bool:
