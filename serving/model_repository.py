@@ -128,7 +128,7 @@ class _Writer:
             for graph in bundle.encoders
         }
         assets = tuple(bundle.manifest.get("assets", {}))
-        parts = Parts(entry, encoders, bundle.manifest.get("steps") or 0, bool(assets))
+        parts = Parts(entry, encoders, bundle.manifest.get("steps") or 0, bundle.first_columns, bool(assets))
         public = self._folder(spec.name)
         (public / "configs").mkdir()
         (public / "config.pbtxt").write_text(model_config.public_config(spec, parts, max_batch=most))
