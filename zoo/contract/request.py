@@ -192,14 +192,17 @@ def _check_types(setting: Setting) -> None:
         raise RequestError(f"num_steps {shown(setting.num_steps)} is no whole number")
     if setting.sampler is not None and not isinstance(setting.sampler, str):
         raise RequestError(f"sampler {shown(setting.sampler)} is no name")
-    ends = () if setting.guidance_interval is None else setting.guidance_interval
-    if not isinstance(ends, tuple) or len(ends) not in (0, 2):
-        raise RequestError(f"guidance_interval {shown(ends)}: give two noise levels, the lower first")
+    ends: tuple[Any, ...] = ()
+    if (interval := setting.guidance_interval) is not None:
+        if not isinstance(interval, tuple) or len(interval) != 2:
+            raise RequestError(f"guidance_interval {shown(interval)}: give two noise levels, the lower first")
+        ends = interval
     own = [(f"guidance_scale of {name}", scale) for name, scale in setting.guidance_scales]
     strength = 1.0 if setting.strength is None else setting.strength
     given = [("guidance_scale", setting.guidance_scale), *own, ("strength", strength)]
     for name, number in (*given, *(("guidance_interval", end) for end in ends)):
-        if isinstance(number, bool) or not isinstance(number, int | float | np.integer | np.floating):
+        real = isinstance(number, float | np.integer | np.floating) or (is_whole(number) and abs(number) < 1 << 53)
+        if not real:
             raise RequestError(f"{name} {shown(number)} is no number")
 
 
@@ -215,7 +218,7 @@ def _check_steps(spec: GeneratorSpec, setting: Setting) -> None:
     if sampler not in sampling.samplers:
         raise RequestError(f"{spec.name} has no sampler {shown(sampler)}: {nearest(sampler, sampling.samplers)}")
     if not 1 <= num_steps <= sampling.most_steps:
-        raise RequestError(f"num_steps {num_steps} is outside 1 to {sampling.most_steps}")
+        raise RequestError(f"num_steps {shown(num_steps)} is outside 1 to {sampling.most_steps}")
     if sampling.steps and num_steps not in sampling.steps:
         allowed = ", ".join(map(str, sampling.steps))
         raise RequestError(f"{spec.name} was trained for {allowed} steps, not {num_steps}")
@@ -257,7 +260,7 @@ def check_seeds(seeds: Sequence[int]) -> None:
         if not is_whole(seed):
             raise RequestError(f"seed {shown(seed)} is no whole number")
         if not 0 <= seed <= noise.MAX_SEED:
-            raise RequestError(f"seed {seed} is outside 0 to 2**64 - 1")
+            raise RequestError(f"seed {shown(seed)} is outside 0 to 2**64 - 1")
 
 
 def nfe(spec: GeneratorSpec, setting: Setting) -> int:
@@ -282,7 +285,7 @@ def sizes_of(spec: GeneratorSpec, asked: Sizes) -> dict[str, int]:
             raise RequestError(f"{name} {shown(size)} is no whole number")
         if not axis.minimum <= size <= axis.maximum or size % axis.multiple:
             wanted = f"{axis.minimum} to {axis.maximum}" + (f" by {axis.multiple}" if axis.multiple > 1 else "")
-            raise RequestError(f"{name} {size} for {spec.name}: must be {wanted}")
+            raise RequestError(f"{name} {shown(size)} for {spec.name}: must be {wanted}")
         found[name] = int(size)
     return found
 
