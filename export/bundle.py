@@ -13,19 +13,20 @@ give is an input of the entry by the tensors' names. Reading needs neither torch
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from zoo import files
+from zoo import files, untrusted
 from zoo.contract.assets import NO_ASSETS, Assets
-from zoo.contract.graph import MAX_BATCH, TensorSpec
-from zoo.contract.layout import BUNDLE_FORMAT, BUNDLE_MANIFEST, FIRST_BUNDLE_FORMAT, VERDICT
-from zoo.contract.spec import GeneratorSpec
+from zoo.contract.graph import MAX_BATCH, MAX_SIZE, TensorSpec
+from zoo.contract.layout import BUNDLE_FORMAT, BUNDLE_MANIFEST, FIRST_BUNDLE_FORMAT, VERDICT, is_asset
+from zoo.contract.names import NAME
+from zoo.contract.spec import MAX_STEPS, GeneratorSpec
 from zoo.errors import GenzooError
-from zoo.plain import PlainError
+from zoo.plain import PlainError, printable, rebuild
+from zoo.untrusted import MAX_AXES, UntrustedError
 
 
 class BundleError(GenzooError):
@@ -44,14 +45,13 @@ class Bundle:
         """The bundle in a folder, its paths and digests verified. Raises BundleError."""
         path = Path(path)
         try:
-            manifest = json.loads((path / BUNDLE_MANIFEST).read_text())
-        except (OSError, ValueError) as error:
+            manifest = untrusted.read_json(path / BUNDLE_MANIFEST)
+        except UntrustedError as error:
             raise BundleError(f"{path} is not a bundle ({error}); `genzoo export NAME` makes one") from error
-        found = manifest.get("format") if isinstance(manifest, dict) else None
-        if found not in (BUNDLE_FORMAT, FIRST_BUNDLE_FORMAT):
-            name = manifest.get("name", "NAME") if isinstance(manifest, dict) else "NAME"
+        if (found := manifest.get("format")) not in (BUNDLE_FORMAT, FIRST_BUNDLE_FORMAT):
+            name = printable(str(manifest.get("name", "NAME")))[:64]
             raise BundleError(
-                f"{path / BUNDLE_MANIFEST} has format {found!r}, expected {BUNDLE_FORMAT!r}; "
+                f"{path / BUNDLE_MANIFEST} has format {str(found)[:40]!r}, expected {BUNDLE_FORMAT!r}; "
                 f"`genzoo export {name}` makes it anew, and a newer genzoo reads a newer one"
             )
         bundle = cls(path, manifest)
@@ -59,13 +59,30 @@ class Bundle:
             for file in (*manifest["graphs"].values(), manifest["weights"]):
                 bundle._verify(file["file"], file["sha256"])
             for name, digest in manifest.get("assets", {}).items():
+                if not is_asset(name):
+                    raise PlainError(f"its asset {name[:40]!r} is none: expected a name like tokenizer.json")
                 bundle._verify(name, digest)
-            bundle.entry_path, bundle.spec  # noqa: B018 (they fail here rather than later)
+            bundle._check()
         except PlainError as error:
             raise BundleError(f"{path / BUNDLE_MANIFEST} cannot be used, {error}; export the bundle again") from error
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise BundleError(f"{path / BUNDLE_MANIFEST} lacks {error}; export the bundle again") from error
         return bundle
+
+    def _check(self) -> None:
+        """What is asked for later fails here. Raises PlainError, KeyError, TypeError."""
+        self.entry_path, self.spec  # noqa: B018
+        for graph in self.graphs:
+            if not NAME.fullmatch(graph):  # a part of a folder's name, where it is served
+                raise PlainError(f"its graph {graph[:40]!r} is none: expected a name like sampler")
+            for each in (*self.inputs(graph), *self.outputs(graph)):
+                if len(each.shape) > MAX_AXES:
+                    raise PlainError(f"{each.name} of {graph} has {len(each.shape)} axes, at most {MAX_AXES} are read")
+        bounds = {"steps": MAX_STEPS, "max_batch": MAX_SIZE}
+        for name, most in bounds.items():
+            found = self.manifest.get(name)
+            if found is not None and (type(found) is not int or not 1 <= found <= most):
+                raise PlainError(f"its {name} are {str(found)[:40]}, expected 1 to {most}")
 
     def _verify(self, name: str, digest: str) -> None:
         pure = PurePosixPath(name)
@@ -154,8 +171,8 @@ class Bundle:
     def verdict(self) -> dict[str, Any] | None:
         """What the gate found, or None before it ran on exactly these files."""
         try:
-            verdict = json.loads((self.path / VERDICT).read_text())
-        except (OSError, ValueError):
+            verdict = untrusted.read_json(self.path / VERDICT)
+        except UntrustedError:
             return None
         return verdict if verdict.get("bundle") == self.digest else None
 
@@ -165,4 +182,4 @@ class Bundle:
 
 
 def _specs(entries: list[dict[str, Any]]) -> tuple[TensorSpec, ...]:
-    return tuple(TensorSpec(entry["name"], entry["dtype"], tuple(entry["shape"])) for entry in entries)
+    return tuple(rebuild(TensorSpec, entry, "tensor") for entry in entries)

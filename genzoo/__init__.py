@@ -65,21 +65,18 @@ class LoadedGenerator:
     ) -> np.ndarray:
         """Images as uint8 (N, H, W, C) in [0, 255], one a seed: the same seed gives the same image, in any batch.
 
-        Each of the `conditions` that the generator declares, `class_id` too, is one value for all, or a list of values
-        in turn; left out, it is the generator's own, as for the command. A class may be its label. An `image`, uint8
-        (H, W, C), to begin with and the `mask_image` (H, W, 1) of what is made anew (white) are given likewise, with
-        the `strength` in (0, 1]. None for `num_steps` and `sampler` takes the checkpoint's own; a `guidance_scale` of 1
-        is none, and is on at noise levels in the `guidance_interval`. Raises RequestError for what this generator
-        cannot do, and OutputError where all images are of one colour, unless it is `ungated`.
+        Each of the `conditions` that the generator declares, `class_id` too, is one value for all, or a list or an
+        array of values in turn; left out, it is the generator's own, as for the command. A class may be its label. An
+        `image`, uint8 (H, W, C), to begin with and the `mask_image` (H, W, 1) of what is made anew (white) are given
+        likewise, with the `strength` in (0, 1]. None for `num_steps` and `sampler` takes the checkpoint's own; a
+        `guidance_scale` of 1 is none, and is on at noise levels in the `guidance_interval`. Raises RequestError for
+        what this generator cannot do, and OutputError where all images are of one colour, unless it is `ungated`.
         """
-        from serving import asked, generators, images
-        from zoo.contract.request import SampleRequest, Setting
+        from serving import generators, images
+        from zoo.contract.request import Setting
 
-        numbers = tuple(seeds)
-        named = {"class_id": class_id, **conditions}
-        given = {name: asked.several(self.spec, name, each) for name, each in named.items() if each is not None}
         setting = Setting(num_steps, sampler, guidance_scale, guidance_interval=guidance_interval, strength=strength)
-        request = SampleRequest(numbers, generators.in_turn(numbers, given), setting, dict(sizes or {}))
+        request = generators.request_of(self.spec, seeds, {"class_id": class_id, **conditions}, setting, sizes)
         made = generators.sample(self.spec, self.endpoint, request)
         if not self.ungated:
             images.check_contents(made, self.spec.name)

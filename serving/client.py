@@ -6,13 +6,13 @@ more than the call. Tensors travel as bytes over gRPC, never as JSON.
 
 from __future__ import annotations
 
-import json
 import re
 from typing import Any
 
 import numpy as np
 
 from serving.interface import DTYPES, datatype
+from zoo import untrusted
 from zoo.contract.errors import nearest
 from zoo.contract.feeds import Tensors
 from zoo.contract.spec import GeneratorSpec
@@ -66,7 +66,8 @@ class TritonRunner:
         """What the generator takes and gives. Raises ServingError where the model is not a generator's public one."""
         if "spec" not in self._config.parameters:
             raise ServingError(f"{self.name} at {self.url} is a part of a generator: ask for the generator by its name")
-        return GeneratorSpec.from_json(json.loads(self._config.parameters["spec"].string_value))
+        said = self._config.parameters["spec"].string_value.encode()
+        return GeneratorSpec.from_json(untrusted.parse_json(said, f"{self.name} at {self.url}"))
 
     def close(self) -> None:
         self._channel.close()

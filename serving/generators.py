@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import cycle, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from export.runtimes import Runtime
+from serving.asked import several
 from serving.interface import tensors
-from zoo.contract.errors import RequestError
+from zoo.contract.errors import RequestError, shown
 from zoo.contract.feeds import Runner
-from zoo.contract.generator import Generator
-from zoo.contract.request import SampleRequest, check_seeds
+from zoo.contract.generator import MAX_SEEDS, Generator
+from zoo.contract.request import SampleRequest, Setting, check_seeds
 from zoo.contract.spec import GeneratorSpec
 from zoo.files import home
 
@@ -70,6 +72,26 @@ def in_process(name: str, runtime: Runtime, *, ungated: bool = False, report: Re
     check(runtime)
     bundle = prepare(name, report, judge=False, ungated=ungated)  # judging takes longer than sampling
     return generator(bundle, runtime)
+
+
+def request_of(
+    spec: GeneratorSpec, seeds: Any, given: Mapping[str, Any], setting: Setting, sizes: Any = None
+) -> SampleRequest:
+    """A request of what a program gives: seeds, and of each condition one value for all of them or several in turn.
+
+    An array with an axis more than a value has is several. Raises RequestError.
+    """
+    if not isinstance(seeds, Iterable):
+        raise RequestError(f"seeds {shown(seeds)}: give several, like range(4) or [7]")
+    numbers = tuple(islice(seeds, MAX_SEEDS + 1))
+    if len(numbers) > MAX_SEEDS:
+        raise RequestError(f"more than {MAX_SEEDS:,} seeds: ask for the rest in a second call")
+    if sizes is not None and not isinstance(sizes, Mapping):
+        raise RequestError(f"sizes {shown(sizes)}: give each by its name, like {{'height': 512}}")
+    values = {name: several(spec, name, each) for name, each in given.items() if each is not None}
+    if isinstance(interval := setting.guidance_interval, list | np.ndarray):
+        setting = replace(setting, guidance_interval=tuple(interval))
+    return SampleRequest(numbers, in_turn(numbers, values), setting, dict(sizes or {}))
 
 
 def in_turn(seeds: Sequence[int], given: Mapping[str, Sequence[Any]]) -> dict[str, tuple[Any, ...]]:

@@ -12,6 +12,7 @@ from zoo.contract.errors import RequestError
 from zoo.contract.feeds import Tensors
 from zoo.contract.graph import BATCH, TensorSpec, concrete
 from zoo.contract.request import (
+    EVERY_LEVEL,
     IMAGE_STRENGTH,
     SampleRequest,
     Setting,
@@ -173,7 +174,7 @@ def _setting(spec: GeneratorSpec, name: str, part: Tensors) -> np.ndarray:
     if name == "num_steps":
         return np.full((batch, 1), sampling.num_steps, np.int32)
     if name == "guidance_interval":
-        return np.tile(np.array([0.0, np.inf], np.float32), (batch, 1))
+        return np.tile(np.array(EVERY_LEVEL, np.float32), (batch, 1))
     if name.endswith("_guidance_scale") and "guidance_scale" in part:
         return part["guidance_scale"].reshape(batch, 1)
     return np.ones((batch, 1), np.float32)  # of guidance, and the strength of what begins with noise

@@ -75,9 +75,11 @@ def test_a_server_gives_the_same_images() -> None:
         assert served.sample(range(3), class_id="boot").tobytes() == expected.tobytes()
 
 
-def test_a_bundle_of_the_first_format_is_made_anew_before_it_is_served(pulled: str) -> None:
-    with pytest.raises(genzoo.GenzooError, match="of the first format"), genzoo.serve(pulled, ungated=True):
-        pass
+def test_a_bundle_of_the_first_format_is_served(pulled: str) -> None:
+    expected = genzoo.load(pulled).sample(range(3), class_id=[2, 0, 1], num_steps=4)
+    with genzoo.serve(pulled, ungated=True) as server:
+        served = genzoo.load(pulled, url=server.grpc_url).sample(range(3), class_id=[2, 0, 1], num_steps=4)
+    assert served.tobytes() == expected.tobytes()
 
 
 def test_an_extra_that_is_missing_is_named(pulled: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

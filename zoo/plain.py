@@ -16,6 +16,7 @@ from zoo.errors import GenzooError
 
 MAX_NUMBER = 1 << 40
 MAX_ITEMS = 256
+MAX_DEPTH = 32
 MAX_TEXT = 4096
 
 T = TypeVar("T")
@@ -91,6 +92,15 @@ def _items(arguments: tuple[Any, ...], value: Any, path: str) -> tuple[Any, ...]
         raise PlainError(f"{path} has {len(value)} items, expected {len(hints)}")
     pairs = zip(hints, value, strict=True)
     return tuple(_value(hint, each, f"{path}[{index}]") for index, (hint, each) in enumerate(pairs))
+
+
+def check_depth(data: Any, path: str, depth: int = MAX_DEPTH) -> None:
+    """Raise PlainError for plain values that nest too deeply for whoever walks them."""
+    if not depth:
+        raise PlainError(f"{path} nests more than {MAX_DEPTH} deep, which nothing here does")
+    if isinstance(data, Mapping | list | tuple):
+        for value in data.values() if isinstance(data, Mapping) else data:
+            check_depth(value, path, depth - 1)
 
 
 def check_sizes(data: Any, largest: int, path: str) -> None:

@@ -3,8 +3,8 @@
 The graph is another model of the server (in production, on a native backend), or where the configuration names its
 file, ONNX Runtime in this process, which saves a CPU host the way to a second one.
 
-A batch that Triton made of several requests runs as one. Where one of them asks for what the generator cannot do, they
-run one by one, so that only that one fails.
+A batch that Triton made of several requests runs as one. Where one of them asks for what the generator cannot do, each
+half of them is tried, and so on, so that only that one fails.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from zoo.contract.feeds import Runner, Tensors
 from zoo.contract.generator import Generator
 from zoo.contract.spec import GeneratorSpec
 from zoo.errors import GenzooError
+
+MAX_ERROR = 1000  # characters: gRPC ends the stream where an error has more than 16 KiB, three of each byte
 
 
 class ModelRunner:
@@ -88,7 +90,8 @@ class TritonPythonModel:
         except Exception as error:
             if len(parts) == 1:
                 return [pb_utils.InferenceResponse(error=_triton_error(error))]
-        return [response for part in parts for response in self._answered([part])]
+        half = len(parts) // 2
+        return [*self._answered(parts[:half]), *self._answered(parts[half:])]
 
     def _responses(self, parts: list[Tensors]) -> list[Any]:
         images = self.generator.run(**merged(self.spec, parts, self.assets))["image"]
@@ -104,5 +107,5 @@ def _tensors(request: Any) -> Tensors:
 def _triton_error(error: Exception) -> Any:
     bad_request = isinstance(error, GenzooError)
     return pb_utils.TritonError(
-        str(error), pb_utils.TritonError.INVALID_ARG if bad_request else pb_utils.TritonError.INTERNAL
+        str(error)[:MAX_ERROR], pb_utils.TritonError.INVALID_ARG if bad_request else pb_utils.TritonError.INTERNAL
     )

@@ -11,12 +11,16 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from export import exporter
 from export.bundle import Bundle, BundleError
 from export.exporter import ExportError, cached, export, resolve
 from export.variant import LoopKind, Variant
+from tests.examples import examples
 from zoo.family import Checkpoint
+from zoo.files import sha256
 
 
 @pytest.fixture
@@ -84,6 +88,67 @@ def test_a_spec_that_no_generator_has_is_refused_in_one_sentence(
     (copy / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(BundleError, match=f"manifest.json cannot be used, .*{re.escape(expected)}"):
         Bundle.open(copy)
+
+
+def test_an_asset_is_no_code_that_a_server_runs(copy: Path) -> None:
+    """It would lie beside the public model's own, as model.py."""
+    manifest = json.loads((copy / "manifest.json").read_text())
+    (copy / "model.py").write_text("print('owned')")
+    manifest["assets"] = {"model.py": sha256(copy / "model.py")}
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(BundleError, match=r"its asset 'model.py' is none: expected a name like tokenizer.json"):
+        Bundle.open(copy)
+
+
+def test_a_graph_has_a_name_that_a_folder_can_have(copy: Path) -> None:
+    manifest = json.loads((copy / "manifest.json").read_text())
+    manifest["graphs"]["encode_/../../outside"] = manifest["graphs"]["sampler"]
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(BundleError, match=r"its graph 'encode_/../../outside' is none"):
+        Bundle.open(copy)
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"a": ' * 50_000, "[]", '"x"', "1" * 10_000, "\ud800", ""])
+def test_a_manifest_that_is_no_object_is_refused_in_one_sentence(copy: Path, text: str) -> None:
+    (copy / "manifest.json").write_bytes(text.encode("utf-8", "surrogatepass"))
+    with pytest.raises(BundleError, match="is not a bundle"):
+        Bundle.open(copy)
+    (copy / "gate.json").write_bytes(text.encode("utf-8", "surrogatepass"))
+    assert Bundle(copy, {}).verdict is None
+
+
+ODD = st.one_of(
+    st.none(), st.booleans(), st.integers(-2, 1 << 40), st.text(max_size=4), st.just(0.5), st.lists(st.integers()),
+    st.sampled_from([{}, [[]], "sampler.onnx", "model.safetensors", "\0", "..", {"file": "sampler.onnx"}]),
+)  # fmt: skip
+
+
+@settings(max_examples=examples(150), suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_a_changed_manifest_is_refused_in_words_or_can_be_read(copy: Path, original: str, data: st.DataObject) -> None:
+    place = manifest = json.loads(original)
+    for _ in range(data.draw(st.integers(1, 5))):
+        key = data.draw(st.sampled_from(sorted(place) if isinstance(place, dict) else list(range(len(place)))))
+        if not isinstance(place[key], dict | list) or not place[key]:
+            break
+        parent, place = place, place[key]
+    else:
+        place, key = parent, key
+    place[key] = data.draw(ODD)
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    try:
+        bundle = Bundle.open(copy)
+    except BundleError:
+        return
+    assert bundle.max_batch >= 1
+    assert all(isinstance(each.dtype, str) for graph in bundle.graphs for each in bundle.inputs(graph))
+    assert bundle.served_spec.name == bundle.name
+    assert isinstance(bundle.encoders, tuple)
+
+
+@pytest.fixture
+def original(copy: Path) -> str:
+    return (copy / "manifest.json").read_text()
 
 
 def test_a_verdict_counts_only_for_the_files_that_it_judged(copy: Path) -> None:

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 
+from export import compose
 from export.bundle import Bundle
 from export.exporter import export
+from export.onnx_graph import OnnxGraph, subgraphs, to_onnx
 from export.parity import image_error
 from export.runners import OnnxRuntimeRunner, TorchRunner, bundle_runner, of_row
 from export.variant import LoopKind, Variant
+from zoo.contract import names
 from zoo.contract.feeds import Tensors, feeds
 from zoo.contract.request import SampleRequest, Setting
+from zoo.contract.spec import GeneratorSpec
 from zoo.family import Checkpoint
 
 SAMPLERS = ("ddim", "ddpm", "heun", "dpmpp_2m", "consistency")
@@ -56,6 +61,31 @@ def test_a_network_of_whole_steps_sees_where_each_ends(
     assert toy_steps.spec.sampling is not None
     tensors["table"][:, :, toy_steps.spec.sampling.columns.index("c_next")] = 0.5
     assert image_error(expected, runner.run(**tensors)["images"]).lsb > 1
+
+
+def test_no_condition_has_the_name_of_something_in_a_composed_graph(
+    toy_diffusion: Checkpoint, toy_steps: Checkpoint
+) -> None:
+    """`names.LOOP` is what composed graphs have that is not a condition's own; a name in capitals is no condition's."""
+    found = set()
+    for checkpoint in (toy_diffusion, toy_steps):
+        assert checkpoint.spec.sampling is not None
+        edited = replace(checkpoint.spec.sampling, encodes_images=True)  # it begins with images
+        spec = replace(checkpoint.spec, sampling=edited)
+        step = compose.step(spec, to_onnx(TorchRunner(checkpoint).graphs["denoiser"]))
+        own = set(names.of_a_loop(tensor.name for tensor in spec.network_inputs))
+        for graph in (step, *_loops(spec, step, compose.decoder(spec, None))):
+            for part in subgraphs(graph.proto):
+                every = [value.name for value in (*part.input, *part.output, *part.initializer)]
+                every += [name for node in part.node for name in node.output]
+                found |= {name.removeprefix(f"{graph.proto.name}/") for name in every} - own
+    found = {name for name in found if names.NAME.fullmatch(name)}
+    assert not {name for name in found if not names.is_taken(name, names.LOOP)}
+    assert names.LOOP - found == {"state_rest"}, "that one is where a size is chosen"
+
+
+def _loops(spec: GeneratorSpec, step: OnnxGraph, decoder: OnnxGraph) -> tuple[OnnxGraph, OnnxGraph]:
+    return compose.sampler(spec, step, decoder), compose.unrolled(spec, step, decoder, 2)
 
 
 def mixed(checkpoint: Checkpoint) -> tuple[Tensors, list[Tensors]]:

@@ -22,9 +22,13 @@ def shown(value: Any) -> str:
     """A value in a sentence."""
     if isinstance(value, np.ndarray):
         return f"{value.dtype} {value.shape}"
-    # A text is cut before it is quoted: it may have millions of characters, each of which becomes an escape.
-    text = repr(f"{value[:SHOWN]}..." if isinstance(value, str) and len(value) > SHOWN else value)
-    return text if len(text) <= SHOWN + 5 or isinstance(value, str) else f"{text[:SHOWN]}..."
+    value = value.item() if isinstance(value, np.generic) else value
+    if isinstance(value, str):  # cut before it is quoted: it may have millions of characters, each of them an escape
+        return repr(value if len(value) <= SHOWN else f"{value[:SHOWN]}...")
+    if isinstance(value, int) and value.bit_length() > 4 * SHOWN:  # Python writes no number of thousands of digits
+        return f"of {value.bit_length():,} bits"
+    text = repr(value)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:

@@ -8,6 +8,7 @@ where rows that change nothing cost less than another execution.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -132,13 +133,15 @@ class Feeds:
         """The images, by index, that are made together."""
         spec, settings, shares = self.spec, request.settings(self.spec, given), request.shares(self.spec, given)
         plans = self._plans(settings)
+        sizes = self.sizes(given)
+        values = sum(math.prod(concrete(each.shape, sizes)) for each in spec.noise)
+        memory = MAX_NOISE_BYTES // (4 * max(1, values))
         if not plans:
-            return _parts(np.arange(len(settings)), most)
+            return _parts(np.arange(len(settings)), min(most, memory))
         costs = [
             (len(plan.table), len(self._terms(setting, share)))
             for plan, setting, share in zip(plans, settings, shares, strict=True)
         ]
-        memory = MAX_NOISE_BYTES // (4 * int(np.prod(concrete(spec.state_shape, self.sizes(given)))))
         found = []
         for group in _together(costs):
             draws = max(plans[row].draws for row in group)

@@ -16,6 +16,8 @@ import numpy as np
 OPSET = 20  # of an exported graph: later ones are slower on ONNX Runtime's CPU provider where groups are normalized
 BATCH = "batch"  # the dynamic axis that every tensor of an exported graph begins with
 AXIS = re.compile(r"(?:(?P<times>[1-9][0-9]{0,3})\*)?(?P<name>[a-z_]+)(?:/(?P<part>[1-9][0-9]{0,3}))?")
+MAX_SIZE = 1 << 16  # of any number in a spec from outside
+MAX_VALUES = 1 << 26  # of all that a generator takes for one image, or gives
 MAX_BATCH = 64  # images of one execution, unless a bundle says otherwise
 
 

@@ -7,6 +7,7 @@ same in a process and on the way to a server. Settings, sizes and values of cond
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -62,6 +63,7 @@ class Setting:
 
 FIRST_FIELDS = ("num_steps", "sampler", "guidance_scale")
 DEFAULTS = {each.name: each.default for each in dataclasses.fields(Setting)}
+EVERY_LEVEL = (0.0, math.inf)  # a guidance interval that leaves none out
 EDITS = ("image", "mask_image")  # an image to begin with, and what is made anew of it
 ROW_FIELDS = {"num_steps": "int32", "guidance_scale": "float32", "sampler": "str", "strength": "float32"}
 
@@ -192,14 +194,17 @@ def _check_types(setting: Setting) -> None:
         raise RequestError(f"num_steps {shown(setting.num_steps)} is no whole number")
     if setting.sampler is not None and not isinstance(setting.sampler, str):
         raise RequestError(f"sampler {shown(setting.sampler)} is no name")
-    ends = () if setting.guidance_interval is None else setting.guidance_interval
-    if not isinstance(ends, tuple) or len(ends) not in (0, 2):
-        raise RequestError(f"guidance_interval {shown(ends)}: give two noise levels, the lower first")
+    ends: tuple[Any, ...] = ()
+    if (interval := setting.guidance_interval) is not None:
+        if not isinstance(interval, tuple) or len(interval) != 2:
+            raise RequestError(f"guidance_interval {shown(interval)}: give two noise levels, the lower first")
+        ends = interval
     own = [(f"guidance_scale of {name}", scale) for name, scale in setting.guidance_scales]
     strength = 1.0 if setting.strength is None else setting.strength
     given = [("guidance_scale", setting.guidance_scale), *own, ("strength", strength)]
     for name, number in (*given, *(("guidance_interval", end) for end in ends)):
-        if isinstance(number, bool) or not isinstance(number, int | float | np.integer | np.floating):
+        real = isinstance(number, float | np.integer | np.floating) or (is_whole(number) and abs(number) < 1 << 53)
+        if not real:
             raise RequestError(f"{name} {shown(number)} is no number")
 
 
@@ -215,7 +220,7 @@ def _check_steps(spec: GeneratorSpec, setting: Setting) -> None:
     if sampler not in sampling.samplers:
         raise RequestError(f"{spec.name} has no sampler {shown(sampler)}: {nearest(sampler, sampling.samplers)}")
     if not 1 <= num_steps <= sampling.most_steps:
-        raise RequestError(f"num_steps {num_steps} is outside 1 to {sampling.most_steps}")
+        raise RequestError(f"num_steps {shown(num_steps)} is outside 1 to {sampling.most_steps}")
     if sampling.steps and num_steps not in sampling.steps:
         allowed = ", ".join(map(str, sampling.steps))
         raise RequestError(f"{spec.name} was trained for {allowed} steps, not {num_steps}")
@@ -238,6 +243,8 @@ def _check_guidance(spec: GeneratorSpec, setting: Setting) -> None:
         raise RequestError(
             f"guidance_interval {interval[0]:g} to {interval[1]:g}: give two noise levels, the lower first"
         )
+    if interval not in (None, EVERY_LEVEL) and set(setting.scales(spec)) <= {1.0}:
+        raise RequestError("a guidance_interval without a guidance_scale changes nothing: give both")
 
 
 def why_no_edits(spec: GeneratorSpec) -> str:
@@ -259,7 +266,7 @@ def check_seeds(seeds: Sequence[int]) -> None:
         if not is_whole(seed):
             raise RequestError(f"seed {shown(seed)} is no whole number")
         if not 0 <= seed <= noise.MAX_SEED:
-            raise RequestError(f"seed {seed} is outside 0 to 2**64 - 1")
+            raise RequestError(f"seed {shown(seed)} is outside 0 to 2**64 - 1")
 
 
 def nfe(spec: GeneratorSpec, setting: Setting) -> int:
@@ -284,7 +291,7 @@ def sizes_of(spec: GeneratorSpec, asked: Sizes) -> dict[str, int]:
             raise RequestError(f"{name} {shown(size)} is no whole number")
         if not axis.minimum <= size <= axis.maximum or size % axis.multiple:
             wanted = f"{axis.minimum} to {axis.maximum}" + (f" by {axis.multiple}" if axis.multiple > 1 else "")
-            raise RequestError(f"{name} {size} for {spec.name}: must be {wanted}")
+            raise RequestError(f"{name} {shown(size)} for {spec.name}: must be {wanted}")
         found[name] = int(size)
     return found
 

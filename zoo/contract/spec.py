@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from zoo.contract import names
 from zoo.contract.conditions import Condition, first_format
-from zoo.contract.graph import BATCH, TensorSpec, concrete
-from zoo.plain import PlainError, check_sizes, rebuild
+from zoo.contract.graph import BATCH, MAX_SIZE, MAX_VALUES, TensorSpec, concrete
+from zoo.plain import MAX_ITEMS, PlainError, check_depth, check_sizes, rebuild
 from zoo.sampling import samplers, schedules
 from zoo.sampling.parameterization import PARAMETERIZATIONS, timed
 
 MAX_STEPS = 1000
-MAX_SIZE = 1 << 16  # of any number in a spec from outside
-MAX_VALUES = 1 << 26  # of an image or its latents
 
 Shape = tuple[int | str, ...]
 
@@ -192,11 +191,14 @@ class GeneratorSpec:
     @classmethod
     def from_json(cls, data: Any) -> GeneratorSpec:
         """The inverse of `to_json`; data may come from outside. Raises PlainError for what no generator is."""
+        check_depth(data, "spec")
         check_sizes(data, MAX_SIZE, "spec")
         data = first_format.read(data) if first_format.is_of(data) else data
         conditions = data.get("conditions", []) if isinstance(data, Mapping) else None
-        if not isinstance(conditions, list | tuple):
-            raise PlainError(f"spec is {str(data)[:40]!r}, expected an object with a list of conditions")
+        if not isinstance(conditions, list | tuple) or len(conditions) > MAX_ITEMS:
+            raise PlainError(
+                f"spec is {str(data)[:40]!r}, expected an object with a list of conditions, at most {MAX_ITEMS}"
+            )
         spec = rebuild(cls, {**data, "conditions": []}, "spec")
         found = tuple(Condition.from_json(each, spec.default_sizes) for each in conditions)
         spec = dataclasses.replace(spec, conditions=found)
@@ -212,33 +214,79 @@ SPEC_FIELDS = tuple(
 
 def _check(spec: GeneratorSpec) -> None:
     """Raises PlainError for what no generator takes or gives."""
-    groups: tuple[Sequence[Noise | Condition | Axis], ...] = (spec.noise, spec.conditions, spec.axes)
-    names = [each.name for group in groups for each in group]
-    if len(set(names)) < len(names):
-        raise PlainError(f"its noises, conditions and axes are {', '.join(names)}: each name may stand once")
-    for axis in spec.axes:
-        if not 1 <= axis.minimum <= axis.default <= axis.maximum or axis.multiple < 1:
-            raise PlainError(f"the axis {axis.name} has no size from {axis.minimum} to {axis.maximum}")
-    largest = {axis.name: axis.maximum for axis in spec.axes}
-    tensors = [tensor.shape for tensor in spec.network_inputs]
-    for shape in (*(each.shape for each in spec.noise), spec.image_shape, *tensors):
-        try:
-            found = concrete(shape, largest)
-        except KeyError as error:
-            raise PlainError(f"the shape {shape} has an axis that is not declared, {error}") from error
-        if min(found, default=1) < 1 or math.prod(found) > MAX_VALUES:
-            raise PlainError(f"the shape {found} is outside 1 to {MAX_VALUES} values")
     if len(spec.image_shape) != 3 or (spec.sampling and len(spec.noise) != 1) or not all(e.shape for e in spec.noise):
         raise PlainError(f"its images are {spec.image_shape}, its noises {[each.shape for each in spec.noise]}")
+    if isinstance(spec.image_shape[2], str):
+        raise PlainError(f"its images have {spec.image_shape[2]} channels, expected a number")
+    streams = [each.stream for each in spec.noise]
+    if min(streams, default=0) < 0 or len(set(streams)) < len(streams):
+        raise PlainError(f"its noises are of the streams {streams}: each is one of its own, 0 or more")
+    _check_names(spec)
+    for axis in spec.axes:
+        _check_axis(axis)
+    _check_shapes(spec)
     if spec.sampling:
         _check_sampling(spec.sampling)
+    elif spec.guided:
+        raise PlainError(f"{spec.guided[0].name} is guided, and images are made in one call: guidance needs a sampler")
+
+
+def _check_names(spec: GeneratorSpec) -> None:
+    """Raises PlainError for names that collide: on the way to a server, or in a composed graph."""
+    own, tensors = [each.name for each in spec.conditions], [tensor.name for tensor in spec.network_inputs]
+    columns = [*own, *(each.negative for each in spec.conditions if each.negative)]
+    columns += [f"{each.name}_guidance_scale" for each in spec.guided]
+    pictures = {each.name for each in spec.conditions if each.kind == "image"} & {"image"}
+    begins = {"image", "mask_image"} - pictures if spec.sampling else set()
+    names.check([*columns, *(axis.name for axis in spec.axes)], names.REQUEST | begins)
+    names.check((axis.name for axis in spec.axes), names.AXES)
+    noises = [each.name for each in spec.noise]
+    names.check([*noises, *tensors], frozenset({"self"}))
+    if spec.sampling:
+        names.check(names.of_a_loop(tensors), names.LOOP | set(noises))
+        names.check(noises, names.LOOP - {"noise"})
+
+
+def _check_axis(axis: Axis) -> None:
+    sizes = (axis.minimum, axis.default, axis.maximum)
+    if not 1 <= axis.minimum <= axis.default <= axis.maximum or axis.multiple < 1:
+        raise PlainError(f"the axis {axis.name} has no size from {axis.minimum} to {axis.maximum}")
+    if any(size % axis.multiple for size in sizes):
+        raise PlainError(f"the axis {axis.name} has the sizes {sizes}, expected multiples of {axis.multiple}")
+
+
+def _check_shapes(spec: GeneratorSpec) -> None:
+    """Raises PlainError for shapes that cannot be at the least or at the greatest sizes."""
+    shapes = [*(each.shape for each in spec.noise), *(tensor.shape for tensor in spec.network_inputs)]
+    for sizes in ({axis.name: axis.minimum for axis in spec.axes}, {axis.name: axis.maximum for axis in spec.axes}):
+        total = 0
+        for shape in (*shapes, spec.image_shape):
+            try:
+                found = concrete(shape, sizes)
+            except KeyError as error:
+                raise PlainError(f"the shape {shape} has an axis that is not declared, {error}") from error
+            total += math.prod(found)
+            if min(found, default=1) < 1 or total > MAX_VALUES:
+                raise PlainError(f"the shape {found} is outside 1 to {MAX_VALUES} values, together with all others")
 
 
 def _check_sampling(sampling: Sampling) -> None:
     try:
         if not sampling.samplers or not 1 <= sampling.num_steps <= sampling.most_steps:
             raise ValueError(f"{sampling.num_steps} steps by {len(sampling.samplers)} samplers")
+        if len(set(sampling.samplers)) < len(sampling.samplers):
+            raise ValueError("a sampler comes twice")
+        if sampling.steps and not (
+            sampling.num_steps in sampling.steps
+            and 1 <= min(sampling.steps) <= max(sampling.steps) <= sampling.most_steps
+        ):
+            raise ValueError(f"{sampling.num_steps} steps, trained for {sampling.steps}")
+        if not sampling.max_guidance_scale >= 1.0:
+            raise ValueError(f"a guidance scale of at most {sampling.max_guidance_scale:g}")
         for sampler in sampling.samplers:
-            sampling.table(sampling.num_steps, sampler)
+            with np.errstate(all="ignore"):
+                table = sampling.table(sampling.num_steps, sampler)
+            if not np.isfinite(table).all():
+                raise ValueError(f"its levels are no numbers by {sampler}")
     except (LookupError, ValueError) as error:
         raise PlainError(f"its sampling is unknown here ({error}); a newer genzoo may know it") from error

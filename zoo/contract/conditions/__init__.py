@@ -10,6 +10,7 @@ Only a kind knows these; everything else loops over what a generator declares. N
 from __future__ import annotations
 
 import importlib
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
@@ -19,12 +20,13 @@ import numpy as np
 
 from zoo.contract.assets import Assets
 from zoo.contract.errors import RequestError, nearest
-from zoo.contract.graph import TensorSpec
-from zoo.plain import PlainError, rebuild
+from zoo.contract.graph import MAX_VALUES, TensorSpec
+from zoo.plain import PlainError, check_depth, rebuild
 
 KINDS = ("boxes", "class_id", "image", "label_map", "scalar", "text", "vector")  # one file each
 Sizes = Mapping[str, int]
 NO_SIZES: Sizes = {}
+ENCODED = ("float32", "int64")  # what graphs take of conditions
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,7 @@ class Condition:
     @classmethod
     def from_json(cls, data: Any, sizes: Sizes = NO_SIZES) -> Condition:
         """The inverse of `to_json`, of a generator of these sizes; data may come from outside. Raises PlainError."""
+        check_depth(data, "condition")
         found = rebuild(cls, data, "condition")
         if found.kind not in KINDS:
             raise PlainError(f"condition {found.name} is of kind {found.kind!r}: {nearest(found.kind, KINDS)}")
@@ -77,6 +80,7 @@ class Condition:
         found = replace(found, options=options, default=_frozen(found.default), null=_frozen(found.null))
         kind(found).check(found)
         try:
+            found._check_tensors(sizes)
             for value in (found.default, found.null):
                 if value is not None:
                     kind(found).array(found, value, sizes)
@@ -85,6 +89,15 @@ class Condition:
         except KeyError as error:
             raise PlainError(f"condition {found.name} has a size that is not declared, {error}") from error
         return found
+
+    def _check_tensors(self, sizes: Sizes) -> None:
+        """Raises PlainError for a value that is not built, or that no graph takes."""
+        for tensor in (kind(self).edge(self), *kind(self).tensors(self), *self.encoded):
+            shape = tensor.concrete(sizes)
+            if min(shape, default=1) < 1 or math.prod(shape) > MAX_VALUES:
+                raise PlainError(f"condition {self.name} has the shape {shape}, outside 1 to {MAX_VALUES} values")
+        if wrong := [tensor.dtype for tensor in self.encoded if tensor.dtype not in ENCODED]:
+            raise PlainError(f"condition {self.name} is encoded as {wrong[0]}, expected {' or '.join(ENCODED)}")
 
 
 def _frozen(value: Any) -> Any:

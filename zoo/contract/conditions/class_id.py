@@ -46,7 +46,7 @@ def array(condition: Condition, value: Any, _: Mapping[str, int]) -> np.ndarray:
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
         raise RequestError(f"{condition.name} {shown(value)} is no whole number: {_expected(condition)}")
     if not 0 <= value < condition.options.count:
-        raise RequestError(f"{condition.name} {value} is outside 0 to {condition.options.count - 1}")
+        raise RequestError(f"{condition.name} {shown(value)} is outside 0 to {condition.options.count - 1}")
     return np.array(value, np.int64)
 
 

@@ -15,6 +15,7 @@ from zoo.contract.assets import Assets
 from zoo.contract.conditions import Condition, Kind
 from zoo.contract.errors import RequestError, nearest, shown
 from zoo.contract.graph import TensorSpec
+from zoo.contract.layout import is_asset
 from zoo.plain import MAX_TEXT, PlainError
 
 MAX_LENGTH = 4096
@@ -33,8 +34,10 @@ def check(condition: Condition) -> None:
     options = condition.options
     if not 1 <= options.length <= MAX_LENGTH:
         raise PlainError(f"{condition.name} has {options.length} tokens, expected 1 to {MAX_LENGTH}")
-    if Path(options.tokenizer).name != options.tokenizer or not options.tokenizer.endswith(".json"):
-        raise PlainError(f"the tokenizer of {condition.name} is {options.tokenizer!r}, expected a file's name, .json")
+    if not is_asset(options.tokenizer) or not options.tokenizer.endswith(".json"):
+        raise PlainError(
+            f"the tokenizer of {condition.name} is {shown(options.tokenizer)}, expected a file's name, .json"
+        )
 
 
 def edge(condition: Condition) -> TensorSpec:
