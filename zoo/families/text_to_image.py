@@ -149,6 +149,12 @@ CHECKPOINTS = (
         ),
         paper="Rombach et al. 2022, arXiv:2112.10752; Lipman et al. 2023, arXiv:2210.02747",
         description="Text to image: pictures of six designs from captions of 103 words, with a negative prompt.",
+        faults=(
+            "Colours, shapes, plants and hair are nearly always what the prompt says, small parts are not: mouths, "
+            "many eyes, and the surfaces of planets are often another's or smeared.",
+            "Rings and moons of planets are specks, and faces of peeps are smudged.",
+            "It knows the words of its captions in their order and nothing else.",
+        ),
         systems=(
             System(
                 "Text-to-image latent diffusion",

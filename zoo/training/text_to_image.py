@@ -3,7 +3,8 @@
 Rombach et al. 2022, sections 3.1 to 3.3. Options: `first_stage`, the share of the run that the first phase takes; `kl`
 and `adversarial`, the weights of its losses beside the reconstruction's; `caption_dropout`, the share of captions that
 are left out whole, for guidance; `shortened`, the share of the others of which each word is left out with probability
-`word_dropout`, so that a prompt need not say everything.
+`word_dropout`, so that a prompt need not say everything; `logit_normal`, whether times are drawn as the logistic
+function of a normal number (Esser et al. 2024, arXiv:2403.03206, section 3.1), even otherwise.
 """
 
 from __future__ import annotations
@@ -114,12 +115,17 @@ class TextToImageObjective:
     def _loss(self, model: TextToImage, pixels: Tensor, captions: Sequence[str]) -> Tensor:
         with autocast(self.device):
             x0 = model.encode(pixels).float()
-        sigma = levels(self.schedule, uniform_times(len(x0), self.device))
+        sigma = levels(self.schedule, self._times(len(x0)))
         c_in, c_skip, c_out, c_noise = columns(self.parameterization, sigma)
         x = x0 + sigma[:, None, None, None] * torch.randn_like(x0)
         with autocast(self.device):
             output = model.denoiser(c_in * x, c_noise, *model.text_encoder(*self.captions.tokens(captions)))
         return cast(Tensor, (output.float() - (x0 - c_skip * x) / c_out).square().mean())
+
+    def _times(self, batch: int) -> Tensor:
+        """(B,) in [0, 1]: even, or mostly in the middle, where it is decided what a picture shows."""
+        times = uniform_times(batch, self.device)
+        return torch.special.ndtri(times).sigmoid() if self.options.get("logit_normal") else times
 
     @torch.no_grad()
     def evaluate(self, model: TextToImage, batch: Batch) -> dict[str, float]:
