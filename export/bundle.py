@@ -116,6 +116,12 @@ class Bundle:
         return bool(self.manifest["format"] == FIRST_BUNDLE_FORMAT)
 
     @property
+    def first_columns(self) -> int:
+        """The columns of its table in a bundle of the first format; 0 in any other, and where there is no table."""
+        tables = [each.shape[-1] for each in self.inputs(self.entry) if each.name in ("table", "row")]
+        return int(tables[0]) if tables and self.is_first_format else 0
+
+    @property
     def encoders(self) -> tuple[str, ...]:
         """The graphs that conditions and images go through before the entry."""
         return tuple(graph for graph in self.graphs if graph.startswith("encode_"))

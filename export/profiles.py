@@ -45,6 +45,7 @@ def axes(spec: GeneratorSpec, max_batch: int = MAX_BATCH) -> Axes:
     ]
     for axis, size, sizes in zip(("rows", "draws"), usual, zip(usual, *others, strict=True), strict=True):
         found[axis] = Range(1 if spec.edits else min(sizes), size, max(sizes))  # an edit takes the last rows alone
+    found["conditions"] = found["terms"]  # their name in bundles of the first format
     found["weight_rows"] = Range(1, 1, found["rows"].maximum)
     largest = {axis.name: axis.maximum for axis in spec.axes}
     found["kept"] = Range(1, 1, math.prod(concrete(spec.state_shape, largest)))

@@ -191,7 +191,7 @@ def bundle_runner(bundle: Bundle, runner_of: Callable[[str], Runner] | None = No
         found = open_graph(bundle.entry)
     else:
         found = HostLoopRunner(open_graph("step"), open_graph("decoder"), bundle.spec.noise[0].name)
-    return FirstFormatRunner(found, bundle) if bundle.is_first_format else found
+    return FirstFormatRunner(found, bundle.name, bundle.first_columns) if bundle.is_first_format else found
 
 
 def graph_opener(bundle: Bundle) -> Callable[[str], Runner]:
@@ -207,27 +207,28 @@ def bundle_generator(bundle: Bundle, runner_of: Callable[[str], Runner] | None =
 
 
 class FirstFormatRunner:
-    """A bundle as the first were: its table has fewer columns, and guidance the same weights at every row."""
+    """A graph as the first were: its table has fewer `columns`, and guidance the same weights at every row."""
 
-    def __init__(self, runner: Runner, bundle: Bundle) -> None:
-        self.runner, self.name, self.inputs = runner, bundle.name, bundle.inputs(bundle.entry)
+    def __init__(self, runner: Runner, name: str, columns: int) -> None:
+        self.runner, self.name, self.columns = runner, name, columns
 
     def run(self, **tensors: np.ndarray) -> Tensors:
-        """Raises RunnerError for what such a bundle cannot do."""
+        """Raises RunnerError for what such a graph cannot do."""
         if (weights := tensors.get("guidance_weights")) is not None:
             self._check(weights.shape[1] == 1, "guidance on an interval of levels")
             tensors["guidance_weights"] = weights[:, 0]
         if tensors.pop("known", None) is not None:
             self._check(not tensors.pop("mask").any(), "a mask")
-        for spec in self.inputs:
-            if spec.name in ("table", "row"):
-                tensors["table"] = tensors["table"][..., : spec.shape[-1]]
+        if "table" in tensors:
+            tensors["table"] = tensors["table"][..., : self.columns]
         return self.runner.run(**tensors)
 
     def _check(self, possible: bool, what: str) -> None:
         if not possible:
-            raise RunnerError(f"the bundle of {self.name} is of the first format, which cannot do {what}: "
-                              f"`genzoo export {self.name}` makes it anew")  # fmt: skip
+            raise RunnerError(
+                f"the bundle of {self.name} is of the first format, which cannot do {what}: "
+                f"`genzoo export {self.name}` makes it anew"
+            )
 
 
 class ModuleRunner:

@@ -53,7 +53,7 @@ class LoadedGenerator:
     def sample(
         self,
         seeds: Iterable[int],
-        class_id: int | Sequence[int] | None = None,
+        class_id: int | str | Sequence[int | str] | None = None,
         *,
         num_steps: int | None = None,
         sampler: str | None = None,
@@ -66,17 +66,17 @@ class LoadedGenerator:
         """Images as uint8 (N, H, W, C) in [0, 255], one a seed: the same seed gives the same image, in any batch.
 
         Each of the `conditions` that the generator declares, `class_id` too, is one value for all, or a list or an
-        array of values in turn; left out, it is the generator's own, as for the command. An `image`, uint8 (H, W, C),
-        to begin with and the `mask_image` (H, W, 1) of what is made anew (white) are given likewise, with the
-        `strength` in (0, 1]. None for `num_steps` and `sampler` takes the checkpoint's own; a `guidance_scale` of 1 is
-        none, and is on at noise levels in the `guidance_interval`. Raises RequestError for what this generator cannot
-        do, and OutputError where all images are of one colour, unless it is `ungated`.
+        array of values in turn; left out, it is the generator's own, as for the command. A class may be its label. An
+        `image`, uint8 (H, W, C), to begin with and the `mask_image` (H, W, 1) of what is made anew (white) are given
+        likewise, with the `strength` in (0, 1]. None for `num_steps` and `sampler` takes the checkpoint's own; a
+        `guidance_scale` of 1 is none, and is on at noise levels in the `guidance_interval`. Raises RequestError for
+        what this generator cannot do, and OutputError where all images are of one colour, unless it is `ungated`.
         """
         from serving import generators, images
         from zoo.contract.request import Setting
 
         setting = Setting(num_steps, sampler, guidance_scale, guidance_interval=guidance_interval, strength=strength)
-        request = generators.asked(self.spec, seeds, {"class_id": class_id, **conditions}, setting, sizes)
+        request = generators.request_of(self.spec, seeds, {"class_id": class_id, **conditions}, setting, sizes)
         made = generators.sample(self.spec, self.endpoint, request)
         if not self.ungated:
             images.check_contents(made, self.spec.name)
@@ -117,7 +117,7 @@ def load(name: str, *, runtime: str = "onnxruntime", url: str | None = None, ung
 def sample(
     name: str,
     seeds: Iterable[int],
-    class_id: int | Sequence[int] | None = None,
+    class_id: int | str | Sequence[int | str] | None = None,
     **asked: Any,
 ) -> np.ndarray:
     """`load(name).sample(seeds, class_id, ...)`, for one call; `load` once where there are more."""

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from zoo import datasets, registry
-from zoo.contract.conditions import Sizes, kind
+from zoo.contract.conditions import Condition, Sizes, kind
 from zoo.contract.errors import RequestError, nearest
-from zoo.contract.request import Mixture, SampleRequest, columns, sizes_of, taken
+from zoo.contract.request import Mixture, SampleRequest, columns, sizes_of, taken, takes
 from zoo.contract.request import values as of_images
 from zoo.contract.spec import GeneratorSpec
 from zoo.errors import GenzooError
@@ -51,6 +51,40 @@ def words(name: str) -> Mapping[str, Sequence[str]]:
     return found.labels if found else {}
 
 
+def read(condition: Condition, text: str, sizes: Sizes, labels: Mapping[str, Sequence[str]]) -> Any:
+    """A value by its kind; one that is a whole number by its label too. Raises RequestError."""
+    named = labels.get(condition.name, ()) if _is_number(condition) else ()
+    return kind(condition).parse(condition, value_of(condition.name, text, named), sizes)
+
+
+def several(spec: GeneratorSpec, name: str, value: Any) -> list[Any]:
+    """The values that a caller in Python gave: a list, an array with an axis more than a value has, or one value.
+
+    Labels are their numbers. Raises RequestError.
+    """
+    condition = takes(spec).get(name)
+    if isinstance(value, np.ndarray):
+        rank = len(kind(condition).edge(condition).shape) if condition else 0
+        values = list(value) if value.ndim > rank else [value]
+    else:
+        values = list(value) if isinstance(value, list | tuple | range) else [value]
+    if condition is None or not _is_number(condition) or not any(isinstance(each, str) for each in values):
+        return values
+    labels = words(spec.name).get(name, ())
+    return [_numbered(name, each, labels) for each in values]
+
+
+def _numbered(name: str, value: Any, labels: Sequence[str]) -> Any:
+    """A label's number; a text that is none, or a number already, is left to the kind to refuse."""
+    found = value_of(name, value, labels) if isinstance(value, str) else value
+    return found if found is value else int(found)
+
+
+def _is_number(condition: Condition) -> bool:
+    edge = kind(condition).edge(condition)
+    return edge.dtype == "int64" and not edge.shape
+
+
 def value_of(name: str, text: str, labels: Sequence[str]) -> str:
     """The number of the one label that is `text`, or that has all its words: "boot" of an ankle boot.
 
@@ -65,7 +99,8 @@ def value_of(name: str, text: str, labels: Sequence[str]) -> str:
         return str(found[0])
     if found:
         raise RequestError(f"{name} {text!r} is {' or '.join(labels[index] for index in found)}: say which")
-    why = nearest(text.casefold(), {part for label in labels for part in (label.casefold(), *_words(label))})
+    known = {part for label in labels for part in (label.casefold(), *_words(label)) if len(part) > 1}
+    why = nearest(text.casefold(), known)
     raise RequestError(f"{name} {text!r} is no number from 0 to {len(labels) - 1} and no label: {why}")
 
 
@@ -86,11 +121,10 @@ def values(
     """
     every = sizes_of(spec, sizes)
 
-    def read(name: str, text: str) -> Any:
-        condition = taken(spec, name)
-        return kind(condition).parse(condition, value_of(name, text, labels.get(name, ())), every)
+    def value(name: str, text: str) -> Any:
+        return read(taken(spec, name), text, every, labels)
 
-    found: dict[str, Any] = {name: [read(name, each) for each in several] for name, several in given.items()}
+    found: dict[str, Any] = {name: [value(name, each) for each in several] for name, several in given.items()}
     mixed: dict[str, list[tuple[float, Any]]] = {}
     for text in mix:
         parts = re.fullmatch(r"(\w+)=([0-9]+\.?[0-9]*|\.[0-9]+)\*(.+)", text)
@@ -98,7 +132,7 @@ def values(
             raise RequestError(f"--mix {text!r}: write NAME=WEIGHT*VALUE, like prompt=0.5*words")
         if parts[1] in given:
             raise RequestError(f"{parts[1]} is set and mixed: give all its values by --mix")
-        mixed.setdefault(parts[1], []).append((float(parts[2]), read(parts[1], parts[3])))
+        mixed.setdefault(parts[1], []).append((float(parts[2]), value(parts[1], parts[3])))
     for name, pairs in mixed.items():
         found[name] = [Mixture(tuple(value for _, value in pairs), tuple(weight for weight, _ in pairs))]
     return found

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from export.runtimes import Runtime
+from serving.asked import several
 from serving.interface import tensors
-from zoo.contract.conditions import kind
 from zoo.contract.errors import RequestError, shown
 from zoo.contract.feeds import Runner
 from zoo.contract.generator import MAX_SEEDS, Generator
-from zoo.contract.request import SampleRequest, Setting, check_seeds, taken
+from zoo.contract.request import SampleRequest, Setting, check_seeds
 from zoo.contract.spec import GeneratorSpec
 from zoo.files import home
 
@@ -74,7 +74,7 @@ def in_process(name: str, runtime: Runtime, *, ungated: bool = False, report: Re
     return generator(bundle, runtime)
 
 
-def asked(
+def request_of(
     spec: GeneratorSpec, seeds: Any, given: Mapping[str, Any], setting: Setting, sizes: Any = None
 ) -> SampleRequest:
     """A request of what a program gives: seeds, and of each condition one value for all of them or several in turn.
@@ -88,18 +88,10 @@ def asked(
         raise RequestError(f"more than {MAX_SEEDS:,} seeds: ask for the rest in a second call")
     if sizes is not None and not isinstance(sizes, Mapping):
         raise RequestError(f"sizes {shown(sizes)}: give each by its name, like {{'height': 512}}")
-    several = {name: _several(spec, name, each) for name, each in given.items() if each is not None}
+    values = {name: several(spec, name, each) for name, each in given.items() if each is not None}
     if isinstance(interval := setting.guidance_interval, list | np.ndarray):
         setting = replace(setting, guidance_interval=tuple(interval))
-    return SampleRequest(numbers, in_turn(numbers, several), setting, dict(sizes or {}))
-
-
-def _several(spec: GeneratorSpec, name: str, value: Any) -> Sequence[Any]:
-    if isinstance(value, list | tuple | range):
-        return value
-    condition = taken(spec, name)
-    rank = len(kind(condition).edge(condition).shape)
-    return list(value) if isinstance(value, np.ndarray) and value.ndim == rank + 1 else [value]
+    return SampleRequest(numbers, in_turn(numbers, values), setting, dict(sizes or {}))
 
 
 def in_turn(seeds: Sequence[int], given: Mapping[str, Sequence[Any]]) -> dict[str, tuple[Any, ...]]:

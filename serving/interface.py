@@ -12,9 +12,11 @@ from zoo.contract.errors import RequestError
 from zoo.contract.feeds import Tensors
 from zoo.contract.graph import BATCH, TensorSpec, concrete
 from zoo.contract.request import (
+    EVERY_LEVEL,
     IMAGE_STRENGTH,
     SampleRequest,
     Setting,
+    check_edit,
     columns,
     settings,
     shares,
@@ -111,7 +113,11 @@ def merged(spec: GeneratorSpec, parts: Sequence[Tensors], assets: Assets = NO_AS
 
 
 def _with_strength(part: Tensors) -> Tensors:
-    """The strength that a request leaves open depends on what else it says: it is written down before it is merged."""
+    """The strength that a request leaves open depends on what else it says: it is written down before it is merged.
+
+    Raises RequestError for a request that would edit the picture of another.
+    """
+    check_edit(part)
     if "image" not in part or "strength" in part:
         return part
     usual = 1.0 if "mask_image" in part else IMAGE_STRENGTH
@@ -168,7 +174,7 @@ def _setting(spec: GeneratorSpec, name: str, part: Tensors) -> np.ndarray:
     if name == "num_steps":
         return np.full((batch, 1), sampling.num_steps, np.int32)
     if name == "guidance_interval":
-        return np.tile(np.array([0.0, np.inf], np.float32), (batch, 1))
+        return np.tile(np.array(EVERY_LEVEL, np.float32), (batch, 1))
     if name.endswith("_guidance_scale") and "guidance_scale" in part:
         return part["guidance_scale"].reshape(batch, 1)
     return np.ones((batch, 1), np.float32)  # of guidance, and the strength of what begins with noise

@@ -68,12 +68,14 @@ class Parts:
     entry: str
     encoders: Mapping[str, tuple[str, Sequence[str]]] = field(default_factory=dict)
     rows: int = 0  # of the table of an unrolled entry
+    first_columns: int = 0  # of the table of an entry of the first format
     assets: bool = False  # whether the checkpoint's small files lie beside its code
 
     @property
     def parameters(self) -> dict[str, str]:
         found = {"graph": self.entry} | ({"encoders": json.dumps(self.encoders)} if self.encoders else {})
-        found |= {"rows": str(self.rows)} if self.rows else {}
+        numbers = {"rows": self.rows, "first_columns": self.first_columns}
+        found |= {name: str(number) for name, number in numbers.items() if number}
         return found | ({"assets": "1"} if self.assets else {})
 
 

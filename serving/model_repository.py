@@ -77,9 +77,6 @@ def write(
         if not (bundle.admitted or allow_unadmitted):
             state = "was refused by the gate" if bundle.verdict else "has not been before the gate"
             raise RepositoryError(f"{bundle.name} {state}, so it is not served; `genzoo gate {bundle.path}` tells more")
-        if bundle.is_first_format:
-            raise RepositoryError(f"the bundle of {bundle.name} is of the first format: `genzoo export {bundle.name}` "
-                                  "makes it anew, and then it is served")  # fmt: skip
         if bundle.entry == "step":
             raise RepositoryError(
                 f"{bundle.name} has a host loop, Triton runs whole graphs: export it with --loop onnx"
@@ -128,7 +125,7 @@ class _Writer:
             for graph in bundle.encoders
         }
         assets = tuple(bundle.manifest.get("assets", {}))
-        parts = Parts(entry, encoders, bundle.manifest.get("steps") or 0, bool(assets))
+        parts = Parts(entry, encoders, bundle.manifest.get("steps") or 0, bundle.first_columns, bool(assets))
         public = self._folder(spec.name)
         (public / "configs").mkdir()
         (public / "config.pbtxt").write_text(model_config.public_config(spec, parts, max_batch=most))

@@ -61,7 +61,7 @@ def test_sample_writes_the_archive_that_was_promised(tmp_path: Path) -> None:
         assert archive["images"].shape == (4, 32, 32, 1)
         assert archive["images"].dtype == np.uint8
         assert archive["seeds"].tolist() == [3, 4, 5, 6]
-        assert archive["class_ids"].tolist() == [0, 1, 0, 1]
+        assert archive["class_id"].tolist() == [0, 1, 0, 1]
 
 
 @pytest.fixture

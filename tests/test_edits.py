@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import genzoo
 from export.bundle import Bundle
 from export.runners import TorchRunner, bundle_generator
 from serving import interface, model_repository
@@ -307,6 +308,16 @@ def test_a_way_from_seed_to_seed_begins_with_the_picture_too() -> None:
     check_close(frames[[0, -1]], generator.sample(request))
     assert (frames[:, :CONTEXT] == picture()[:CONTEXT]).all()
     assert distance(frames[2:3]) < 20.0
+
+
+def test_from_python_a_class_may_be_its_label_and_a_mixture_is_a_value() -> None:
+    generator = genzoo.load(str(bundle(PIXELS).path))
+    named = generator.sample(SEEDS, ["boot", 8], num_steps=2)
+    np.testing.assert_array_equal(named, generator.sample(SEEDS, [9, "Bag"], num_steps=2))
+    with pytest.raises(RequestError, match="did you mean boot"):
+        generator.sample(SEEDS, "boots")
+    mixed = generator.sample(SEEDS, class_id=Mixture((7, 9), (3.0, 1.0)), num_steps=6)
+    check_close(mixed, exported(PIXELS).sample(mixture(Setting(6))))
 
 
 @pytest.mark.parametrize(

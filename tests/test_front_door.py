@@ -66,12 +66,20 @@ def test_numpy_s_numbers_are_numbers(pulled: str) -> None:
     assert generator.sample(np.arange(3), class_id=np.array([4])).tobytes() == expected.tobytes()
 
 
-def test_a_server_gives_the_same_images(pulled: str) -> None:
-    expected = genzoo.load(pulled).sample(range(3), guidance_scale=2.0)
+def test_a_server_gives_the_same_images() -> None:
+    here = genzoo.load("ddpm-pd4")
+    expected = here.sample(range(3), class_id="boot")
+    with genzoo.serve("ddpm-pd4", ungated=True) as server:
+        served = genzoo.load("ddpm-pd4", url=server.grpc_url)
+        assert served.spec == here.spec
+        assert served.sample(range(3), class_id="boot").tobytes() == expected.tobytes()
+
+
+def test_a_bundle_of_the_first_format_is_served(pulled: str) -> None:
+    expected = genzoo.load(pulled).sample(range(3), class_id=[2, 0, 1], num_steps=4)
     with genzoo.serve(pulled, ungated=True) as server:
-        served = genzoo.load(pulled, url=server.grpc_url)
-        assert served.spec == genzoo.load(pulled).spec
-        assert served.sample(range(3), guidance_scale=2.0).tobytes() == expected.tobytes()
+        served = genzoo.load(pulled, url=server.grpc_url).sample(range(3), class_id=[2, 0, 1], num_steps=4)
+    assert served.tobytes() == expected.tobytes()
 
 
 def test_an_extra_that_is_missing_is_named(pulled: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,13 +97,13 @@ def test_an_extra_that_is_missing_is_named(pulled: str, tmp_path: Path, monkeypa
         (lambda: genzoo.load("ddpm-pd"), "unknown checkpoint 'ddpm-pd': did you mean"),
         (lambda: genzoo.load("tiny", runtime="onnx"), "unknown runtime 'onnx'"),
         (lambda: genzoo.load("tiny", runtime="triton"), "give url, as `genzoo.serve` yields it"),
-        (lambda: genzoo.load("tiny").sample([0], class_id=10), "class 10 is outside 0 to 9"),
-        (lambda: genzoo.load("tiny").sample([0], class_id=[1, 2]), "2 class ids for 1 seeds"),
+        (lambda: genzoo.load("tiny").sample([0], class_id=10), "class_id 10 is outside 0 to 9"),
+        (lambda: genzoo.load("tiny").sample([0], class_id=[1, 2]), "2 class_id for 1 seeds"),
         (lambda: genzoo.load("tiny").sample([-1]), "seed -1 is outside 0 to 2**64 - 1"),
         (lambda: genzoo.load("tiny").sample([]), "no seed was given"),
         (lambda: genzoo.load("tiny").sample([1.5]), "seed 1.5 is no whole number"),
         (lambda: genzoo.load("tiny").sample(["7"]), "seed '7' is no whole number"),
-        (lambda: genzoo.load("tiny").sample([0], class_id="9"), "class '9' is no whole number"),
+        (lambda: genzoo.load("tiny").sample([0], class_id="9"), "class_id '9' is no whole number"),
         (lambda: genzoo.serve().__enter__(), "name at least one"),
         (lambda: genzoo.pull("tiny"), "no remote was named"),
     ],

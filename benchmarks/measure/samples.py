@@ -18,8 +18,9 @@ from benchmarks.quality.judges import Judges
 from benchmarks.records import identify
 from serving.images import grid as sheet
 from zoo import files
-from zoo.contract.conditions import in_turn_of, turns
-from zoo.contract.request import SampleRequest, Setting
+from zoo.contract.assets import NO_ASSETS, Assets
+from zoo.contract.conditions import turns
+from zoo.contract.request import SampleRequest, Setting, defaults
 from zoo.contract.spec import GeneratorSpec
 from zoo.datasets import DatasetError, dataset
 from zoo.files import home
@@ -53,10 +54,18 @@ def draw(generator: Sampled, setting: Setting, count: int, made_by: Mapping[str,
 
 
 def judge(
-    generator: Sampled, setting: Setting, count: int, made_by: Mapping[str, Any], judges: Judges
+    generator: Sampled,
+    setting: Setting,
+    count: int,
+    made_by: Mapping[str, Any],
+    judges: Judges,
+    assets: Assets = NO_ASSETS,
 ) -> dict[str, Any]:
-    """The quality of `count` images: what `metrics.measure` finds. Raises QualityError."""
-    nets = {net: features.config(net)["files"] for net in judges.names}
+    """The quality of `count` images, asked for what `assets` have where nobody says: what `metrics.judged` finds.
+
+    Raises QualityError.
+    """
+    nets = digests(judges)
     path = _path(
         "quality",
         setting.resolved(generator.spec),
@@ -67,15 +76,20 @@ def judge(
         found: dict[str, Any] = json.loads(path.read_text())
         return found
     images = draw(generator, setting, count, made_by)
-    asked = in_turn_of(generator.spec.conditions, range(FIRST_SEED, FIRST_SEED + count))
-    found = metrics.measure(judges, features.look(images, judges.names), asked)
-    if count >= metrics.MEMORY_FROM:
+    asked = defaults(generator.spec, range(FIRST_SEED, FIRST_SEED + count), assets)
+    found = metrics.judged(judges, images, asked)
+    if judges.nets and count >= metrics.MEMORY_FROM:
         with contextlib.suppress(DatasetError):  # quality can be measured without the data set, this cannot
             training = dataset(judges.dataset).load("train", None).images
             memorised = metrics.memorised(images[: metrics.MEMORY_CHECKED], training)
             found["metrics"][metrics.MEMORISED] = dataclasses.asdict(memorised)
     files.write_json(path, found)
     return found
+
+
+def digests(judges: Judges) -> dict[str, dict[str, str]]:
+    """The files of each judge, as far as they decide anything. Raises FeatureNetError."""
+    return {each.name: features.config(each.name)["files"] for each in judges.everybody}
 
 
 def _path(kind: str, setting: Setting, count: int, made_by: Mapping[str, Any]) -> Path:

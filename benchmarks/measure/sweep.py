@@ -18,7 +18,7 @@ from benchmarks import environment, records
 from benchmarks.measure import latency, samples, workload
 from benchmarks.measure.latency import Timing
 from benchmarks.measure.workload import Load, title
-from benchmarks.quality import features, judges, metrics
+from benchmarks.quality import judges, metrics
 from benchmarks.quality.judges import Judges
 from benchmarks.records import Record
 from export.bundle import Bundle
@@ -97,7 +97,8 @@ def artifact(bundle: Bundle) -> dict[str, Any]:
     manifest = bundle.manifest
     graphs = {name: graph["sha256"] for name, graph in manifest["graphs"].items()}
     weights = {"checkpoint": manifest["checkpoint"]["sha256"], "weights": manifest["weights"]["sha256"]}
-    return {**weights, "graphs": graphs}
+    assets = {"assets": manifest["assets"]} if manifest.get("assets") else {}
+    return {**weights, "graphs": graphs, **assets}
 
 
 def _engines(bundle: Bundle, runtime: str) -> dict[str, Any]:
@@ -204,7 +205,6 @@ def measure(cell: Cell, endpoint: Runner) -> Record:
 
     with environment.guard() as noise:
         timing = latency.measure(ask, cell.load)
-    judged = cell.judges.know(cell.spec.default_image_shape)
     generator = OnFirstUse(cell.spec, lambda: in_process(cell.bundle))
     return records.make(
         "cell",
@@ -212,18 +212,22 @@ def measure(cell: Cell, endpoint: Runner) -> Record:
         family=cell.spec.family,
         nfe=nfe(cell.spec, cell.setting),
         latency=timing_json(timing),
-        quality=samples.judge(generator, cell.setting, cell.count, cell.artifact, cell.judges) if judged else None,
+        quality=_quality(cell, generator) if cell.judges.know(cell.spec.default_image_shape) else None,
         **samples.pictures(generator, cell.setting, cell.artifact),
         environment=environment.describe(),
         noise=noise,
     )
 
 
+def _quality(cell: Cell, generator: samples.Sampled) -> dict[str, Any]:
+    return samples.judge(generator, cell.setting, cell.count, cell.artifact, cell.judges, assets=cell.bundle.assets)
+
+
 def unjudged(cell: Cell) -> str:
     """A clause that says why there is no quality on a record; empty where there is."""
     if cell.judges.know(cell.spec.default_image_shape):
         return ""
-    if not cell.judges.nets:
+    if not cell.judges.everybody:
         return f"; quality not judged: there are no judges of {cell.judges.dataset or 'what it was trained on'}"
     shape = "x".join(map(str, cell.spec.default_image_shape))
     return f"; quality not judged: the nets know {cell.judges.shapes}, these are {shape}"
@@ -298,8 +302,8 @@ def baselines(wanted: Iterable[Cell], path: Path) -> Iterator[Record]:
     None for the cells that nobody judges.
     """
     known = records.on_record(path)
-    for who, count in dict.fromkeys((cell.judges, cell.count) for cell in wanted if cell.judges.nets):
-        nets = {net: features.config(net)["files"] for net in who.names}
+    for who, count in dict.fromkeys((cell.judges, cell.count) for cell in wanted if cell.judges.everybody):
+        nets = samples.digests(who)
         for name, measure in (("floor", metrics.floor), ("ceiling", metrics.ceiling)):
             identity = {"baseline": name, "judged": count, **of_dataset(who.dataset), "nets": nets}
             record = known.get(records.identify({"format": records.FORMAT, "kind": "baseline", **identity}))

@@ -9,7 +9,7 @@ compared with is fixed:
     recall      share of that half within the manifold of the generated images
     classes     equally frequent classes that would be as varied as those that the judge tells: all of them where none
                 is rare, one less where one is never made; what an unconditional generator chooses to make
-    accuracy    share of images that the judge gives the class that was asked for
+    accuracy    share of images that the judge gives the class that was asked for, or finds to be as they were asked for
     memorised   share of images whose nearest training picture is 3 times nearer than the second (Yoon et al. 2023);
                 from 1,000 images on, where the data set is at hand
 
@@ -18,7 +18,7 @@ The floor is what the first half of the test set scores, the ceiling what unifor
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from functools import lru_cache
 from typing import Any
@@ -29,9 +29,9 @@ from threadpoolctl import threadpool_limits
 from benchmarks import statistics
 from benchmarks.quality import features
 from benchmarks.quality.features import View
-from benchmarks.quality.judges import Judges, Net
+from benchmarks.quality.judges import Judges, Net, Reader
 from benchmarks.statistics import Estimate
-from zoo.datasets import dataset
+from zoo.datasets import Data, DatasetError, dataset
 from zoo.errors import GenzooError
 
 Views = dict[str, View]
@@ -66,8 +66,36 @@ def held_out(name: str) -> int:
     return dataset(name).counts["test"] // 2
 
 
+def judged(judges: Judges, images: np.ndarray, asked: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """A record's `quality`, plain JSON, of uint8 (N, H, W, C) images and what each was asked for, by condition.
+
+    Raises QualityError as `measure` does.
+    """
+    teller = judges.teller
+    told = asked.get(teller.tells) if teller else None
+    found = measure(judges, features.look(images, judges.names), told) if judges.nets else _nothing(judges, len(images))
+    return _with_reader(judges, found, images, asked)
+
+
+def _nothing(judges: Judges, count: int) -> dict[str, Any]:
+    """The quality before those who have no nets."""
+    return {"count": count, "metrics": {}, "references": {}, "judge": judges.judge}
+
+
+def _with_reader(
+    judges: Judges, found: dict[str, Any], images: np.ndarray, asked: Mapping[str, np.ndarray]
+) -> dict[str, Any]:
+    """The same quality, with what the reader says of the images, if there is one."""
+    reader = judges.reader
+    if reader is None or reader.reads not in asked:
+        return found
+    right = statistics.share(reader.right(images, asked[reader.reads]))
+    name = metric_name("accuracy", len(images), reader.name)
+    return {**found, "metrics": {**found["metrics"], name: asdict(right)}}
+
+
 def measure(judges: Judges, views: Views, asked: np.ndarray | None) -> dict[str, Any]:
-    """A record's `quality`, plain JSON, of what each net sees in N images, and the classes asked for, (N,), if any.
+    """The quality by the nets alone, of what each sees in N images, and the classes asked for, (N,), if any.
 
     Raises QualityError for too few or too many images.
     """
@@ -118,6 +146,8 @@ def _held_out(net: str) -> tuple[np.ndarray, np.ndarray, float]:
 
 def floor(judges: Judges, count: int) -> dict[str, Any]:
     """The quality of real pictures: the best that any generator can expect at this number of images."""
+    if not judges.nets:
+        return _real(judges, count, noise=False)
     views = {net: features.reference(net).test for net in judges.names}
     parts = {
         net: View(view.features[:count], None if view.predicted is None else view.predicted[:count])
@@ -129,13 +159,26 @@ def floor(judges: Judges, count: int) -> dict[str, Any]:
 
 def ceiling(judges: Judges, count: int) -> dict[str, Any]:
     """The quality of uniform noise, asked for each class in turn."""
+    if not judges.nets:
+        return _real(judges, count, noise=True)
     asked = np.arange(count) % _labels(judges, judges.teller) if judges.teller else None
     return measure(judges, features.look(noise_images(judges.nets[0], count), judges.names), asked)
 
 
-def noise_images(net: Net, count: int) -> np.ndarray:
-    """uint8 (N, H, W, C) as a net knows them."""
-    return np.random.default_rng(0).integers(0, 256, (count, *net.image_shape), dtype=np.uint8)
+def _real(judges: Judges, count: int, *, noise: bool) -> dict[str, Any]:
+    """What a reader says of test pictures, or of noise in their stead; nothing where the data set is not here."""
+    try:
+        data: Data = dataset(judges.dataset).load("test", None)
+    except DatasetError:
+        return _nothing(judges, count)
+    images = noise_images(judges.everybody[0], count) if noise else data.images[:count]
+    asked = {name: np.asarray(values[:count]) for name, values in data.conditions.items()}
+    return _with_reader(judges, _nothing(judges, count), images, asked)
+
+
+def noise_images(judge: Net | Reader, count: int) -> np.ndarray:
+    """uint8 (N, H, W, C) as a judge knows them."""
+    return np.random.default_rng(0).integers(0, 256, (count, *judge.image_shape), dtype=np.uint8)
 
 
 def memorised(images: np.ndarray, training: np.ndarray) -> Estimate:

@@ -30,6 +30,7 @@ STUDIES = (
     "inversion",
     "anomaly",
     "codes",
+    "captions",
     "mixed",
 )
 JUDGES = judges.of("fashion_mnist")  # what has been studied so far are generators of clothes

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
-from export.runners import OnnxRuntimeRunner
+from export.runners import FirstFormatRunner, OnnxRuntimeRunner
 from serving.interface import ONNX_FILE, canary, merged, of_one_size
 from zoo.contract.assets import NO_ASSETS, Assets
 from zoo.contract.feeds import Runner, Tensors
@@ -57,9 +57,12 @@ class TritonPythonModel:
         here = Path(args["model_repository"])
         self.assets = Assets(here / args["model_version"]) if parameters.get("assets") else NO_ASSETS
         file, graphs = parameters.get("file"), json.loads(parameters.get("encoders", "{}"))
+        entry = self._runner(here, parameters["graph"], file, ["images"])
+        if columns := int(parameters.get("first_columns", 0)):
+            entry = FirstFormatRunner(entry, self.spec.name, columns)
         self.generator = Generator(
             self.spec,
-            self._runner(here, parameters["graph"], file, ["images"]),
+            entry,
             self.assets,
             {
                 name: self._runner(here, graph, file and f"{graph}/1/{ONNX_FILE}", outputs)

@@ -55,6 +55,7 @@ def test_sizes_come_from_the_spec(sampling: Sampling, terms: Any, draws: Any, ro
     spec = class_conditional("toy", "toy", (1, 8, 8), (8, 8, 1), 10, sampling)
     found = {name: (size.minimum, size.optimum, size.maximum) for name, size in axes(spec, 16).items()}
     ours = {"batch": (1, 8, 16), "terms": terms, "draws": draws, "rows": rows}
+    assert found.pop("conditions") == terms
     assert found == ours | {"weight_rows": (1, 1, rows[2]), "kept": (1, 1, 64)}
     assert axes(replace(spec, sampling=None), 4) == {"batch": Range(1, 4, 4)}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from serving import asked
@@ -64,3 +65,14 @@ def test_the_labels_of_a_checkpoint_are_its_data_sets() -> None:
 def test_labels_need_no_torch() -> None:
     check = "import sys; from serving import asked; asked.words('ddpm'); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
+
+
+def test_a_list_and_an_array_of_one_axis_more_are_several_values() -> None:
+    row, picture = np.arange(3), np.zeros((8, 8, 1), np.uint8)
+    assert asked.several(ITERATIVE, "class_id", row) == [0, 1, 2]
+    assert asked.several(ITERATIVE, "class_id", (4, np.int64(5))) == [4, 5]
+    assert asked.several(ITERATIVE, "class_id", 6) == [6]
+    [single] = asked.several(ITERATIVE, "image", picture)
+    assert single is picture
+    assert len(asked.several(ITERATIVE, "image", np.stack([picture] * 3))) == 3
+    assert len(asked.several(ITERATIVE, "mask_image", picture[..., 0])) == 1

@@ -48,6 +48,15 @@ def test_requests_that_name_the_same_inputs_are_only_joined() -> None:
         interface.merged(ONE_SHOT, [{"seed": seed}, {}])
 
 
+@pytest.mark.parametrize("name", ["mask_image", "strength"])
+def test_nobody_edits_the_picture_of_another(name: str) -> None:
+    seed, picture = np.array([7], np.uint64), np.zeros((1, 8, 8, 1), np.uint8)
+    edit = {"seed": seed, "image": picture, "mask_image": picture, "strength": np.ones((1, 1), np.float32)}
+    assert interface.merged(ITERATIVE, [edit, {"seed": seed}])["mask_image"][1].min() == 255
+    with pytest.raises(RequestError, match=f"{name} was given and no image"):
+        interface.merged(ITERATIVE, [edit, {"seed": seed, name: edit[name]}])
+
+
 @pytest.mark.parametrize(("steps", "cheapest"), [((), 1), ((4, 2), 2)])
 def test_the_canary_is_allowed_and_the_cheapest(steps: tuple[int, ...], cheapest: int) -> None:
     assert ITERATIVE.sampling is not None

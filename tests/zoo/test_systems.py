@@ -6,9 +6,9 @@ import re
 
 import pytest
 
+from serving.interface import inputs
 from zoo import registry, shelf
-from zoo.contract.feeds import feeds
-from zoo.contract.request import SampleRequest
+from zoo.contract.request import SampleRequest, columns, nfe
 from zoo.family import Checkpoint, System
 
 CHECKPOINTS = tuple(registry.checkpoints())  # as they are now: other tests add toys to the registry
@@ -22,7 +22,9 @@ DECLARED = [
 @pytest.mark.parametrize(("checkpoint", "system"), DECLARED)
 def test_a_checkpoint_can_be_asked_to_be_its_system(checkpoint: Checkpoint, system: System) -> None:
     asked = SampleRequest((0,), setting=system.setting)
-    assert feeds(checkpoint.spec, asked).keys() == {tensor.name for tensor in checkpoint.spec.inputs}
+    given = columns(checkpoint.spec, asked)
+    assert set(given) <= {tensor.name for tensor in inputs(checkpoint.spec)}
+    assert nfe(checkpoint.spec, system.setting) >= 1
     assert re.fullmatch(
         rf"\S.* {system.year}, (arXiv:\d{{4}}\.\d{{5}}|arXiv:\d{{4}}\.\d{{4}}|doi:10\.\S+)", system.paper
     )

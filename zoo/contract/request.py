@@ -7,6 +7,7 @@ same in a process and on the way to a server. Settings, sizes and values of cond
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -62,6 +63,7 @@ class Setting:
 
 FIRST_FIELDS = ("num_steps", "sampler", "guidance_scale")
 DEFAULTS = {each.name: each.default for each in dataclasses.fields(Setting)}
+EVERY_LEVEL = (0.0, math.inf)  # a guidance interval that leaves none out
 EDITS = ("image", "mask_image")  # an image to begin with, and what is made anew of it
 ROW_FIELDS = {"num_steps": "int32", "guidance_scale": "float32", "sampler": "str", "strength": "float32"}
 
@@ -241,6 +243,8 @@ def _check_guidance(spec: GeneratorSpec, setting: Setting) -> None:
         raise RequestError(
             f"guidance_interval {interval[0]:g} to {interval[1]:g}: give two noise levels, the lower first"
         )
+    if interval not in (None, EVERY_LEVEL) and set(setting.scales(spec)) <= {1.0}:
+        raise RequestError("a guidance_interval without a guidance_scale changes nothing: give both")
 
 
 def why_no_edits(spec: GeneratorSpec) -> str:
@@ -249,6 +253,8 @@ def why_no_edits(spec: GeneratorSpec) -> str:
         return "it makes its images in one call, and cannot begin with an image"
     if not spec.sampling.several:
         return "it takes one step, and cannot begin half-way"
+    if spec.condition("image"):
+        return "its image is a condition of its own"
     return f"its state {spec.state_shape} is no image, and nothing here turns an image into one"
 
 
@@ -310,7 +316,16 @@ def columns(spec: GeneratorSpec, request: SampleRequest) -> Columns:
     if mixtures:
         found["mixture"] = _one_mixture(mixtures)
     found |= {name: np.full(batch, size, np.int32) for name, size in request.sizes.items()}
-    return found | _setting_columns(request.setting, batch)
+    found |= _setting_columns(request.setting, batch)
+    check_edit(found)
+    return found
+
+
+def check_edit(given: Mapping[str, Any]) -> None:
+    """Raises RequestError where something is said of an image to begin with, and there is none."""
+    for name in ("mask_image", "strength"):
+        if name in given and "image" not in given:
+            raise RequestError(f"{name} was given and no image: give the image that it is about")
 
 
 def _column(condition: Condition, values: list[Any], sizes: Sizes) -> tuple[np.ndarray, np.ndarray | None]:
@@ -388,9 +403,8 @@ def settings(spec: GeneratorSpec, given: Columns) -> list[Setting]:
         found.append(setting)
     for setting in set(found):
         check(spec, setting)
-    if not edited and ("mask_image" in given or any(each.strength is not None for each in found)):
-        what = "mask_image" if "mask_image" in given else "strength"
-        raise RequestError(f"{what} was given and no image: give the image that it is about")
+    if not edited:
+        check_edit(given)
     return found
 
 

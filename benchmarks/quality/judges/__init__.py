@@ -1,8 +1,9 @@
-"""Who judges the images of a data set: nets that were trained on it; nobody else's images are compared with it.
+"""Who judges the images of a data set: those that were trained on it; nobody else's images are compared with it.
 
     benchmarks/quality/judges/<dataset>/
-        __init__.py     JUDGES: its nets in the order of tables, what size they know and what their logits tell
-        training.py     `train(net, source)` makes one of them and publishes its folder
+        __init__.py     JUDGES: its nets in the order of tables, what size they know and what their logits tell; or a
+                        reader, for what a net's one label cannot say
+        training.py     `train(judge, source)` makes one of them and publishes its folder
         <net>/          graph, weights, reference and card, as `benchmarks.quality.features` reads them
 
 Adding a data set's judges is one such folder and one word in JUDGED.
@@ -11,14 +12,16 @@ Adding a data set's judges is one such folder and one word in JUDGED.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 FOLDER = Path(__file__).parent
-JUDGED = ("fashion_mnist",)
-FIRST = JUDGED[0]  # what a record is of that names no data set: there was no other
+JUDGED = ("fashion_mnist", "portraits")
+FIRST = "fashion_mnist"  # what a record is of that names no data set: there was no other
 
 
 @dataclass(frozen=True)
@@ -35,34 +38,51 @@ class Net:
 
 
 @dataclass(frozen=True)
+class Reader:
+    """Who says whether an image is what was asked for, where no net's logits can: of a prompt, for one."""
+
+    name: str
+    image_shape: tuple[int, int, int]  # HWC
+    reads: str  # the condition
+    right: Callable[[np.ndarray, np.ndarray], np.ndarray]  # uint8 (N, H, W, C), (N, ...) as asked -> bool (N,)
+
+
+@dataclass(frozen=True)
 class Judges:
-    """The nets of a data set; none for one that has no judges."""
+    """The judges of a data set; none for one that has no such folder."""
 
     dataset: str
     nets: tuple[Net, ...] = ()
+    reader: Reader | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
+        """Of the nets, in whose features distances are taken."""
         return tuple(net.name for net in self.nets)
 
     @property
+    def everybody(self) -> tuple[Net | Reader, ...]:
+        return (*self.nets, *((self.reader,) if self.reader else ()))
+
+    @property
     def teller(self) -> Net | None:
-        """The first net that tells a condition: it decides whether an image is what was asked for."""
+        """The first net that tells a condition: it decides whether an image is what was asked for, without a reader."""
         return next((net for net in self.nets if net.tells), None)
 
     @property
     def judge(self) -> str:
-        """The teller's name; empty without one."""
-        return self.teller.name if self.teller else ""
+        """Who decides whether an image is what was asked for; empty for nobody."""
+        found = self.reader or self.teller
+        return found.name if found else ""
 
     @property
     def shapes(self) -> str:
-        """What sizes the nets know, in words."""
-        return " and ".join(dict.fromkeys("x".join(map(str, net.image_shape)) for net in self.nets))
+        """What sizes they know, in words."""
+        return " and ".join(dict.fromkeys("x".join(map(str, each.image_shape)) for each in self.everybody))
 
     def know(self, image_shape: tuple[int, ...]) -> bool:
-        """Whether there are nets, and all can judge images of that shape, HWC."""
-        return bool(self.nets) and all(net.image_shape == image_shape for net in self.nets)
+        """Whether there are judges, and all know images of that shape, HWC."""
+        return bool(self.everybody) and all(each.image_shape == image_shape for each in self.everybody)
 
 
 def of(dataset: str) -> Judges:
@@ -74,14 +94,14 @@ def of(dataset: str) -> Judges:
 
 
 def everybody() -> Iterator[tuple[str, Judges]]:
-    """Every net by its name, with the judges that it is of."""
+    """Every judge by its name, with those that it is one of."""
     for dataset in JUDGED:
         judges = of(dataset)
-        yield from ((name, judges) for name in judges.names)
+        yield from ((each.name, judges) for each in judges.everybody)
 
 
 def dataset_of(name: str) -> str:
-    """The data set that a net was trained on. Raises KeyError."""
+    """The data set that a judge is of. Raises KeyError."""
     return dict(everybody())[name].dataset
 
 
@@ -91,10 +111,10 @@ def net(name: str) -> Net:
 
 
 def training(name: str) -> Any:
-    """The module that makes a net; it imports torch. Raises KeyError."""
+    """The module that makes a judge; it imports torch. Raises KeyError."""
     return importlib.import_module(f"{__name__}.{dataset_of(name)}.training")
 
 
 def folder(name: str) -> Path:
-    """Where a net lies. Raises KeyError."""
+    """Where a judge lies. Raises KeyError."""
     return FOLDER / dataset_of(name) / name

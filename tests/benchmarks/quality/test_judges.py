@@ -5,12 +5,14 @@ from __future__ import annotations
 import importlib
 import json
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 
+from benchmarks import statistics
 from benchmarks.quality import features, judges, metrics
 from tests.datasets import stripes
 from zoo.datasets import DATASETS, dataset
@@ -22,6 +24,8 @@ def test_a_record_is_true_of_its_nets(name: str) -> None:
     who = judges.of(name)
     assert name in DATASETS
     assert who.dataset == name
+    assert all(features.config(each.name)["files"] for each in who.everybody)
+    assert who.know(dataset(name).image_shape)
     for net in who.nets:
         assert features.config(net.name)["dataset"] == name
         graph = onnx.load(judges.folder(net.name) / "model.onnx", load_external_data=False).graph
@@ -33,7 +37,7 @@ def test_a_record_is_true_of_its_nets(name: str) -> None:
             assert graph.output[1].type.tensor_type.shape.dim[1].dim_value == len(labels)
 
 
-def test_no_two_nets_have_one_name() -> None:
+def test_no_two_judges_have_one_name() -> None:
     names = [name for name, _ in judges.everybody()]
     assert len(set(names)) == len(names)
 
@@ -41,9 +45,9 @@ def test_no_two_nets_have_one_name() -> None:
 @pytest.mark.parametrize("name", judges.JUDGED)
 def test_every_net_can_be_made_again(name: str) -> None:
     pytest.importorskip("torch")
-    for net in judges.of(name).names:
-        assert callable(judges.training(net).train)
-        assert json.loads((judges.folder(net) / "config.json").read_text())["recipe"]["images"]
+    for each in judges.of(name).everybody:
+        assert callable(judges.training(each.name).train)
+        assert json.loads((judges.folder(each.name) / "config.json").read_text())["recipe"]["images"]
 
 
 def test_images_of_other_data_are_nobody_s_to_judge_whatever_their_size() -> None:
@@ -122,3 +126,26 @@ def test_a_data_set_s_judges_are_a_folder_and_a_word(counter: judges.Judges) -> 
     assert ceiling["metrics"]["accuracy_50_counter"]["value"] < 0.5
     assert ceiling["metrics"]["fd_50_counter"]["value"] > 10.0 * floor["metrics"]["fd_50_counter"]["value"]
     assert counter.know((32, 32, 1))
+
+
+def test_a_reader_judges_where_no_net_tells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether a picture of stripes has the period that was asked for, by counting; noise has none."""
+
+    def right(images: np.ndarray, asked: np.ndarray) -> np.ndarray:
+        light = images.mean((2, 3)) > 127
+        expected = (np.arange(32) // (asked[:, None] + 1)) % 2 == 1
+        return (light == expected).all(1)
+
+    who = judges.Judges(
+        stripes(monkeypatch, tmp_path), reader=judges.Reader("ruler", (32, 32, 1), reads="class_id", right=right)
+    )
+    assert (who.judge, who.shapes, who.names) == ("ruler", "32x32x1", ())
+    assert who.know((32, 32, 1))
+    seen = dataset("stripes").load("test", None)
+    asked = np.asarray(seen.conditions["class_id"])
+    found = metrics.judged(who, seen.images, {"class_id": np.where(np.arange(100) < 75, asked, (asked + 1) % 10)})
+    assert found["metrics"] == {"accuracy_100_ruler": asdict(statistics.share(np.arange(100) < 75))}
+    assert (found["count"], found["judge"], found["references"]) == (100, "ruler", {})
+    assert metrics.floor(who, 50)["metrics"]["accuracy_50_ruler"]["value"] == 1.0
+    assert metrics.ceiling(who, 50)["metrics"]["accuracy_50_ruler"]["value"] < 0.1
+    assert not metrics.judged(who, seen.images, {})["metrics"], "nobody asked for anything"

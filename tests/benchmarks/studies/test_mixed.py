@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,8 +15,15 @@ from benchmarks.studies.mixed import BATCH, CHECKPOINT, EDITS, MIXES, Asker
 from export.runners import bundle_generator
 from serving import interface
 from serving.bundles import prepare
+from zoo import files
 from zoo.contract.generator import Generator
 from zoo.contract.request import SampleRequest
+
+
+@pytest.fixture(autouse=True)
+def home() -> Path:
+    """Everybody's, with its data and the bundles that were exported already: nothing is changed there."""
+    return files.home()
 
 
 @cache

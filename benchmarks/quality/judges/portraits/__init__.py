@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.quality.features import FeatureNetError
+from benchmarks.quality.judges import Judges, Reader
 from zoo import files
 from zoo.datasets.portrait_styles import STYLES, WORDS
 from zoo.datasets.portraits import read
@@ -67,6 +68,11 @@ def right(images: np.ndarray, captions: Sequence[str]) -> np.ndarray:
     return np.where(wanted < 0, np.nan, seen == wanted)
 
 
+def as_asked(images: np.ndarray, captions: np.ndarray) -> np.ndarray:
+    """Which pictures show all that their captions say, bool (N,). Raises FeatureNetError."""
+    return np.asarray(np.nanmin(right(images, [str(caption) for caption in captions]), axis=1) == 1.0)
+
+
 def agreement(images: np.ndarray, captions: Sequence[str]) -> np.ndarray:
     """How well each picture agrees with each caption, float32 (N, M) in [-1, 1]. Raises FeatureNetError."""
     said = tokens(captions)
@@ -104,3 +110,6 @@ def _session(name: str) -> Any:
 
     config(name)
     return onnxruntime.InferenceSession(FOLDER / name / "model.onnx", providers=["CPUExecutionProvider"])
+
+
+JUDGES = Judges("portraits", reader=Reader("attributes", (64, 64, 3), reads="prompt", right=as_asked))
