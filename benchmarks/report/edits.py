@@ -1,6 +1,6 @@
-"""The README's picture of what a request may give beside a class: `python -m benchmarks.report.edits docs/edits.svg`.
+"""The README's picture of what a request may give: `python -m benchmarks.report.edits docs/edits.svg`.
 
-Every picture in it is made when it is drawn, by one generator, or is a picture of the test set, which it never saw.
+Every picture in it is made when it is drawn, by one of two generators, or is one of the test set, which none ever saw.
 """
 
 from __future__ import annotations
@@ -23,6 +23,18 @@ from zoo.contract.generator import Generator
 from zoo.contract.request import Mixture, SampleRequest, Setting
 
 CHECKPOINT, SEED = "ddpm", 4
+PAINTER, GUIDANCE = "t2i", 3.0  # of words
+PROMPTS = (
+    "critter teal angry",
+    "potplant lime cactus",
+    "mood pink laugh",
+    "planet red",
+    "voxel blond afro",
+    "peep red bun",
+    "critter purple wink",
+)
+SENTENCE = "mood yellow circle happy smile on green"
+CHANGES = (("yellow", "blue"), ("happy", "angry"), ("circle", "square"), ("green", "red"), ("smile", "teeth"))
 SIDE, GAP = 96, 10  # in the units of the picture
 STRENGTHS = (0.4, 0.6, 0.8, 0.85, 0.9, 1.0)
 SHARES = (1.0, 0.6, 0.45, 0.4, 0.35, 0.3, 0.0)
@@ -43,13 +55,38 @@ def svg() -> str:
     found = datasets.dataset(registry.entry(CHECKPOINT).dataset).load("test", None)
     classes = np.asarray(found.conditions["class_id"])
     picture = {each: found.images[int(np.argmax(classes == each))] for each in (SNEAKER, BOOT)}
-    strips = (_image_to_image(generator, picture[SNEAKER]), _inpainting(generator, picture[BOOT]), _mixing(generator))
+    painter = in_process(PAINTER, Runtime.ONNXRUNTIME)
+    strips = (
+        _text_to_image(painter),
+        _another_word(painter),
+        _image_to_image(generator, picture[SNEAKER]),
+        _inpainting(generator, picture[BOOT]),
+        _mixing(generator),
+    )
     pitch = SIDE + 56
     width = GAP + max(len(strip.pictures) for strip in strips) * (SIDE + GAP)
     page: str = template("edits.svg.j2").render(
         strips=strips, side=SIDE, gap=GAP, pitch=pitch, width=width, height=pitch * len(strips)
     )
     return page
+
+
+def _text_to_image(painter: Generator) -> Strip:
+    made = [
+        _one(painter, Setting(guidance_scale=GUIDANCE), SEED + row, prompt=each) for row, each in enumerate(PROMPTS)
+    ]
+    command = f'genzoo sample {PAINTER} --prompt "{PROMPTS[1]}" --guidance-scale {GUIDANCE:g} --seeds {SEED + 1}'
+    return Strip("Text to image", command, tuple(_labelled(PROMPTS, made)))
+
+
+def _another_word(painter: Generator) -> Strip:
+    """Image-to-image with one word of the prompt changed, on a picture that the same generator made."""
+    source = _one(painter, Setting(guidance_scale=GUIDANCE), prompt=SENTENCE)
+    setting = Setting(guidance_scale=GUIDANCE, strength=0.8)
+    made = [_one(painter, setting, prompt=SENTENCE.replace(*change), image=source) for change in CHANGES]
+    command = f'genzoo sample {PAINTER} --image a.png --strength 0.8 --prompt "{SENTENCE.replace(*CHANGES[0])}" ...'
+    names = ("a picture", *(f"{new} for {old}" for old, new in CHANGES))
+    return Strip("Another word", command, tuple(_labelled(names, (source, *made))))
 
 
 def _image_to_image(generator: Generator, source: np.ndarray) -> Strip:
@@ -90,7 +127,7 @@ def _labelled(names: Any, images: Any) -> Iterator[tuple[str, str]]:
 
     for name, image in zip(names, images, strict=True):
         file = io.BytesIO()
-        Image.fromarray(image[..., 0]).save(file, format="PNG", optimize=True)
+        Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(file, format="PNG", optimize=True)
         yield name, base64.b64encode(file.getvalue()).decode()
 
 

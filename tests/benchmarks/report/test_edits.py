@@ -55,7 +55,8 @@ def test_the_published_picture_is_what_the_command_draws() -> None:
 
 
 def test_it_shows_what_it_says() -> None:
-    begun, (source, mask, *parts), mixed = pictures(drawn())
+    painted, changed, begun, (source, mask, *parts), mixed = pictures(drawn())
+    assert [len({each.tobytes() for each in row}) for row in (painted, changed)] == [7, 6]
     distances = [np.abs(each.astype(float) - begun[0]).mean() for each in begun]
     assert distances == sorted(distances)
     assert all((each[mask == 0] == source[mask == 0]).all() for each in parts)
