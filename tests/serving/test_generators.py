@@ -19,7 +19,7 @@ SCENE = scene("scene")
 
 
 def sent(spec: Any, seeds: Any, setting: Setting | None = None, sizes: Any = None, **given: Any) -> dict[str, Any]:
-    return columns(spec, generators.asked(spec, seeds, given, setting or Setting(), sizes))
+    return columns(spec, generators.request_of(spec, seeds, given, setting or Setting(), sizes))
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ EXAMPLES, EXAMPLE_ARRAYS = "examples.json", "examples.safetensors"
 MAX_TOKENIZER_BYTES = 32 << 20
 MAX_EXAMPLES_BYTES = 64 << 20
 MAX_EXAMPLES = 4096
+MAX_TOKENS = 1 << 20  # that a tokenizer knows
 DTYPES = {"U8": np.uint8, "I32": np.int32, "I64": np.int64, "F32": np.float32}  # of arrays
 
 
@@ -56,10 +57,10 @@ class Assets:
         return found
 
     def tokenizer(self, name: str) -> Any:
-        """The `tokenizers.Tokenizer` of a file, which cuts nothing off. Raises AssetError."""
+        """The `tokenizers.Tokenizer` of a file, which cuts nothing off and adds nothing. Raises AssetError."""
         if self.folder is None or Path(name).name != name or not (self.folder / name).is_file():
             raise AssetError(f"{name} is missing beside the weights: texts cannot be read without it")
-        return _tokenizer(self.folder / name)
+        return _tokenizer(self.folder / name, (self.folder / name).stat().st_mtime_ns)
 
 
 NO_ASSETS = Assets()
@@ -94,7 +95,8 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
 
 
 @lru_cache(maxsize=8)
-def _tokenizer(path: Path) -> Any:
+def _tokenizer(path: Path, _: int) -> Any:
+    """Read again where the file has changed, by the time of that."""
     from tokenizers import Tokenizer
 
     with untrusted.plain_file(path) as (stream, size):
@@ -105,5 +107,11 @@ def _tokenizer(path: Path) -> Any:
         found = Tokenizer.from_str(data.decode())
     except Exception as error:  # the library has no class of its own
         raise AssetError(f"{path} is no tokenizer that is known here ({error}); restore it") from error
+    if max(found.get_vocab().values(), default=0) >= MAX_TOKENS:  # the library walks through all numbers up to the last
+        raise AssetError(f"{path} has tokens above {MAX_TOKENS:,}, which no network here takes; restore it")
     found.no_truncation()
+    padding = found.padding
+    found.no_padding()  # else whoever wrote it says how much is allocated
+    if padding:
+        found.enable_padding(pad_id=padding["pad_id"])
     return found

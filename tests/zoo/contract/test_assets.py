@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,34 @@ def test_a_damaged_tokenizer(tmp_path: Path, content: str) -> None:
     (tmp_path / "tokenizer.json").write_bytes(content.encode(errors="surrogatepass"))
     with pytest.raises(AssetError, match=r"tokenizer.json is no tokenizer that is known here \(.*\); restore it"):
         Assets(tmp_path).tokenizer("tokenizer.json")
+
+
+WORDS = {"type": "WordLevel", "vocab": {"a": 0, "[UNK]": 1}, "unk_token": "[UNK]"}
+
+
+def test_a_tokenizer_pads_nothing_by_itself(tmp_path: Path) -> None:
+    """Its file says how much: as many bytes as would end the process."""
+    padding = {"strategy": "BatchLongest", "direction": "Right", "pad_to_multiple_of": 1 << 40, "pad_id": 7}
+    said = {"version": "1.0", "model": WORDS, "padding": padding | {"pad_type_id": 0, "pad_token": "x"}}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(said))
+    found = Assets(tmp_path).tokenizer("tokenizer.json")
+    assert found.encode("a").ids == [0]
+    assert found.padding["pad_id"] == 7
+
+
+def test_a_tokenizer_whose_numbers_no_network_takes(tmp_path: Path) -> None:
+    said = {"version": "1.0", "model": WORDS | {"vocab": {"a": (1 << 31) - 1, "[UNK]": 1}}}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(said))
+    with pytest.raises(AssetError, match=r"tokenizer\.json has tokens above 1,048,576"):
+        Assets(tmp_path).tokenizer("tokenizer.json")
+
+
+def test_a_tokenizer_that_was_changed_is_read_again(tmp_path: Path) -> None:
+    for time, token in ((1, 0), (2, 5)):
+        said = {"version": "1.0", "model": WORDS | {"vocab": {"a": token, "[UNK]": 1}}}
+        (tmp_path / "tokenizer.json").write_text(json.dumps(said))
+        os.utime(tmp_path / "tokenizer.json", (time, time))
+        assert Assets(tmp_path).tokenizer("tokenizer.json").encode("a").ids == [token]
 
 
 def test_a_tokenizer_is_bounded_and_lies_in_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -155,6 +155,14 @@ def test_an_end_of_an_interval_is_inside_as_it_is_said_and_as_it_travels() -> No
             assert [bool(row[1]) for row in weights] == inside
 
 
+def test_a_negative_is_refused_under_its_own_name(assets: Assets) -> None:
+    spec = replace(SPEC, conditions=(PROMPT,))
+    for text_, sentence in ((b"\xff", "negative_prompt is no text in UTF-8"), (3, "negative_prompt is of type int")):
+        given = {"seed": np.uint64([7]), "prompt": np.array(["red"]), "negative_prompt": np.array([[text_]], object)}
+        with pytest.raises(RequestError, match=sentence):
+            Feeds(spec, assets).make(given)
+
+
 def test_settings_that_differ_in_guidance_alone_share_a_plan() -> None:
     plans = [request.plan(SPEC, Setting(4, guidance_scale=each)) for each in (1.0, 2.0, 3.0)]
     assert plans[0] is plans[1] is plans[2]
@@ -495,3 +503,21 @@ def test_an_execution_has_so_much_noise_at_most(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("zoo.contract.feeds.MAX_NOISE_BYTES", 3 * 4 * 16)
     with pytest.raises(RequestError, match="4 draws of noise for one image are more than 0 MiB"):
         Feeds(SPEC).executions(given)
+
+
+def test_a_way_is_made_in_executions_of_so_much_noise(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Sizes:
+        seen: list[int] = []  # noqa: RUF012
+
+        def run(self, **tensors: np.ndarray) -> Tensors:
+            self.seen.append(len(tensors["noise"]))
+            shown = tensors["noise"][:, 0].transpose(0, 2, 3, 1)
+            return {"images": np.clip(shown * 40 + 128, 0, 255).astype(np.uint8)}
+
+    request_ = asked(Setting(4, "ddpm"), (7, 8), class_id=1)
+    whole = Generator(SPEC, Sizes()).between(request_, 5)
+    monkeypatch.setattr("zoo.contract.feeds.MAX_NOISE_BYTES", 2 * 4 * 4 * 16)  # two images of four draws
+    assert np.array_equal(Generator(SPEC, Sizes()).between(request_, 5), whole)
+    assert Sizes.seen == [5, 2, 2, 1]
+    one_shot = replace(SPEC, sampling=None, conditions=(WARMTH,))
+    assert [len(each) for each in Feeds(one_shot).executions({"seed": np.arange(10, dtype=np.uint64)})] == [8, 2]
