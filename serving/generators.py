@@ -129,7 +129,7 @@ def served(
 ) -> Iterator[TritonServer]:
     """A running server over a model repository of its own, which goes with it; the log stays. Raises GenzooError."""
     from export.cuda import gpu
-    from serving.install import add, install
+    from serving.install import install
     from serving.ports import check
     from serving.server import TritonServer
 
@@ -143,7 +143,6 @@ def served(
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix="models-") as models:
         repository = write_repository(names, Path(models) / "models", on_engines, ungated=ungated, report=report)
-        add(installation, repository.packages)
         with TritonServer(
             repository,
             folder / f"{Path(models).name.replace('models', 'triton')}.log",

@@ -11,6 +11,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -84,9 +85,16 @@ def install(root: Path | None = None, report: Callable[[str], None] = lambda _: 
 
 def add(installation: Installation, packages: Sequence[str]) -> None:
     """Packages that some models need beside the usual ones, into the models' environment. Raises InstallError."""
-    if packages:
+    if missing := [each for each in packages if not _has(installation, each)]:
         with _lock(installation.root):
-            _pip(installation, *packages)
+            _pip(installation, *missing)
+
+
+def _has(installation: Installation, package: str) -> bool:
+    """Whether NAME==VERSION is there; a look at the files, for pip takes a second to say so."""
+    name, _, version = package.partition("==")
+    pattern = f"lib/python*/site-packages/{re.sub('[-_.]+', '_', name)}-{version}.dist-info"
+    return any((installation.root / "python").glob(pattern))
 
 
 @contextmanager

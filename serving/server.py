@@ -24,7 +24,7 @@ from types import TracebackType
 
 from serving import guardian
 from serving.endpoint import Endpoint, restrictions
-from serving.install import Installation, install
+from serving.install import Installation, add, install
 from serving.model_repository import Repository
 from serving.places import Places, assemble
 from serving.ports import HOST, check, choose
@@ -101,6 +101,7 @@ class TritonServer:
     def start(self) -> None:
         """Returns once every model has made an image. Raises ServerError, PortInUseError and PlaceError."""
         installation = self._installation or install()
+        add(installation, self.repository.packages)
         check(self._wanted)
         try:
             self._places = assemble(installation, self.repository.path, self._engine_backend)
