@@ -20,7 +20,7 @@ from typing import Any
 
 from zoo import files, untrusted
 from zoo.contract.assets import NO_ASSETS, Assets
-from zoo.contract.graph import MAX_BATCH, MAX_SIZE, TensorSpec
+from zoo.contract.graph import ENCODE, MAX_BATCH, MAX_SIZE, TensorSpec
 from zoo.contract.layout import BUNDLE_FORMAT, BUNDLE_MANIFEST, FIRST_BUNDLE_FORMAT, VERDICT, is_asset
 from zoo.contract.names import NAME
 from zoo.contract.spec import MAX_STEPS, GeneratorSpec
@@ -124,7 +124,7 @@ class Bundle:
     @property
     def encoders(self) -> tuple[str, ...]:
         """The graphs that conditions and images go through before the entry."""
-        return tuple(graph for graph in self.graphs if graph.startswith("encode_"))
+        return tuple(graph for graph in self.graphs if graph.startswith(ENCODE))
 
     @property
     def assets(self) -> Assets:

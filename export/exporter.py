@@ -15,7 +15,7 @@ from export.bundle import Bundle, BundleError
 from export.runners import TorchRunner
 from export.variant import LoopKind, Precision, Variant
 from zoo import files, registry, shelf
-from zoo.contract.graph import MAX_BATCH, TensorSpec
+from zoo.contract.graph import ENCODE, MAX_BATCH, TensorSpec
 from zoo.contract.layout import BUNDLE_FORMAT, BUNDLE_MANIFEST, WEIGHTS
 from zoo.errors import GenzooError
 from zoo.exchange import derived
@@ -142,7 +142,7 @@ def compose_all(checkpoint: Checkpoint, variant: Variant, traced: Mapping[str, A
         return dict(traced)
     step = compose.step(spec, traced["denoiser"])
     decoder = compose.decoder(spec, traced.get("decoder"))
-    graphs = {name: graph for name, graph in traced.items() if name.startswith("encode_")}
+    graphs = {name: graph for name, graph in traced.items() if name.startswith(ENCODE)}
     graphs |= {"denoiser": traced["denoiser"], "step": step, "decoder": decoder}
     if variant.loop is LoopKind.ONNX:
         graphs["sampler"] = compose.sampler(spec, step, decoder)

@@ -18,9 +18,9 @@ import numpy as np
 
 from export.bundle import Bundle
 from zoo.contract.assets import Assets
-from zoo.contract.feeds import Encoder, Feeds, Runner, Tensors
+from zoo.contract.feeds import Runner, Tensors, feeds
 from zoo.contract.generator import Generator
-from zoo.contract.graph import Graph
+from zoo.contract.graph import ENCODE, Graph
 from zoo.contract.request import SampleRequest
 from zoo.errors import GenzooError
 from zoo.family import Checkpoint
@@ -202,7 +202,7 @@ def bundle_generator(bundle: Bundle, runner_of: Callable[[str], Runner] | None =
     """The generator of a bundle, with the graphs that its conditions go through first."""
     open_graph = runner_of or graph_opener(bundle)
     encoders = {graph: open_graph(graph) for graph in bundle.encoders}
-    runner, rows = bundle_runner(bundle, runner_of), bundle.manifest.get("steps") or 0
+    runner, rows = bundle_runner(bundle, open_graph), bundle.manifest.get("steps") or 0
     return Generator(bundle.served_spec, runner, bundle.assets, encoders, rows)
 
 
@@ -266,7 +266,7 @@ class TorchRunner:
     @property
     def encoders(self) -> dict[str, Runner]:
         """The graphs that conditions and images go through first."""
-        found = {name: graph for name, graph in self.graphs.items() if name.startswith("encode_")}
+        found = {name: graph for name, graph in self.graphs.items() if name.startswith(ENCODE)}
         return {name: ModuleRunner(graph, self.device) for name, graph in found.items()}
 
     @property
@@ -277,8 +277,7 @@ class TorchRunner:
 
     def feeds(self, request: SampleRequest) -> Tensors:
         """The tensors of a request, of as many steps as it likes, for this and for every other runner."""
-        encoders = {name: Encoder(each) for name, each in self.encoders.items()}
-        return Feeds(self.spec.at_any_steps(), self.assets, encoders).of(request)
+        return feeds(self.spec.at_any_steps(), request, self.assets, self.encoders)
 
     @property
     def generator(self) -> Generator:

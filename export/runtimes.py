@@ -12,10 +12,10 @@ from export.runners import (
     CUDA,
     RTX,
     TENSORRT,
-    OnnxRuntimeRunner,
     RunnerError,
     TorchRunner,
     bundle_generator,
+    graph_opener,
     onnxruntime_with,
 )
 from export.variant import LoopKind
@@ -86,7 +86,7 @@ def generator(source: Bundle | Checkpoint, runtime: Runtime) -> Generator:
 def graph_runners(bundle: Bundle, runtime: Runtime) -> Callable[[str], Runner]:
     """How to open one graph of a bundle on a runtime. Raises as `generator` does."""
     if runtime is Runtime.ONNXRUNTIME:
-        return lambda graph: OnnxRuntimeRunner(bundle.graph_path(graph))
+        return graph_opener(bundle)
     from export import admission, cuda, engine, gpu_runners
 
     if runtime is Runtime.TENSORRT:

@@ -64,8 +64,7 @@ def several(spec: GeneratorSpec, name: str, value: Any) -> list[Any]:
     """
     condition = takes(spec).get(name)
     if isinstance(value, np.ndarray):
-        rank = len(kind(condition).edge(condition).shape) if condition else 0
-        values = list(value) if value.ndim > rank else [value]
+        values = list(value) if value.ndim > (condition.rank if condition else 0) else [value]
     else:
         values = list(value) if isinstance(value, list | tuple | range) else [value]
     if condition is None or not _is_number(condition) or not any(isinstance(each, str) for each in values):

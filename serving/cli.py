@@ -27,7 +27,6 @@ app = typer.Typer()
 
 COMPOSE = "serving/deploy/compose.yaml"
 
-BATCH_SIZE = 32  # images a call
 SAMPLER_KINDS = ", ".join(f"{name} ({sampler.kind})" for name, sampler in SAMPLERS.items())
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]

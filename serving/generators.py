@@ -110,9 +110,8 @@ def sample(
     track: Callable[[Sequence[int]], Iterable[int]] = lambda starts: starts,
 ) -> np.ndarray:
     """The images of a request, uint8 (N, H, W, C); `track` may watch the starts of its batches. Raises RequestError."""
-    columns = tensors(
-        spec, request
-    )  # what the generator cannot do is refused here, in the same words for every runtime
+    # What the generator cannot do is refused here, in the same words for every runtime.
+    columns = tensors(spec, request)
     starts = track(range(0, len(request.seeds), BATCH_SIZE))
     parts = ({name: column[start : start + BATCH_SIZE] for name, column in columns.items()} for start in starts)
     return np.concatenate([endpoint.run(**part)["image"] for part in parts])

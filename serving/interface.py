@@ -7,21 +7,22 @@ from collections.abc import Sequence
 import numpy as np
 
 from zoo.contract.assets import NO_ASSETS, Assets
-from zoo.contract.conditions import Condition, kind, null
+from zoo.contract.conditions import kind, null
 from zoo.contract.errors import RequestError
 from zoo.contract.feeds import Tensors
 from zoo.contract.graph import BATCH, TensorSpec, concrete
 from zoo.contract.request import (
     EVERY_LEVEL,
-    IMAGE_STRENGTH,
     SampleRequest,
     Setting,
     check_edit,
     columns,
+    mixed,
     settings,
     shares,
     sizes_of,
     takes,
+    usual_strength,
     values,
 )
 from zoo.contract.spec import GeneratorSpec
@@ -53,8 +54,8 @@ def inputs(spec: GeneratorSpec) -> tuple[TensorSpec, ...]:
     found = [TensorSpec("seed", "uint64", (BATCH, 1))]
     for name, condition in takes(spec).items():
         edge = kind(condition).edge(condition)
-        mixed: tuple[int | str, ...] = ("values",) if condition.guided else () if edge.shape else (1,)
-        found.append(TensorSpec(name, edge.dtype, (BATCH, *mixed, *edge.shape)))
+        several: tuple[int | str, ...] = ("values",) if condition.guided else () if edge.shape else (1,)
+        found.append(TensorSpec(name, edge.dtype, (BATCH, *several, *edge.shape)))
     if spec.guided:
         found.append(TensorSpec("mixture", "float32", (BATCH, "values")))
     if spec.sampling:
@@ -120,17 +121,12 @@ def _with_strength(part: Tensors) -> Tensors:
     check_edit(part)
     if "image" not in part or "strength" in part:
         return part
-    usual = 1.0 if "mask_image" in part else IMAGE_STRENGTH
-    return part | {"strength": np.full((len(part["seed"]), 1), usual, np.float32)}
+    return part | {"strength": np.full((len(part["seed"]), 1), usual_strength(part), np.float32)}
 
 
 def _values(spec: GeneratorSpec, part: Tensors) -> int:
     """Of a mixture: how many values an image has."""
-    return max((part[each.name].shape[1] for each in spec.guided if _is_mixed(each, part)), default=1)
-
-
-def _is_mixed(condition: Condition, part: Tensors) -> bool:
-    return condition.name in part and part[condition.name].ndim == len(kind(condition).edge(condition).shape) + 2
+    return max(mixed(spec, part).values(), default=1)
 
 
 def _neutral(spec: GeneratorSpec, names: Sequence[str], part: Tensors, assets: Assets) -> Tensors:
@@ -185,7 +181,7 @@ def _spread(spec: GeneratorSpec, part: Tensors, count: int) -> Tensors:
     found = {name: each.reshape(len(each), -1) if each.ndim < 2 else each for name, each in part.items()}
     for name, condition in takes(spec).items():
         if name in found:
-            rank = len(kind(condition).edge(condition).shape)
+            rank = condition.rank
             each = found[name].reshape(len(found[name]), -1, *found[name].shape[found[name].ndim - rank :])
             if condition.guided:
                 found[name] = np.concatenate([each, *[each[:, :1]] * (count - each.shape[1])], axis=1)

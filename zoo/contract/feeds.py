@@ -34,7 +34,7 @@ CACHE_BYTES = 64 << 20  # of encoded conditions, in a process
 ENTRY_BYTES = 512  # of a kept array, beside its numbers
 MAX_NOISE_BYTES = 1 << 30  # of one execution
 MASKED_DRAWS = 2  # the first draw, to which an image is added, is needed once more without it for what is kept
-CALL_COST = 1.5  # of a network call, in images: 1 to 2.1 on two cores of a Xeon, 0.2 on one, more on a GPU; `_together`
+CALL_COST = 1.5  # of a network call, in images: 1.8 to 1.9 on two idle cores, more on a GPU; see `_together`
 
 
 class Runner(Protocol):
@@ -139,7 +139,7 @@ class Feeds:
         if not plans:
             return _parts(np.arange(len(settings)), min(most, memory))
         costs = [
-            (len(plan.table), len(self._terms(setting, share)))
+            (len(plan.table), len(request.terms(spec, setting, share)))
             for plan, setting, share in zip(plans, settings, shares, strict=True)
         ]
         found = []
@@ -181,9 +181,6 @@ class Feeds:
         plans = {setting: request.plan(self.spec, setting) for setting in set(settings)}
         return [plan for setting in settings if (plan := plans[setting]) is not None]
 
-    def _terms(self, setting: Setting, shares: tuple[float, ...]) -> tuple[Term, ...]:
-        return guidance.terms(tuple(each.name for each in self.spec.guided), setting.scales(self.spec), shares)
-
     def _guided(
         self,
         given: Columns,
@@ -196,7 +193,7 @@ class Feeds:
         if not self.spec.conditions:
             return {}
         shares = request.shares(self.spec, given)
-        terms = [self._terms(setting, share) for setting, share in zip(settings, shares, strict=True)]
+        terms = [request.terms(self.spec, setting, share) for setting, share in zip(settings, shares, strict=True)]
         most, batch = max(map(len, terms)), len(settings)
         tensors: Tensors = {}
         for condition in self.spec.conditions:

@@ -14,6 +14,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 OPSET = 20  # of an exported graph: later ones are slower on ONNX Runtime's CPU provider where groups are normalized
+ENCODE = "encode_"  # before a condition's name: the graph that it goes through before the network
 BATCH = "batch"  # the dynamic axis that every tensor of an exported graph begins with
 AXIS = re.compile(r"(?:(?P<times>[1-9][0-9]{0,3})\*)?(?P<name>[a-z_]+)(?:/(?P<part>[1-9][0-9]{0,3}))?")
 MAX_SIZE = 1 << 16  # of any number in a spec from outside

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 
 from zoo.contract.assets import NO_ASSETS, Assets
-from zoo.contract.conditions import Condition, Sizes, arrays, default, image, kind
+from zoo.contract.conditions import Condition, Sizes, arrays, default, image
 from zoo.contract.errors import RequestError, nearest, shown
 from zoo.contract.spec import GeneratorSpec, Sampling
-from zoo.sampling import noise, samplers
+from zoo.sampling import guidance, noise, samplers
 
 Columns = dict[str, np.ndarray]
 MAX_MIXED = 4  # values of one condition in one image
@@ -65,7 +65,7 @@ FIRST_FIELDS = ("num_steps", "sampler", "guidance_scale")
 DEFAULTS = {each.name: each.default for each in dataclasses.fields(Setting)}
 EVERY_LEVEL = (0.0, math.inf)  # a guidance interval that leaves none out
 EDITS = ("image", "mask_image")  # an image to begin with, and what is made anew of it
-ROW_FIELDS = {"num_steps": "int32", "guidance_scale": "float32", "sampler": "str", "strength": "float32"}
+ROW_FIELDS = ("num_steps", "guidance_scale", "sampler", "strength")  # of a setting, one value an image each
 
 
 @dataclass(frozen=True)
@@ -271,12 +271,13 @@ def check_seeds(seeds: Sequence[int]) -> None:
 
 def nfe(spec: GeneratorSpec, setting: Setting) -> int:
     """Network calls for one image: a table's rows, times the terms of its guidance. Raises RequestError."""
-    from zoo.sampling.guidance import terms
-
     rows = table(spec, setting)
-    if rows is None:
-        return 1
-    return len(rows) * len(terms(tuple(each.name for each in spec.guided), setting.scales(spec)))
+    return 1 if rows is None else len(rows) * len(terms(spec, setting))
+
+
+def terms(spec: GeneratorSpec, setting: Setting, shares: tuple[float, ...] = (1.0,)) -> tuple[guidance.Term, ...]:
+    """The terms of an image's guided estimate; `shares` are the weights of its mixture."""
+    return guidance.terms(tuple(each.name for each in spec.guided), setting.scales(spec), shares)
 
 
 def sizes_of(spec: GeneratorSpec, asked: Sizes) -> dict[str, int]:
@@ -384,7 +385,7 @@ def settings(spec: GeneratorSpec, given: Columns) -> list[Setting]:
     for name in set(given) & set(EDITS):
         taken(spec, name)
     batch, edited = len(given["seed"]), "image" in given and spec.edits
-    usual = None if not edited else 1.0 if "mask_image" in given else IMAGE_STRENGTH
+    usual = usual_strength(given) if edited else None
     own = [f"{condition.name}_guidance_scale" for condition in spec.guided]
     rows = {name: _each(given, name, batch) for name in (*ROW_FIELDS, *own)}
     ends = _intervals(given, batch)
@@ -406,6 +407,11 @@ def settings(spec: GeneratorSpec, given: Columns) -> list[Setting]:
     if not edited:
         check_edit(given)
     return found
+
+
+def usual_strength(given: Columns) -> float:
+    """Of images to begin with that nobody gave a strength."""
+    return 1.0 if "mask_image" in given else IMAGE_STRENGTH
 
 
 def _each(given: Columns, name: str, batch: int) -> list[Any]:
@@ -431,11 +437,11 @@ def _intervals(given: Columns, batch: int) -> list[tuple[float, float] | None]:
 def shares(spec: GeneratorSpec, given: Columns) -> list[tuple[float, ...]]:
     """The weights of each image's mixture, which sum to one: one weight where nothing is mixed. Raises RequestError."""
     batch = len(given["seed"])
-    mixed = {each.name: given[each.name].shape[1] for each in spec.guided if _is_mixed(each, given)}
-    count = max(mixed.values(), default=1)
-    if wrong := [name for name, values in mixed.items() if values not in (1, count) or not 1 <= values <= MAX_MIXED]:
+    several = mixed(spec, given)
+    count = max(several.values(), default=1)
+    if wrong := [name for name, values in several.items() if values not in (1, count) or not 1 <= values <= MAX_MIXED]:
         raise RequestError(
-            f"{wrong[0]} has {mixed[wrong[0]]} values for one image: give one, or as many as all that is mixed, "
+            f"{wrong[0]} has {several[wrong[0]]} values for one image: give one, or as many as all that is mixed, "
             f"at most {MAX_MIXED}"
         )
     if (weights := given.get("mixture")) is None:
@@ -449,10 +455,13 @@ def shares(spec: GeneratorSpec, given: Columns) -> list[tuple[float, ...]]:
     return [tuple((row / row.sum()).tolist()) for row in weights]
 
 
-def _is_mixed(condition: Condition, given: Columns) -> bool:
-    """Whether several values, or one, stand on an axis of their own."""
-    rank = len(kind(condition).edge(condition).shape)
-    return condition.name in given and given[condition.name].ndim == rank + 2
+def mixed(spec: GeneratorSpec, given: Columns) -> dict[str, int]:
+    """How many values an image has of each condition whose values, or one, stand on an axis of their own."""
+    return {
+        each.name: given[each.name].shape[1]
+        for each in spec.guided
+        if each.name in given and given[each.name].ndim == each.rank + 2
+    }
 
 
 def defaults(spec: GeneratorSpec, seeds: Sequence[int], assets: Assets = NO_ASSETS) -> Columns:
@@ -473,7 +482,7 @@ def values(
     found = given.get(condition.name)
     if found is None:
         return arrays(condition, [default(condition, seed, assets) for seed in seeds], sizes)[:, None]
-    rank = len(kind(condition).edge(condition).shape)
+    rank = condition.rank
     if found.ndim == rank + 1:
         found = found[:, None]
     most = MAX_MIXED if condition.guided else 1

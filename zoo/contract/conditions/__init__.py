@@ -20,7 +20,7 @@ import numpy as np
 
 from zoo.contract.assets import Assets
 from zoo.contract.errors import RequestError, nearest
-from zoo.contract.graph import MAX_VALUES, TensorSpec
+from zoo.contract.graph import ENCODE, MAX_VALUES, TensorSpec
 from zoo.plain import PlainError, check_depth, rebuild
 
 KINDS = ("boxes", "class_id", "image", "label_map", "scalar", "text", "vector")  # one file each
@@ -50,12 +50,17 @@ class Condition:
     @property
     def encoder(self) -> str | None:
         """The name of the graph that encodes it."""
-        return f"encode_{self.name}" if self.encoded else None
+        return f"{ENCODE}{self.name}" if self.encoded else None
 
     @property
     def tensors(self) -> tuple[TensorSpec, ...]:
         """What the network takes of one value, batch left out."""
         return self.encoded or kind(self).tensors(self)
+
+    @property
+    def rank(self) -> int:
+        """The axes of one value's array."""
+        return len(kind(self).edge(self).shape)
 
     @property
     def negative(self) -> str | None:

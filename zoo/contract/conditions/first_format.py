@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from zoo.contract.conditions.class_id import MAX_COUNT
 from zoo.plain import PlainError, rebuild
 
 NOISE, CLASS = "noise", "class_id"
-MAX_COUNT = 1 << 16
 
 
 @dataclass(frozen=True)
