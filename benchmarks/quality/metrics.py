@@ -4,6 +4,7 @@ Every metric's name holds what it depends on, the number of images and the featu
 compared with is fixed:
 
     fd          Fréchet distance to the moments of all training pictures
+    fd_inf      what it becomes in infinitely many images (Chong & Forsyth 2020)
     kd          kernel distance (x 1000) to the pictures of the second half of the test set
     precision   share of generated images within the manifold of that half
     recall      share of that half within the manifold of the generated images
@@ -27,7 +28,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from benchmarks import statistics
-from benchmarks.quality import features
+from benchmarks.quality import distances, features
 from benchmarks.quality.features import View
 from benchmarks.quality.judges import Judges, Net, Reader
 from benchmarks.quality.metric import ASKED, FEATURES, IMAGES, TOLD, Metric, Sample
@@ -54,31 +55,35 @@ def held_out(name: str) -> int:
 
 
 def _fd(sample: Sample) -> Jackknifed:
-    return statistics.frechet(sample.view.features, sample.reference.train)
+    return sample.once("frechet", lambda: distances.frechet(sample.view.features, sample.reference.train))[0]
+
+
+def _fd_inf(sample: Sample) -> Jackknifed:
+    return sample.once("frechet", lambda: distances.frechet(sample.view.features, sample.reference.train))[1]
 
 
 def _kd(sample: Sample) -> Jackknifed:
     real, _, similarity = _held_out(sample.net.name)
-    found = statistics.kernel_distance(sample.view.features, real, other=similarity)
-    return Jackknifed(1000.0 * found.value, 1000.0 * found.left_out)
+    return distances.kernel_distance(sample.view.features, real, other=similarity).times(1000.0)
 
 
 def _precision(sample: Sample) -> Jackknifed:
     real, radii, _ = _held_out(sample.net.name)
-    return statistics.mean(statistics.within_manifold(sample.view.features, real, radii), share=True)
+    return distances.precision(sample.view.features, real, radii)
 
 
 def _recall(sample: Sample) -> Jackknifed:
     real, _, _ = _held_out(sample.net.name)
-    return statistics.recall(sample.view.features, real, NEIGHBOURS)
+    return distances.recall(sample.view.features, real, NEIGHBOURS)
 
 
 def _classes(sample: Sample) -> Jackknifed:
     assert sample.view.predicted is not None
-    return statistics.effective_number(sample.view.predicted, sample.labels)
+    return distances.effective_number(sample.view.predicted, sample.labels)
 
 
 def _accuracy(sample: Sample) -> Jackknifed:
+    assert sample.view.predicted is not None
     return statistics.mean(sample.view.predicted == sample.asked[sample.net.tells], share=True)
 
 
@@ -95,6 +100,7 @@ def _memorised(sample: Sample) -> Jackknifed | None:
 
 METRICS = (
     Metric("fd", True, (FEATURES,), _fd),
+    Metric("fd_inf", True, (FEATURES,), _fd_inf),
     Metric("kd", True, (FEATURES,), _kd),
     Metric("precision", False, (FEATURES,), _precision),
     Metric("recall", False, (FEATURES,), _recall),
@@ -175,7 +181,7 @@ def _held_out(net: str) -> tuple[np.ndarray, np.ndarray, float]:
     """The reference pictures' features, the squared radii of their manifold, and their self-similarity."""
     test = features.reference(net).test.features
     real = test[len(test) // 2 :]
-    return real, statistics.radii(real, NEIGHBOURS), statistics.self_similarity(real)
+    return real, distances.radii(real, NEIGHBOURS), distances.self_similarity(real)
 
 
 def floor(judges: Judges, count: int) -> dict[str, Any]:
