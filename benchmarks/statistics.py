@@ -2,12 +2,12 @@
 
 The reference is fixed and named, so what is by chance is which images were generated. Image i is of group i % GROUPS,
 and for every metric there are the values without each of the groups, of which the delete-a-group jackknife (Tukey 1958;
-Shao & Tu 1995, section 2.3) makes an interval. As images of one seed are of one group in every row, two rows are compared by
-the differences of these values. What the jackknife has too much is taken out of them:
+Shao & Tu 1995, section 2.3) makes an interval. As images of one seed are of one group in every row, two rows are
+compared by the differences of these values. What the jackknife has too much is taken out of them:
 
     means               nothing
-    smooth functions    what images do by twos counts twice: 1.2 times too wide for a distance near its floor. How much it
-                        is, leaving out pairs of groups tells (Efron & Stein 1981)
+    smooth functions    what images do by twos counts twice: 1.2 times too wide for a distance near its floor. Leaving
+                        out pairs of groups tells how much that is (Efron & Stein 1981)
     nearest neighbours  all that they do is done together: 1.3 to 1.8 times too wide. Disjoint halves of the images,
                         balanced over the groups (McCarthy 1969), take the place of leaving out
 """

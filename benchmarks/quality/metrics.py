@@ -186,18 +186,37 @@ def _held_out(net: str) -> tuple[np.ndarray, np.ndarray, float]:
 
 def floor(judges: Judges, count: int) -> dict[str, Any]:
     """The quality of real pictures, `count` at random of those of the first half of the test set: the best that any
-    generator can expect at this number of images. Of all of them, and their number is said, where they are fewer."""
+    generator can expect at this number of images. Where they are fewer it is that of all of them, and `count` says so.
+    """
     if not judges.nets:
         return _real(judges, count, noise=False)
-    chosen = real_subset(held_out(judges.dataset), count)
+    chosen = _random(held_out(judges.dataset), count)
     views = {net: _rows(features.reference(net).test, chosen) for net in judges.names}
     truth = features.reference(judges.judge).truth if judges.teller else None
     asked = {judges.teller.tells: truth[chosen]} if judges.teller and truth is not None else {}
-    return measure(judges, views, asked)
+    return measure(judges, views, asked, _pictures(judges, chosen))
 
 
-def real_subset(available: int, count: int) -> np.ndarray:
-    """Which of the real pictures stand for a generator's: at random, without repetition; more are more of the same."""
+def _pictures(judges: Judges, chosen: np.ndarray) -> np.ndarray | None:
+    """Those test pictures, where the data set is at hand."""
+    try:
+        return np.asarray(dataset(judges.dataset).load("test", None).images[chosen])
+    except DatasetError:
+        return None
+
+
+def frequencies(judges: Judges) -> dict[str, tuple[float, ...]]:
+    """How frequent each value is in real pictures, of the condition that the nets tell, by its name."""
+    teller = judges.teller
+    truth = features.reference(teller.name).truth if teller else None
+    if teller is None or truth is None:
+        return {}
+    counts = np.bincount(truth, minlength=len(dataset(judges.dataset).labels[teller.tells]))
+    return {teller.tells: tuple((counts / counts.sum()).tolist())}
+
+
+def _random(available: int, count: int) -> np.ndarray:
+    """Which real pictures stand for generated ones, without repetition; fewer are the first of more."""
     return np.random.default_rng(0).permutation(available)[:count]
 
 
@@ -206,12 +225,13 @@ def _rows(view: View, chosen: np.ndarray) -> View:
 
 
 def ceiling(judges: Judges, count: int) -> dict[str, Any]:
-    """The quality of uniform noise, asked for each class in turn."""
+    """The quality of uniform noise, asked for classes at random."""
     if not judges.nets:
         return _real(judges, count, noise=True)
-    teller = judges.teller
-    asked = {teller.tells: np.arange(count) % len(dataset(judges.dataset).labels[teller.tells])} if teller else {}
-    return measure(judges, features.look(noise_images(judges.nets[0], count), judges.names), asked)
+    known, generator = frequencies(judges), np.random.default_rng(0)
+    asked = {name: generator.choice(len(often), count, p=often) for name, often in known.items()}
+    images = noise_images(judges.nets[0], count)
+    return measure(judges, features.look(images, judges.names), asked, images)
 
 
 def _real(judges: Judges, count: int, *, noise: bool) -> dict[str, Any]:
@@ -220,9 +240,10 @@ def _real(judges: Judges, count: int, *, noise: bool) -> dict[str, Any]:
         data: Data = dataset(judges.dataset).load("test", None)
     except DatasetError:
         return _nothing(judges, count)
-    images = noise_images(judges.everybody[0], count) if noise else data.images[:count]
-    asked = {name: np.asarray(values[:count]) for name, values in data.conditions.items()}
-    return _with_reader(judges, _nothing(judges, count), images, asked)
+    chosen = _random(len(data), count)
+    images = noise_images(judges.everybody[0], len(chosen)) if noise else data.images[chosen]
+    asked = {name: np.asarray(values)[chosen] for name, values in data.conditions.items()}
+    return _with_reader(judges, _nothing(judges, len(chosen)), images, asked)
 
 
 def noise_images(judge: Net | Reader, count: int) -> np.ndarray:
