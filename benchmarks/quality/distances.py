@@ -5,13 +5,13 @@ Features are (N, D). All that is quadratic in N is calculated a few rows at a ti
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from benchmarks.statistics import GROUPS, PAIRS, Covered, Jackknifed, corrected, extrapolated, groups, mean
+from benchmarks.statistics import GROUPS, Covered, Jackknifed, corrected, extrapolated, groups, mean
 
 AT_ONCE = 1 << 22  # values of a part of a matrix of distances
 
@@ -54,51 +54,67 @@ def frechet(features: np.ndarray, reference: Moments) -> tuple[Jackknifed, Jackk
     The first depends on the sample's size: compare at equal N only. It falls as 1 / N (Chong & Forsyth 2020), and the
     second is where that line ends.
     """
-    root, of = square_root(reference.covariance), groups(len(features))
-    parts = [_Sums.of(features[of == group], reference, root) for group in range(GROUPS)]
-    whole = _Sums.of(features, reference, root)
-    without = [whole - part for part in parts]
-    left_out = np.array([each.distance() for each in without])
+    parts = _Sums.of_groups(features, reference)
+    whole = parts.total()
+    without = whole - parts
+    value, left_out = float(whole.distance()), without.distance()
     pairs = np.zeros((GROUPS, GROUPS))
-    for i, j in PAIRS:
-        pairs[i, j] = pairs[j, i] = (without[i] - parts[j]).distance()
-    value = whole.distance()
+    for group in range(1, GROUPS):
+        pairs[group, :group] = pairs[:group, group] = (without[group] - parts[:group]).distance()
     return corrected(value, left_out, pairs), extrapolated(value, left_out, pairs)
 
 
 @dataclass(frozen=True)
 class _Sums:
-    """Sums over some images, of which the distance follows, so that a group is taken out without a look at the others.
+    """Sums over some images, of which their distance follows, so that a group is taken out without a look at the rest.
 
-    With x less the reference's mean and R the root of its covariance: x (D,), R x x^T R (D, D), |x|^2.
+    Of x less the reference's mean, with R the root of the reference's covariance and one or no axis of groups in front.
     """
 
-    count: int
-    first: np.ndarray
-    second: np.ndarray
-    square: float
+    count: np.ndarray  # (...)
+    first: np.ndarray  # x, (..., D)
+    second: np.ndarray  # R x x^T R, (..., D, D)
+    square: np.ndarray  # |x|^2, (...)
     root: np.ndarray
     trace: float  # of the reference's covariance
 
     @classmethod
-    def of(cls, features: np.ndarray, reference: Moments, root: np.ndarray) -> _Sums:
+    def of_groups(cls, features: np.ndarray, reference: Moments) -> _Sums:
+        root, of = square_root(reference.covariance), groups(len(features))
         x = features.astype(np.float64) - reference.mean
-        turned = x @ root
-        second, square = turned.T @ turned, float((x**2).sum())
-        return cls(len(x), x.sum(0), second, square, root, float(np.trace(reference.covariance)))
+        parts = [x[of == group] for group in range(GROUPS)]
+        return cls(
+            np.array([len(part) for part in parts], np.float64),
+            np.stack([part.sum(0) for part in parts]),
+            np.stack([(part @ root).T @ (part @ root) for part in parts]),
+            np.array([(part**2).sum() for part in parts]),
+            root,
+            float(np.trace(reference.covariance)),
+        )
+
+    def total(self) -> _Sums:
+        return self._each(lambda sums: sums.sum(0))
+
+    def __getitem__(self, picked: int | slice) -> _Sums:
+        return self._each(lambda sums: sums[picked])
+
+    def _each(self, change: Callable[[np.ndarray], np.ndarray]) -> _Sums:
+        sums = (change(self.count), change(self.first), change(self.second), change(self.square))
+        return _Sums(*sums, root=self.root, trace=self.trace)
 
     def __sub__(self, other: _Sums) -> _Sums:
         first, second = self.first - other.first, self.second - other.second
         return _Sums(self.count - other.count, first, second, self.square - other.square, self.root, self.trace)
 
-    def distance(self) -> float:
-        """As `frechet_distance`."""
-        mean, degrees = self.first / self.count, self.count - 1.0
-        turned = self.root @ mean
-        product = (self.second - self.count * np.outer(turned, turned)) / degrees
-        cross = np.sqrt(np.linalg.eigvalsh(product).clip(min=0.0)).sum()
-        own = (self.square - self.count * mean @ mean) / degrees
-        return float(mean @ mean + own + self.trace - 2.0 * cross)
+    def distance(self) -> np.ndarray:
+        """As `frechet_distance`, (...)."""
+        mean, degrees = self.first / self.count[..., None], self.count - 1.0
+        turned, squared = mean @ self.root, (mean**2).sum(-1)
+        outer = self.count[..., None, None] * turned[..., :, None] * turned[..., None, :]
+        product = (self.second - outer) / degrees[..., None, None]
+        cross = np.sqrt(np.linalg.eigvalsh(product).clip(min=0.0)).sum(-1)
+        own = (self.square - self.count * squared) / degrees
+        return np.asarray(squared + own + self.trace - 2.0 * cross)
 
 
 def polynomial_kernel(a: np.ndarray, b: np.ndarray) -> np.ndarray:
