@@ -48,6 +48,7 @@ ROOMS = {
         "records",
         "quality",  # is it good
         "measure",  # is it fast; cells to records
+        "receipts",  # who vouches for records
         "studies",  # one file a question
         "report",  # records to pages
         "transfers",  # the store against other tools
