@@ -24,7 +24,12 @@ NOISE_LIMIT = 0.15  # of a fixed calculation's time, or of the cores' time that 
 @lru_cache
 def describe() -> dict[str, Any]:
     """The machine and the software; `machine` identifies what latencies may be compared on."""
-    return {"machine": machine(), "os": platform.platform(terse=True), "revision": _revision(), "versions": _installed()}
+    return {
+        "machine": machine(),
+        "os": platform.platform(terse=True),
+        "revision": _revision(),
+        "versions": _installed(),
+    }
 
 
 def machine() -> dict[str, Any]:
