@@ -48,8 +48,8 @@ class Change:
 class Difference:
     """One number before and after. `estimate` is the ratio of a latency, or the difference of a metric.
 
-    `p` is that of no difference, two-sided; `adjusted` for all that were compared of its kind. `worse` is positive where
-    the later one is worse; `loss` is the one-sided p of a loss of more than the margin.
+    `p` is that of no difference, two-sided; `adjusted` for all that were compared of its kind. `worse` is positive
+    where the later one is worse; `loss` is the one-sided p of a loss of more than the margin.
     """
 
     title: str
@@ -198,7 +198,7 @@ def _latencies(before: Record, after: Record, margin: float) -> Iterator[Differe
 
 
 def per_run(runs: Iterable[Mapping[str, Any]], scenario: str, column: str) -> np.ndarray:
-    """One positive value a run, (R,): milliseconds of the median query, offline of an image; or those by the reference's.
+    """One positive value a run, (R,): milliseconds of the median query, offline of an image; or by the reference's.
 
     Without the runs that have no such value.
     """

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from benchmarks import records
+from benchmarks.measure import rounds
 from benchmarks.records import Record
-from benchmarks.statistics import GROUPS
+from benchmarks.statistics import GROUPS, mean
 
 MACHINE = {"cpu": "one", "cores": 2, "memory_gb": 16, "host": "0123"}
 SOFTWARE = {"python": "3.11.7", "onnxruntime": "1.31.1", "threads": 2}
@@ -38,11 +40,12 @@ def cell(
         "machine": dict(machine),
         "software": dict(software),
     }
-    return records.make("cell", identity, family="gan", nfe=1, runs=runs, flags=list(flags))
+    latency = rounds.summary(scenario, runs)
+    return records.make("cell", identity, family="gan", nfe=1, runs=runs, latency=latency, flags=list(flags))
 
 
 def _run(turn: int, median: float, reference: float, random: np.random.Generator) -> dict[str, Any]:
-    calls = np.sort(random.lognormal(np.log(median), 0.05, 21))
+    calls = np.sort(random.lognormal(np.log(median), 0.05, 33))
     calls *= median / np.median(calls)
     return {
         "round": turn,
@@ -58,13 +61,18 @@ def _run(turn: int, median: float, reference: float, random: np.random.Generator
     }
 
 
-def quality(name: str, values: Mapping[str, np.ndarray], *, first_seed: int = 1_000_000) -> Record:
-    """A row whose metrics are the means of one value an image, (N,) each."""
-    from benchmarks.statistics import mean
-
+def quality(
+    name: str,
+    values: Mapping[str, np.ndarray],
+    *,
+    shares: Mapping[str, np.ndarray] = MappingProxyType({}),
+    first_seed: int = 1_000_000,
+) -> Record:
+    """A row whose metrics are the means of one value an image, (N,) each; `shares` of booleans."""
     found = {metric: mean(each) for metric, each in values.items()}
+    found |= {metric: mean(each, share=True) for metric, each in shares.items()}
     asked = {"generator": name, "num_steps": None, "sampler": None, "guidance_scale": 1.0}
-    [count] = {len(each) for each in values.values()}
+    [count] = {len(each) for each in (*values.values(), *shares.values())}
     identity = {
         "quality": {**asked, "precision": "fp32", "loop": None, "runtime": "onnxruntime"},
         "artifact": {"checkpoint": "1" * 64},
