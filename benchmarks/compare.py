@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import records
+from benchmarks.measure import rounds
 from benchmarks.measure.workload import OFFLINE
 from benchmarks.quality.metrics import LOWER_IS_BETTER
 from benchmarks.receipts import FAILED, described
@@ -206,13 +207,9 @@ def per_run(runs: Iterable[Mapping[str, Any]], scenario: str, column: str) -> np
 
 
 def _of_run(run: Mapping[str, Any], scenario: str, column: str) -> float | None:
-    offline, reference = scenario == OFFLINE, run.get("reference")
-    own = float(1000.0 * run["seconds"] / run["images"] if offline else np.median(run["latencies_ms"]))
-    if column == TIME:
-        return own
-    if not reference:
-        return None
-    return own / float(1000.0 / reference["images_per_second"] if offline else reference["p50_ms"])
+    if column == RELATIVE:
+        return rounds.relative(scenario, run) if run.get("reference") else None
+    return float(1000.0 * run["seconds"] / run["images"] if scenario == OFFLINE else np.median(run["latencies_ms"]))
 
 
 def welch(a: np.ndarray, b: np.ndarray) -> tuple[float, float, float]:

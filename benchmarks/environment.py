@@ -8,7 +8,7 @@ import os
 import platform
 import subprocess
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
@@ -101,6 +101,15 @@ def _memory_bytes() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
+def available_bytes() -> int:
+    """Memory that can be taken now without swapping."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
+    except (OSError, StopIteration):
+        return _memory_bytes() // 2
+
+
 def _installed() -> dict[str, str]:
     return {"python": platform.python_version(), **_versions(PACKAGES)}
 
@@ -182,14 +191,31 @@ def _own_seconds() -> float:
 
 def _descendants_seconds() -> float:
     processes = dict(_processes())
-    ours, ticks = {os.getpid()}, 0
+    return sum(processes[pid][1] for pid in _descendants(processes)) / os.sysconf("SC_CLK_TCK")
+
+
+def _descendants(processes: Mapping[int, tuple[int, int]]) -> set[int]:
+    ours = {os.getpid()}
     for _ in processes:  # a parent may be listed after its child
         found = {pid for pid, (parent, _) in processes.items() if parent in ours} - ours
         if not found:
             break
         ours |= found
-        ticks += sum(processes[pid][1] for pid in found)
-    return ticks / os.sysconf("SC_CLK_TCK")
+    return ours - {os.getpid()}
+
+
+def peak_bytes(pid: int | str = "self") -> int:
+    """The most memory that a process has held resident; 0 of one that has ended."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM")), 0)
+
+
+def descendants_peak_bytes() -> int:
+    """The same, summed over all that this process started and that still runs; pages that they share count for each."""
+    return sum(peak_bytes(pid) for pid in _descendants(dict(_processes())))
 
 
 def _processes() -> Iterator[tuple[int, tuple[int, int]]]:

@@ -15,7 +15,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -112,15 +111,8 @@ def _latency(record: Record) -> Iterator[str]:
         yield _differs(f"latency {name}", record["latency"].get(name), expected.get(name))
     noisy = [run["noisy"] for run in rounds.judged_noise(record["runs"])]
     yield _differs("which runs are noisy", [run["noisy"] for run in record["runs"]], noisy)
-    yield _differs("flags", sorted(record["flags"]), sorted(_flags(scenario, record)))
-
-
-def _flags(scenario: str, record: Record) -> list[str]:
-    """What has to be flagged, by the runs and by what is on record of the images served."""
-    served = record.get("served") or {}
-    cache = SimpleNamespace(cached=(served.get("cache") or {}).get("cached", False))
-    stated: Any = SimpleNamespace(within=served.get("within", True), cache=cache)
-    return rounds.flags(scenario, record["runs"], stated)
+    flags = rounds.flags(scenario, record["runs"], record["served"])
+    yield _differs("flags", sorted(record["flags"]), sorted(flags))
 
 
 def _intervals(record: Record) -> Iterator[str]:

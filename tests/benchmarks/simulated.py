@@ -14,6 +14,7 @@ from benchmarks.records import Record
 from benchmarks.statistics import GROUPS, mean
 
 MACHINE = {"cpu": "one", "cores": 2, "memory_gb": 16, "host": "0123"}
+SERVED = {"images": 20, "lsb": 0, "differing": 0.0, "within": True, "window": None, "cache": None}
 SOFTWARE = {"python": "3.11.7", "onnxruntime": "1.31.1", "threads": 2}
 
 
@@ -41,7 +42,8 @@ def cell(
         "software": dict(software),
     }
     latency = rounds.summary(scenario, runs)
-    return records.make("cell", identity, family="gan", nfe=1, runs=runs, latency=latency, flags=list(flags))
+    content = {"runs": runs, "latency": latency, "served": SERVED, "flags": list(flags)}
+    return records.make("cell", identity, family="gan", nfe=1, **content)
 
 
 def _run(turn: int, median: float, reference: float, random: np.random.Generator) -> dict[str, Any]:
