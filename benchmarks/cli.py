@@ -25,7 +25,6 @@ RECORDS = Path("results/records.jsonl")
 REPORT = Path("results/report.html")
 
 
-@app.command()
 def bench(
     names: Names = None,
     runtime: Annotated[
