@@ -57,3 +57,9 @@ def received(sha256: str) -> bytes:
     path = home() / "received" / sha256
     fanout.write(sha256, path)
     return path.read_bytes()
+
+
+def opened(folder: fanout.Folder) -> str:
+    from export.bundle import Bundle
+
+    return str(Bundle.open(folder.here()).path)

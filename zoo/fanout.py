@@ -30,10 +30,11 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from zoo.errors import GenzooError
-from zoo.files import atomic
+from zoo.files import atomic, home, identify, sha256
 
 Item = TypeVar("Item")
 Found = TypeVar("Found")
+Made = TypeVar("Made", covariant=True)
 Tell = Callable[[str], None]
 Cargo = Mapping[str, Path]  # files by their sha256
 
@@ -79,6 +80,30 @@ class Workers(Protocol):
 
     def everywhere(self, function: Callable[[], Found]) -> dict[str, Found]:
         """What `function` finds on each node, by the node's name. Raises as `map` does."""
+
+
+class Piece(Protocol[Made]):
+    """A piece of work that says by itself what it needs; it can be pickled."""
+
+    @property
+    def cargo(self) -> Cargo: ...
+
+    def __call__(self) -> Made: ...
+
+
+def run(
+    pieces: Iterable[Piece[Found]], pool: Workers, *, exclusive: bool = False, title: str = ""
+) -> Iterator[tuple[int, Found]]:
+    """What each piece makes, with its index, as soon as it is made. Raises as `Workers.map` does."""
+    return pool.map(_call, pieces, exclusive=exclusive, cargo=_cargo_of, title=title)
+
+
+def _call(piece: Piece[Found]) -> Found:
+    return piece()
+
+
+def _cargo_of(piece: Piece[Any]) -> Cargo:
+    return piece.cargo
 
 
 class Here:
@@ -167,20 +192,82 @@ def difference(here: Mapping[str, str], there: Mapping[str, str]) -> str:
 _cargo: dict[str, list[Any]] = {}
 
 
-def write(sha256: str, path: Path) -> None:
+def write(digest: str, path: Path) -> None:
     """Write a file that came along with this piece, once its bytes were verified. Raises FanOutError."""
     import ray
 
-    if sha256 not in _cargo:
-        raise FanOutError(f"the file {sha256[:12]} did not come along with this piece of work; export it there, too")
-    digest = hashlib.sha256()
+    if digest not in _cargo:
+        raise FanOutError(f"the file {digest[:12]} did not come along with this piece of work: name it as its cargo")
+    seen = hashlib.sha256()
     with atomic(path) as temporary, temporary.open("wb") as file:
-        for chunk in _cargo[sha256]:
+        for chunk in _cargo[digest]:
             data = ray.get(chunk)
-            digest.update(data)
+            seen.update(data)
             file.write(data)
-        if (seen := digest.hexdigest()) != sha256:
-            raise FanOutError(f"a file arrived with sha256 {seen[:12]}, expected {sha256[:12]}; give the command again")
+        if seen.hexdigest() != digest:
+            raise FanOutError(
+                f"a file arrived with sha256 {seen.hexdigest()[:12]}, expected {digest[:12]}; give the command again"
+            )
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder of plain files as a piece of work names it: found on a worker by its digests, or brought there."""
+
+    path: str
+    name: str  # of the folder where it is brought to
+    files: tuple[tuple[str, str], ...]  # name, sha256
+
+    @classmethod
+    def of(cls, path: Path, name: str) -> Folder:
+        """With the files that lie in it now, hidden ones left out."""
+        names = sorted(each.name for each in path.iterdir() if each.is_file() and not each.name.startswith("."))
+        return cls(str(path.absolute()), name, tuple((file, sha256(path / file)) for file in names))
+
+    @property
+    def cargo(self) -> Cargo:
+        return {digest: Path(self.path) / name for name, digest in self.files}
+
+    def here(self) -> Path:
+        """A folder with these very files, on a worker: the same one where it is shared. Raises FanOutError."""
+        return _here(self)
+
+    def bring(self, parent: Path) -> Path:
+        """The folder below `parent`, on a worker. Raises FanOutError."""
+        for file, digest in self.files:
+            path = parent / self.name / file
+            if not path.is_file() or sha256(path) != digest:
+                write(digest, path)
+        return parent / self.name
+
+
+@lru_cache(maxsize=256)
+def _here(folder: Folder) -> Path:
+    there = Path(folder.path)
+    if all((there / file).is_file() and sha256(there / file) == digest for file, digest in folder.files):
+        return there
+    return folder.bring(received(folder.files))
+
+
+def received(what: Any) -> Path:
+    """Where a worker keeps what came along, by plain values that determine it."""
+    return home() / "received" / identify(what)
+
+
+class Sent:
+    """Files that a piece of work made: their paths where it ran, their bytes once it is read in another process."""
+
+    def __init__(self, paths: Iterable[Path]) -> None:
+        self._paths = {path.name: path for path in paths}
+        self._data: dict[str, bytes] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        data = {name: path.read_bytes() for name, path in self._paths.items()}
+        return {"_paths": {}, "_data": {**self._data, **data}}
+
+    def __iter__(self) -> Iterator[tuple[str, bytes]]:
+        """(name, bytes) of what came from elsewhere; nothing of what lies here already."""
+        return iter(self._data.items())
 
 
 def answer(payload: bytes, cargo: Mapping[str, list[Any]]) -> Any:
@@ -306,18 +393,18 @@ class Cluster:
 
         where = NodeAffinitySchedulingStrategy(node.id, soft=False)
         cpus, gpus = (node.cpus, node.gpus) if exclusive else (1, 0)
-        references = {sha256: self._references(sha256, path) for sha256, path in cargo.items()}
+        references = {digest: self._references(digest, path) for digest, path in cargo.items()}
         payload = pickle.dumps((function, arguments))
         run = self._run.options(scheduling_strategy=where, num_cpus=cpus, num_gpus=gpus, max_retries=0)
         return run.remote(stamp(), payload, references)
 
-    def _references(self, sha256: str, path: Path) -> list[Any]:
+    def _references(self, digest: str, path: Path) -> list[Any]:
         """A file's chunks in the object store, put there once; nodes fetch them from each other."""
-        if sha256 not in self._put:
+        if digest not in self._put:
             with path.open("rb") as file:
                 chunks = iter(lambda: file.read(CHUNK_BYTES), b"")
-                self._put[sha256] = [self._ray.put(chunk) for chunk in chunks]
-        return self._put[sha256]
+                self._put[digest] = [self._ray.put(chunk) for chunk in chunks]
+        return self._put[digest]
 
     def _at(self, node: Node, function: Callable[[], Found]) -> Found:
         found: Found = self._got(self._submit(node, function, (), False, {}))
