@@ -25,6 +25,7 @@ ROOMS = {
         "files",
         "plain",
         "images",
+        "fanout",  # pieces of work, here or on many machines; any package hands it functions of its own
         "untrusted",  # files from outside, looked at before use
         "store",  # artifacts by digest; knows no generator
         "sampling",  # pure functions: noise, schedules, dialects, samplers
@@ -67,6 +68,7 @@ OWNERS = {
     "mlperf_loadgen": {"benchmarks/measure/latency.py"},
     "diffusers": {"benchmarks/measure/ratios.py", "zoo/families/diffusers_unet.py"},
     "huggingface_hub": {"zoo/store/remotes/hf.py"},
+    "ray": {"zoo/fanout.py"},
     "model_signing": {"zoo/store/signing.py"},
 }
 # Words of one data set, and who may say them: a file or a folder, and why.
@@ -244,7 +246,7 @@ def test_the_command_line_and_serving_live_without_torch() -> None:
         "zoo.exchange.importing",
     ]
     blocked = {"torch", "onnxscript", "diffusers", "tensorrt", "tensorrt_rtx", "matplotlib", "mlperf_loadgen"}
-    blocked |= {"huggingface_hub", "model_signing", "cryptography", "tokenizers", "PIL"}
+    blocked |= {"ray", "huggingface_hub", "model_signing", "cryptography", "tokenizers", "PIL"}
     script = SERVING_ONLY.format(blocked=blocked, modules=modules)
     subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT)
 
