@@ -190,7 +190,9 @@ def test_the_command_says_what_is_wrong_and_fails(tmp_path: Path, measured: Reco
     assert code == 0
     assert "2 records were sealed" in told
     [head] = [word for line in told.splitlines() if line.startswith("next: ") for word in line.split()][-1:]
-    assert genzoo("bench", "verify", path, "--key", alice.public, "--head", head)[0] == 0
+    code, told = genzoo("bench", "verify", path, "--key", alice.public, "--head", head)
+    assert code == 0
+    assert "signed by alice (key " in told
     code, told = genzoo("bench", "verify", path, "--json")
     said = json.loads(told)
     assert (code, said["sound"], said["signers"], said["head"]) == (0, True, [], head)
@@ -225,7 +227,12 @@ def test_a_release_is_checked_against_and_a_loss_fails(tmp_path: Path) -> None:
     assert genzoo("bench", "check", fast, "--against", slow)[0] == 0
     code, told = genzoo("bench", "compare", fast, slow)
     assert code == 0
+    assert "latency: 0 of 2 numbers are indistinguishable" in told
     assert "worse" in told
+    code, told = genzoo("bench", "compare", fast, fast)
+    assert "2 of 2 numbers are indistinguishable; --all shows them" in told
+    assert "gan on onnxruntime" not in told
+    assert "gan on onnxruntime" in genzoo("bench", "compare", fast, fast, "--all")[1]
     said = json.loads(genzoo("bench", "compare", fast, slow, "--json")[1])
     assert {each["word"] for each in said["latency"]} == {"worse"}
     assert said["agreement"] == {"time": 0.0, "relative": 0.0, "close": 0.0}
