@@ -124,11 +124,14 @@ def published(tmp_path: Path, small_tree: FamilyTree) -> Path:
     written(root / "docs/records/records.jsonl", *small_tree.records)
     overview.write(root, small_tree)
     pages.write(root, small_tree)
+    told = {}
     for name in ("gan", "ddpm"):
+        told[name] = {"quality": cards.quality(registry.checkpoint(name), small_tree.records)}
         folder = root / "zoo/checkpoints" / name
         folder.mkdir(parents=True)
         for file, data in cards.contents(registry.checkpoint(name), small_tree.records).items():
             (folder / file).write_bytes(data)
+    (root / "zoo/checkpoints/index.json").write_text(json.dumps({"checkpoints": told}))
     return root
 
 
@@ -165,6 +168,19 @@ def test_a_published_number_that_no_record_gives_is_named_with_its_file_and_cell
     assert len(faults) == 1, faults
     assert faults[0].startswith(f"{file}:")
     assert f": {after} is published, the records give {before}" in faults[0]
+
+
+def test_a_number_of_the_index_and_a_picture_that_no_record_gives_are_named(
+    published: Path, small_tree: FamilyTree
+) -> None:
+    index, grid = (published / "zoo/checkpoints" / name for name in ("index.json", "gan/grid.png"))
+    told = json.loads(index.read_text())
+    told["checkpoints"]["gan"]["quality"]["fd"]["critic"] *= 0.9
+    index.write_text(json.dumps(told))
+    grid.write_bytes(grid.read_bytes() + b".")
+    picture, number = verify.tables(published, small_tree.records).faults
+    assert picture.startswith("zoo/checkpoints/gan/grid.png: it is another picture")
+    assert number.startswith("zoo/checkpoints/index.json: quality of gan: ")
 
 
 def test_a_record_more_or_less_changes_what_is_published(published: Path, small_tree: FamilyTree) -> None:
