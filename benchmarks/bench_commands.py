@@ -18,7 +18,7 @@ from typer.core import TyperGroup
 from benchmarks.cli import RECORDS, bench
 
 if TYPE_CHECKING:
-    from benchmarks.compare import Comparison
+    from benchmarks.compare import Comparison, Difference
     from benchmarks.receipts import Chain
     from benchmarks.verify import Verification
 
@@ -102,6 +102,8 @@ def _print_verification(found: Verification, path: Path) -> None:
         typer.echo(sentence)
     for note in found.notes:
         typer.echo(note)
+    if found.signers:
+        typer.echo(f"signed by {', '.join(found.signers)}")
     said = ", ".join(f"{count:,} {what}" for what, count in found.checked.items())
     typer.echo(f"{path}: {said}; {_faults(len(found.faults))}")
     following = f"genzoo bench sign {shlex.quote(str(path))} --sign-key KEY" if found.unsealed else "genzoo report"
@@ -154,6 +156,7 @@ def compare(
     before: Annotated[Path, typer.Argument(help="A file of records.")],
     after: Annotated[Path, typer.Argument(help="Another, of the same cells.")],
     margin: Margin = 0.0,
+    every: Annotated[bool, typer.Option("--all", help="Also what is indistinguishable.")] = False,
     as_json: Json = False,
 ) -> None:
     """Say what changed between two files of records, and whether it is more than chance."""
@@ -164,7 +167,7 @@ def compare(
     if as_json:
         typer.echo(json.dumps(_plain(found, margin)))
         return
-    _print_comparison(found)
+    _print_comparison(found, every)
     typer.echo(f"next: genzoo bench check {shlex.quote(str(after))} --against {shlex.quote(str(before))}")
 
 
@@ -214,29 +217,38 @@ def _plain(found: Comparison, margin: float) -> dict[str, Any]:
     return {**record, "margin": margin, "losses": found.losses(margin)}
 
 
-def _print_comparison(found: Comparison) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    from benchmarks.statistics import short
-
+def _print_comparison(found: Comparison, every: bool) -> None:
     for change in found.changes:
         typer.echo(f"{change.what}: {change.before} -> {change.after} ({change.records} records)")
     for words, names in (("first", found.only_before), ("second", found.only_after)):
         if names:
             typer.echo(f"only in the {words}: {len(names)}, {_few(names)}")
-    for heading, rows, of in (("latency", found.latency, "ratio"), ("quality", found.quality, "difference")):
-        if not rows:
-            continue
-        table = Table("what", "number", "before", "after", of, "p, adjusted", "is", box=None, header_style="bold")
-        for each in rows:
-            numbers = [short(each.before), short(each.after), _interval(each.estimate), f"{each.adjusted:.2g}"]
-            table.add_row(each.title, each.column, *numbers, each.word)
-        typer.echo(f"\n{heading}{'' if found.same_machine or of != 'ratio' else ', of two machines'}")
-        Console().print(table)
+    machines = "" if found.same_machine else ", of two machines"
+    _print_differences(f"latency{machines}", found.latency, "ratio", every)
+    _print_differences("quality", found.quality, "difference", every)
     for what, share in found.agreement.items():
         if share is not None:
             typer.echo(f"{_AGREEMENT[what]}: {100.0 * share:.1f} % of cells")
+
+
+def _print_differences(heading: str, rows: Sequence[Difference], of: str, every: bool) -> None:
+    """A table of what differs beyond chance, or of everything."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from benchmarks.statistics import short
+
+    alike = [each for each in rows if each.word == "indistinguishable"]
+    shown = [each for each in rows if every or each not in alike]
+    if rows:
+        more = "" if every or not alike else "; --all shows them"
+        typer.echo(f"\n{heading}: {len(alike)} of {len(rows)} numbers are indistinguishable{more}")
+    if shown:
+        table = Table("what", "number", "before", "after", of, "p, adjusted", "", box=None, header_style="bold")
+        for each in shown:
+            numbers = [short(each.before), short(each.after), _interval(each.estimate), f"{each.adjusted:.2g}"]
+            table.add_row(each.title, each.column, *numbers, each.word)
+        Console().print(table)
 
 
 _AGREEMENT = {

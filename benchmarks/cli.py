@@ -302,15 +302,18 @@ def card(
 ) -> None:
     """Write the model card, its curves and its grid from the training record and from measured records.
 
-    The zoo's index takes its numbers from there too.
+    The zoo's index takes its numbers from there too, and receipts of the records go where the card is.
     """
+    from benchmarks import receipts
     from benchmarks import records as reading
     from benchmarks.report import cards
     from zoo import index, registry, shelf
 
     checkpoints = [registry.checkpoint(name) for name in names or _trained()]
-    found = reading.read(records)
-    written = [str(cards.write(checkpoint, found)) for checkpoint in checkpoints]
+    found, written = reading.read(records), []
+    for each in checkpoints:
+        written.append(str(path := cards.write(each, found)))
+        receipts.leave(records, path.parent, each.name, shelf.config(each.name)["weights"]["sha256"])
     ours = [each for each in checkpoints if shelf.directory(each.name).parent == shelf.TREE]
     if ours:  # the index tells of these, not of what a user trained
         index.write(registry.checkpoints(), {each.name: cards.quality(each, found) for each in ours})

@@ -27,16 +27,16 @@ from benchmarks import records
 from benchmarks.measure.workload import title
 from benchmarks.records import Record, RecordError
 from zoo import files
+from zoo.contract.layout import RECEIPTS
 from zoo.contract.request import Setting
 from zoo.errors import GenzooError
-from zoo.exchange import publish
+from zoo.exchange import publish, vouched
+from zoo.exchange.vouched import TEST_RESULT
 from zoo.store import signing
 from zoo.store.artifact import Kind, identifier
 from zoo.store.signing import SigningError, SigningKey, Trust
 
-TEST_RESULT = "https://in-toto.io/attestation/test-result/v0.1"
 FAILED, WARNED = frozenset({"invalid", "served-differs", "cached"}), frozenset({"noisy", "few-queries"})
-WEIGHTS = "model.safetensors"
 NOBODY = Trust()
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -139,6 +139,17 @@ def sign(path: Path, key: SigningKey) -> Chain:
             with files.atomic(path_of(path)) as temporary:
                 temporary.write_bytes(b"".join(each + b"\n" for each in (*own, *made)))
         return check(found, [*own, *made])
+
+
+def leave(path: Path, folder: Path, name: str, weights: str) -> None:
+    """Put the receipts about a checkpoint's weights into its folder, where they travel with it. Raises SigningError."""
+    about = {vouched.subject(name): weights}.items()
+    mine = [each for each in _receipts_of(path) if about <= vouched.subjects(signing.claimed(each)).items()]
+    if not mine:
+        (folder / RECEIPTS).unlink(missing_ok=True)
+        return
+    with files.atomic(folder / RECEIPTS) as temporary:
+        temporary.write_bytes(b"".join(each + b"\n" for each in mine))
 
 
 def verify(path: Path, trust: Trust = NOBODY) -> Chain:
@@ -258,7 +269,7 @@ def subjects(record: Record) -> tuple[tuple[str, str], ...]:
             manifest = publish.known(identifier(name, kind, known)) if known or kind is Kind.CHECKPOINT else None
             if manifest and _lists(manifest, kind, weights):
                 found[manifest.name] = manifest.digest
-        found[f"{name}/{WEIGHTS}"] = weights
+        found[vouched.subject(name)] = weights
     return tuple(sorted(found.items()))
 
 

@@ -8,6 +8,7 @@ again here, by what made it, and a difference is named.
 from __future__ import annotations
 
 import difflib
+import json
 import math
 import shutil
 import tempfile
@@ -27,12 +28,14 @@ from benchmarks.report import cards, family_tree, overview, pages
 from benchmarks.report.family_tree import FamilyTree
 from benchmarks.statistics import GROUPS, Estimate, Jackknifed
 from benchmarks.transfers import downloads
-from zoo import shelf
+from zoo import index, shelf
+from zoo.family import Checkpoint
 from zoo.store.signing import Trust
 
 CLOSE = 1e-9  # relative: two machines may add in another order
 PUBLISHED = ("docs", "records")  # the folder below a checkout whose records its tables are made of
 SHOWN = (".md", ".svg")
+CHECKPOINTS = shelf.TREE.relative_to(shelf.TREE.parents[1])  # below a checkout
 
 
 @dataclass(frozen=True)
@@ -97,7 +100,7 @@ def recomputed(record: Record) -> Iterator[str]:
     try:
         if kind == "cell":
             yield from _latency(record)
-        if "left_out" in record:
+        if record.get("left_out"):
             yield from _intervals(record)
     except (KeyError, TypeError, ValueError, ZeroDivisionError, FloatingPointError) as error:
         yield f"what follows from its values cannot be calculated ({type(error).__name__}: {error})"
@@ -181,7 +184,7 @@ def tables(root: Path, found: Sequence[Record]) -> Tables:
             made[path] = (copy / path).read_bytes()
     made |= _cards(root, found, notes)
     faults = [each for path, data in made.items() for each in _changed(root, path, data)]
-    return Tables(len(made), faults, notes)
+    return Tables(len(made), [*faults, *_index(root, found)], notes)
 
 
 def _changed(root: Path, path: Path, expected: bytes) -> list[str]:
@@ -195,21 +198,37 @@ def _changed(root: Path, path: Path, expected: bytes) -> list[str]:
 
 def _cards(root: Path, found: Sequence[Record], notes: list[str]) -> dict[Path, bytes]:
     """The cards of the checkpoints of a tree, with their pictures, as far as they are on record."""
-    place, made, unmeasured = shelf.TREE.relative_to(shelf.TREE.parents[1]), dict[Path, bytes](), list[str]()
-    for checkpoint in family_tree.trained():
-        if not (root / place / checkpoint.name).is_dir():
-            continue
+    made, unmeasured = dict[Path, bytes](), list[str]()
+    for checkpoint in _in_tree(root):
         try:
             card = cards.contents(checkpoint, found)
         except RecordError:
             unmeasured.append(checkpoint.name)
         else:
-            made |= {place / checkpoint.name / name: data for name, data in card.items()}
+            made |= {CHECKPOINTS / checkpoint.name / name: data for name, data in card.items()}
     if unmeasured:
-        notes.append(
-            f"{len(unmeasured)} cards were not made again, their weights are not on record: {unmeasured[0]}, ..."
-        )
+        notes.append(f"{len(unmeasured)} cards were not made again, as of {unmeasured[0]}: not on record")
     return made
+
+
+def _index(root: Path, found: Sequence[Record]) -> Iterator[str]:
+    """What the index of a tree tells of quality otherwise than the records."""
+    path = CHECKPOINTS / index.PATH.name
+    if not (root / path).is_file():
+        return
+    told = json.loads((root / path).read_text())["checkpoints"]
+    for checkpoint in _in_tree(root):
+        published = told.get(checkpoint.name, {}).get("quality")
+        try:
+            expected = cards.quality(checkpoint, found)
+        except RecordError:
+            continue
+        if not _same(published, expected):
+            yield f"{path}: quality of {checkpoint.name}: {published} is published, the records give {expected}"
+
+
+def _in_tree(root: Path) -> list[Checkpoint]:
+    return [each for each in family_tree.trained() if (root / CHECKPOINTS / each.name).is_dir()]
 
 
 def _published(root: Path) -> Iterator[Path]:

@@ -27,6 +27,7 @@ def cell(
     flags: Sequence[str] = (),
     machine: Mapping[str, Any] = MACHINE,
     software: Mapping[str, Any] = SOFTWARE,
+    weights: str = "1" * 64,
     seed: int = 0,
 ) -> Record:
     """A cell whose runs have these medians, in milliseconds; the reference's are 1 ms unless they are given."""
@@ -36,7 +37,7 @@ def cell(
     asked = {"generator": name, "num_steps": None, "sampler": None, "guidance_scale": 1.0, "runtime": "onnxruntime"}
     identity = {
         "cell": {**asked, "precision": "fp32", "loop": None, "scenario": scenario},
-        "artifact": {"checkpoint": "1" * 64},
+        "artifact": {"checkpoint": weights},
         "protocol": {"scenario": scenario, "rounds": len(medians)},
         "machine": dict(machine),
         "software": dict(software),

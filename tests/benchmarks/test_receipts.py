@@ -8,7 +8,10 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from benchmarks import receipts, records
 from benchmarks.receipts import ReceiptError
@@ -82,6 +85,34 @@ def test_a_receipt_is_a_test_result_about_the_weights_that_the_signature_lists(s
     assert [each["predicate"]["result"] for each in found] == ["WARNED", "PASSED", "PASSED", "FAILED"]
     assert found[0]["predicate"]["warnedTests"] == ["vae on onnxruntime, server"]
     assert found[3]["predicate"]["failedTests"] == ["gan on onnxruntime, server"]
+
+
+def test_a_receipt_is_verified_by_the_standard_alone(sealed: Path, alice: Pair) -> None:
+    """DSSE 1.0: the signature is over the lengths and bytes of the payload's type and of the payload."""
+    key = serialization.load_pem_public_key(alice.public.read_bytes())
+    assert isinstance(key, ec.EllipticCurvePublicKey)
+    for line in receipts.path_of(sealed).read_bytes().splitlines():
+        envelope = json.loads(line)["dsseEnvelope"]
+        kind, payload = envelope["payloadType"].encode(), base64.b64decode(envelope["payload"])
+        signed = b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)
+        [signature] = envelope["signatures"]
+        key.verify(base64.b64decode(signature["sig"]), signed, ec.ECDSA(hashes.SHA256()))
+        assert kind == b"application/vnd.in-toto+json"
+
+
+def test_whichever_bit_is_changed_is_noticed(sealed: Path, alice: Pair) -> None:
+    """Of the records any; of the receipts any but the last's, which only the published head vouches for whole."""
+    random = np.random.default_rng(0)
+    for path in (sealed, receipts.path_of(sealed)):
+        whole = path.read_bytes()
+        last = 0 if path == sealed else len(whole.splitlines()[-1]) + 1
+        for where in random.integers(0, len(whole) - last, 40):
+            altered = bytearray(whole)
+            altered[where] ^= 1 << int(random.integers(0, 7))
+            path.write_bytes(altered)
+            chain = receipts.verify(sealed, trusting(alice))
+            assert chain.faults or chain.unsealed, (path.name, where)
+        path.write_bytes(whole)
 
 
 def test_a_published_manifest_is_a_subject_too(tmp_path: Path, alice: Pair, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -124,11 +124,14 @@ def published(tmp_path: Path, small_tree: FamilyTree) -> Path:
     written(root / "docs/records/records.jsonl", *small_tree.records)
     overview.write(root, small_tree)
     pages.write(root, small_tree)
+    told = {}
     for name in ("gan", "ddpm"):
+        told[name] = {"quality": cards.quality(registry.checkpoint(name), small_tree.records)}
         folder = root / "zoo/checkpoints" / name
         folder.mkdir(parents=True)
         for file, data in cards.contents(registry.checkpoint(name), small_tree.records).items():
             (folder / file).write_bytes(data)
+    (root / "zoo/checkpoints/index.json").write_text(json.dumps({"checkpoints": told}))
     return root
 
 
@@ -167,6 +170,19 @@ def test_a_published_number_that_no_record_gives_is_named_with_its_file_and_cell
     assert f": {after} is published, the records give {before}" in faults[0]
 
 
+def test_a_number_of_the_index_and_a_picture_that_no_record_gives_are_named(
+    published: Path, small_tree: FamilyTree
+) -> None:
+    index, grid = (published / "zoo/checkpoints" / name for name in ("index.json", "gan/grid.png"))
+    told = json.loads(index.read_text())
+    told["checkpoints"]["gan"]["quality"]["fd"]["critic"] *= 0.9
+    index.write_text(json.dumps(told))
+    grid.write_bytes(grid.read_bytes() + b".")
+    picture, number = verify.tables(published, small_tree.records).faults
+    assert picture.startswith("zoo/checkpoints/gan/grid.png: it is another picture")
+    assert number.startswith("zoo/checkpoints/index.json: quality of gan: ")
+
+
 def test_a_record_more_or_less_changes_what_is_published(published: Path, small_tree: FamilyTree) -> None:
     fewer = [each for each in small_tree.records if each["identity"].get("cell", {}).get("generator") != "gan"]
     assert len(fewer) < len(small_tree.records)
@@ -190,7 +206,9 @@ def test_the_command_says_what_is_wrong_and_fails(tmp_path: Path, measured: Reco
     assert code == 0
     assert "2 records were sealed" in told
     [head] = [word for line in told.splitlines() if line.startswith("next: ") for word in line.split()][-1:]
-    assert genzoo("bench", "verify", path, "--key", alice.public, "--head", head)[0] == 0
+    code, told = genzoo("bench", "verify", path, "--key", alice.public, "--head", head)
+    assert code == 0
+    assert "signed by alice (key " in told
     code, told = genzoo("bench", "verify", path, "--json")
     said = json.loads(told)
     assert (code, said["sound"], said["signers"], said["head"]) == (0, True, [], head)
@@ -225,7 +243,12 @@ def test_a_release_is_checked_against_and_a_loss_fails(tmp_path: Path) -> None:
     assert genzoo("bench", "check", fast, "--against", slow)[0] == 0
     code, told = genzoo("bench", "compare", fast, slow)
     assert code == 0
+    assert "latency: 0 of 2 numbers are indistinguishable" in told
     assert "worse" in told
+    code, told = genzoo("bench", "compare", fast, fast)
+    assert "2 of 2 numbers are indistinguishable; --all shows them" in told
+    assert "gan on onnxruntime" not in told
+    assert "gan on onnxruntime" in genzoo("bench", "compare", fast, fast, "--all")[1]
     said = json.loads(genzoo("bench", "compare", fast, slow, "--json")[1])
     assert {each["word"] for each in said["latency"]} == {"worse"}
     assert said["agreement"] == {"time": 0.0, "relative": 0.0, "close": 0.0}
