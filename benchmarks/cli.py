@@ -20,6 +20,7 @@ Names = Annotated[
     list[str] | None,
     typer.Argument(help="Checkpoints; all that are trained by default.", autocompletion=completion.checkpoints),
 ]
+Ray = Annotated[str | None, typer.Option("--ray", help="Do it on the Ray cluster whose head is at this host:port.")]
 Records = Annotated[Path, typer.Option("--records", help="The file of records.")]
 RECORDS = Path("results/records.jsonl")
 REPORT = Path("results/report.html")
@@ -239,6 +240,7 @@ def gpu(
 def study(
     names: Annotated[list[str] | None, typer.Argument(help="Studies; all by default.")] = None,
     again: Annotated[bool, typer.Option(help="Measure also what is on record.")] = False,
+    ray: Ray = None,
     records: Records = RECORDS,
     as_json: Json = False,
 ) -> None:
@@ -246,14 +248,26 @@ def study(
     from benchmarks import records as writing
     from benchmarks import studies
     from benchmarks.report.findings import markdown
+    from zoo import fanout
 
-    for name in names or studies.STUDIES:
-        known = {} if again else writing.on_record(records)
-        record = known.get(writing.identify({"format": writing.FORMAT, "kind": "study", **studies.identity(name)}))
-        if record is None:
-            record = studies.run(name)
-            writing.append(records, record)
+    wanted = names or list(studies.STUDIES)
+    ids = {
+        name: writing.identify({"format": writing.FORMAT, "kind": "study", **studies.identity(name)}) for name in wanted
+    }
+    known = {} if again else writing.on_record(records)
+    missing = [studies.Piece.of(name) for name in wanted if ids[name] not in known]
+
+    def show(record: Any) -> None:
         typer.echo(json.dumps(record) if as_json else f"{record['question']}\n\n{markdown(record)}\n")
+
+    for name in wanted:
+        if ids[name] in known:
+            show(known[ids[name]])
+    if missing:
+        with fanout.workers(ray, lambda text: typer.echo(text, err=True)) as workers:
+            for _, record in fanout.run(missing, workers, title="studying"):
+                writing.append(records, record)
+                show(record)
     if not as_json:
         typer.echo("next: genzoo card, which writes these into the cards")
 
