@@ -1,15 +1,20 @@
 """Distances between two samples of feature vectors, in float64, and how far chance alone moves them.
 
-Features are (N, D). A bootstrap resamples the generated images only: the reference is fixed and named.
+Features are (N, D). The reference is fixed and named, so what is by chance is which images were generated. One way says
+how much that is, for every metric: the delete-a-group jackknife (Tukey 1958; Shao & Tu 1995, section 2.3). Image i is
+of group i % GROUPS; a metric is calculated once for each group that is left out. As images of one seed are of one group
+in every row, two rows are compared by the differences of these values.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 CONFIDENCE = 0.95
+GROUPS = 50
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,91 @@ def short(value: float) -> str:
     return f"{value:.{decimals}f}"
 
 
+def groups(count: int) -> np.ndarray:
+    """Which group each of `count` images is of: (N,) int64, 0 to GROUPS - 1."""
+    return np.arange(count) % GROUPS
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a comparison of two rows says of the first: "better", "worse" or "indistinguishable" at 95 %.
+
+    `difference` is the first row's value less the second's, with its interval.
+    """
+
+    word: str
+    difference: Estimate
+
+
+@dataclass(frozen=True)
+class Jackknifed:
+    """A metric's value in a sample, and its values without each of the groups: (GROUPS,).
+
+    `count` is of how many images the value is a share, in [0, 1]; 0 for a value that is none.
+    """
+
+    value: float
+    left_out: np.ndarray
+    count: int = 0
+
+    @property
+    def error(self) -> float:
+        """The standard error of the value by chance of the draw."""
+        deviations = self.left_out - self.left_out.mean()
+        return float(np.sqrt((GROUPS - 1) / GROUPS * (deviations**2).sum()))
+
+    def estimate(self) -> Estimate:
+        """With the interval by Student's t with GROUPS - 1 degrees of freedom; Wilson's (1927) for a share.
+
+        A share's interval takes as many images as would give its error if they were independent (Korn & Graubard 1998).
+        """
+        if self.count:
+            variance = self.value * (1.0 - self.value)
+            effective = variance / self.error**2 if self.error > 0.0 and variance > 0.0 else float(self.count)
+            return _wilson(self.value, effective, _quantile())
+        return Estimate(self.value, self.value - _quantile() * self.error, self.value + _quantile() * self.error)
+
+    def against(self, other: Jackknifed, *, lower_is_better: bool) -> Verdict:
+        """Whether this is better or worse than another row of the same seeds and the same number of images."""
+        paired = Jackknifed(self.value - other.value, self.left_out - other.left_out).estimate()
+        if paired.low <= 0.0 <= paired.high:
+            return Verdict("indistinguishable", paired)
+        return Verdict("better" if (paired.value < 0.0) == lower_is_better else "worse", paired)
+
+
+def mean(values: np.ndarray, *, share: bool = False) -> Jackknifed:
+    """The mean of one value an image, (N,); `share` where they are booleans."""
+    x, of = values.astype(np.float64), groups(len(values))
+    sums, counts = np.bincount(of, x, GROUPS), np.bincount(of, minlength=GROUPS)
+    left_out = (x.sum() - sums) / (len(x) - counts)
+    return Jackknifed(float(x.mean()), left_out, len(x) if share else 0)
+
+
+def jackknife(statistic: Callable[[np.ndarray], float], count: int, *, share: bool = False) -> Jackknifed:
+    """Of any function of which images are kept, (N,) bool; it is called GROUPS + 1 times."""
+    of = groups(count)
+    left_out = np.array([statistic(of != group) for group in range(GROUPS)])
+    return Jackknifed(statistic(np.ones(count, bool)), left_out, count if share else 0)
+
+
+def _quantile() -> float:
+    """Student's t at CONFIDENCE with GROUPS - 1 degrees of freedom."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(GROUPS - 1, 0.5 * (1.0 + CONFIDENCE)))
+
+
+def share(hits: np.ndarray) -> Estimate:
+    """The mean of independent booleans with its Wilson interval."""
+    return _wilson(float(hits.mean()), float(len(hits)), 1.959964)
+
+
+def _wilson(share: float, count: float, z: float) -> Estimate:
+    middle = (share + z**2 / (2 * count)) / (1 + z**2 / count)
+    half = z / (1 + z**2 / count) * np.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
+    return Estimate(share, float(min(middle - half, share)), float(max(middle + half, share)))
+
+
 @dataclass(frozen=True)
 class Moments:
     """The mean (D,) and covariance (D, D) of a sample of features."""
@@ -41,13 +131,12 @@ class Moments:
     covariance: np.ndarray
 
 
-def moments(features: np.ndarray, weights: np.ndarray | None = None) -> Moments:
-    """Of all rows, or of a bootstrap resample in which row i occurs `weights[i]` times."""
+def moments(features: np.ndarray) -> Moments:
+    """Of all rows."""
     x = features.astype(np.float64)
-    weights = np.ones(len(x)) if weights is None else weights
-    mean = weights @ x / weights.sum()
+    mean = x.mean(0)
     centred = x - mean
-    return Moments(mean, (centred * weights[:, None]).T @ centred / (weights.sum() - 1.0))
+    return Moments(mean, centred.T @ centred / (len(x) - 1.0))
 
 
 def square_root(covariance: np.ndarray) -> np.ndarray:
@@ -66,13 +155,10 @@ def frechet_distance(a: Moments, b: Moments, root: np.ndarray) -> float:
     return float(difference @ difference + np.trace(a.covariance) + np.trace(b.covariance) - 2.0 * cross)
 
 
-def frechet(features: np.ndarray, reference: Moments, resamples: int = 50) -> Estimate:
+def frechet(features: np.ndarray, reference: Moments) -> Jackknifed:
     """The distance of a sample from a reference. It depends on the sample's size: compare at equal N only."""
     root = square_root(reference.covariance)
-    value = frechet_distance(moments(features), reference, root)
-    resampled = (moments(features, weights) for weights in bootstrap_weights(len(features), resamples))
-    draws = [frechet_distance(each, reference, root) for each in resampled]
-    return around(value, np.array(draws))
+    return jackknife(lambda kept: frechet_distance(moments(features[kept]), reference, root), len(features))
 
 
 def polynomial_kernel(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -87,9 +173,7 @@ def self_similarity(features: np.ndarray) -> float:
     return float((within.sum() - np.trace(within)) / (count * (count - 1)))
 
 
-def kernel_distance(
-    features: np.ndarray, reference: np.ndarray, resamples: int = 50, other: float | None = None
-) -> Estimate:
+def kernel_distance(features: np.ndarray, reference: np.ndarray, other: float | None = None) -> Jackknifed:
     """The unbiased squared maximum mean discrepancy of the KID (Gretton et al. 2012, equation 3).
 
     `other` is the `self_similarity` of the reference, where it is known already.
@@ -99,14 +183,11 @@ def kernel_distance(
     np.fill_diagonal(within, 0.0)
     across = polynomial_kernel(features, reference).mean(1)
 
-    def distance(weights: np.ndarray) -> np.ndarray:  # (R, N) -> (R,)
-        total = weights.sum(1)
-        pairs = total**2 - (weights**2).sum(1)
-        inner = np.einsum("rn,rn->r", weights @ within, weights)
-        return np.asarray(inner / pairs + constant - 2.0 * weights @ across / total)
+    def distance(kept: np.ndarray) -> float:
+        weights, total = kept.astype(np.float64), kept.sum()
+        return float(weights @ within @ weights / (total * (total - 1)) + constant - 2.0 * weights @ across / total)
 
-    value = float(distance(np.ones((1, len(features))))[0])
-    return around(value, distance(bootstrap_weights(len(features), resamples)))
+    return jackknife(distance, len(features))
 
 
 def squared_distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -126,21 +207,18 @@ def within_manifold(points: np.ndarray, manifold: np.ndarray, squared_radii: np.
     return np.asarray((squared_distances(points, manifold) <= squared_radii).any(1))
 
 
-def share(hits: np.ndarray) -> Estimate:
-    """The mean of booleans with its Wilson interval."""
-    n, p, z = len(hits), float(hits.mean()), 1.959964
-    middle = (p + z**2 / (2 * n)) / (1 + z**2 / n)
-    half = z / (1 + z**2 / n) * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
-    return Estimate(p, float(middle - half), float(middle + half))
+def recall(features: np.ndarray, real: np.ndarray, k: int = 3) -> Jackknifed:
+    """The share of real rows within the manifold of the generated ones (Kynkäänniemi et al. 2019, eq. 2)."""
+
+    def covered(kept: np.ndarray) -> float:
+        return float(within_manifold(real, features[kept], radii(features[kept], k)).mean())
+
+    return jackknife(covered, len(features), share=True)
 
 
-def effective_number(labels: np.ndarray, kinds: int, resamples: int = 200) -> Estimate:
+def effective_number(labels: np.ndarray, kinds: int) -> Jackknifed:
     """How many equally frequent kinds would be as hard to foretell: exp of the entropy of (N,) labels, 1 to `kinds`."""
-    value = _perplexity(np.bincount(labels, minlength=kinds)[None])[0]
-    weights = bootstrap_weights(len(labels), resamples)
-    draws = _perplexity(weights @ np.eye(kinds)[labels])
-    found = around(float(value), draws)
-    return Estimate(found.value, max(found.low, 1.0), min(found.high, float(kinds)))
+    return jackknife(lambda kept: float(_perplexity(np.bincount(labels[kept], minlength=kinds)[None])[0]), len(labels))
 
 
 def _perplexity(counts: np.ndarray) -> np.ndarray:
@@ -149,22 +227,20 @@ def _perplexity(counts: np.ndarray) -> np.ndarray:
     return np.asarray(np.exp(-np.where(shares > 0, shares * np.log(np.maximum(shares, 1e-12)), 0.0).sum(1)))
 
 
-def bootstrap_weights(count: int, resamples: int, seed: int = 0) -> np.ndarray:
-    """How often each of `count` rows occurs in each resample: (resamples, count)."""
-    return (
-        np.random.default_rng(seed).multinomial(count, np.full(count, 1.0 / count), size=resamples).astype(np.float64)
-    )
-
-
-def around(value: float, draws: np.ndarray) -> Estimate:
-    """`value` with the spread of its draws around their own mean: repeated rows inflate every distance alike."""
-    tail = 0.5 * (1.0 - CONFIDENCE)
-    low, high = np.quantile(draws - draws.mean(), [tail, 1.0 - tail])
-    return Estimate(value, value + float(low), value + float(high))
-
-
 def percentile(samples: np.ndarray, q: float, resamples: int = 1000) -> Estimate:
     """The q-th percentile of measured values, with a bootstrap interval."""
     draws = np.random.default_rng(0).choice(samples, (resamples, len(samples)))
     low, high = np.quantile(np.percentile(draws, q, axis=1), [0.025, 0.975])
     return Estimate(float(np.percentile(samples, q)), float(low), float(high))
+
+
+def between_runs(values: np.ndarray) -> Estimate:
+    """The geometric mean of one positive value a run, (R,) with R > 1, by Student's t on logarithms.
+
+    Calls of one run share its clock, memory and neighbours, so what a repetition may find is said by runs alone.
+    """
+    from scipy.special import stdtrit
+
+    logs = np.log(values.astype(np.float64))
+    half = stdtrit(len(logs) - 1, 0.5 * (1.0 + CONFIDENCE)) * logs.std(ddof=1) / np.sqrt(len(logs))
+    return Estimate(*(float(np.exp(logs.mean() + side * half)) for side in (0, -1, 1)))

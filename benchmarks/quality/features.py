@@ -35,10 +35,11 @@ class FeatureNetError(GenzooError):
 
 @dataclass(frozen=True)
 class View:
-    """What one net sees in a sample: `features` (N, D) float32; `predicted` (N,) int64 where it tells a condition."""
+    """What one net sees in a sample: `features` (N, D) float32, and where it tells a condition, `logits` (N, K)."""
 
     features: np.ndarray
-    predicted: np.ndarray | None = None
+    predicted: np.ndarray | None = None  # (N,) int64
+    logits: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ class FeatureNet:
     def __call__(self, images: np.ndarray) -> View:
         parts = [self.session.run(None, {"images": images[i : i + BATCH]}) for i in range(0, len(images), BATCH)]
         features, *logits = (np.concatenate(column) for column in zip(*parts, strict=True))
-        return View(features, logits[0].argmax(1) if logits else None)
+        return View(features, logits[0].argmax(1), logits[0]) if logits else View(features)
 
 
 @lru_cache

@@ -30,31 +30,18 @@ from benchmarks import statistics
 from benchmarks.quality import features
 from benchmarks.quality.features import View
 from benchmarks.quality.judges import Judges, Net, Reader
-from benchmarks.statistics import Estimate
+from benchmarks.quality.metric import ASKED, FEATURES, IMAGES, TOLD, Metric, Sample
+from benchmarks.quality.metric import metric_name as metric_name
+from benchmarks.statistics import GROUPS, Jackknifed
 from zoo.datasets import Data, DatasetError, dataset
 from zoo.errors import GenzooError
 
 Views = dict[str, View]
 
-
-def metric_name(kind: str, count: int, net: str) -> str:
-    """`fd_2k_critic`, `kd_500_classifier`."""
-    return f"{kind}_{f'{count // 1000}k' if count % 1000 == 0 else count}_{net}"
-
-
 NEIGHBOURS = 3
+MOST = 50_000  # images judged
 MEMORY_CHECKED = 500  # images of a sample that are compared, pixel by pixel, with the whole training set
 MEMORY_FROM = 1_000  # images judged: the comparison takes seconds, a quick run goes without
-MEMORISED = metric_name("memorised", MEMORY_CHECKED, "pixels")
-LOWER_IS_BETTER = {
-    "fd": True,
-    "kd": True,
-    "precision": False,
-    "recall": False,
-    "classes": False,
-    "accuracy": False,
-    "memorised": True,
-}
 
 
 class QualityError(GenzooError):
@@ -66,20 +53,73 @@ def held_out(name: str) -> int:
     return dataset(name).counts["test"] // 2
 
 
-def judged(judges: Judges, images: np.ndarray, asked: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """A record's `quality`, plain JSON, of uint8 (N, H, W, C) images and what each was asked for, by condition.
+def _fd(sample: Sample) -> Jackknifed:
+    return statistics.frechet(sample.view.features, sample.reference.train)
 
+
+def _kd(sample: Sample) -> Jackknifed:
+    real, _, similarity = _held_out(sample.net.name)
+    found = statistics.kernel_distance(sample.view.features, real, other=similarity)
+    return Jackknifed(1000.0 * found.value, 1000.0 * found.left_out)
+
+
+def _precision(sample: Sample) -> Jackknifed:
+    real, radii, _ = _held_out(sample.net.name)
+    return statistics.mean(statistics.within_manifold(sample.view.features, real, radii), share=True)
+
+
+def _recall(sample: Sample) -> Jackknifed:
+    real, _, _ = _held_out(sample.net.name)
+    return statistics.recall(sample.view.features, real, NEIGHBOURS)
+
+
+def _classes(sample: Sample) -> Jackknifed:
+    assert sample.view.predicted is not None
+    return statistics.effective_number(sample.view.predicted, sample.labels)
+
+
+def _accuracy(sample: Sample) -> Jackknifed:
+    return statistics.mean(sample.view.predicted == sample.asked[sample.net.tells], share=True)
+
+
+def _memorised(sample: Sample) -> Jackknifed | None:
+    if len(sample) < MEMORY_FROM:
+        return None
+    assert sample.images is not None
+    try:
+        training = dataset(sample.judges.dataset).load("train", None).images
+    except DatasetError:  # quality can be measured without the data set, this cannot
+        return None
+    return memorised(sample.images[:MEMORY_CHECKED], training)
+
+
+METRICS = (
+    Metric("fd", True, (FEATURES,), _fd),
+    Metric("kd", True, (FEATURES,), _kd),
+    Metric("precision", False, (FEATURES,), _precision),
+    Metric("recall", False, (FEATURES,), _recall),
+    Metric("classes", False, (TOLD,), _classes),
+    Metric("accuracy", False, (TOLD, ASKED), _accuracy),
+    Metric("memorised", True, (IMAGES,), _memorised, by="pixels"),
+)
+MEMORISED = metric_name("memorised", MEMORY_CHECKED, "pixels")
+LOWER_IS_BETTER = {metric.kind: metric.lower_is_better for metric in METRICS}
+
+
+def judged(judges: Judges, images: np.ndarray, asked: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """A quality record's content, plain JSON, of uint8 (N, H, W, C) images and what each was asked for, by condition.
+
+    `count`, `judge`, `references` (digests), `metrics` {name: {value, low, high}}, `left_out` {name: (GROUPS,)}.
     Raises QualityError as `measure` does.
     """
-    teller = judges.teller
-    told = asked.get(teller.tells) if teller else None
-    found = measure(judges, features.look(images, judges.names), told) if judges.nets else _nothing(judges, len(images))
+    views = features.look(images, judges.names) if judges.nets else {}
+    found = measure(judges, views, asked, images) if judges.nets else _nothing(judges, len(images))
     return _with_reader(judges, found, images, asked)
 
 
 def _nothing(judges: Judges, count: int) -> dict[str, Any]:
     """The quality before those who have no nets."""
-    return {"count": count, "metrics": {}, "references": {}, "judge": judges.judge}
+    return {"count": count, "metrics": {}, "left_out": {}, "references": {}, "judge": judges.judge}
 
 
 def _with_reader(
@@ -89,51 +129,45 @@ def _with_reader(
     reader = judges.reader
     if reader is None or reader.reads not in asked:
         return found
-    right = statistics.share(reader.right(images, asked[reader.reads]))
-    name = metric_name("accuracy", len(images), reader.name)
-    return {**found, "metrics": {**found["metrics"], name: asdict(right)}}
+    right = statistics.mean(reader.right(images, asked[reader.reads]), share=True)
+    return _with(found, {metric_name("accuracy", len(images), reader.name): right})
 
 
-def measure(judges: Judges, views: Views, asked: np.ndarray | None) -> dict[str, Any]:
-    """The quality by the nets alone, of what each sees in N images, and the classes asked for, (N,), if any.
+def _with(found: dict[str, Any], more: Mapping[str, Jackknifed]) -> dict[str, Any]:
+    return {
+        **found,
+        "metrics": {**found["metrics"], **{name: asdict(each.estimate()) for name, each in more.items()}},
+        "left_out": {**found["left_out"], **{name: each.left_out.tolist() for name, each in more.items()}},
+    }
+
+
+def measure(
+    judges: Judges, views: Views, asked: Mapping[str, np.ndarray], images: np.ndarray | None = None
+) -> dict[str, Any]:
+    """The same by the nets alone, of what each sees in N images.
 
     Raises QualityError for too few or too many images.
     """
-    count, most = len(views[judges.names[0]].features), held_out(judges.dataset)
-    if not 2 * NEIGHBOURS < count <= most:
-        raise QualityError(f"quality of {count} images: give {2 * NEIGHBOURS + 1} to {most}")
-    with threadpool_limits(1, "blas"):  # small matrices: threads cost more than they gain, far more on a busy machine
-        found = {name: asdict(estimate) for name, estimate in _metrics(judges, views, asked)}
-    references = {net: features.reference(net).digest for net in judges.names}
-    return {"count": count, "metrics": found, "references": references, "judge": judges.judge}
-
-
-def _metrics(judges: Judges, views: Views, asked: np.ndarray | None) -> Iterator[tuple[str, Estimate]]:
     count = len(views[judges.names[0]].features)
-    for name in judges.names:
-        seen, reference = views[name].features, features.reference(name)
-        real, real_radii, similarity = _held_out(name)
-        yield metric_name("fd", count, name), statistics.frechet(seen, reference.train)
-        yield metric_name("kd", count, name), _times(1000.0, statistics.kernel_distance(seen, real, other=similarity))
-        precise = statistics.within_manifold(seen, real, real_radii)
-        yield metric_name("precision", count, name), statistics.share(precise)
-        covered = statistics.within_manifold(real, seen, statistics.radii(seen, NEIGHBOURS))
-        yield metric_name("recall", count, name), statistics.share(covered)
-    if net := judges.teller:
-        predicted = views[net.name].predicted
-        assert predicted is not None
-        yield metric_name("classes", count, net.name), statistics.effective_number(predicted, _labels(judges, net))
-        if asked is not None:
-            yield metric_name("accuracy", count, net.name), statistics.share(predicted == asked)
+    if not GROUPS <= count <= MOST:
+        raise QualityError(f"quality of {count} images: give {GROUPS} to {MOST}")
+    references = {net: features.reference(net).digest for net in judges.names}
+    with threadpool_limits(1, "blas"):  # small matrices: threads cost more than they gain, far more on a busy machine
+        found = dict(_metrics(judges, views, asked, images))
+    return _with({**_nothing(judges, count), "references": references}, found)
 
 
-def _labels(judges: Judges, net: Net) -> int:
-    """How many values the condition has that a net tells."""
-    return len(dataset(judges.dataset).labels[net.tells])
-
-
-def _times(factor: float, estimate: Estimate) -> Estimate:
-    return Estimate(factor * estimate.value, factor * estimate.low, factor * estimate.high)
+def _metrics(
+    judges: Judges, views: Views, asked: Mapping[str, np.ndarray], images: np.ndarray | None
+) -> Iterator[tuple[str, Jackknifed]]:
+    samples = [Sample(judges, net, views[net.name], images, asked) for net in judges.nets]
+    for metric in METRICS:
+        for sample in samples[:1] if metric.by else samples:
+            if not all(sample.has(need) for need in metric.needs):
+                continue
+            found = metric.compute(sample)
+            if found is not None:
+                yield metric_name(metric.kind, found.count or len(sample), metric.by or sample.net.name), found
 
 
 @lru_cache
@@ -145,23 +179,32 @@ def _held_out(net: str) -> tuple[np.ndarray, np.ndarray, float]:
 
 
 def floor(judges: Judges, count: int) -> dict[str, Any]:
-    """The quality of real pictures: the best that any generator can expect at this number of images."""
+    """The quality of real pictures, `count` at random of those of the first half of the test set: the best that any
+    generator can expect at this number of images. Of all of them, and their number is said, where they are fewer."""
     if not judges.nets:
         return _real(judges, count, noise=False)
-    views = {net: features.reference(net).test for net in judges.names}
-    parts = {
-        net: View(view.features[:count], None if view.predicted is None else view.predicted[:count])
-        for net, view in views.items()
-    }
+    chosen = real_subset(held_out(judges.dataset), count)
+    views = {net: _rows(features.reference(net).test, chosen) for net in judges.names}
     truth = features.reference(judges.judge).truth if judges.teller else None
-    return measure(judges, parts, None if truth is None else truth[:count])
+    asked = {judges.teller.tells: truth[chosen]} if judges.teller and truth is not None else {}
+    return measure(judges, views, asked)
+
+
+def real_subset(available: int, count: int) -> np.ndarray:
+    """Which of the real pictures stand for a generator's: at random, without repetition; more are more of the same."""
+    return np.random.default_rng(0).permutation(available)[:count]
+
+
+def _rows(view: View, chosen: np.ndarray) -> View:
+    return View(view.features[chosen], None if view.predicted is None else view.predicted[chosen])
 
 
 def ceiling(judges: Judges, count: int) -> dict[str, Any]:
     """The quality of uniform noise, asked for each class in turn."""
     if not judges.nets:
         return _real(judges, count, noise=True)
-    asked = np.arange(count) % _labels(judges, judges.teller) if judges.teller else None
+    teller = judges.teller
+    asked = {teller.tells: np.arange(count) % len(dataset(judges.dataset).labels[teller.tells])} if teller else {}
     return measure(judges, features.look(noise_images(judges.nets[0], count), judges.names), asked)
 
 
@@ -181,7 +224,7 @@ def noise_images(judge: Net | Reader, count: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (count, *judge.image_shape), dtype=np.uint8)
 
 
-def memorised(images: np.ndarray, training: np.ndarray) -> Estimate:
+def memorised(images: np.ndarray, training: np.ndarray) -> Jackknifed:
     """The share of images that copy a training picture; uint8 (N, H, W, C), in the distance of pixels."""
     pictures = training.reshape(len(training), -1).astype(np.float32) / 255.0
     squares = (pictures**2).sum(1)
@@ -190,4 +233,4 @@ def memorised(images: np.ndarray, training: np.ndarray) -> Estimate:
         distances = (part**2).sum(1)[:, None] + squares - 2.0 * part @ pictures.T
         nearest = np.sqrt(np.partition(distances, 1, axis=1)[:, :2].clip(min=0.0))
         copies.append(nearest[:, 0] < nearest[:, 1] / 3.0)
-    return statistics.share(np.concatenate(copies))
+    return statistics.mean(np.concatenate(copies), share=True)

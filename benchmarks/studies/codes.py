@@ -116,7 +116,7 @@ def _images(model: Any, codes: Tensor) -> np.ndarray:
 
 
 def _distances(images: np.ndarray, class_ids: Tensor) -> list[str]:
-    found = metrics.measure(JUDGES, features.look(images, NETS), class_ids.numpy())["metrics"]
+    found = metrics.measure(JUDGES, features.look(images, NETS), {"class_id": class_ids.numpy()})["metrics"]
     return shown(found, _columns())
 
 

@@ -98,10 +98,10 @@ def _row(name: str, images: np.ndarray, pictures: int | None = None, minutes: fl
 def judged(seen: dict[str, View], real: dict[str, View]) -> Iterator[Estimate]:
     """Fréchet distances, then recalls, in each net."""
     for net in NETS:
-        yield statistics.frechet(seen[net].features, statistics.moments(real[net].features))
+        yield statistics.frechet(seen[net].features, statistics.moments(real[net].features)).estimate()
     for net in NETS:
         mine, some = seen[net].features, real[net].features[:IMAGES]
-        yield statistics.share(statistics.within_manifold(some, mine, statistics.radii(mine)))
+        yield statistics.recall(mine, some).estimate()
 
 
 @cache
