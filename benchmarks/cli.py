@@ -332,6 +332,51 @@ def card(
     typer.echo(json.dumps(written) if as_json else "\n".join(written))
 
 
+@app.command()
+def race(
+    names: Names = None,
+    images: Annotated[int, typer.Option(min=1, max=50_000, help="That every system makes.")] = 50_000,
+    minutes: Annotated[float, typer.Option(min=0.01, help="For making them; slow systems count fewer.")] = 60.0,
+    rounds: Annotated[int, typer.Option(min=3, max=100, help="Legs of each system, between those of others.")] = 5,
+    runtime: Annotated[
+        list[str] | None, typer.Option(help="onnxruntime, torch, torch-compile, a GPU's; repeatable, all by default.")
+    ] = None,
+    reference: Annotated[
+        str | None, typer.Option(help="Whose speed others are told in; the system of most network calls by default.")
+    ] = None,
+    again: Annotated[bool, typer.Option(help="Choose and measure anew.")] = False,
+    records: Records = RECORDS,
+    as_json: Json = False,
+) -> None:
+    """Race the systems of the family tree: the same many images by each, as fast as it can, and what they are worth.
+
+    Every system takes the fastest executor to which it was admitted, found in a short trial. Those too slow for the
+    time that is given make fewer images; their time is extrapolated, and said to be. What is stopped goes on by the
+    same command.
+    """
+    from benchmarks.measure import race as racing
+    from benchmarks.measure import sweep
+    from benchmarks.measure.rounds import Journal
+    from benchmarks.measure.workload import RUNTIMES
+    from zoo.contract.errors import RequestError, nearest
+
+    for value in runtime or ():
+        if value not in RUNTIMES:
+            raise RequestError(f"unknown {value!r}: {nearest(value, RUNTIMES)}")
+        sweep.check(value)
+    runtimes = runtime or [each for each in sweep.available() if each != "triton"][::-1]
+    tell: Callable[[str], None] = (lambda _: None) if as_json else typer.echo
+    choice = sweep.Choice(tree=True)
+    rows = sweep.rows(_bundles(names or _measurable(choice), tell), choice)
+    course = racing.Course.of(rows, images, rounds, minutes, runtimes, reference or "")
+    found = list(racing.Race(course, Journal.beside(records), tell).run(records, again=again))
+    if as_json:
+        typer.echo(json.dumps(found))
+        return
+    _print_tables(found, None)
+    typer.echo(f"\n{len(found)} records are in {records}; next: {_reporting(records)}")
+
+
 @app.command("train-features")
 def train_features(
     name: Annotated[str, typer.Argument(help="One of `benchmarks/quality/judges`, as classifier.")],
