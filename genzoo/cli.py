@@ -33,7 +33,7 @@ PANELS = {
     "Look": ("list", "show", "sample"),
     "Make": ("train", "export", "gate", "build", "index"),
     "Serve": ("serve", "repository", "install-server"),
-    "Measure": ("demo", "bench", "gpu", "report", "tree", "ratios", "study", "card", "train-features", "pulls"),
+    "Measure": ("demo", "bench", "race", "gpu", "report", "tree", "ratios", "study", "card", "train-features", "pulls"),
     "Exchange": ("pull", "push", "import", "verify", "gc", "release"),
 }
 
