@@ -169,12 +169,14 @@ def made_up(
     unconditional: bool = False,
     judged: bool = True,
     flags: tuple[str, ...] = (),
+    reference: str | None = None,
+    relative: float | None = None,
     shifts: Mapping[str, float] = {},
     **same: Any,
 ) -> list[Record]:
     """What a sweep writes of one generator at one setting on one runtime: a cell and its quality."""
     return [
-        cell(name, p50, runtime=runtime, flags=flags, **same),
+        cell(name, p50, runtime=runtime, flags=flags, reference=reference, relative=relative, **same),
         quality(name, count, shift, unconditional=unconditional, judged=judged, shifts=shifts, **same),
     ]
 
