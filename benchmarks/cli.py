@@ -28,46 +28,91 @@ REPORT = Path("results/report.html")
 @app.command()
 def bench(
     names: Names = None,
-    runtime: Annotated[list[str] | None, typer.Option(help="torch, onnxruntime, tensorrt, triton; repeatable.")] = None,
-    scenario: Annotated[list[str] | None, typer.Option(help="single-stream or offline; repeatable.")] = None,
+    runtime: Annotated[
+        list[str] | None,
+        typer.Option(help="triton, onnxruntime, torch, torch-compile, tensorrt, ...; all that are here by default."),
+    ] = None,
+    scenario: Annotated[
+        list[str] | None, typer.Option(help="single-stream, multi-stream, server or offline; all by default.")
+    ] = None,
     steps: Annotated[list[int] | None, typer.Option(min=1, help="Numbers of steps; repeatable.")] = None,
-    samples: Annotated[int, typer.Option(min=50, max=5000, help="Images judged for quality.")] = 2000,
+    samples: Annotated[int, typer.Option(min=50, max=50_000, help="Images judged for quality.")] = 2000,
     tree: Annotated[bool, typer.Option(help="Only the settings that the family tree shows.")] = False,
     quick: Annotated[
-        bool, typer.Option(help="Single-stream, shorter runs, at most 100 network calls an image.")
+        bool, typer.Option(help="Through Triton, single-stream, shorter runs, at most 100 network calls an image.")
     ] = False,
+    rounds: Annotated[
+        int | None, typer.Option(min=3, max=100, help="Short runs of each; 5, or 3 in a quick run.")
+    ] = None,
+    reference: Annotated[
+        str | None, typer.Option(help="The generator, or the setting like `gan` or `ddpm 20`, that others are beside.")
+    ] = None,
+    rate: Annotated[
+        float | None, typer.Option(help="Server: images a second; half of what is possible by default.")
+    ] = None,
+    bound_ms: Annotated[
+        float | None, typer.Option(min=0.001, help="Server: nine in ten answers must come within.")
+    ] = None,
+    costs: Annotated[bool, typer.Option(help="Also cold start, load, build, memory, parts and energy.")] = True,
+    price: Annotated[
+        float | None, typer.Option(min=0.0, help="Of an hour of this machine, for a column of costs.")
+    ] = None,
     again: Annotated[bool, typer.Option(help="Measure also what is on record.")] = False,
     records: Records = RECORDS,
     as_json: Json = False,
 ) -> None:
-    """Measure latency and quality, one record a cell; what is on record is not measured again."""
+    """Measure latency, quality and costs, a record each; what is on record is not measured again.
+
+    Short runs in rounds, each round in an order of its own, beside a reference that is measured again and again.
+    What is stopped goes on by the same command.
+    """
+    from dataclasses import replace
+
+    from benchmarks.measure import costs as costing
     from benchmarks.measure import sweep
-    from benchmarks.measure.workload import RUNTIMES, SCENARIOS, Load, WorkloadError
-    from export.runtimes import Runtime, check
+    from benchmarks.measure.rounds import FULL, QUICK
+    from benchmarks.measure.workload import RUNTIMES, SCENARIOS, SINGLE, WorkloadError, load
     from zoo.contract.errors import RequestError, nearest
 
-    runtimes = runtime or ["onnxruntime", "triton"]
-    scenarios = scenario or (["single-stream"] if quick else list(SCENARIOS))
-    for value, choices in [*((r, RUNTIMES) for r in runtimes), *((s, SCENARIOS) for s in scenarios)]:
+    scenarios = scenario or ([SINGLE] if quick else list(SCENARIOS))
+    for value, choices in [*((r, RUNTIMES) for r in runtime or ()), *((s, SCENARIOS) for s in scenarios)]:
         if value not in choices:
             raise RequestError(f"unknown {value!r}: {nearest(value, choices)}")
-    for value in runtimes:
-        check(Runtime(value))
-    loads = [Load(name, queries=64, seconds=0.5) if quick else Load(name) for name in scenarios]
+    for value in runtime or ():
+        sweep.check(value)
+    runtimes = runtime or (["triton"] if quick else sweep.available())
+    loads = [load(name, quick=quick, rate=rate, bound_ms=bound_ms) for name in scenarios]
+    protocol = QUICK if quick else FULL
+    protocol = replace(protocol, count=rounds or protocol.count)
     tell: Callable[[str], None] = (lambda _: None) if as_json else typer.echo
     choice = sweep.Choice(tuple(steps or ()), tree, sweep.QUICK_CALLS if quick else None)
     bundles = _bundles(names or _measurable(choice), tell)
-    wanted = sweep.cells(bundles, runtimes, loads, samples, choice)
     if left := sweep.left_out(bundles, choice):
         tell(f"left to a run without --quick, more than {choice.calls} calls an image: {', '.join(left)}")
+    wanted = sweep.rows(bundles, choice)
     if not wanted:
         raise WorkloadError("there is nothing to measure: no checkpoint has such a setting")
-    found = [*sweep.baselines(wanted, records), *sweep.run(wanted, records, again=again, told=tell)]
+    beside = sweep.reference_row(wanted, reference or REFERENCE, required=reference is not None)
+    cells = sweep.cells(wanted, runtimes, loads, protocol, beside)
+    judged = [sweep.Judged(row, runtimes[0], samples) for row in wanted if not sweep.unjudged(row)]
+    for sentence in filter(None, map(sweep.unjudged, wanted)):
+        tell(sentence)
+    found = [*sweep.baselines(judged, records)]
+    found += sweep.run(
+        cells, judged, records, reference=sweep.reference_cell(beside, runtimes, protocol), again=again, told=tell
+    )
+    if costs and not quick:
+        found += costing.run(costing.wanted(bundles, runtimes), records, again=again, told=tell)
     if as_json:
         typer.echo(json.dumps(found))
         return
-    _print_table(found)
+    _print_tables(found, price)
+    if quick:
+        typer.echo("\nthis is the quick protocol, few and short runs: `genzoo bench` without --quick measures in full")
     typer.echo(f"\n{len(found)} records are in {records}; next: {_reporting(records)}")
+
+
+REFERENCE = "ddpm-pd4"  # cheap, always in the zoo, and made of what most others are made of
 
 
 def _reporting(records: Path) -> str:
@@ -76,13 +121,13 @@ def _reporting(records: Path) -> str:
 
 @app.command()
 def demo(
-    samples: Annotated[int, typer.Option(min=50, max=5000, help="Images judged for quality.")] = 500,
+    samples: Annotated[int, typer.Option(min=50, max=50_000, help="Images judged for quality.")] = 500,
     records: Records = RECORDS,
     output: Annotated[Path, typer.Option("--output", "-o", help="The page to write.")] = REPORT,
     as_json: Json = False,
 ) -> None:
     """Run the main job: the family tree through export, gate, Triton and measurement, to one report."""
-    bench(runtime=["triton"], samples=samples, tree=True, quick=True, records=records, as_json=as_json)
+    bench(runtime=["triton"], samples=samples, tree=True, quick=True, costs=False, records=records, as_json=as_json)
     report(records, output, as_json=as_json)
     if not as_json:
         typer.echo(f"\nrecords  {records}\nreport   {output}")
@@ -111,28 +156,20 @@ def _bundles(names: list[str], tell: Callable[[str], None] = lambda _: None) -> 
     return [gate.require(bundle) for bundle in prepare_all(names, tell)]
 
 
-def _print_table(found: list[Any]) -> None:
+def _print_tables(found: list[Any], price: float | None) -> None:
+    """Of each kind of record, what decides."""
     from rich.console import Console
     from rich.table import Table
 
-    from benchmarks.report import summary
-    from benchmarks.statistics import short
+    from benchmarks.measure import tables
 
-    for section in summary.sections(found):
+    for caption, columns, lines in tables.of(found, price):
         table = Table(box=None, header_style="bold")
-        nets = section.judges.names
-        columns = ["generator", "NFE", "p50 ms", "images/s", *(f"fd {net}" for net in nets), "accuracy"]
         for column in columns:
-            table.add_column(column, justify="left" if column == "generator" else "right")
-        for row in section.rows:
-            p50 = row.percentile(section.runtime) if section.runtime else None
-            rate = row.images_per_second(section.runtime) if section.runtime else None
-            distances = [short(d.value) if (d := row.metric("fd", net)) else "" for net in nets]
-            right = row.metric("accuracy", section.judges.judge)
-            accuracy = f"{100 * right.value:.1f} %" if right else ""
-            timing = [short(p50.value) if p50 else "", short(rate) if rate else ""]
-            table.add_row(row.title, str(row.nfe), *timing, *distances, accuracy)
-        typer.echo(f"\n{section.count} images each; latency of one image on {section.runtime or 'no runtime'}")
+            table.add_column(column, justify="left" if column in tables.WORDS else "right")
+        for line in lines:
+            table.add_row(*line)
+        typer.echo(f"\n{caption}")
         Console().print(table)
 
 
