@@ -79,9 +79,10 @@ def measured(name: str, weights: str, found: Iterable[Record]) -> tuple[Section,
     """
 
     def concerns(identity: Mapping[str, Any]) -> bool:
-        if identity["kind"] != "cell":
-            return bool(identity["kind"] == "baseline")
-        return bool(identity["cell"]["generator"] == name and identity["artifact"]["checkpoint"] == weights)
+        kind = identity["kind"]
+        if kind not in ("cell", "quality", "cost"):
+            return bool(kind == "baseline")
+        return bool(identity[kind]["generator"] == name and identity["artifact"]["checkpoint"] == weights)
 
     mine = [record for record in found if concerns(record["identity"])]
     sections = sorted(summary.sections(mine), key=lambda section: section.count)
