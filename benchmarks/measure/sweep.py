@@ -380,6 +380,9 @@ def measure(
     first = part.cells[0] if part.cells else None
     beside = reference or (first and reference_cell(first.row, [first.runtime], first.rounds))
     timed: list[Cell] = [*part.cells, *([beside] if beside else [])]
+    runtimes = dict.fromkeys([*(cell.runtime for cell in part.cells), *(each.runtime for each in part.judged)])
+    generators = {each.bundle.path for each in part.rows}
+    told(f"opening {len(generators)} generators on {', '.join(runtimes)}")
     with _Open.of([*timed, *part.judged]) as opened:
         if part.cells:
             assert beside is not None

@@ -54,7 +54,8 @@ def test_a_family_that_nobody_knows_is_measured_and_recorded(toy_bundles: Mappin
     found = sweep.run(cells, [], path, told=said.append)
     assert [record["id"] for record in found] == [cell.id for cell in cells]
     assert records.read(path) == found
-    assert said[0].startswith("3 cells in 3 rounds take about 0:")
+    assert said[0] == "opening 3 generators on onnxruntime"
+    assert said[1].startswith("3 cells in 3 rounds take about 0:")
     assert sum(" round " in sentence for sentence in said) == 3
     for record in found:
         assert [run["round"] for run in record["runs"]] == [0, 1, 2]
