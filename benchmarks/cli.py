@@ -42,7 +42,7 @@ def bench(
         bool, typer.Option(help="Through Triton, single-stream, shorter runs, at most 100 network calls an image.")
     ] = False,
     rounds: Annotated[
-        int | None, typer.Option(min=3, max=100, help="Short runs of each; 5, or 3 in a quick run.")
+        int | None, typer.Option(min=3, max=100, help="Short runs of each; 7, or 5 in a quick run.")
     ] = None,
     reference: Annotated[
         str | None, typer.Option(help="The generator, or the setting like `gan` or `ddpm 20`, that others are beside.")
@@ -94,9 +94,7 @@ def bench(
         raise WorkloadError("there is nothing to measure: no checkpoint has such a setting")
     beside = sweep.reference_row(wanted, reference or REFERENCE, required=reference is not None)
     cells = sweep.cells(wanted, runtimes, loads, protocol, beside)
-    judged = [sweep.Judged(row, runtimes[0], samples) for row in wanted if not sweep.unjudged(row)]
-    for sentence in filter(None, map(sweep.unjudged, wanted)):
-        tell(sentence)
+    judged = sweep.judged(wanted, runtimes[0], samples)
     found = [*sweep.baselines(judged, records)]
     found += sweep.run(
         cells, judged, records, reference=sweep.reference_cell(beside, runtimes, protocol), again=again, told=tell
