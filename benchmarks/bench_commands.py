@@ -252,8 +252,10 @@ def _print_differences(heading: str, rows: Sequence[Difference], of: str, every:
 
 
 _AGREEMENT = {
-    "time": "times agree within the intervals of their runs",
-    "relative": "ratios to the reference agree within the intervals of their runs",
+    "time": "times agree within the interval of their difference",
+    "time_overlap": "times have intervals that overlap",
+    "relative": "ratios to the reference agree within the interval of their difference",
+    "relative_overlap": "ratios to the reference have intervals that overlap",
     "close": "ratios to the reference are within 3 % of each other",
 }
 

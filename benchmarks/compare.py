@@ -22,7 +22,7 @@ from benchmarks.measure.workload import OFFLINE
 from benchmarks.quality.metrics import LOWER_IS_BETTER
 from benchmarks.receipts import FAILED, described
 from benchmarks.records import Record
-from benchmarks.statistics import CONFIDENCE, GROUPS, Estimate, Jackknifed
+from benchmarks.statistics import CONFIDENCE, GROUPS, Estimate, Jackknifed, between_runs
 from zoo.errors import GenzooError
 
 LEVEL = 1.0 - CONFIDENCE
@@ -62,7 +62,8 @@ class Difference:
     adjusted: float
     worse: float
     loss: float
-    paired: bool = False
+    paired: bool = False  # of a metric: both drew the same seeds
+    overlap: bool = True  # of a latency: the intervals that the two files print
 
     @property
     def word(self) -> str:
@@ -116,7 +117,7 @@ def compare(before: Iterable[Record], after: Iterable[Record], margin: float = 0
         quality=quality,
         flagged=[sentence for pair in pairs for sentence in _flagged(*pair)],
         same_machine=all(_part(a, "machine") == _part(b, "machine") for a, b in pairs),
-        agreement={TIME: _agreeing(latency, TIME), RELATIVE: _agreeing(latency, RELATIVE), "close": _close(latency)},
+        agreement=_agreement(latency),
     )
 
 
@@ -184,17 +185,19 @@ def _latencies(before: Record, after: Record, margin: float) -> Iterator[Differe
         if len(a) < 2 or len(b) < 2:
             continue
         ratio, error, degrees = welch(np.log(a), np.log(b))
+        one, other = between_runs(a), between_runs(b)
         half = _quantile(degrees) * error
         yield Difference(
             title=described(after),
             column=column,
-            before=float(np.exp(np.log(a).mean())),
-            after=float(np.exp(np.log(b).mean())),
+            before=one.value,
+            after=other.value,
             estimate=Estimate(*(float(np.exp(each)) for each in (ratio, ratio - half, ratio + half))),
             p=_two_sided(ratio, error, degrees),
             adjusted=1.0,
             worse=ratio,
             loss=_above(ratio - float(np.log1p(margin)), error, degrees),
+            overlap=one.low <= other.high and other.low <= one.high,
         )
 
 
@@ -276,13 +279,16 @@ def _adjusted(found: Sequence[Difference]) -> list[Difference]:
     return [replace(each, adjusted=adjusted[index]) for index, each in enumerate(found)]
 
 
-def _agreeing(latency: Iterable[Difference], column: str) -> float | None:
-    """The share of cells whose difference is within the interval that their own runs promise: 95 % if all is well."""
-    return _share([each.estimate.low <= 1.0 <= each.estimate.high for each in latency if each.column == column])
-
-
-def _close(latency: Iterable[Difference]) -> float | None:
-    return _share([abs(each.estimate.value - 1.0) <= CLOSE for each in latency if each.column == RELATIVE])
+def _agreement(latency: Sequence[Difference]) -> dict[str, float | None]:
+    """Shares of the cells: whose difference is within the interval that the runs promise, 95 % if all is well; whose
+    printed intervals overlap, nearly all then; and whose ratios to the reference are within CLOSE."""
+    found: dict[str, float | None] = {}
+    for column in (TIME, RELATIVE):
+        mine = [each for each in latency if each.column == column]
+        found[column] = _share([each.estimate.low <= 1.0 <= each.estimate.high for each in mine])
+        found[f"{column}_overlap"] = _share([each.overlap for each in mine])
+    found["close"] = _share([abs(each.estimate.value - 1.0) <= CLOSE for each in latency if each.column == RELATIVE])
+    return found
 
 
 def _share(found: Sequence[bool]) -> float | None:

@@ -254,8 +254,8 @@ def flags(scenario: str, runs: Sequence[Run], found: Mapping[str, Any]) -> list[
         "invalid": not all(run["valid"] for run in runs),
         "noisy": any(run["noisy"] for run in runs),
         "few-queries": few,
-        DIFFERS: not found.within,
-        "cached": bool(found.cache and found.cache.cached),
+        DIFFERS: not found["within"],
+        "cached": bool(found["cache"] and found["cache"]["cached"]),
     }
     return [name for name, is_so in raised.items() if is_so]
 
