@@ -1,15 +1,23 @@
-"""Distances between two samples of feature vectors, in float64, and how far chance alone moves them.
+"""How far chance alone moves a metric of generated images, and what two rows' values say of each other.
 
-Features are (N, D). The reference is fixed and named, so what is by chance is which images were generated. One way says
-how much that is, for every metric: the delete-a-group jackknife (Tukey 1958; Shao & Tu 1995, section 2.3). Image i is
-of group i % GROUPS; a metric is calculated once for each group that is left out. As images of one seed are of one group
-in every row, two rows are compared by the differences of these values.
+The reference is fixed and named, so what is by chance is which images were generated. Image i is of group i % GROUPS,
+and for every metric there are the values without each of the groups, of which the delete-a-group jackknife (Tukey 1958;
+Shao & Tu 1995, section 2.3) makes an interval. As images of one seed are of one group in every row, two rows are
+compared by the differences of these values. What the jackknife has too much is taken out of them:
+
+    means               nothing
+    smooth functions    what images do by twos counts twice: 1.2 times too wide for a distance near its floor. Leaving
+                        out pairs of groups tells how much that is (Efron & Stein 1981). A squared distance is skewed
+                        there too: its interval is that of its root
+    nearest neighbours  all that they do is done together: 1.3 to 1.8 times too wide. Disjoint halves of the images,
+                        balanced over the groups (McCarthy 1969), take the place of leaving out
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -58,51 +66,199 @@ class Verdict:
 class Jackknifed:
     """A metric's value in a sample, and its values without each of the groups: (GROUPS,).
 
-    `count` is of how many images the value is a share, in [0, 1]; 0 for a value that is none.
+    `count` is of how many images the value is a share, in [0, 1]; 0 for a value that is none. `interval` is the value's
+    own where it is known to be skewed.
     """
 
     value: float
     left_out: np.ndarray
     count: int = 0
+    interval: tuple[float, float] | None = None
 
     @property
     def error(self) -> float:
         """The standard error of the value by chance of the draw."""
-        deviations = self.left_out - self.left_out.mean()
-        return float(np.sqrt((GROUPS - 1) / GROUPS * (deviations**2).sum()))
+        return float(np.sqrt(_variance(self.left_out)))
+
+    def times(self, factor: float) -> Jackknifed:
+        """In other units."""
+        interval = self.interval and (factor * self.interval[0], factor * self.interval[1])
+        return Jackknifed(factor * self.value, factor * self.left_out, interval=interval)
 
     def estimate(self) -> Estimate:
         """With the interval by Student's t with GROUPS - 1 degrees of freedom; Wilson's (1927) for a share.
 
         A share's interval takes as many images as would give its error if they were independent (Korn & Graubard 1998).
         """
-        if self.count:
-            variance = self.value * (1.0 - self.value)
-            effective = variance / self.error**2 if self.error > 0.0 and variance > 0.0 else float(self.count)
-            return _wilson(self.value, effective, _quantile())
-        return Estimate(self.value, self.value - _quantile() * self.error, self.value + _quantile() * self.error)
+        quantile = _quantile()
+        if self.interval is not None:
+            return Estimate(self.value, *self.interval)
+        if not self.count:
+            return Estimate(self.value, self.value - quantile * self.error, self.value + quantile * self.error)
+        variance = self.value * (1.0 - self.value)
+        independent = variance / self.error**2 if self.error > 0.0 and variance > 0.0 else float(self.count)
+        return _wilson(self.value, independent, quantile)
+
+    def less(self, other: Jackknifed) -> Jackknifed:
+        """The difference, of rows of the same seeds."""
+        return Jackknifed(self.value - other.value, self.left_out - other.left_out)
 
     def against(self, other: Jackknifed, *, lower_is_better: bool) -> Verdict:
         """Whether this is better or worse than another row of the same seeds and the same number of images."""
-        paired = Jackknifed(self.value - other.value, self.left_out - other.left_out).estimate()
+        paired = self.less(other).estimate()
         if paired.low <= 0.0 <= paired.high:
             return Verdict("indistinguishable", paired)
         return Verdict("better" if (paired.value < 0.0) == lower_is_better else "worse", paired)
+
+
+def verdicts(
+    rows: Sequence[Jackknifed], reference: Jackknifed, *, lower_is_better: bool
+) -> list[tuple[Verdict, Verdict | None]]:
+    """Of each row of a table: against a reference row, and against the row above it (None for the first)."""
+    above = [None, *rows[:-1]]
+    return [
+        (
+            row.against(reference, lower_is_better=lower_is_better),
+            row.against(before, lower_is_better=lower_is_better) if before else None,
+        )
+        for row, before in zip(rows, above, strict=True)
+    ]
 
 
 def mean(values: np.ndarray, *, share: bool = False) -> Jackknifed:
     """The mean of one value an image, (N,); `share` where they are booleans."""
     x, of = values.astype(np.float64), groups(len(values))
     sums, counts = np.bincount(of, x, GROUPS), np.bincount(of, minlength=GROUPS)
-    left_out = (x.sum() - sums) / (len(x) - counts)
-    return Jackknifed(float(x.mean()), left_out, len(x) if share else 0)
+    return Jackknifed(float(x.mean()), (x.sum() - sums) / (len(x) - counts), len(x) if share else 0)
 
 
-def jackknife(statistic: Callable[[np.ndarray], float], count: int, *, share: bool = False) -> Jackknifed:
-    """Of any function of which images are kept, (N,) bool; it is called GROUPS + 1 times."""
+def jackknife(
+    statistic: Callable[[np.ndarray], float], count: int, *, share: bool = False, in_pairs: bool = False
+) -> Jackknifed:
+    """Of any smooth function of which of `count` images are kept, (N,) bool.
+
+    It is called for all images and without each group, and `in_pairs` without each two groups too, GROUPS (GROUPS - 1)
+    / 2 more calls, which takes away what the jackknife has too much where a value is far from a mean.
+    """
     of = groups(count)
+    value = statistic(np.ones(count, bool))
     left_out = np.array([statistic(of != group) for group in range(GROUPS)])
-    return Jackknifed(statistic(np.ones(count, bool)), left_out, count if share else 0)
+    if not in_pairs:
+        return Jackknifed(value, left_out, count if share else 0)
+    pairs = np.zeros((GROUPS, GROUPS))
+    for i, j in PAIRS:
+        pairs[i, j] = pairs[j, i] = statistic((of != i) & (of != j))
+    found = corrected(value, left_out, pairs)
+    return Jackknifed(found.value, found.left_out, count if share else 0)
+
+
+PAIRS = tuple((a, b) for a in range(GROUPS) for b in range(a))
+
+
+def corrected(value: float, left_out: np.ndarray, pairs: np.ndarray) -> Jackknifed:
+    """The values without each group, (GROUPS,), drawn together by as much as their jackknife is too wide.
+
+    `pairs` has the values without two groups, (GROUPS, GROUPS), whatever is on its diagonal. What groups do together by
+    twos is Q = n t - (n - 1) (t_i + t_j) + (n - 2) t_ij, and the jackknife exceeds the variance by its sum of squares
+    over n (n - 1) (Efron & Stein 1981, equation 4.2); at most by half, which is where there is nothing else.
+    """
+    n, variance = GROUPS, _variance(left_out)
+    if variance == 0.0:
+        return Jackknifed(value, left_out)
+    together = n * value - (n - 1) * (left_out[:, None] + left_out) + (n - 2) * pairs
+    q = together[np.triu_indices(n, 1)]
+    excess = ((q - q.mean()) ** 2).sum() / (n * (n - 1))
+    return Jackknifed(value, _narrowed(left_out, max(0.5, 1.0 - excess / variance)))
+
+
+def extrapolated(value: float, left_out: np.ndarray, pairs: np.ndarray) -> Jackknifed:
+    """What a smooth function that is linear in 1 / N becomes in infinitely many images; arguments as of `corrected`.
+
+    The line goes through all images and all but a group of them, which is Quenouille's (1956) correction of a bias.
+    """
+    n = GROUPS
+    without = n * value - (n - 1) * left_out.mean()
+    others = (pairs.sum(1) - np.diag(pairs)) / (n - 1)
+    variance = _variance(left_out)
+    shrunk = _variance(corrected(value, left_out, pairs).left_out) / variance if variance else 1.0
+    return Jackknifed(float(without), _narrowed((n - 1) * left_out - (n - 2) * others, shrunk))
+
+
+def squared(value: float, left_out: np.ndarray) -> tuple[float, float]:
+    """The interval of a squared distance (a norm, a divergence) that chance alone makes larger than 0.
+
+    Its error grows with its root, so what is normal is the root: of the value less half of what it has by chance, where
+    the error of the first order ends. `left_out` are not corrected.
+    """
+    if value <= 0.0:
+        return value, value + _quantile() * float(np.sqrt(_variance(left_out)))
+    chance = (GROUPS - 1) * (left_out.mean() - value)  # Quenouille's bias
+    rest = value - 0.5 * float(np.clip(chance, 0.0, value))
+    half = _quantile() * np.sqrt(_variance(left_out) / value) / 2.0
+    low, high = max(np.sqrt(rest) - half, 0.0), np.sqrt(rest) + half
+    return float(value - rest + low**2), float(value - rest + high**2)
+
+
+def _narrowed(left_out: np.ndarray, factor: float) -> np.ndarray:
+    """The same about their mean with that part of their variance."""
+    return np.asarray(left_out.mean() + np.sqrt(factor) * (left_out - left_out.mean()))
+
+
+def _variance(left_out: np.ndarray) -> float:
+    return float((GROUPS - 1) / GROUPS * ((left_out - left_out.mean()) ** 2).sum())
+
+
+@cache
+def halves() -> np.ndarray:
+    """Ways to leave one group out and halve the others: (GROUPS - 1, GROUPS) of -1, 0, 1, its rows orthogonal.
+
+    All rows but the first of the conference matrix of Paley (1933) over GF(49), with i^2 = -1, where x is a square if
+    its norm is one modulo 7.
+    """
+    elements = np.array([(a, b) for a in range(7) for b in range(7)])
+    norms = ((elements[:, None] - elements) ** 2).sum(2) % 7
+    found = np.ones((GROUPS - 1, GROUPS), np.int64)
+    found[:, 1:] = np.array([0, 1, 1, -1, 1, -1, -1])[norms]
+    return found
+
+
+FALL = 0.7  # the variance of a share that neighbours decide falls as N^-FALL, as `quality.coverage` finds: 0.6 to 0.9
+
+
+class Covered:
+    """The share of fixed points that some of N generated images cover, added up for some of the points at a time."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self.halves = halves()[:, groups(count)]  # (H, N)
+        self._points, self._covered = 0, 0
+        self._differences = np.zeros(len(self.halves))
+
+    def add(
+        self, points: int, rows: np.ndarray, columns: np.ndarray, inside: Callable[[int | None], np.ndarray]
+    ) -> None:
+        """The next `points` points. (rows, columns) are the pairs of a point and an image that may cover it; `inside`
+        says which do, (pairs,) bool: when all images are there for None, else within both halves of that row of
+        `halves`."""
+        self._points += points
+        self._covered += len(np.unique(rows[inside(None)]))
+        for half, signs in enumerate(self.halves):
+            here, of = inside(half), signs[columns]
+            first, second = np.zeros(points, bool), np.zeros(points, bool)
+            first[rows[here & (of > 0)]] = True
+            second[rows[here & (of < 0)]] = True
+            self._differences[half] += int(first.sum()) - int(second.sum())
+
+    def jackknifed(self) -> Jackknifed:
+        """The values without each group have the variance that the halves' has, brought to all images.
+
+        Were the share a mean, they were those of `mean`, for a FALL of 1.
+        """
+        value, design = self._covered / self._points, halves()
+        effects = (self._differences / self._points) @ design / len(design)  # (G,), of the mean square of a difference
+        half = (GROUPS - 1) / (2 * GROUPS)  # of all images
+        factor = np.sqrt(half**FALL / 2.0 * GROUPS / (GROUPS - 1))
+        return Jackknifed(value, value - factor * effects, self.count)
 
 
 def _quantile() -> float:
@@ -121,110 +277,6 @@ def _wilson(share: float, count: float, z: float) -> Estimate:
     middle = (share + z**2 / (2 * count)) / (1 + z**2 / count)
     half = z / (1 + z**2 / count) * np.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
     return Estimate(share, float(min(middle - half, share)), float(max(middle + half, share)))
-
-
-@dataclass(frozen=True)
-class Moments:
-    """The mean (D,) and covariance (D, D) of a sample of features."""
-
-    mean: np.ndarray
-    covariance: np.ndarray
-
-
-def moments(features: np.ndarray) -> Moments:
-    """Of all rows."""
-    x = features.astype(np.float64)
-    mean = x.mean(0)
-    centred = x - mean
-    return Moments(mean, centred.T @ centred / (len(x) - 1.0))
-
-
-def square_root(covariance: np.ndarray) -> np.ndarray:
-    """The symmetric square root of a positive semi-definite matrix."""
-    values, vectors = np.linalg.eigh(covariance)
-    return np.asarray((vectors * np.sqrt(values.clip(min=0.0))) @ vectors.T)
-
-
-def frechet_distance(a: Moments, b: Moments, root: np.ndarray) -> float:
-    """Squared Wasserstein-2 distance of two Gaussians (Dowson & Landau 1982), as in the FID (Heusel et al. 2017).
-
-    `root` is the square root of b's covariance: tr (AB)^1/2 = tr (B^1/2 A B^1/2)^1/2, and that is symmetric.
-    """
-    cross = np.sqrt(np.linalg.eigvalsh(root @ a.covariance @ root).clip(min=0.0)).sum()
-    difference = a.mean - b.mean
-    return float(difference @ difference + np.trace(a.covariance) + np.trace(b.covariance) - 2.0 * cross)
-
-
-def frechet(features: np.ndarray, reference: Moments) -> Jackknifed:
-    """The distance of a sample from a reference. It depends on the sample's size: compare at equal N only."""
-    root = square_root(reference.covariance)
-    return jackknife(lambda kept: frechet_distance(moments(features[kept]), reference, root), len(features))
-
-
-def polynomial_kernel(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """(x.y / D + 1)^3 (Binkowski et al. 2018): (N, D), (M, D) -> (N, M)."""
-    base = a.astype(np.float64) @ b.astype(np.float64).T / a.shape[1] + 1.0
-    return np.asarray(base * base * base)
-
-
-def self_similarity(features: np.ndarray) -> float:
-    """The kernel's mean over all pairs of different rows."""
-    within, count = polynomial_kernel(features, features), len(features)
-    return float((within.sum() - np.trace(within)) / (count * (count - 1)))
-
-
-def kernel_distance(features: np.ndarray, reference: np.ndarray, other: float | None = None) -> Jackknifed:
-    """The unbiased squared maximum mean discrepancy of the KID (Gretton et al. 2012, equation 3).
-
-    `other` is the `self_similarity` of the reference, where it is known already.
-    """
-    constant = self_similarity(reference) if other is None else other
-    within = polynomial_kernel(features, features)
-    np.fill_diagonal(within, 0.0)
-    across = polynomial_kernel(features, reference).mean(1)
-
-    def distance(kept: np.ndarray) -> float:
-        weights, total = kept.astype(np.float64), kept.sum()
-        return float(weights @ within @ weights / (total * (total - 1)) + constant - 2.0 * weights @ across / total)
-
-    return jackknife(distance, len(features))
-
-
-def squared_distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """(N, D), (M, D) -> (N, M), never negative."""
-    a, b = a.astype(np.float64), b.astype(np.float64)
-    squares = (a**2).sum(1)[:, None] + (b**2).sum(1)[None, :] - 2.0 * a @ b.T
-    return np.asarray(squares.clip(min=0.0))
-
-
-def radii(features: np.ndarray, k: int = 3) -> np.ndarray:
-    """The squared distance from each row to its k-th nearest neighbour among the others: (N,)."""
-    return np.asarray(np.partition(squared_distances(features, features), k, axis=1)[:, k])
-
-
-def within_manifold(points: np.ndarray, manifold: np.ndarray, squared_radii: np.ndarray) -> np.ndarray:
-    """Whether each point lies in a ball around a row of `manifold` (Kynkäänniemi et al. 2019, eq. 1): (N,) bool."""
-    return np.asarray((squared_distances(points, manifold) <= squared_radii).any(1))
-
-
-def recall(features: np.ndarray, real: np.ndarray, k: int = 3) -> Jackknifed:
-    """The share of real rows within the manifold of the generated ones (Kynkäänniemi et al. 2019, eq. 2)."""
-
-    def covered(kept: np.ndarray) -> float:
-        return float(within_manifold(real, features[kept], radii(features[kept], k)).mean())
-
-    return jackknife(covered, len(features), share=True)
-
-
-def effective_number(labels: np.ndarray, kinds: int) -> Jackknifed:
-    """How many equally frequent kinds would be as hard to foretell: exp of the entropy of (N,) labels, 1 to `kinds`."""
-    return jackknife(lambda kept: float(_perplexity(np.bincount(labels[kept], minlength=kinds)[None])[0]), len(labels))
-
-
-def _perplexity(counts: np.ndarray) -> np.ndarray:
-    """(R, K) counts -> (R,)."""
-    shares = counts / counts.sum(1, keepdims=True)
-    return np.asarray(np.exp(-np.where(shares > 0, shares * np.log(np.maximum(shares, 1e-12)), 0.0).sum(1)))
 
 
 def percentile(samples: np.ndarray, q: float, resamples: int = 1000) -> Estimate:

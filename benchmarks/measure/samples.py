@@ -1,13 +1,16 @@
-"""The images in which a generator is judged: fixed seeds, its own conditions, kept by the digest of what made them."""
+"""The images in which a generator is judged: fixed seeds, conditions drawn by them, made and kept in shards.
+
+A shard is kept by the digest of all that decides its images, so fewer images are the first of more, a run that was
+stopped goes on, and another machine may make some.
+"""
 
 from __future__ import annotations
 
 import base64
-import contextlib
-import dataclasses
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,13 +22,16 @@ from benchmarks.records import identify
 from serving.images import grid as sheet
 from zoo import files
 from zoo.contract.assets import NO_ASSETS, Assets
-from zoo.contract.conditions import turns
-from zoo.contract.request import SampleRequest, Setting, defaults
+from zoo.contract.conditions import arrays, default, turns
+from zoo.contract.request import SampleRequest, Setting, sizes_of
 from zoo.contract.spec import GeneratorSpec
-from zoo.datasets import DatasetError, dataset
 from zoo.files import home
+from zoo.sampling import noise
 
 FIRST_SEED = 1_000_000  # those below are for grids and for people
+SHARD = 250  # images
+DRAWN = "at random by the seed"  # the conditions
+CONDITIONS = 1 << 32  # the stream that they are drawn of; noise has the first ones
 GRID_ROWS = 4
 FRAMES = 10
 COLUMNS = 10  # of the grid of a generator whose conditions do not come in turn
@@ -42,15 +48,108 @@ class Sampled(Protocol):
     def between(self, request: SampleRequest, frames: int) -> np.ndarray: ...
 
 
-def draw(generator: Sampled, setting: Setting, count: int, made_by: Mapping[str, Any]) -> np.ndarray:
-    """`count` images, uint8 (N, H, W, C), of seeds from FIRST_SEED on; `made_by` has the digests of what makes them."""
-    path = _path("samples", setting.resolved(generator.spec), count, made_by).with_suffix(".npy")
-    if path.is_file():
-        return np.asarray(np.load(path, allow_pickle=False))
-    images = generator.sample(SampleRequest(tuple(range(FIRST_SEED, FIRST_SEED + count)), setting=setting))
-    with files.atomic(path) as temporary, temporary.open("wb") as file:
-        np.save(file, images)
-    return images
+@dataclass(frozen=True)
+class Shard:
+    """Some images of a generator: they follow from what stands here, wherever they are made.
+
+    `made_by` has the digests of what makes them, and what else decides their last bit (runtime, images an execution);
+    `frequencies` are of the values of a condition, by its name, where they are not all alike.
+    """
+
+    setting: Setting  # resolved
+    first_seed: int
+    count: int
+    made_by: Mapping[str, Any]
+    frequencies: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+
+    @property
+    def seeds(self) -> range:
+        return range(self.first_seed, self.first_seed + self.count)
+
+    @property
+    def path(self) -> Path:
+        """Where its images are kept, uint8 (count, H, W, C)."""
+        identity = {
+            "setting": self.setting.to_json(),
+            "first_seed": self.first_seed,
+            "count": self.count,
+            "conditions": {"drawn": DRAWN, "frequencies": self.frequencies},
+            **self.made_by,
+        }
+        return (home() / "samples" / identify(identity)).with_suffix(".npy")
+
+    def load(self) -> np.ndarray | None:
+        """The images, if they were kept."""
+        return np.asarray(np.load(self.path, allow_pickle=False)) if self.path.is_file() else None
+
+    def keep(self, images: np.ndarray) -> None:
+        with files.atomic(self.path) as temporary, temporary.open("wb") as file:
+            np.save(file, images)
+
+
+def shards(
+    spec: GeneratorSpec,
+    setting: Setting,
+    count: int,
+    made_by: Mapping[str, Any],
+    frequencies: Mapping[str, tuple[float, ...]] | None = None,
+) -> list[Shard]:
+    """The first `count` images from FIRST_SEED on: SHARD of them in each but the last."""
+    starts = range(0, count, SHARD)
+    return [
+        Shard(setting.resolved(spec), FIRST_SEED + start, min(SHARD, count - start), made_by, frequencies or {})
+        for start in starts
+    ]
+
+
+def make(generator: Sampled, shard: Shard, assets: Assets = NO_ASSETS) -> np.ndarray:
+    """The images of a shard, uint8 (N, H, W, C), made anew. Raises RequestError."""
+    asked = conditions(generator.spec, shard.seeds, assets, shard.frequencies)
+    return generator.sample(SampleRequest(tuple(shard.seeds), asked, shard.setting))
+
+
+def conditions(
+    spec: GeneratorSpec,
+    seeds: Sequence[int],
+    assets: Assets = NO_ASSETS,
+    frequencies: Mapping[str, tuple[float, ...]] | None = None,
+) -> dict[str, list[Any]]:
+    """What each seed is asked for, a value a seed by the name of a condition: drawn at random by the seed.
+
+    Values come as often as `frequencies` say, and all alike where they do not: classes, or the checkpoint's examples,
+    of which a seed has one whole. Raises RequestError where there is none.
+    """
+    drawn = noise.uniform(seeds, CONDITIONS)
+    found: dict[str, list[Any]] = {}
+    for condition in spec.conditions:
+        known = (frequencies or {}).get(condition.name)
+        places = np.searchsorted(np.cumsum(known)[:-1], drawn, "right") if known else drawn * 2.0**53
+        found[condition.name] = [default(condition, int(place), assets) for place in places]
+    return found
+
+
+def draw(
+    generator: Sampled,
+    setting: Setting,
+    count: int,
+    made_by: Mapping[str, Any],
+    assets: Assets = NO_ASSETS,
+    frequencies: Mapping[str, tuple[float, ...]] | None = None,
+    told: Callable[[int], None] = lambda _: None,
+) -> np.ndarray:
+    """`count` images, uint8 (N, H, W, C), of seeds from FIRST_SEED on; each shard is kept as soon as it is made.
+
+    `told` hears how many there are. Raises RequestError.
+    """
+    parts: list[np.ndarray] = []
+    for shard in shards(generator.spec, setting, count, made_by, frequencies):
+        found = shard.load()
+        if found is None:
+            found = make(generator, shard, assets)
+            shard.keep(found)
+        parts.append(found)
+        told(shard.first_seed + shard.count - FIRST_SEED)
+    return np.concatenate(parts)
 
 
 def judge(
@@ -60,29 +159,24 @@ def judge(
     made_by: Mapping[str, Any],
     judges: Judges,
     assets: Assets = NO_ASSETS,
+    told: Callable[[int], None] = lambda _: None,
 ) -> dict[str, Any]:
-    """The quality of `count` images, asked for what `assets` have where nobody says: what `metrics.judged` finds.
+    """The quality of `count` images, of random conditions: what `metrics.judged` finds.
 
-    Raises QualityError.
+    Raises QualityError, RequestError.
     """
-    nets = digests(judges)
-    path = _path(
-        "quality",
-        setting.resolved(generator.spec),
-        count,
-        {**made_by, "nets": nets, "metrics": list(metrics.LOWER_IS_BETTER)},
-    ).with_suffix(".json")
+    nets, spec, frequencies = digests(judges), generator.spec, metrics.frequencies(judges)
+    asked_by = {"nets": nets, "metrics": [metric.kind for metric in metrics.METRICS], "frequencies": frequencies}
+    path = _path("quality", setting.resolved(spec), count, {**made_by, **asked_by, "conditions": DRAWN})
+    path = path.with_suffix(".json")
     if path.is_file():
         found: dict[str, Any] = json.loads(path.read_text())
         return found
-    images = draw(generator, setting, count, made_by)
-    asked = defaults(generator.spec, range(FIRST_SEED, FIRST_SEED + count), assets)
+    images = draw(generator, setting, count, made_by, assets, frequencies, told)
+    values = conditions(spec, range(FIRST_SEED, FIRST_SEED + count), assets, frequencies)
+    sizes = sizes_of(spec, {})
+    asked = {each.name: arrays(each, values[each.name], sizes) for each in spec.conditions}
     found = metrics.judged(judges, images, asked)
-    if judges.nets and count >= metrics.MEMORY_FROM:
-        with contextlib.suppress(DatasetError):  # quality can be measured without the data set, this cannot
-            training = dataset(judges.dataset).load("train", None).images
-            memorised = metrics.memorised(images[: metrics.MEMORY_CHECKED], training)
-            found["metrics"][metrics.MEMORISED] = dataclasses.asdict(memorised)
     files.write_json(path, found)
     return found
 

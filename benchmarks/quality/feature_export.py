@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from benchmarks.quality import features, judges
-from benchmarks.statistics import moments
+from benchmarks.quality.distances import moments
 from benchmarks.templates import template
 from zoo import files
 from zoo.datasets import dataset

@@ -23,7 +23,7 @@ import numpy as np
 from safetensors.numpy import load_file
 
 from benchmarks.quality import judges
-from benchmarks.statistics import Moments
+from benchmarks.quality.distances import Moments
 from zoo import files
 from zoo.errors import GenzooError
 

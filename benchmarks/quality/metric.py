@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -13,6 +14,8 @@ from benchmarks.quality.features import Reference, View
 from benchmarks.quality.judges import Judges, Net
 from benchmarks.statistics import Jackknifed, groups
 from zoo.datasets import dataset
+
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,15 @@ class Sample:
     view: View
     images: np.ndarray | None = None
     asked: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    _kept: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    def once(self, name: str, make: Callable[[], Made]) -> Made:
+        """What several metrics need of a sample, made by the first that asks."""
+        if name not in self._kept:
+            self._kept[name] = make()
+        found: Made = self._kept[name]
+        return found
 
     def __len__(self) -> int:
         return len(self.view.features)

@@ -4,6 +4,7 @@ Every metric's name holds what it depends on, the number of images and the featu
 compared with is fixed:
 
     fd          Fréchet distance to the moments of all training pictures
+    fd_inf      what it becomes in infinitely many images (Chong & Forsyth 2020)
     kd          kernel distance (x 1000) to the pictures of the second half of the test set
     precision   share of generated images within the manifold of that half
     recall      share of that half within the manifold of the generated images
@@ -27,7 +28,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from benchmarks import statistics
-from benchmarks.quality import agreement, comparisons, features
+from benchmarks.quality import agreement, comparisons, distances, features
 from benchmarks.quality.features import View
 from benchmarks.quality.judges import Judges, Net, Reader
 from benchmarks.quality.metric import ASKED, FEATURES, TOLD, Metric, Sample
@@ -52,36 +53,41 @@ def held_out(name: str) -> int:
 
 
 def _fd(sample: Sample) -> Jackknifed:
-    return statistics.frechet(sample.view.features, sample.reference.train)
+    return sample.once("frechet", lambda: distances.frechet(sample.view.features, sample.reference.train))[0]
+
+
+def _fd_inf(sample: Sample) -> Jackknifed:
+    return sample.once("frechet", lambda: distances.frechet(sample.view.features, sample.reference.train))[1]
 
 
 def _kd(sample: Sample) -> Jackknifed:
     real, _, similarity = _held_out(sample.net.name)
-    found = statistics.kernel_distance(sample.view.features, real, other=similarity)
-    return Jackknifed(1000.0 * found.value, 1000.0 * found.left_out)
+    return distances.kernel_distance(sample.view.features, real, other=similarity).times(1000.0)
 
 
 def _precision(sample: Sample) -> Jackknifed:
     real, radii, _ = _held_out(sample.net.name)
-    return statistics.mean(statistics.within_manifold(sample.view.features, real, radii), share=True)
+    return distances.precision(sample.view.features, real, radii)
 
 
 def _recall(sample: Sample) -> Jackknifed:
     real, _, _ = _held_out(sample.net.name)
-    return statistics.recall(sample.view.features, real, NEIGHBOURS)
+    return distances.recall(sample.view.features, real, NEIGHBOURS)
 
 
 def _classes(sample: Sample) -> Jackknifed:
     assert sample.view.predicted is not None
-    return statistics.effective_number(sample.view.predicted, sample.labels)
+    return distances.effective_number(sample.view.predicted, sample.labels)
 
 
 def _accuracy(sample: Sample) -> Jackknifed:
+    assert sample.view.predicted is not None
     return statistics.mean(sample.view.predicted == sample.asked[sample.net.tells], share=True)
 
 
 METRICS = (
     Metric("fd", True, (FEATURES,), _fd),
+    Metric("fd_inf", True, (FEATURES,), _fd_inf),
     Metric("kd", True, (FEATURES,), _kd),
     Metric("precision", False, (FEATURES,), _precision),
     Metric("recall", False, (FEATURES,), _recall),
@@ -176,23 +182,42 @@ def _held_out(net: str) -> tuple[np.ndarray, np.ndarray, float]:
     """The reference pictures' features, the squared radii of their manifold, and their self-similarity."""
     test = features.reference(net).test.features
     real = test[len(test) // 2 :]
-    return real, statistics.radii(real, NEIGHBOURS), statistics.self_similarity(real)
+    return real, distances.radii(real, NEIGHBOURS), distances.self_similarity(real)
 
 
 def floor(judges: Judges, count: int) -> dict[str, Any]:
     """The quality of real pictures, `count` at random of those of the first half of the test set: the best that any
-    generator can expect at this number of images. Of all of them, and their number is said, where they are fewer."""
+    generator can expect at this number of images. Where they are fewer it is that of all of them, and `count` says so.
+    """
     if not judges.nets:
         return _real(judges, count, noise=False)
-    chosen = real_subset(held_out(judges.dataset), count)
+    chosen = _random(held_out(judges.dataset), count)
     views = {net: _rows(features.reference(net).test, chosen) for net in judges.names}
     truth = features.reference(judges.judge).truth if judges.teller else None
     asked = {judges.teller.tells: truth[chosen]} if judges.teller and truth is not None else {}
-    return measure(judges, views, asked)
+    return measure(judges, views, asked, _pictures(judges, chosen))
 
 
-def real_subset(available: int, count: int) -> np.ndarray:
-    """Which of the real pictures stand for a generator's: at random, without repetition; more are more of the same."""
+def _pictures(judges: Judges, chosen: np.ndarray) -> np.ndarray | None:
+    """Those test pictures, where the data set is at hand."""
+    try:
+        return np.asarray(dataset(judges.dataset).load("test", None).images[chosen])
+    except DatasetError:
+        return None
+
+
+def frequencies(judges: Judges) -> dict[str, tuple[float, ...]]:
+    """How frequent each value is in real pictures, of the condition that the nets tell, by its name."""
+    teller = judges.teller
+    truth = features.reference(teller.name).truth if teller else None
+    if teller is None or truth is None:
+        return {}
+    counts = np.bincount(truth, minlength=len(dataset(judges.dataset).labels[teller.tells]))
+    return {teller.tells: tuple((counts / counts.sum()).tolist())}
+
+
+def _random(available: int, count: int) -> np.ndarray:
+    """Which real pictures stand for generated ones, without repetition; fewer are the first of more."""
     return np.random.default_rng(0).permutation(available)[:count]
 
 
@@ -202,12 +227,13 @@ def _rows(view: View, chosen: np.ndarray) -> View:
 
 
 def ceiling(judges: Judges, count: int) -> dict[str, Any]:
-    """The quality of uniform noise, asked for each class in turn."""
+    """The quality of uniform noise, asked for classes at random."""
     if not judges.nets:
         return _real(judges, count, noise=True)
-    teller = judges.teller
-    asked = {teller.tells: np.arange(count) % len(dataset(judges.dataset).labels[teller.tells])} if teller else {}
-    return measure(judges, features.look(noise_images(judges.nets[0], count), judges.names), asked)
+    known, generator = frequencies(judges), np.random.default_rng(0)
+    asked = {name: generator.choice(len(often), count, p=often) for name, often in known.items()}
+    images = noise_images(judges.nets[0], count)
+    return measure(judges, features.look(images, judges.names), asked, images)
 
 
 def _real(judges: Judges, count: int, *, noise: bool) -> dict[str, Any]:
@@ -216,9 +242,10 @@ def _real(judges: Judges, count: int, *, noise: bool) -> dict[str, Any]:
         data: Data = dataset(judges.dataset).load("test", None)
     except DatasetError:
         return _nothing(judges, count)
-    images = noise_images(judges.everybody[0], count) if noise else data.images[:count]
-    asked = {name: np.asarray(values[:count]) for name, values in data.conditions.items()}
-    return _with_reader(judges, _nothing(judges, count), images, asked)
+    chosen = _random(len(data), count)
+    images = noise_images(judges.everybody[0], len(chosen)) if noise else data.images[chosen]
+    asked = {name: np.asarray(values)[chosen] for name, values in data.conditions.items()}
+    return _with_reader(judges, _nothing(judges, len(chosen)), images, asked)
 
 
 def noise_images(judge: Net | Reader, count: int) -> np.ndarray:

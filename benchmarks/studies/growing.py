@@ -16,9 +16,8 @@ from functools import cache
 import numpy as np
 import torch
 
-from benchmarks import statistics
 from benchmarks.measure import samples
-from benchmarks.quality import features
+from benchmarks.quality import distances, features
 from benchmarks.quality.features import View
 from benchmarks.quality.metrics import metric_name
 from benchmarks.statistics import Estimate
@@ -98,10 +97,10 @@ def _row(name: str, images: np.ndarray, pictures: int | None = None, minutes: fl
 def judged(seen: dict[str, View], real: dict[str, View]) -> Iterator[Estimate]:
     """Fréchet distances, then recalls, in each net."""
     for net in NETS:
-        yield statistics.frechet(seen[net].features, statistics.moments(real[net].features)).estimate()
+        yield distances.frechet(seen[net].features, distances.moments(real[net].features))[0].estimate()
     for net in NETS:
         mine, some = seen[net].features, real[net].features[:IMAGES]
-        yield statistics.recall(mine, some).estimate()
+        yield distances.recall(mine, some).estimate()
 
 
 @cache

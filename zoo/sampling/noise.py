@@ -27,6 +27,12 @@ def normal(seeds: Sequence[int] | np.ndarray, shape: tuple[int, ...], stream: in
     return out.reshape(len(seeds), *shape)
 
 
+def uniform(seeds: Sequence[int] | np.ndarray, stream: int = 0) -> np.ndarray:
+    """One number for each seed, float64 (len(seeds),) in (0, 1), of a stream that no normals are drawn of."""
+    words = [np.random.Philox(key=int(seed) + (stream << 64)).random_raw() for seed in seeds]
+    return (np.array(words, np.uint64) >> np.uint64(11)).astype(np.float64) * 2.0**-53 + 2.0**-54
+
+
 def _normals(seed: int, count: int, stream: int = 0) -> np.ndarray:
     if not 0 <= seed <= MAX_SEED:
         raise ValueError(f"seed {seed} is outside [0, 2**64): give a non-negative 64-bit integer")
