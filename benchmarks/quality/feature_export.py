@@ -55,12 +55,20 @@ def publish(name: str, network: nn.Module, recipe: Recipe, record: dict[str, Any
         "training": record,
     }
     files.write_json(folder / "config.json", config)
+    write_card(name, purpose, faults)
+    return folder
+
+
+def write_card(name: str, purpose: str, faults: str) -> None:
+    """Write a published net's README.md from its `config.json`."""
+    folder, judge = judges.folder(name), judges.net(name)
+    config = json.loads((folder / "config.json").read_text())
+    known = dataset(judges.dataset_of(name))
     card: str = template("feature_card.md.j2").render(
         config=config, purpose=purpose, faults=faults, dataset=known, image_shape=judge.image_shape
     )
     with files.atomic(folder / "README.md") as temporary:
         temporary.write_text(card)
-    return folder
 
 
 def export(network: nn.Module, folder: Path, inputs: Mapping[str, torch.Tensor], outputs: Sequence[str]) -> None:

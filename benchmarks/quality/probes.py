@@ -1,6 +1,6 @@
 """Linear classifiers in a net's features: can real be told from generated, and can one learn the real from generated.
 
-Features are (N, D) of zero mean and unit variance over real pictures, so one regularization suits every net.
+Features are (N, D). What a classifier learns from is given zero mean and unit variance, so one regularization suits all.
 """
 
 from __future__ import annotations
@@ -18,7 +18,13 @@ FOLDS = 5
 def _logistic(**options: Any) -> Any:
     from sklearn.linear_model import LogisticRegression
 
-    return LogisticRegression(C=1.0, warm_start=True, **options)
+    return LogisticRegression(C=0.1, warm_start=True, **options)
+
+
+def _scaled(features: np.ndarray, by: np.ndarray | None = None) -> np.ndarray:
+    """(N, D) in float64, as `by` (or they themselves) have zero mean and unit variance."""
+    known = (features if by is None else by).astype(np.float64)
+    return np.asarray((features - known.mean(0)) / known.std(0).clip(min=1e-6))
 
 
 def two_sample(generated: np.ndarray, real: np.ndarray) -> Jackknifed:
@@ -29,7 +35,7 @@ def two_sample(generated: np.ndarray, real: np.ndarray) -> Jackknifed:
     moments do not show, and grows with the number of images to learn from: compare at equal N only.
     """
     of = statistics.groups(len(generated))
-    x = np.concatenate([generated, real]).astype(np.float64)
+    x = _scaled(np.concatenate([generated, real]))
     is_real = np.arange(len(x)) >= len(generated)
     group = np.concatenate([of, np.full(len(real), -1)])
     fold = np.concatenate([of % FOLDS, np.arange(len(real)) % FOLDS])
@@ -70,8 +76,8 @@ def trained_on_samples(
     of = statistics.groups(len(generated))
     if any(len(np.unique(asked[of != group])) < 2 for group in range(GROUPS)):
         return None
-    x, real = generated.astype(np.float64), real.astype(np.float64)
-    model = _logistic(solver="lbfgs", max_iter=200)
+    x, real = _scaled(generated), _scaled(real, generated)
+    model = _logistic(solver="lbfgs", max_iter=5_000)
 
     def learnt_from(kept: np.ndarray) -> float:
         model.fit(x[kept], asked[kept])
@@ -84,6 +90,6 @@ def trained_on_samples(
         if len(np.unique(asked[of != group])) == classes:
             model.coef_, model.intercept_ = weights.copy(), bias.copy()
         else:
-            model = _logistic(solver="lbfgs", max_iter=200)
+            model = _logistic(solver="lbfgs", max_iter=5_000)
         left_out[group] = learnt_from(of != group)
     return Jackknifed(value, left_out, len(generated))
