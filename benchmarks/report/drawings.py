@@ -7,7 +7,6 @@ import io
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from benchmarks.quality.metrics import metric_name
 from benchmarks.report import plot
 from benchmarks.report.comparison import Comparison
 from benchmarks.report.palette import look
@@ -34,7 +33,8 @@ def front(
         for number, row in enumerate(section.rows, 1)
         if (x := row.percentile(runtime)) and (y := row.metric("fd", net))
     ]
-    floor = section.baselines.get("floor", {}).get(metric_name("fd", section.count, net))
+    real = section.baselines.get("floor")
+    floor = real.metric("fd", net) if real else None
     return plot.draw(points, frame, floor.value if floor else None)
 
 

@@ -56,9 +56,6 @@ class Measure:
     def lower(self) -> bool:
         return LOWER_IS_BETTER[self.kind]
 
-    def of(self, found: Mapping[str, Estimate], count: int) -> Estimate | None:
-        return found.get(metric_name(self.kind, count, self.net))
-
     @property
     def share(self) -> bool:
         return self.kind in SHARES
@@ -175,7 +172,7 @@ def _section(section: Section, pictures: Mapping[str, dict[str, Any]]) -> dict[s
     """Everything that the script draws and sorts of a section."""
     wanted = measures(section)
     letters = {each.key: Comparison(section.rows, (each.net,), each.kind).letters(each.net) for each in wanted}
-    floor = section.baselines.get("floor", {})
+    floor = section.baselines.get("floor")
     teachers = {row.generator: students.teacher(row.generator) for row in section.rows}
     names = [row.generator for row in section.rows]
     return {
@@ -193,7 +190,7 @@ def _section(section: Section, pictures: Mapping[str, dict[str, Any]]) -> dict[s
                 "words": each.words,
                 "lower": each.lower,
                 "share": each.share,
-                "floor": _triple(each.of(floor, section.count)),
+                "floor": _triple(floor.metric(each.kind, each.net) if floor else None),
             }
             for each in wanted
         ],
@@ -213,7 +210,7 @@ def _section(section: Section, pictures: Mapping[str, dict[str, Any]]) -> dict[s
                 "metrics": {
                     each.key: triple
                     for each in wanted
-                    if (triple := _triple(each.of(row.metrics, row.count))) is not None
+                    if (triple := _triple(row.metric(each.kind, each.net))) is not None
                 },
                 "verdicts": {each.key: letters[each.key][index] for each in wanted},
                 "timing": {f"{on}|{under}": _timing(record) for (on, under), record in row.cells.items()},

@@ -15,7 +15,6 @@ from typing import Any
 
 from benchmarks.measure.samples import GRID_ROWS
 from benchmarks.measure.workload import WorkloadError
-from benchmarks.quality.metrics import metric_name
 from benchmarks.report import drawings, plot, races, students
 from benchmarks.report.comparison import Comparison
 from benchmarks.report.family_tree import FamilyTree, Place
@@ -32,7 +31,7 @@ README, SYSTEMS, RACE = Path("README.md"), Path("docs/systems.md"), Path("docs/r
 FRONT, PICTURE, RACE_PICTURE = Path("docs/front.svg"), Path("docs/family-tree.svg"), Path("docs/race.svg")
 FRAME = plot.Frame(width=1000, height=440)
 COLUMN, HEADING, STRIP, SIDE, COLUMNS = 500, 26, 40, 32, 10  # pixels; pictures of a strip
-LETTERS = 25  # of a line beside a strip
+LETTERS = 23  # of a line beside a strip
 FASTER = 2.0  # times: what a branch's second row must be, beside its best
 
 
@@ -219,7 +218,8 @@ def baselines(section: Section) -> list[tuple[str, list[str]]]:
     rows = []
     for name, words in (("floor", "real images"), ("ceiling", "noise")):
         if found := section.baselines.get(name):
-            rows.append((words, [_shown(found.get(metric_name("fd", section.count, net))) for net in section.opinions]))
+            words += f", n = {found.count:,}" if found.count != section.count else ""
+            rows.append((words, [_shown(found.metric("fd", net)) for net in section.opinions]))
     return rows
 
 
@@ -310,14 +310,17 @@ def _strip(place: Place, tree: FamilyTree, numbers: Mapping[str, int]) -> dict[s
     calls = f"{place.nfe:,} call{'s' if place.nfe > 1 else ''}"
     runtime = tree.section.runtime
     p50 = place.row.percentile(runtime) if place.row and runtime else None
-    spent = f"{short(p50.value)} ms" if p50 else "not timed" if place.row else "not measured"
+    spent = _milliseconds(p50.value) if p50 else "not timed" if place.row else "not measured"
     return {
-        "number": numbers.get(place.title, ""),
         "look": look(place.checkpoint.spec.family),
-        "lines": textwrap.wrap(place.system.title, LETTERS),
+        "lines": textwrap.wrap(f"{numbers.get(place.title, '')} {place.system.title}".strip(), LETTERS),
         "note": f"{place.system.year} · {calls} · {spent}",
         "samples": first_row(place.row.grid) if place.row and place.row.grid else None,
     }
+
+
+def _milliseconds(value: float) -> str:
+    return f"{short(value)} ms" if value < 1000.0 else f"{short(value / 1000.0)} s"
 
 
 def halves(groups: Sequence[Group]) -> tuple[Sequence[Group], Sequence[Group]]:

@@ -5,6 +5,7 @@ A row whose time was extrapolated says so, states how many images it made, and g
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,9 @@ from benchmarks.report import plot, summary
 from benchmarks.report.palette import Look, look
 from benchmarks.report.plot import Frame, Plot, Point
 from benchmarks.statistics import Estimate, Jackknifed, short
+
+
+UNITS = (("s", 1.0, 120.0), ("min", 60.0, 7200.0), ("h", 3600.0, math.inf))  # each with its length, and up to where
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,7 @@ class Runner:
     @property
     def took(self) -> str:
         """Its time in words, marked where most of it did not pass."""
-        return ("≈ " if self.extrapolated else "") + duration(self.seconds.value)
+        return ("≈ " if self.extrapolated else "") + duration(self.seconds)
 
 
 @dataclass(frozen=True)
@@ -133,8 +137,8 @@ def drawn(race: Race | None, frame: Frame = plot.FRAME) -> Plot | None:
     return plot.draw(points, frame)
 
 
-def duration(seconds: float) -> str:
-    """2.4 s, 12 min, 20 h: two or three digits of the unit that reads best."""
-    if seconds < 120.0:
-        return f"{short(seconds)} s"
-    return f"{short(seconds / 60.0)} min" if seconds < 7200.0 else f"{short(seconds / 3600.0)} h"
+def duration(seconds: Estimate) -> str:
+    """`2.41 min (2.36 to 2.46)`, in the unit that reads best."""
+    unit, length = next((u, n) for u, n, most in UNITS if seconds.value < most)
+    value, low, high = (short(part / length) for part in (seconds.value, seconds.low, seconds.high))
+    return f"{value} {unit} ({low} to {high})"

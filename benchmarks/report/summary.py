@@ -118,6 +118,17 @@ def warned(flags: Iterable[str]) -> str:
 
 
 @dataclass(frozen=True)
+class Baseline:
+    """What real pictures or noise score: of as many images as the rows, or of all that there are."""
+
+    count: int
+    metrics: dict[str, Estimate]
+
+    def metric(self, kind: str, net: str) -> Estimate | None:
+        return self.metrics.get(metric_name(kind, self.count, net))
+
+
+@dataclass(frozen=True)
 class Section:
     """Rows that may be compared: one data set, one machine, one number of judged images, its floor and its ceiling."""
 
@@ -125,7 +136,7 @@ class Section:
     machine: dict[str, Any]
     count: int
     rows: list[Row]
-    baselines: dict[str, dict[str, Estimate]]
+    baselines: dict[str, Baseline]  # "floor", "ceiling"
 
     @property
     def judges(self) -> Judges:
@@ -309,11 +320,11 @@ def _row(
     return Row(dataset, generator, told["family"], setting, precision, told["nfe"], weights, quality, cells, mine)
 
 
-def _baselines(baselines: list[Record], dataset: str, count: int) -> dict[str, dict[str, Estimate]]:
+def _baselines(baselines: list[Record], dataset: str, count: int) -> dict[str, Baseline]:
     return {
-        record["identity"]["baseline"]: estimates(record["quality"])
+        record["identity"]["baseline"]: Baseline(record["count"], estimates(record))
         for record in baselines
-        if record["quality"]["count"] == count and _dataset(record) == dataset
+        if record["identity"]["protocol"]["judged"] == count and _dataset(record) == dataset
     }
 
 

@@ -140,7 +140,7 @@ def quality(
         "quality": {"generator": name, **setting.to_json(), "precision": "fp32", "loop": None, "runtime": "onnxruntime"},
         **sweep.of_dataset(dataset),
         "artifact": {"checkpoint": weights},
-        "protocol": {"judged": count, "first_seed": 0, "groups": GROUPS, "conditions": "by the data's frequencies"},
+        "protocol": sweep.judging(count),
         "nets": {},
     }
     return records.make(
@@ -183,7 +183,8 @@ def made_up(
 
 def real(count: int) -> Record:
     """The floor's record."""
-    return records.make("baseline", {"baseline": "floor", "judged": count, "nets": {}}, quality=floor(count))
+    identity = {"baseline": "floor", "protocol": sweep.judging(count), "nets": {}}
+    return records.make("baseline", identity, **floor(count), environment=environment.describe())
 
 
 def race(
