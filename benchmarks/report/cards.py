@@ -143,7 +143,9 @@ def render(
         cell=str,
         warned=summary.warned,
         share=_share,
-        runtimes=[runtime for runtime in RUNTIMES if runtime != "torch" and any(runtime in row.runtimes for row in rows)],
+        runtimes=[
+            runtime for runtime in RUNTIMES if runtime != "torch" and any(runtime in row.runtimes for row in rows)
+        ],
     )
     return page
 

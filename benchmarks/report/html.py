@@ -20,7 +20,7 @@ from benchmarks.records import Record
 from benchmarks.report import drawings, races, students, summary
 from benchmarks.report.comparison import Comparison
 from benchmarks.report.palette import look
-from benchmarks.report.summary import FLAGS, Row, Section
+from benchmarks.report.summary import FLAGS, Section
 from benchmarks.statistics import Estimate, short
 from benchmarks.templates import FOLDER, VENDOR, script, template, vendored
 from zoo import datasets, files
@@ -66,10 +66,7 @@ def measures(section: Section) -> list[Measure]:
     names = set(chain.from_iterable(row.metrics for row in section.rows))
     nets = list(dict.fromkeys([*section.opinions, *sorted(name.rsplit("_", 1)[1] for name in names)]))
     return [
-        Measure(kind, net)
-        for kind in LOWER_IS_BETTER
-        for net in nets
-        if metric_name(kind, section.count, net) in names
+        Measure(kind, net) for kind in LOWER_IS_BETTER for net in nets if metric_name(kind, section.count, net) in names
     ]
 
 
@@ -238,7 +235,7 @@ def _timing(record: Record) -> dict[str, Any]:
         "runs": [float(f"{np.median(run):.4g}") for run in runs],
         "queries": sum(map(len, runs)),
         "quantiles": [float(f"{value:.4g}") for value in pooled],
-        "flags": [flag for flag in record["flags"]],
+        "flags": list(record["flags"]),
         "why": sorted({reason for run in record["runs"] for reason in run["invalid_because"]}),
     }
 

@@ -51,7 +51,7 @@ def replace_marked(path: Path, name: str, text: str) -> None:
 
 
 def write(root: Path, tree: FamilyTree) -> list[Path]:
-    """Write tables and pictures below `root`: README, docs/systems.md, docs/race.md; their paths. Raises WorkloadError."""
+    """Write tables and pictures into README and docs below `root`; their paths. Raises WorkloadError."""
     race = races.of(tree.records)
     replace_marked(root / README, "tree", table(tree))
     replace_marked(root / README, "race", race_in_short(race, tree))
@@ -256,7 +256,13 @@ def race_picture(race: Race) -> str:
     drawn = races.drawn(race, FRAME)
     title = f"Fréchet distance ({race.nets[0]}) against the time for {race.images:,} images; hollow: extrapolated"
     svg: str = template("picture.svg.j2").render(
-        plot=drawn, looks=drawn.looks if drawn else [], title=title, x_words="seconds", frame=FRAME, blocks=[], height=FRAME.height + _key_height(drawn)
+        plot=drawn,
+        looks=drawn.looks if drawn else [],
+        title=title,
+        x_words="seconds",
+        frame=FRAME,
+        blocks=[],
+        height=FRAME.height + _key_height(drawn),
     )
     return svg
 
@@ -265,7 +271,7 @@ Group = tuple[Branch, list[dict[str, Any]]]
 
 
 def picture(tree: FamilyTree, places: Sequence[Place], names: Mapping[str, str]) -> str:
-    """SVG: the latency/quality plot of all systems, labelled by `names`, and below it a strip of samples for `places`."""
+    """SVG: the latency/quality plot of all systems, labelled by `names`, and below it samples of each of `places`."""
     section, numbers = tree.section, numbered(tree)
     rows = {place.title: place.row for place in tree.places if place.row and place.title in numbers}
     shown = replace(section, rows=[rows[title] for title in numbers])
@@ -276,7 +282,9 @@ def picture(tree: FamilyTree, places: Sequence[Place], names: Mapping[str, str])
     net = section.opinions[0] if section.opinions else ""
     svg: str = template("picture.svg.j2").render(
         plot=drawn,
-        looks=list({each.family: each for each in (look(place.checkpoint.spec.family) for place in tree.places)}.values()),
+        looks=list(
+            {each.family: each for each in (look(place.checkpoint.spec.family) for place in tree.places)}.values()
+        ),
         title=f"Fréchet distance ({net}, n = {section.count:,}) against latency: stairs join what none beats in both, "
         "grey is beaten under every opinion",
         x_words=f"ms for one image, {section.runtime}, p50",

@@ -22,7 +22,6 @@ from benchmarks.report.palette import Look, look
 from benchmarks.report.plot import Frame, Plot, Point
 from benchmarks.statistics import Estimate, Jackknifed, short
 
-
 UNITS = (("s", 1.0, 120.0), ("min", 60.0, 7200.0), ("h", 3600.0, math.inf))  # each with its length, and up to where
 
 
@@ -68,7 +67,7 @@ def of(found: Iterable[Record]) -> Race | None:
             groups.setdefault(key, []).append(record)
     if not groups:
         return None
-    ran = sorted(max(groups.values(), key=len), key=lambda record: float(record["seconds"]["value"]))
+    ran = sorted(max(groups.values(), key=_size), key=lambda record: float(record["seconds"]["value"]))
     names = dict.fromkeys(name for record in ran for name in record["metrics"] if name.startswith("fd_"))
     nets = tuple(dict.fromkeys(name.rsplit("_", 1)[1] for name in names))
     whole = [record for record in ran if not record["extrapolated"] and record["left_out"]]
@@ -78,6 +77,10 @@ def of(found: Iterable[Record]) -> Race | None:
     return Race(
         identity["protocol"]["images"], identity["machine"], nets, runners, _title(reference) if reference else ""
     )
+
+
+def _size(group: list[Record]) -> int:
+    return len(group)
 
 
 def _title(record: Record) -> str:

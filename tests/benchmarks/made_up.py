@@ -137,7 +137,13 @@ def quality(
     scale = SPREAD / GROUPS
     jackknifed = {key: Jackknifed(value, value * (1.0 + scale * (draws + 0.3 * own))) for key, value in values.items()}
     identity = {
-        "quality": {"generator": name, **setting.to_json(), "precision": "fp32", "loop": None, "runtime": "onnxruntime"},
+        "quality": {
+            "generator": name,
+            **setting.to_json(),
+            "precision": "fp32",
+            "loop": None,
+            "runtime": "onnxruntime",
+        },
         **sweep.of_dataset(dataset),
         "artifact": {"checkpoint": weights},
         "protocol": sweep.judging(count),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,16 +15,11 @@ from benchmarks.measure import sweep, tables, workload
 from benchmarks.measure.rounds import Journal, Rounds
 from benchmarks.measure.sweep import Cell
 from benchmarks.measure.workload import BATCHES, SCENARIOS, Load, WorkloadError
-from benchmarks.records import RecordError
-from benchmarks.report import html as report
-from benchmarks.report import overview, plot, summary
 from export import admission
 from export.bundle import Bundle
 from export.cuda import Gpu
 from export.engine_build import build
 from export.gate import GateError, require
-from tests.benchmarks.made_up import floor as made_up_floor
-from tests.benchmarks.made_up import made_up
 from tests.stand_ins import TensorRT
 from zoo.contract.feeds import Tensors
 from zoo.contract.request import SampleRequest, Setting

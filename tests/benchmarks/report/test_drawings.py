@@ -80,7 +80,7 @@ def test_every_point_is_labelled_and_no_label_meets_another() -> None:
         assert mark.label.text in (mark.point.text, str(mark.point.number))
     for a, b in combinations(boxes(drawn), 2):
         assert not (a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3])
-    assert all(0.0 <= box[0] and box[2] <= drawn.frame.width for box in boxes(drawn))
+    assert all(box[0] >= 0.0 and box[2] <= drawn.frame.width for box in boxes(drawn))
 
 
 def test_the_front_is_labelled_in_words_first() -> None:

@@ -1,4 +1,4 @@
-"""The page: whole without network and without script, safe against what records call things, and told by records only."""
+"""The page: whole without network and without script, safe against any name, and told by records only."""
 
 from __future__ import annotations
 
@@ -87,7 +87,9 @@ def test_the_page_has_landmarks_captions_scopes_and_regions_that_can_be_scrolled
     assert all(each.get("scope") for each in page.all("th"))
     scrolled = [each for _, each in page.tags if (each.get("class") or "").split()[:1] == ["scroll"]]
     assert scrolled
-    assert all(each.get("tabindex") == "0" and each.get("role") == "region" and each.get("aria-label") for each in scrolled)
+    assert all(
+        each.get("tabindex") == "0" and each.get("role") == "region" and each.get("aria-label") for each in scrolled
+    )
     assert len(page.all("caption")) >= len(page.all("tbody"))
 
 
@@ -152,7 +154,7 @@ def test_the_race_is_in_the_page_with_its_extrapolated_rows_marked(small_tree: F
 
 def test_rows_of_other_data_are_sections_of_their_own() -> None:
     page = Page(html.render([*found(), *made_up("striped", 0.5, 100, 1.0, judged=False, dataset="stripes")]))
-    first, second = page.data["sections"]
+    _, second = page.data["sections"]
     assert [row["title"] for row in second["rows"]] == ["striped"]
     assert second["measures"] == []
     alone = html.render(made_up("striped", 0.5, 100, 1.0, judged=False, dataset="stripes"))

@@ -86,7 +86,9 @@ def test_the_index_names_the_nearest_of_each_family_by_each_net(small_tree: Fami
 
 
 @pytest.mark.parametrize(
-    "page", [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))], ids=lambda page: f"{page.parent.name}-{page.stem}"
+    "page",
+    [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))],
+    ids=lambda page: f"{page.parent.name}-{page.stem}",
 )
 def test_links_lead_somewhere(page: Path) -> None:
     links = [link for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text()) if "://" not in link]

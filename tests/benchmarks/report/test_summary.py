@@ -45,6 +45,18 @@ def test_what_was_only_judged_and_what_was_only_timed_have_rows_too() -> None:
     assert summary.sections([quality("alone", 100, 1.0)])[0].rows[0].title == "alone"
 
 
+def test_what_was_timed_on_one_machine_is_not_missing_on_another() -> None:
+    elsewhere = cell("there", 1.0)
+    machine = {**elsewhere["identity"]["machine"], "cpu": "another"}
+    identity = {key: value for key, value in elsewhere["identity"].items() if key not in ("format", "kind")}
+    content = {key: value for key, value in elsewhere.items() if key not in ("id", "identity", "time", "digest")}
+    moved = records.make("cell", {**identity, "machine": machine}, **content)
+    found = [moved, quality("there", 100, 1.0), *made_up("here", 1.0, 100, 1.0), *made_up("too", 1.0, 100, 1.0)]
+    main, other = summary.sections(found)
+    assert ([row.title for row in main.rows], [row.title for row in other.rows]) == (["here", "too"], ["there"])
+    assert (other.machine["cpu"], other.count) == ("another", 100)
+
+
 def test_generators_of_other_data_stand_beside_and_are_not_compared() -> None:
     striped = made_up("striped", 0.5, 100, 1.0, judged=False, dataset="stripes")
     found = [real(100), *made_up("fast", 1.0, 100, 3.0), *made_up("good", 5.0, 100, 1.0), *striped]
