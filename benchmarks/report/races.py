@@ -67,7 +67,8 @@ def of(found: Iterable[Record]) -> Race | None:
             groups.setdefault(key, []).append(record)
     if not groups:
         return None
-    ran = sorted(max(groups.values(), key=_size), key=lambda record: float(record["seconds"]["value"]))
+    most = max(groups.values(), key=len)
+    ran = sorted(most, key=lambda record: float(record["seconds"]["value"]))
     names = dict.fromkeys(name for record in ran for name in record["metrics"] if name.startswith("fd_"))
     nets = tuple(dict.fromkeys(name.rsplit("_", 1)[1] for name in names))
     whole = [record for record in ran if not record["extrapolated"] and record["left_out"]]
@@ -77,10 +78,6 @@ def of(found: Iterable[Record]) -> Race | None:
     return Race(
         identity["protocol"]["images"], identity["machine"], nets, runners, _title(reference) if reference else ""
     )
-
-
-def _size(group: list[Record]) -> int:
-    return len(group)
 
 
 def _title(record: Record) -> str:
