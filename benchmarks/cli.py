@@ -42,7 +42,7 @@ def bench(
         bool, typer.Option(help="Through Triton, single-stream, shorter runs, at most 100 network calls an image.")
     ] = False,
     rounds: Annotated[
-        int | None, typer.Option(min=3, max=100, help="Short runs of each; 5, or 3 in a quick run.")
+        int | None, typer.Option(min=3, max=100, help="Short runs of each; 7, or 5 in a quick run.")
     ] = None,
     reference: Annotated[
         str | None, typer.Option(help="The generator, or the setting like `gan` or `ddpm 20`, that others are beside.")

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import random
 import re
+import signal
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +26,7 @@ from benchmarks.measure.workload import BATCHES, BOUND, MULTI, OFFLINE, SERVER, 
 
 LIBRARY = 1 << 10  # samples that LoadGen believes it draws from
 KEPT = 4  # answers of a run that are looked at later
-PLANNED = 10.0  # times as many queries are planned as the warm-up promises
+PLANNED = 20_000  # queries of a run, at least: a first call says little of how fast the others are
 RATE_SECONDS = 0.5  # of the run that finds what a server can do
 # LoadGen decides by the percentile that a short run can tell: 11 queries are enough for the median, 64 for p90.
 TARGET, SERVER_TARGET = 0.5, 0.9
@@ -128,7 +130,7 @@ class _Run:
     latencies_ms: list[float] = field(default_factory=list)
     images: int = 0
     kept: list[tuple[int, np.ndarray]] = field(default_factory=list)
-    error: Exception | None = None
+    error: BaseException | None = None
     began: float | None = None
     ended: float = 0.0
 
@@ -149,7 +151,7 @@ class _Run:
             raise WorkloadError("MLPerf LoadGen is not installed: `pip install genzoo[benchmarks]`") from error
         library = loadgen.ConstructQSL(LIBRARY, LIBRARY, lambda _: None, lambda _: None)
         system = loadgen.ConstructSUT(lambda samples: self.issue(samples, loadgen), lambda: None)
-        with ThreadPoolExecutor(self.load.in_flight) as self._workers:
+        with self._uninterrupted(), ThreadPoolExecutor(self.load.in_flight) as self._workers:
             try:
                 loadgen.StartTestWithLogSettings(
                     system, library, self._settings(loadgen, speed), _log_settings(loadgen, folder), ""
@@ -160,10 +162,26 @@ class _Run:
         if self.error is not None:
             raise self.error
 
+    @contextmanager
+    def _uninterrupted(self) -> Iterator[None]:
+        """Ctrl-C is an error of the run like any other: raised within LoadGen's calls it would end the process."""
+
+        def stop(*_: object) -> None:
+            self.error = KeyboardInterrupt()
+
+        if threading.current_thread() is not threading.main_thread():  # which alone may say what a signal does
+            yield
+            return
+        before = signal.signal(signal.SIGINT, stop)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+
     def _settings(self, loadgen: Any, speed: Speed) -> Any:
         settings, load = loadgen.TestSettings(), self.load
         # LoadGen plans its queries by what it is told to expect, and is out of them early where calls are faster.
-        expected_ns = max(1, int(1e6 * speed.call_ms / PLANNED))
+        expected_ns = 1 + int(1e9 * min(speed.call_ms / 1000.0, load.seconds / PLANNED))
         settings.mode = loadgen.TestMode.PerformanceOnly
         settings.min_duration_ms = int(1000 * load.seconds)
         settings.max_duration_ms = int(1000 * load.most_seconds)

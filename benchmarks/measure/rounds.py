@@ -27,6 +27,7 @@ from zoo.files import identify
 P99_FROM = 662  # queries: what LoadGen asks for before it estimates the 99th percentile
 P90_FROM = 64
 P50_FROM = 11
+DIFFERS = "served-differs"
 LEAST_ROUNDS = 3
 
 Run = dict[str, Any]
@@ -37,7 +38,7 @@ Tell = Callable[[str], None]
 class Rounds:
     """How often, in which order, and how many runs lie between two of the reference."""
 
-    count: int = 5
+    count: int = 7
     order_seed: int = 0
     reference_every: int = 6
 
@@ -49,7 +50,7 @@ class Rounds:
 
 
 FULL = Rounds()
-QUICK = Rounds(LEAST_ROUNDS, reference_every=12)
+QUICK = Rounds(5, reference_every=12)
 
 
 @dataclass(frozen=True)
@@ -252,7 +253,7 @@ def flags(scenario: str, runs: Sequence[Run], found: served.Served) -> list[str]
         "invalid": not all(run["valid"] for run in runs),
         "noisy": any(run["noisy"] for run in runs),
         "few-queries": few,
-        "served-differs": not found.within,
+        DIFFERS: not found.within,
         "cached": bool(found.cache and found.cache.cached),
     }
     return [name for name, is_so in raised.items() if is_so]

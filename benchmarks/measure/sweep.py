@@ -42,6 +42,8 @@ from zoo.family import System
 
 TEACHER_STEPS = (5, 20)  # beside its default, where a generator takes any number
 QUICK_CALLS = 100  # network calls for an image, at most, in a quick run
+CHECKED = 8  # of the images that are judged
+PROGRESS_SECONDS = 30.0
 OPEN_BYTES = 200 << 20  # of a generator that is open on a runtime, beside a few times its files
 Connect = Callable[[Bundle], Runner]  # an endpoint: columns of a request -> image
 Tell = Callable[[str], None]
@@ -142,7 +144,7 @@ class Judged:
 
 def judging(count: int) -> dict[str, Any]:
     """How rows, floors and ceilings are judged: the same for all."""
-    return {"judged": count, "first_seed": samples.FIRST_SEED, "groups": GROUPS, "conditions": "by frequency"}
+    return {"judged": count, "first_seed": samples.FIRST_SEED, "groups": GROUPS, "conditions": samples.DRAWN}
 
 
 def check(runtime: str) -> None:
@@ -390,7 +392,7 @@ def measure(
                 yield record
         began = time.monotonic()
         for index, each in enumerate(part.judged, 1):
-            record = quality(each, opened)
+            record = quality(each, opened, told)
             told(f"[{clock(time.monotonic() - began)}] judged {index} of {len(part.judged)}: {each.title}")
             yield record
 
@@ -462,12 +464,20 @@ def said(record: Record) -> str:
     return f"{text}; {', '.join(record['flags'])}" if record["flags"] else text
 
 
-def quality(each: Judged, opened: _Open) -> Record:
-    """The quality of the images that a runtime serves."""
+def quality(each: Judged, opened: _Open, told: Tell) -> Record:
+    """The quality of the images that a runtime serves, and whether they are the bundle's own."""
     row = each.row
-    made_by = {**row.artifact, **_executor(each)}
-    generator = opened.served(row, each.runtime)
-    found = samples.judge(generator, row.setting, each.count, made_by, row.judges, assets=row.bundle.assets)
+    generator, last = opened.served(row, each.runtime), time.monotonic()
+
+    def progress(done: int) -> None:
+        nonlocal last
+        if time.monotonic() - last > PROGRESS_SECONDS:
+            last = time.monotonic()
+            told(f"{done:,} of {each.title}")
+
+    asked = (row.setting, each.count, {**row.artifact, **_executor(each)})
+    found = samples.judge(generator, *asked, row.judges, row.bundle.assets, progress)
+    checked = drawn(each, samples.draw(generator, *asked, row.bundle.assets, metrics.frequencies(row.judges)), opened)
     return records.make(
         "quality",
         each.identity,
@@ -475,8 +485,30 @@ def quality(each: Judged, opened: _Open) -> Record:
         nfe=nfe(row.spec, row.setting),
         **found,
         **samples.pictures(generator, row.setting, row.artifact),
+        served=checked.to_json(),
+        flags=[] if checked.within else [rounds.DIFFERS],
         environment=environment.describe(),
     )
+
+
+def drawn(each: Judged, images: np.ndarray, opened: _Open) -> served.Served:
+    """Some of the images that are judged, drawn at random, against the bundle's own of the same seeds."""
+    row, first = each.row, samples.FIRST_SEED
+    frequencies = metrics.frequencies(row.judges)
+
+    def own(seeds: list[int]) -> np.ndarray:
+        asked = samples.conditions(row.spec, seeds, row.bundle.assets, frequencies)
+        return opened.generator(row.bundle).sample(SampleRequest(tuple(seeds), asked, row.setting))
+
+    def given(seeds: list[int]) -> np.ndarray:
+        return np.asarray(images[[seed - first for seed in seeds]])
+
+    places = np.random.default_rng(0).choice(len(images), min(CHECKED, len(images)), replace=False)
+    compared = served.compare([(first + int(place), images[place]) for place in places], own)
+    window, tolerance = None, tolerance_of(row.bundle)
+    if not served.ROUNDING.explains(compared):
+        window = served.window(given, own, first, tolerance, BATCH_SIZE, min(len(images), served.WINDOW_IMAGES))
+    return served.Served(compared, tolerance, window)
 
 
 def _executor(each: Judged) -> dict[str, Any]:

@@ -56,8 +56,12 @@ def latencies(cells: Sequence[Record], price: float | None) -> Table:
                 ", ".join(record["flags"]),
             ]
         )
+    alike = {name: lines[0][columns.index(name)] for name in ("runtime", "scenario")}
+    alike = {name: value for name, value in alike.items() if all(line[columns.index(name)] == value for line in lines)}
+    kept = [index for index, name in enumerate(columns) if name not in alike]
     rounds = cells[0]["identity"]["protocol"]["rounds"]
-    return f"{rounds} rounds; times of one call, and as a multiple of {cells[0]['reference']}", tuple(columns), lines
+    about = [*alike.values(), f"{rounds} rounds", f"times of one call, and as a multiple of {cells[0]['reference']}"]
+    return "; ".join(about), tuple(columns[i] for i in kept), [[line[i] for i in kept] for line in lines]
 
 
 def qualities(found: Sequence[Record]) -> Iterator[Table]:

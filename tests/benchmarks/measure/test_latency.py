@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -126,6 +128,16 @@ def test_an_error_ends_the_run_and_reaches_the_caller(scenario: str) -> None:
     with pytest.raises(ConnectionError, match="went away"):
         latency.measure(ask, replace(LOADS[scenario], in_flight=1))
     assert calls == 6
+
+
+@pytest.mark.parametrize("scenario", LOADS)
+def test_ctrl_c_ends_a_run_as_any_other_work(scenario: str) -> None:
+    load = replace(LOADS[scenario], queries=100, seconds=1.0)
+    timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        latency.measure(sleeper(0.004), load)
+    timer.join()
 
 
 def test_an_unknown_scenario_and_a_rate_of_nothing_are_refused() -> None:
