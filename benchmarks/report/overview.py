@@ -227,7 +227,7 @@ def race_table(race: Race | None, shown: Collection[str] | None = None) -> str:
     """In Markdown, the fastest first; only the systems of the titles in `shown`, where that is given."""
     if race is None:
         return "Nobody ran yet: `genzoo race` runs it."
-    head = ["system", "on", f"time for {race.images:,} images", "speed-up", "images made"]
+    head = ["system", "on", f"time for {race.images:,} images", f"speed-up over `{race.slowest}`", "images made"]
     head += [*(f"FD {net}" for net in race.nets), f"images against `{race.reference}`"]
     rows = []
     for each in race.runners:

@@ -54,6 +54,7 @@ class Race:
     machine: dict[str, Any]
     nets: tuple[str, ...]
     runners: list[Runner]
+    slowest: str  # whose time a speed-up is over
     reference: str  # whose images the others' are compared with: the slowest that made all of them
 
 
@@ -75,9 +76,8 @@ def of(found: Iterable[Record]) -> Race | None:
     reference = whole[-1] if whole else None
     runners = [_runner(record, reference, nets) for record in ran]
     identity = ran[0]["identity"]
-    return Race(
-        identity["protocol"]["images"], identity["machine"], nets, runners, _title(reference) if reference else ""
-    )
+    protocol, images = identity["protocol"], _title(reference) if reference else ""
+    return Race(protocol["images"], identity["machine"], nets, runners, protocol["reference"], images)
 
 
 def _title(record: Record) -> str:

@@ -211,7 +211,7 @@ def race(
         {
             "race": {"generator": name, **setting.to_json(), "runtime": "onnxruntime", "precision": "fp32"},
             "artifact": {"checkpoint": "0"},
-            "protocol": {"images": 50_000, "counted": counted, "batch": 16},
+            "protocol": {"images": 50_000, "counted": counted, "batch": 16, "reference": "ddpm 1000 ddpm"},
             "machine": environment.machine(),
             "software": {"onnxruntime": "1.23.0"},
         },
