@@ -7,7 +7,7 @@ PIP := .venv/bin/pip --disable-pip-version-check --quiet
 export GENZOO_HOME ?= $(CURDIR)/.genzoo
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: demo test fuzz check bench-check gpu data tools release clean
+.PHONY: demo test fuzz check bench-check gpu data tools browser release clean
 
 demo: .venv/demo.stamp
 	genzoo demo
@@ -39,6 +39,11 @@ data:
 
 tools:
 	@sh tests/servers/fetch_tools.sh "$(GENZOO_HOME)/tools"
+
+# What checks the report in a real browser; Chromium, node and npm come from the system: apt-get install chromium nodejs npm
+browser:
+	@command -v npm > /dev/null || { echo "make browser needs node and npm: apt-get install chromium nodejs npm"; exit 1; }
+	cd tests/browser && npm ci --no-audit --no-fund
 
 .venv/demo.stamp: pyproject.toml constraints.txt serving/install.py
 	@echo "setting up .venv and .triton (once; a few minutes)"

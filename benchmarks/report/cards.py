@@ -148,8 +148,11 @@ def render(
         memory_checked=MEMORY_CHECKED,
         name=metric_name,
         cell=str,
+        warned=summary.warned,
         share=_share,
-        runtimes=[runtime for runtime in RUNTIMES if runtime != "torch" and runtime in rows[0].runtimes],
+        runtimes=[
+            runtime for runtime in RUNTIMES if runtime != "torch" and any(runtime in row.runtimes for row in rows)
+        ],
     )
     return page
 

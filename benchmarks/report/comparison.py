@@ -89,7 +89,5 @@ class Comparison:
             words = {net: self.verdict(one, other, net) for net in self.nets}
             if {BETTER, WORSE} <= set(words.values()):
                 sure = {net: word for net, word in words.items() if word in (BETTER, WORSE)}
-                found.append(
-                    Dispute({net: self.rows[one if word == BETTER else other] for net, word in sure.items()})
-                )
+                found.append(Dispute({net: self.rows[one if word == BETTER else other] for net, word in sure.items()}))
         return found

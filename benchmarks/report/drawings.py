@@ -7,7 +7,6 @@ import io
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from benchmarks.quality.metrics import metric_name
 from benchmarks.report import plot
 from benchmarks.report.comparison import Comparison
 from benchmarks.report.palette import look
@@ -20,8 +19,9 @@ def front(
 ) -> Plot | None:
     """The p50 of one image against the Fréchet distance in the first opinion's features, on the section's runtime.
 
-    Grey is what another row beats under every opinion, divided what one beats before that net and not before all. `comparison` is of the section's rows; `names` are labels by the
-    rows' titles. None where nothing was timed and judged.
+    Grey is what another row beats under every opinion, divided what one beats in that net's features and not in all.
+    `comparison` is of the section's rows; `names` are labels by the rows' titles. None where nothing was timed and
+    judged.
     """
     runtime = section.runtime
     if runtime is None or not section.opinions:
@@ -30,11 +30,20 @@ def front(
     beaten = comparison.beaten(latencies(section.rows, runtime))
     divided = Comparison(section.rows, (net,)).beaten(latencies(section.rows, runtime)) - beaten
     points = [
-        Point(names.get(row.title, row.title), number, look(row.family), x, y, grey=number - 1 in beaten, divided=number - 1 in divided)
+        Point(
+            names.get(row.title, row.title),
+            number,
+            look(row.family),
+            x,
+            y,
+            grey=number - 1 in beaten,
+            divided=number - 1 in divided,
+        )
         for number, row in enumerate(section.rows, 1)
         if (x := row.percentile(runtime)) and (y := row.metric("fd", net))
     ]
-    floor = section.baselines.get("floor", {}).get(metric_name("fd", section.count, net))
+    real = section.baselines.get("floor")
+    floor = real.metric("fd", net) if real else None
     return plot.draw(points, frame, floor.value if floor else None)
 
 

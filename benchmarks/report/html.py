@@ -20,7 +20,7 @@ from benchmarks.records import Record
 from benchmarks.report import drawings, races, students, summary
 from benchmarks.report.comparison import Comparison
 from benchmarks.report.palette import look
-from benchmarks.report.summary import FLAGS, Row, Section
+from benchmarks.report.summary import FLAGS, Section
 from benchmarks.statistics import Estimate, short
 from benchmarks.templates import FOLDER, VENDOR, script, template, vendored
 from zoo import datasets, files
@@ -56,9 +56,6 @@ class Measure:
     def lower(self) -> bool:
         return LOWER_IS_BETTER[self.kind]
 
-    def of(self, found: Mapping[str, Estimate], count: int) -> Estimate | None:
-        return found.get(metric_name(self.kind, count, self.net))
-
     @property
     def share(self) -> bool:
         return self.kind in SHARES
@@ -69,10 +66,7 @@ def measures(section: Section) -> list[Measure]:
     names = set(chain.from_iterable(row.metrics for row in section.rows))
     nets = list(dict.fromkeys([*section.opinions, *sorted(name.rsplit("_", 1)[1] for name in names)]))
     return [
-        Measure(kind, net)
-        for kind in LOWER_IS_BETTER
-        for net in nets
-        if metric_name(kind, section.count, net) in names
+        Measure(kind, net) for kind in LOWER_IS_BETTER for net in nets if metric_name(kind, section.count, net) in names
     ]
 
 
@@ -175,7 +169,7 @@ def _section(section: Section, pictures: Mapping[str, dict[str, Any]]) -> dict[s
     """Everything that the script draws and sorts of a section."""
     wanted = measures(section)
     letters = {each.key: Comparison(section.rows, (each.net,), each.kind).letters(each.net) for each in wanted}
-    floor = section.baselines.get("floor", {})
+    floor = section.baselines.get("floor")
     teachers = {row.generator: students.teacher(row.generator) for row in section.rows}
     names = [row.generator for row in section.rows]
     return {
@@ -193,7 +187,7 @@ def _section(section: Section, pictures: Mapping[str, dict[str, Any]]) -> dict[s
                 "words": each.words,
                 "lower": each.lower,
                 "share": each.share,
-                "floor": _triple(each.of(floor, section.count)),
+                "floor": _triple(floor.metric(each.kind, each.net) if floor else None),
             }
             for each in wanted
         ],
@@ -213,7 +207,7 @@ def _section(section: Section, pictures: Mapping[str, dict[str, Any]]) -> dict[s
                 "metrics": {
                     each.key: triple
                     for each in wanted
-                    if (triple := _triple(each.of(row.metrics, row.count))) is not None
+                    if (triple := _triple(row.metric(each.kind, each.net))) is not None
                 },
                 "verdicts": {each.key: letters[each.key][index] for each in wanted},
                 "timing": {f"{on}|{under}": _timing(record) for (on, under), record in row.cells.items()},
@@ -241,7 +235,7 @@ def _timing(record: Record) -> dict[str, Any]:
         "runs": [float(f"{np.median(run):.4g}") for run in runs],
         "queries": sum(map(len, runs)),
         "quantiles": [float(f"{value:.4g}") for value in pooled],
-        "flags": [flag for flag in record["flags"]],
+        "flags": list(record["flags"]),
         "why": sorted({reason for run in record["runs"] for reason in run["invalid_because"]}),
     }
 

@@ -15,7 +15,6 @@ from typing import Any
 
 from benchmarks.measure.samples import GRID_ROWS
 from benchmarks.measure.workload import WorkloadError
-from benchmarks.quality.metrics import metric_name
 from benchmarks.report import drawings, plot, races, students
 from benchmarks.report.comparison import Comparison
 from benchmarks.report.family_tree import FamilyTree, Place
@@ -32,7 +31,7 @@ README, SYSTEMS, RACE = Path("README.md"), Path("docs/systems.md"), Path("docs/r
 FRONT, PICTURE, RACE_PICTURE = Path("docs/front.svg"), Path("docs/family-tree.svg"), Path("docs/race.svg")
 FRAME = plot.Frame(width=1000, height=440)
 COLUMN, HEADING, STRIP, SIDE, COLUMNS = 500, 26, 40, 32, 10  # pixels; pictures of a strip
-LETTERS = 25  # of a line beside a strip
+LETTERS = 23  # of a line beside a strip
 FASTER = 2.0  # times: what a branch's second row must be, beside its best
 
 
@@ -52,7 +51,7 @@ def replace_marked(path: Path, name: str, text: str) -> None:
 
 
 def write(root: Path, tree: FamilyTree) -> list[Path]:
-    """Write tables and pictures below `root`: README, docs/systems.md, docs/race.md; their paths. Raises WorkloadError."""
+    """Write tables and pictures into README and docs below `root`; their paths. Raises WorkloadError."""
     race = races.of(tree.records)
     replace_marked(root / README, "tree", table(tree))
     replace_marked(root / README, "race", race_in_short(race, tree))
@@ -219,7 +218,8 @@ def baselines(section: Section) -> list[tuple[str, list[str]]]:
     rows = []
     for name, words in (("floor", "real images"), ("ceiling", "noise")):
         if found := section.baselines.get(name):
-            rows.append((words, [_shown(found.get(metric_name("fd", section.count, net))) for net in section.opinions]))
+            words += f", n = {found.count:,}" if found.count != section.count else ""
+            rows.append((words, [_shown(found.metric("fd", net)) for net in section.opinions]))
     return rows
 
 
@@ -227,7 +227,7 @@ def race_table(race: Race | None, shown: Collection[str] | None = None) -> str:
     """In Markdown, the fastest first; only the systems of the titles in `shown`, where that is given."""
     if race is None:
         return "Nobody ran yet: `genzoo race` runs it."
-    head = ["system", "on", f"time for {race.images:,} images", "speed-up", "images made"]
+    head = ["system", "on", f"time for {race.images:,} images", f"speed-up over `{race.slowest}`", "images made"]
     head += [*(f"FD {net}" for net in race.nets), f"images against `{race.reference}`"]
     rows = []
     for each in race.runners:
@@ -256,7 +256,13 @@ def race_picture(race: Race) -> str:
     drawn = races.drawn(race, FRAME)
     title = f"Fréchet distance ({race.nets[0]}) against the time for {race.images:,} images; hollow: extrapolated"
     svg: str = template("picture.svg.j2").render(
-        plot=drawn, looks=drawn.looks if drawn else [], title=title, x_words="seconds", frame=FRAME, blocks=[], height=FRAME.height + _key_height(drawn)
+        plot=drawn,
+        looks=drawn.looks if drawn else [],
+        title=title,
+        x_words="seconds",
+        frame=FRAME,
+        blocks=[],
+        height=FRAME.height + _key_height(drawn),
     )
     return svg
 
@@ -265,7 +271,7 @@ Group = tuple[Branch, list[dict[str, Any]]]
 
 
 def picture(tree: FamilyTree, places: Sequence[Place], names: Mapping[str, str]) -> str:
-    """SVG: the latency/quality plot of all systems, labelled by `names`, and below it a strip of samples for `places`."""
+    """SVG: the latency/quality plot of all systems, labelled by `names`, and below it samples of each of `places`."""
     section, numbers = tree.section, numbered(tree)
     rows = {place.title: place.row for place in tree.places if place.row and place.title in numbers}
     shown = replace(section, rows=[rows[title] for title in numbers])
@@ -276,7 +282,9 @@ def picture(tree: FamilyTree, places: Sequence[Place], names: Mapping[str, str])
     net = section.opinions[0] if section.opinions else ""
     svg: str = template("picture.svg.j2").render(
         plot=drawn,
-        looks=list({each.family: each for each in (look(place.checkpoint.spec.family) for place in tree.places)}.values()),
+        looks=list(
+            {each.family: each for each in (look(place.checkpoint.spec.family) for place in tree.places)}.values()
+        ),
         title=f"Fréchet distance ({net}, n = {section.count:,}) against latency: stairs join what none beats in both, "
         "grey is beaten under every opinion",
         x_words=f"ms for one image, {section.runtime}, p50",
@@ -310,14 +318,17 @@ def _strip(place: Place, tree: FamilyTree, numbers: Mapping[str, int]) -> dict[s
     calls = f"{place.nfe:,} call{'s' if place.nfe > 1 else ''}"
     runtime = tree.section.runtime
     p50 = place.row.percentile(runtime) if place.row and runtime else None
-    spent = f"{short(p50.value)} ms" if p50 else "not timed" if place.row else "not measured"
+    spent = _milliseconds(p50.value) if p50 else "not timed" if place.row else "not measured"
     return {
-        "number": numbers.get(place.title, ""),
         "look": look(place.checkpoint.spec.family),
-        "lines": textwrap.wrap(place.system.title, LETTERS),
+        "lines": textwrap.wrap(f"{numbers.get(place.title, '')} {place.system.title}".strip(), LETTERS),
         "note": f"{place.system.year} · {calls} · {spent}",
         "samples": first_row(place.row.grid) if place.row and place.row.grid else None,
     }
+
+
+def _milliseconds(value: float) -> str:
+    return f"{short(value)} ms" if value < 1000.0 else f"{short(value / 1000.0)} s"
 
 
 def halves(groups: Sequence[Group]) -> tuple[Sequence[Group], Sequence[Group]]:

@@ -111,7 +111,7 @@ class Plot:
         """Where each family's mark and words stand, in lines below the plot: (x, y, look)."""
         x, y, places = float(self.frame.left), 0.0, []
         for look in self.looks:
-            width = 30 + self.frame.letter * len(look.words)
+            width = 34 + 1.05 * self.frame.letter * len(look.words)
             if x + width > self.frame.width - self.frame.right:
                 x, y = float(self.frame.left), y + 18.0
             places.append((round(x, 1), y, look))

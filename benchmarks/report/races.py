@@ -5,6 +5,7 @@ A row whose time was extrapolated says so, states how many images it made, and g
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from benchmarks.report import plot, summary
 from benchmarks.report.palette import Look, look
 from benchmarks.report.plot import Frame, Plot, Point
 from benchmarks.statistics import Estimate, Jackknifed, short
+
+UNITS = (("s", 1.0, 120.0), ("min", 60.0, 7200.0), ("h", 3600.0, math.inf))  # each with its length, and up to where
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class Runner:
     @property
     def took(self) -> str:
         """Its time in words, marked where most of it did not pass."""
-        return ("≈ " if self.extrapolated else "") + duration(self.seconds.value)
+        return ("≈ " if self.extrapolated else "") + duration(self.seconds)
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,7 @@ class Race:
     machine: dict[str, Any]
     nets: tuple[str, ...]
     runners: list[Runner]
+    slowest: str  # whose time a speed-up is over
     reference: str  # whose images the others' are compared with: the slowest that made all of them
 
 
@@ -64,16 +68,16 @@ def of(found: Iterable[Record]) -> Race | None:
             groups.setdefault(key, []).append(record)
     if not groups:
         return None
-    ran = sorted(max(groups.values(), key=len), key=lambda record: float(record["seconds"]["value"]))
+    most = max(groups.values(), key=len)
+    ran = sorted(most, key=lambda record: float(record["seconds"]["value"]))
     names = dict.fromkeys(name for record in ran for name in record["metrics"] if name.startswith("fd_"))
     nets = tuple(dict.fromkeys(name.rsplit("_", 1)[1] for name in names))
     whole = [record for record in ran if not record["extrapolated"] and record["left_out"]]
     reference = whole[-1] if whole else None
     runners = [_runner(record, reference, nets) for record in ran]
     identity = ran[0]["identity"]
-    return Race(
-        identity["protocol"]["images"], identity["machine"], nets, runners, _title(reference) if reference else ""
-    )
+    protocol, images = identity["protocol"], _title(reference) if reference else ""
+    return Race(protocol["images"], identity["machine"], nets, runners, protocol["reference"], images)
 
 
 def _title(record: Record) -> str:
@@ -133,8 +137,8 @@ def drawn(race: Race | None, frame: Frame = plot.FRAME) -> Plot | None:
     return plot.draw(points, frame)
 
 
-def duration(seconds: float) -> str:
-    """2.4 s, 12 min, 20 h: two or three digits of the unit that reads best."""
-    if seconds < 120.0:
-        return f"{short(seconds)} s"
-    return f"{short(seconds / 60.0)} min" if seconds < 7200.0 else f"{short(seconds / 3600.0)} h"
+def duration(seconds: Estimate) -> str:
+    """`2.41 min (2.36 to 2.46)`, in the unit that reads best."""
+    unit, length = next((u, n) for u, n, most in UNITS if seconds.value < most)
+    value, low, high = (short(part / length) for part in (seconds.value, seconds.low, seconds.high))
+    return f"{value} {unit} ({low} to {high})"

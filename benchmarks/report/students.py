@@ -41,11 +41,14 @@ def pairs(sections: Iterable[Section]) -> dict[str, list[Pair]]:
         places = {id(row): index for index, row in enumerate(section.rows)}
         for row in section.rows:
             above = _measured_teacher(row.generator, of)
-            if above is None or not row.grid or not above.grid or any(pair.student is row for pair in found.get(row.generator, ())):
+            if (
+                above is None
+                or not row.grid
+                or not above.grid
+                or any(pair.student is row for pair in found.get(row.generator, ()))
+            ):
                 continue
-            words = {
-                net: comparison.verdict(places[id(row)], places[id(above)], net) for net in section.opinions
-            }
+            words = {net: comparison.verdict(places[id(row)], places[id(above)], net) for net in section.opinions}
             speedup = speed(row, above, section.runtime) if section.runtime else None
             found.setdefault(row.generator, []).append(Pair(row, above, words, speedup))
     return found

@@ -118,6 +118,17 @@ def warned(flags: Iterable[str]) -> str:
 
 
 @dataclass(frozen=True)
+class Baseline:
+    """What real pictures or noise score: of as many images as the rows, or of all that there are."""
+
+    count: int
+    metrics: dict[str, Estimate]
+
+    def metric(self, kind: str, net: str) -> Estimate | None:
+        return self.metrics.get(metric_name(kind, self.count, net))
+
+
+@dataclass(frozen=True)
 class Section:
     """Rows that may be compared: one data set, one machine, one number of judged images, its floor and its ceiling."""
 
@@ -125,7 +136,7 @@ class Section:
     machine: dict[str, Any]
     count: int
     rows: list[Row]
-    baselines: dict[str, dict[str, Estimate]]
+    baselines: dict[str, Baseline]  # "floor", "ceiling"
 
     @property
     def judges(self) -> Judges:
@@ -193,19 +204,26 @@ def sections(found: Iterable[Record]) -> list[Section]:
         if record["identity"]["kind"] == "cell":
             key = records.canonical([_dataset(record), _host(record["identity"]["machine"])])
             groups.setdefault(key, []).append(record)
-    made = [section for cells in groups.values() for section in _sections(cells, qualities, costs, baselines)]
+    made = []
+    for cells in groups.values():
+        here, anywhere = set(map(_key, cells)), {_key(each) for group in groups.values() for each in group}
+        mine = [each for each in qualities if _dataset(each) == _dataset(cells[0])]
+        made += _sections(
+            cells, [each for each in mine if _key(each) in here or _key(each) not in anywhere], costs, baselines
+        )
     timed = {_dataset(cells[0]) for cells in groups.values()}
     for dataset in dict.fromkeys(map(_dataset, qualities)):
         if dataset not in timed:
-            mine = [record for record in qualities if _dataset(record) == dataset]
-            made += _sections([], mine, [], baselines)
+            made += _sections([], [each for each in qualities if _dataset(each) == dataset], [], baselines)
     return sorted(made, key=lambda section: (-len(section.rows), -section.count))
 
 
 def _newest(latest: list[Record]) -> list[Record]:
     """Without the cells, qualities and costs of weights that were measured before others of the same generator."""
     weights = {_named(record)["generator"]: _weights(record) for record in latest if _named(record)}
-    return [record for record in latest if not _named(record) or _weights(record) == weights[_named(record)["generator"]]]
+    return [
+        record for record in latest if not _named(record) or _weights(record) == weights[_named(record)["generator"]]
+    ]
 
 
 def main(found: Iterable[Record]) -> Section:
@@ -272,25 +290,23 @@ def _tuples(value: Any) -> Any:
 def _sections(
     cells: list[Record], qualities: list[Record], costs: list[Record], baselines: list[Record]
 ) -> list[Section]:
-    """Of one data set on one machine, a section for each number of judged images; what was not judged is in the first."""
+    """Of one data set on one machine, a section for each number of judged images; the first has what was not judged."""
     dataset = _dataset((cells or qualities)[0])
-    mine = [record for record in qualities if _dataset(record) == dataset]
     timed: dict[Key, dict[tuple[str, str], Record]] = {}
     for record in cells:
         cell = record["identity"]["cell"]
         timed.setdefault(_key(record), {})[cell["runtime"], cell["scenario"]] = record
     judged: dict[int, dict[Key, Record]] = {}
-    for record in mine:
+    for record in qualities:
         judged.setdefault(record["count"], {})[_key(record)] = record
-    by_rows = sorted(judged, key=lambda count: (-len(judged[count]), -count))
-    machine = _host((cells[0]["identity"] if cells else mine[0]["environment"])["machine"])
+    unjudged = [key for key in timed if not any(key in found for found in judged.values())]
+    machine = _host((cells[0]["identity"] if cells else qualities[0]["environment"])["machine"])
     spent = [record for record in costs if _host(record["identity"]["machine"]) == machine]
-    made = []
-    for count in by_rows or [0]:
-        first = count == (by_rows or [0])[0]
-        keys = [key for key in timed if key in judged.get(count, {}) or first and not any(key in j for j in judged.values())]
-        keys += [key for key in judged.get(count, {}) if key not in timed]
-        rows = [_row(dataset, key, timed.get(key, {}), judged.get(count, {}).get(key), spent) for key in keys]
+    made: list[Section] = []
+    for count in sorted(judged, key=lambda count: (-len(judged[count]), -count)) or [0]:
+        found = judged.get(count, {})
+        keys = dict.fromkeys([*found, *(unjudged if not made else [])])
+        rows = [_row(dataset, key, timed.get(key, {}), found.get(key), spent) for key in keys]
         rows.sort(key=lambda row: (row.family, row.generator, row.setting.num_steps or 0, row.title))
         made.append(Section(dataset, machine, count, rows, _baselines(baselines, dataset, count)))
     return made
@@ -304,16 +320,17 @@ def _row(
     mine = {
         of["runtime"]: record
         for record in costs
-        if (of := _named(record)) and (of["generator"], of["precision"], _weights(record)) == (generator, precision, weights)
+        if (of := _named(record))
+        and (of["generator"], of["precision"], _weights(record)) == (generator, precision, weights)
     }
     return Row(dataset, generator, told["family"], setting, precision, told["nfe"], weights, quality, cells, mine)
 
 
-def _baselines(baselines: list[Record], dataset: str, count: int) -> dict[str, dict[str, Estimate]]:
+def _baselines(baselines: list[Record], dataset: str, count: int) -> dict[str, Baseline]:
     return {
-        record["identity"]["baseline"]: estimates(record["quality"])
+        record["identity"]["baseline"]: Baseline(record["count"], estimates(record))
         for record in baselines
-        if record["quality"]["count"] == count and _dataset(record) == dataset
+        if record["identity"]["protocol"]["judged"] == count and _dataset(record) == dataset
     }
 
 

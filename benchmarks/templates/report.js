@@ -78,7 +78,7 @@
   const kept = () => section.rows.filter((row) =>
     !state.hidden.has(row.family) && (!state.precision || row.precision === state.precision)
     && row.title.toLowerCase().includes(state.search.toLowerCase()));
-  const plotted = (rows) => rows.filter((row) => latency(row)?.[0] > 0 && value(row)?.[0] > 0);
+  const plotted = (rows) => rows.filter((row) => latency(row)?.[0] > 0 && value(row));
   function beaten(rows, by) { // by one that is as fast, and better in all that judges, beyond chance
     return new Set(rows.filter((row) => rows.some((other) => other !== row && faster(latency(other), latency(row))
       && by.every((each) => verdict(other, row, each.key) === "better"))));
@@ -166,16 +166,16 @@
     const width = Math.max(host.clientWidth, 260), phone = width < 560, height = phone ? 400 : 480;
     const quantity = QUANTITIES.find(([key]) => key === state.quantity)[1];
     const ordered = [...rows].sort((a, b) => latency(a)[0] - latency(b)[0]);
-    const linear = one.share;
+    const linear = one.share || rows.some((row) => value(row)[0] <= 0); // unbiased distances fall below zero by chance
     const low = (found) => (linear ? found[1] : Math.max(found[1], found[0] / 20, 1e-6));
-    const floor = one.floor && one.floor[0] > 0 ? one.floor : null;
+    const floor = one.floor && (linear || one.floor[0] > 0) ? one.floor : null;
     const ys = rows.flatMap((row) => [low(value(row)), value(row)[2]]).concat(floor ? [floor[0]] : []);
     const xs = rows.flatMap((row) => latency(row));
     const across = ticks(xs, phone ? 5 : 10), up = linear ? d3.ticks(...d3.extent(ys), 6) : ticks(ys, 9);
     const axes = [
       Plot.gridX(across), Plot.gridY(up),
       Plot.axisX(across, { text: tick, tickSize: 0, label: `${quantity}, ${state.runtime}, ${state.scenario} →` }),
-      Plot.axisY(up, { text: linear ? (each) => `${Math.round(100 * each)} %` : tick, tickSize: 0, label: `${one.lower ? "↓" : "↑"} ${one.words}` }),
+      Plot.axisY(up, { text: one.share ? (each) => `${Math.round(100 * each)} %` : tick, tickSize: 0, label: `${one.lower ? "↓" : "↑"} ${one.words}` }),
     ];
     const symbol = (row) => ({ draw(context, size) { const scale = Math.sqrt(size); family[row.family].mark.forEach(([u, v], index) => context[index ? "lineTo" : "moveTo"](u * scale, v * scale)); context.closePath(); } });
     const chart = Plot.plot({

@@ -137,10 +137,16 @@ def quality(
     scale = SPREAD / GROUPS
     jackknifed = {key: Jackknifed(value, value * (1.0 + scale * (draws + 0.3 * own))) for key, value in values.items()}
     identity = {
-        "quality": {"generator": name, **setting.to_json(), "precision": "fp32", "loop": None, "runtime": "onnxruntime"},
+        "quality": {
+            "generator": name,
+            **setting.to_json(),
+            "precision": "fp32",
+            "loop": None,
+            "runtime": "onnxruntime",
+        },
         **sweep.of_dataset(dataset),
         "artifact": {"checkpoint": weights},
-        "protocol": {"judged": count, "first_seed": 0, "groups": GROUPS, "conditions": "by the data's frequencies"},
+        "protocol": sweep.judging(count),
         "nets": {},
     }
     return records.make(
@@ -183,7 +189,8 @@ def made_up(
 
 def real(count: int) -> Record:
     """The floor's record."""
-    return records.make("baseline", {"baseline": "floor", "judged": count, "nets": {}}, quality=floor(count))
+    identity = {"baseline": "floor", "protocol": sweep.judging(count), "nets": {}}
+    return records.make("baseline", identity, **floor(count), environment=environment.describe())
 
 
 def race(
@@ -204,7 +211,7 @@ def race(
         {
             "race": {"generator": name, **setting.to_json(), "runtime": "onnxruntime", "precision": "fp32"},
             "artifact": {"checkpoint": "0"},
-            "protocol": {"images": 50_000, "counted": counted, "batch": 16},
+            "protocol": {"images": 50_000, "counted": counted, "batch": 16, "reference": "ddpm 1000 ddpm"},
             "machine": environment.machine(),
             "software": {"onnxruntime": "1.23.0"},
         },
