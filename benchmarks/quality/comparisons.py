@@ -18,9 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import statistics
-from benchmarks.quality import density, features, perceptual, probes
 from benchmarks.quality import copies as copying
+from benchmarks.quality import density, distances, features, perceptual, probes
 from benchmarks.quality.inception_score import inception_score
 from benchmarks.quality.metric import FEATURES, IMAGES, LOGITS, Metric, Sample
 from benchmarks.statistics import Jackknifed
@@ -35,7 +34,7 @@ def _balls(net: str) -> tuple[np.ndarray, np.ndarray]:
     """The held-out pictures' features and the squared radii of the balls around them."""
     test = features.reference(net).test.features
     real = test[len(test) // 2 :]
-    return real, statistics.radii(real, density.NEIGHBOURS)
+    return real, distances.radii(real, density.NEIGHBOURS)
 
 
 def _density(sample: Sample) -> Jackknifed:
@@ -96,10 +95,10 @@ def _copies(sample: Sample) -> Jackknifed | None:
         return None
 
 
-def copies_found(name: str, share: float) -> dict[str, Any]:
-    """A record's `copies`: the share that was found of a data set's training pictures, and how well that is known."""
+def copies_found(name: str, share: float, count: int) -> dict[str, Any]:
+    """A record's `copies`: the share that was found in `count` images, or the first of them, and how well it is known."""
     _, calibration = _detector(name)
-    return {"share": share, **calibration.to_json()}
+    return {"share": share, "count": min(count, COPIES_CHECKED), **calibration.to_json()}
 
 
 METRICS = (

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.measure.workload import RUNTIMES
-from benchmarks.quality.metrics import MEMORISED, MEMORY_CHECKED, held_out, metric_name
+from benchmarks.quality.metrics import held_out, metric_name
 from benchmarks.records import Record, RecordError
 from benchmarks.report import summary
 from benchmarks.report.findings import markdown
@@ -144,8 +144,7 @@ def render(
         ceiling=section.baselines.get("ceiling"),
         nets=judges.names,
         judge=judges.judge,
-        memorised=best.metrics.get(MEMORISED),
-        memory_checked=MEMORY_CHECKED,
+        copies=best.copies,
         name=metric_name,
         cell=str,
         warned=summary.warned,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import dataclasses
-import re
 import shutil
 import sys
 from collections.abc import Mapping

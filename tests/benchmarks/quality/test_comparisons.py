@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from benchmarks import statistics
-from benchmarks.quality import comparisons, density, features, judges, perceptual, probes
+from benchmarks.quality import comparisons, density, distances, features, judges, perceptual, probes
 from benchmarks.quality.agreement import agreement_score
 from benchmarks.quality.inception_score import inception_score
 from benchmarks.quality.metric import Sample
@@ -42,7 +42,7 @@ def test_density_and_coverage_are_those_of_the_authors(real: np.ndarray, generat
     prdc = pytest.importorskip("prdc")
     with contextlib.redirect_stdout(io.StringIO()):
         expected = prdc.compute_prdc(real.astype(np.float64), generated.astype(np.float64), nearest_k=density.NEIGHBOURS)
-    radii = statistics.radii(real, density.NEIGHBOURS)
+    radii = distances.radii(real, density.NEIGHBOURS)
     dense, covering = density.density(generated, real, radii), density.coverage(generated, real, radii)
     assert dense.value == pytest.approx(expected["density"], abs=1e-6)
     assert covering.value == pytest.approx(expected["coverage"], abs=1e-6)
@@ -53,7 +53,7 @@ def test_density_and_coverage_are_those_of_the_authors(real: np.ndarray, generat
 def test_density_and_coverage_of_points_on_a_line() -> None:
     """Six real points a step apart: with k = 5 all balls that reach furthest hold everything, from 3 to 5 steps."""
     line = np.arange(6.0)[:, None]
-    radii = statistics.radii(line, 5)
+    radii = distances.radii(line, 5)
     np.testing.assert_allclose(np.sqrt(radii), [5, 4, 3, 3, 4, 5])
     near, far = np.full((60, 1), 2.5), np.full((60, 1), 100.0)
     assert density.density(near, line, radii).value == pytest.approx(6 / 5)
