@@ -269,3 +269,15 @@ def percentile(samples: np.ndarray, q: float, resamples: int = 1000) -> Estimate
     draws = np.random.default_rng(0).choice(samples, (resamples, len(samples)))
     low, high = np.quantile(np.percentile(draws, q, axis=1), [0.025, 0.975])
     return Estimate(float(np.percentile(samples, q)), float(low), float(high))
+
+
+def between_runs(values: np.ndarray) -> Estimate:
+    """The geometric mean of one positive value a run, (R,) with R > 1, by Student's t on logarithms.
+
+    Calls of one run share its clock, memory and neighbours, so what a repetition may find is said by runs alone.
+    """
+    from scipy.special import stdtrit
+
+    logs = np.log(values.astype(np.float64))
+    half = stdtrit(len(logs) - 1, 0.5 * (1.0 + CONFIDENCE)) * logs.std(ddof=1) / np.sqrt(len(logs))
+    return Estimate(*(float(np.exp(logs.mean() + side * half)) for side in (0, -1, 1)))
