@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.statistics import GROUPS, Covered, Jackknifed, corrected, extrapolated, groups, mean, squared
+from benchmarks.statistics import GROUPS, Covered, Jackknifed, Root, corrected, extrapolated, groups, mean
 
 AT_ONCE = 1 << 22  # values of a part of a matrix of distances
 
@@ -61,10 +61,9 @@ def frechet(features: np.ndarray, reference: Moments) -> tuple[Jackknifed, Jackk
     pairs = np.zeros((GROUPS, GROUPS))
     for group in range(1, GROUPS):
         pairs[group, :group] = pairs[:group, group] = (without[group] - parts[:group]).distance()
-    low, high = squared(value, left_out)
     found, limit = corrected(value, left_out, pairs), extrapolated(value, left_out, pairs)
-    chance = value - limit.value
-    return replace(found, interval=(low, high)), replace(limit, interval=(low - chance, high - chance))
+    root = Root(value, left_out)
+    return replace(found, root=root), replace(limit, root=replace(root, shift=limit.value - value))
 
 
 @dataclass(frozen=True)
@@ -160,8 +159,8 @@ def kernel_distance(features: np.ndarray, reference: np.ndarray, other: float | 
     excess = (diagonal.sum() - within / (count - 1.0)) / count**2
     without = (diagonal.sum() - diagonal - kept / (left - 1.0)) / left**2
     of_real = float(_norms(reference).mean() - constant) / len(reference)
-    low, high = squared(value + excess + of_real, left_out + without + of_real)
-    return replace(corrected(value, left_out, pairs), interval=(low - excess - of_real, high - excess - of_real))
+    root = Root(value + excess + of_real, left_out + without + of_real, shift=-float(excess + of_real))
+    return replace(corrected(value, left_out, pairs), root=root)
 
 
 def _norms(features: np.ndarray) -> np.ndarray:
@@ -267,9 +266,8 @@ def effective_number(labels: np.ndarray, kinds: int) -> Jackknifed:
     without = whole - counts
     value, left_out = float(_perplexity(whole)), _perplexity(without)
     pairs = np.stack([_perplexity(each - counts) for each in without])
-    nearest, farthest = squared(np.log(kinds / value), np.log(kinds / left_out))  # divergences from all alike
-    interval = (float(kinds * np.exp(-farthest)), float(kinds * np.exp(-nearest)))
-    return replace(corrected(value, left_out, pairs), interval=interval)
+    root = Root(float(np.log(kinds / value)), np.log(kinds / left_out), kinds=kinds)  # the divergence from all alike
+    return replace(corrected(value, left_out, pairs), root=root)
 
 
 def _perplexity(counts: np.ndarray) -> np.ndarray:
