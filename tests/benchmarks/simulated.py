@@ -72,7 +72,7 @@ def quality(
     skewed: Mapping[str, Jackknifed] = MappingProxyType({}),
     first_seed: int = 1_000_000,
 ) -> Record:
-    """A row whose metrics are means of one value an image, (N,) each, of booleans the `shares`; `skewed` as they are."""
+    """A row whose metrics are means of one value an image, (N,) each, `shares` of booleans; `skewed` as they are."""
     found = {metric: mean(each) for metric, each in values.items()}
     found |= {metric: mean(each, share=True) for metric, each in shares.items()}
     found |= skewed
