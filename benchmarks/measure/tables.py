@@ -9,7 +9,7 @@ from benchmarks.measure.workload import title_of
 from benchmarks.records import Record
 from benchmarks.statistics import Estimate, short
 
-WORDS = ("generator", "runtime", "scenario", "flags", "energy", "pays off")  # columns of words
+WORDS = ("generator", "by", "runtime", "scenario", "flags", "energy", "pays off")  # columns of words
 Table = tuple[str, tuple[str, ...], list[list[str]]]
 
 
@@ -24,6 +24,8 @@ def of(found: Iterable[Record], price: float | None = None) -> Iterator[Table]:
         yield from qualities(quality)
     if cost := by_kind.get("cost"):
         yield of_costs(cost, by_kind.get("cell", []))
+    if races := by_kind.get("race"):
+        yield of_races(races)
 
 
 def latencies(cells: Sequence[Record], price: float | None) -> Table:
@@ -77,6 +79,25 @@ def qualities(found: Sequence[Record]) -> Iterator[Table]:
             ),
             lines,
         )
+
+
+def of_races(found: Sequence[Record]) -> Table:
+    """The fastest first; a time that was extrapolated says from how many images."""
+    protocol = found[0]["identity"]["protocol"]
+    columns = ("generator", "by", "seconds", "counted", "times the reference's speed")
+    lines = []
+    for record in sorted(found, key=lambda record: record["seconds"]["value"]):
+        words, counted = record["identity"]["race"], record["identity"]["protocol"]
+        lines.append(
+            [
+                title_of(words),
+                f"{words['runtime']}, {counted['batch']} at a time",
+                str(Estimate(**record["seconds"])),
+                f"{counted['counted']:,}" if record["extrapolated"] else "all",
+                str(Estimate(**record["speedup"])),
+            ]
+        )
+    return f"{protocol['images']:,} images, beside {protocol['reference']}", columns, lines
 
 
 def of_costs(found: Sequence[Record], cells: Sequence[Record]) -> Table:
