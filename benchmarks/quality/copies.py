@@ -108,8 +108,7 @@ class CopyDetector:
         parts = [_grey(training[i : i + 1000]) for i in range(0, len(training), 1000)]
         self.descriptors = np.concatenate([_descriptors(part) for part in parts])
         self.smoothed = tuple(
-            np.concatenate([_smooth(part, width).round().astype(np.uint8) for part in parts])
-            for width in WIDTHS
+            np.concatenate([_smooth(part, width).round().astype(np.uint8) for part in parts]) for width in WIDTHS
         )
 
     def __call__(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

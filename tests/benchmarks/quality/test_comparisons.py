@@ -41,7 +41,9 @@ def every_group_left_out(found: Jackknifed, generated: np.ndarray, again: object
 def test_density_and_coverage_are_those_of_the_authors(real: np.ndarray, generated: np.ndarray) -> None:
     prdc = pytest.importorskip("prdc")
     with contextlib.redirect_stdout(io.StringIO()):
-        expected = prdc.compute_prdc(real.astype(np.float64), generated.astype(np.float64), nearest_k=density.NEIGHBOURS)
+        expected = prdc.compute_prdc(
+            real.astype(np.float64), generated.astype(np.float64), nearest_k=density.NEIGHBOURS
+        )
     radii = distances.radii(real, density.NEIGHBOURS)
     dense, covering = density.density(generated, real, radii), density.coverage(generated, real, radii)
     assert dense.value == pytest.approx(expected["density"], abs=1e-6)

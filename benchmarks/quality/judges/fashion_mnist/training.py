@@ -306,7 +306,9 @@ DESIGNS = {
         Contrastive,
         Comparison,
         lambda pixels: pixels,
-        Recipe("comparison", images=600_000, batch_size=200, learning_rate=2e-3, ema_images=10_000, seed=15, minutes=15.0),
+        Recipe(
+            "comparison", images=600_000, batch_size=200, learning_rate=2e-3, ema_images=10_000, seed=15, minutes=15.0
+        ),
         "Tells which two windows were cut from one picture, mirrored and lighter or darker as they may be (SimCLR, "
         "Chen et al. 2020), and was taught nothing else: neither our classes nor our list of faults. Nothing is resampled "
         "or blurred in its training, so it need not overlook sharpness. A convolutional network; the features are the "
