@@ -18,9 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import statistics
-from benchmarks.quality import density, features, perceptual, probes
 from benchmarks.quality import copies as copying
+from benchmarks.quality import density, distances, features, perceptual, probes
 from benchmarks.quality.inception_score import inception_score
 from benchmarks.quality.metric import FEATURES, IMAGES, LOGITS, Metric, Sample
 from benchmarks.statistics import Jackknifed
@@ -35,7 +34,7 @@ def _balls(net: str) -> tuple[np.ndarray, np.ndarray]:
     """The held-out pictures' features and the squared radii of the balls around them."""
     test = features.reference(net).test.features
     real = test[len(test) // 2 :]
-    return real, statistics.radii(real, density.NEIGHBOURS)
+    return real, distances.radii(real, density.NEIGHBOURS)
 
 
 def _density(sample: Sample) -> Jackknifed:

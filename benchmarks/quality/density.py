@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from benchmarks import statistics
+from benchmarks.quality import distances
 from benchmarks.statistics import GROUPS, Jackknifed
 
 NEIGHBOURS = 5
@@ -18,7 +19,7 @@ ROWS = 500  # generated images at a time: (500, M) distances are held, whatever 
 
 
 def density(generated: np.ndarray, real: np.ndarray, squared_radii: np.ndarray, k: int = NEIGHBOURS) -> Jackknifed:
-    """In how many balls a generated image lies, divided by k: (N, D), (M, D), and `statistics.radii(real, k)`; eq. 3.
+    """In how many balls a generated image lies, divided by k: (N, D), (M, D), and `distances.radii(real, k)`; eq. 3.
 
     1 is expected of real pictures, more of images that crowd where the real are densest.
     """
@@ -41,4 +42,4 @@ def coverage(generated: np.ndarray, real: np.ndarray, squared_radii: np.ndarray)
 def _inside(generated: np.ndarray, real: np.ndarray, squared_radii: np.ndarray) -> Iterator[np.ndarray]:
     """Which balls each of some generated images lies in, some at a time: (ROWS, M) bool."""
     for start in range(0, len(generated), ROWS):
-        yield statistics.squared_distances(generated[start : start + ROWS], real) < squared_radii
+        yield distances.squared_distances(generated[start : start + ROWS], real) < squared_radii

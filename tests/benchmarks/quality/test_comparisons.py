@@ -8,9 +8,9 @@ import warnings
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 
-from benchmarks import statistics
-from benchmarks.quality import comparisons, density, features, judges, perceptual, probes
+from benchmarks.quality import comparisons, density, distances, features, judges, perceptual, probes
 from benchmarks.quality.agreement import agreement_score
 from benchmarks.quality.inception_score import inception_score
 from benchmarks.quality.metric import Sample
@@ -18,7 +18,7 @@ from benchmarks.statistics import GROUPS, Jackknifed, groups
 from tests.benchmarks.quality.degradations import DAMAGES
 
 JUDGES = judges.of("fashion_mnist")
-COUNT = 500
+COUNT = 300
 
 
 @pytest.fixture(scope="module")
@@ -41,8 +41,10 @@ def every_group_left_out(found: Jackknifed, generated: np.ndarray, again: object
 def test_density_and_coverage_are_those_of_the_authors(real: np.ndarray, generated: np.ndarray) -> None:
     prdc = pytest.importorskip("prdc")
     with contextlib.redirect_stdout(io.StringIO()):
-        expected = prdc.compute_prdc(real.astype(np.float64), generated.astype(np.float64), nearest_k=density.NEIGHBOURS)
-    radii = statistics.radii(real, density.NEIGHBOURS)
+        expected = prdc.compute_prdc(
+            real.astype(np.float64), generated.astype(np.float64), nearest_k=density.NEIGHBOURS
+        )
+    radii = distances.radii(real, density.NEIGHBOURS)
     dense, covering = density.density(generated, real, radii), density.coverage(generated, real, radii)
     assert dense.value == pytest.approx(expected["density"], abs=1e-6)
     assert covering.value == pytest.approx(expected["coverage"], abs=1e-6)
@@ -53,7 +55,7 @@ def test_density_and_coverage_are_those_of_the_authors(real: np.ndarray, generat
 def test_density_and_coverage_of_points_on_a_line() -> None:
     """Six real points a step apart: with k = 5 all balls that reach furthest hold everything, from 3 to 5 steps."""
     line = np.arange(6.0)[:, None]
-    radii = statistics.radii(line, 5)
+    radii = distances.radii(line, 5)
     np.testing.assert_allclose(np.sqrt(radii), [5, 4, 3, 3, 4, 5])
     near, far = np.full((60, 1), 2.5), np.full((60, 1), 100.0)
     assert density.density(near, line, radii).value == pytest.approx(6 / 5)
@@ -78,7 +80,6 @@ def test_inception_score_is_that_of_torchmetrics() -> None:
 def test_inception_score_of_sure_and_unsure_answers() -> None:
     sure = 1e3 * np.eye(10)[np.arange(200) % 10]
     assert inception_score(sure).value == pytest.approx(10.0)
-    assert inception_score(sure[:, :] * (np.arange(10) < 1)).value == pytest.approx(1.0, abs=1.0)
     assert inception_score(np.zeros((200, 10))).value == pytest.approx(1.0)
     assert inception_score(np.tile(sure[:1], (200, 1))).value == pytest.approx(1.0)
     half = 1e3 * np.eye(10)[np.arange(200) % 2]
@@ -173,17 +174,14 @@ def test_the_two_sample_test_is_scikit_learn_s_cross_validation(real: np.ndarray
     assert found.left_out.std() > 0.0
 
 
-def test_a_group_that_is_left_out_is_not_learnt_from(real: np.ndarray) -> None:
-    """One group of sixty images lies elsewhere: without it nothing tells the two sides apart."""
+def test_the_two_sample_test_of_two_gaussians() -> None:
+    """A distance d apart in each of two dimensions, the best accuracy is Phi(d sqrt(2) / 2)."""
     generator = np.random.default_rng(0)
     same, other = generator.normal(size=(500, 2)), generator.normal(size=(500, 2))
     assert 0.4 < probes.two_sample(same, other).value < 0.6
     assert probes.two_sample(same + 8.0, other).value == 1.0
     shifts = [probes.two_sample(same + shift, other).value for shift in (0.5, 1.0, 2.0, 4.0)]
     assert (np.diff(shifts) > 0).all()
-    # Two Gaussians a distance d apart in each of two dimensions: Phi(d sqrt(2) / 2).
-    from scipy.stats import norm
-
     many, others = generator.normal(size=(5000, 2)) + 1.0, generator.normal(size=(5000, 2))
     found = probes.two_sample(many, others)
     assert found.value == pytest.approx(norm.cdf(np.sqrt(2.0) / 2.0), abs=0.015)
@@ -237,7 +235,7 @@ def scores(pictures: tuple[np.ndarray, np.ndarray]) -> dict[str, list[dict[tuple
     every = {}
     for name, (damage, strengths) in DAMAGES.items():
         every[name] = [intact]
-        for strength in strengths[1:]:
+        for strength in strengths[1::2]:
             every[name].append(score(damage(images, class_ids, strength), class_ids))
     return every
 
