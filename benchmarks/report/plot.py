@@ -96,7 +96,7 @@ def plot(section: Section, runtime: str, net: str, frame: Frame, names: Mapping[
     lowest = min([distance for _, distance in points] + ([floor] if floor else []))
     x = _axis([latency for latency, _ in points], frame.left, frame.width - frame.right)
     y = _axis([lowest, *(distance for _, distance in points)], frame.height - frame.bottom, frame.top)
-    best = pareto.front(points)
+    best = pareto.front([pareto.Point(latency, {net: distance}) for latency, distance in points])
     places = [(x(latency), y(distance)) for latency, distance in points]
     texts = [names.get(row.title, row.title) for row in rows]
     labels = _labels(places, texts, frame, best)
