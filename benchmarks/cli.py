@@ -20,54 +20,97 @@ Names = Annotated[
     list[str] | None,
     typer.Argument(help="Checkpoints; all that are trained by default.", autocompletion=completion.checkpoints),
 ]
+Ray = Annotated[str | None, typer.Option("--ray", help="Do it on the Ray cluster whose head is at this host:port.")]
 Records = Annotated[Path, typer.Option("--records", help="The file of records.")]
 RECORDS = Path("results/records.jsonl")
 REPORT = Path("results/report.html")
 
 
-@app.command()
 def bench(
     names: Names = None,
-    runtime: Annotated[list[str] | None, typer.Option(help="torch, onnxruntime, tensorrt, triton; repeatable.")] = None,
-    scenario: Annotated[list[str] | None, typer.Option(help="single-stream or offline; repeatable.")] = None,
+    runtime: Annotated[
+        list[str] | None,
+        typer.Option(help="triton, onnxruntime, torch, torch-compile, tensorrt, ...; all that are here by default."),
+    ] = None,
+    scenario: Annotated[
+        list[str] | None, typer.Option(help="single-stream, multi-stream, server or offline; all by default.")
+    ] = None,
     steps: Annotated[list[int] | None, typer.Option(min=1, help="Numbers of steps; repeatable.")] = None,
-    samples: Annotated[int, typer.Option(min=50, max=5000, help="Images judged for quality.")] = 2000,
+    samples: Annotated[int, typer.Option(min=50, max=50_000, help="Images judged for quality.")] = 2000,
     tree: Annotated[bool, typer.Option(help="Only the settings that the family tree shows.")] = False,
     quick: Annotated[
-        bool, typer.Option(help="Single-stream, shorter runs, at most 100 network calls an image.")
+        bool, typer.Option(help="Through Triton, single-stream, shorter runs, at most 100 network calls an image.")
     ] = False,
+    rounds: Annotated[
+        int | None, typer.Option(min=3, max=100, help="Short runs of each; 7, or 5 in a quick run.")
+    ] = None,
+    reference: Annotated[
+        str | None, typer.Option(help="The generator, or the setting like `gan` or `ddpm 20`, that others are beside.")
+    ] = None,
+    rate: Annotated[
+        float | None, typer.Option(help="Server: images a second; half of what is possible by default.")
+    ] = None,
+    bound_ms: Annotated[
+        float | None, typer.Option(min=0.001, help="Server: nine in ten answers must come within.")
+    ] = None,
+    costs: Annotated[bool, typer.Option(help="Also cold start, load, build, memory, parts and energy.")] = True,
+    price: Annotated[
+        float | None, typer.Option(min=0.0, help="Of an hour of this machine, for a column of costs.")
+    ] = None,
     again: Annotated[bool, typer.Option(help="Measure also what is on record.")] = False,
     records: Records = RECORDS,
     as_json: Json = False,
 ) -> None:
-    """Measure latency and quality, one record a cell; what is on record is not measured again."""
+    """Measure latency, quality and costs, a record each; what is on record is not measured again.
+
+    Short runs in rounds, each round in an order of its own, beside a reference that is measured again and again.
+    What is stopped goes on by the same command.
+    """
+    from dataclasses import replace
+
+    from benchmarks.measure import costs as costing
     from benchmarks.measure import sweep
-    from benchmarks.measure.workload import RUNTIMES, SCENARIOS, Load, WorkloadError
-    from export.runtimes import Runtime, check
+    from benchmarks.measure.rounds import FULL, QUICK
+    from benchmarks.measure.workload import RUNTIMES, SCENARIOS, SINGLE, WorkloadError, load
     from zoo.contract.errors import RequestError, nearest
 
-    runtimes = runtime or ["onnxruntime", "triton"]
-    scenarios = scenario or (["single-stream"] if quick else list(SCENARIOS))
-    for value, choices in [*((r, RUNTIMES) for r in runtimes), *((s, SCENARIOS) for s in scenarios)]:
+    scenarios = scenario or ([SINGLE] if quick else list(SCENARIOS))
+    for value, choices in [*((r, RUNTIMES) for r in runtime or ()), *((s, SCENARIOS) for s in scenarios)]:
         if value not in choices:
             raise RequestError(f"unknown {value!r}: {nearest(value, choices)}")
-    for value in runtimes:
-        check(Runtime(value))
-    loads = [Load(name, queries=64, seconds=0.5) if quick else Load(name) for name in scenarios]
+    for value in runtime or ():
+        sweep.check(value)
+    runtimes = runtime or (["triton"] if quick else sweep.available())
+    loads = [load(name, quick=quick, rate=rate, bound_ms=bound_ms) for name in scenarios]
+    protocol = QUICK if quick else FULL
+    protocol = replace(protocol, count=rounds or protocol.count)
     tell: Callable[[str], None] = (lambda _: None) if as_json else typer.echo
     choice = sweep.Choice(tuple(steps or ()), tree, sweep.QUICK_CALLS if quick else None)
     bundles = _bundles(names or _measurable(choice), tell)
-    wanted = sweep.cells(bundles, runtimes, loads, samples, choice)
     if left := sweep.left_out(bundles, choice):
         tell(f"left to a run without --quick, more than {choice.calls} calls an image: {', '.join(left)}")
+    wanted = sweep.rows(bundles, choice)
     if not wanted:
         raise WorkloadError("there is nothing to measure: no checkpoint has such a setting")
-    found = [*sweep.baselines(wanted, records), *sweep.run(wanted, records, again=again, told=tell)]
+    beside = sweep.reference_row(wanted, reference or REFERENCE, required=reference is not None)
+    cells = sweep.cells(wanted, runtimes, loads, protocol, beside)
+    judged = sweep.judged(wanted, runtimes[0], samples)
+    found = [*sweep.baselines(judged, records)]
+    found += sweep.run(
+        cells, judged, records, reference=sweep.reference_cell(beside, runtimes, protocol), again=again, told=tell
+    )
+    if costs and not quick:
+        found += costing.run(costing.wanted(bundles, runtimes), records, again=again, told=tell)
     if as_json:
         typer.echo(json.dumps(found))
         return
-    _print_table(found)
+    _print_tables(found, price)
+    if quick:
+        typer.echo("\nthis is the quick protocol, few and short runs: `genzoo bench` without --quick measures in full")
     typer.echo(f"\n{len(found)} records are in {records}; next: {_reporting(records)}")
+
+
+REFERENCE = "ddpm-pd4"  # cheap, always in the zoo, and made of what most others are made of
 
 
 def _reporting(records: Path) -> str:
@@ -76,13 +119,13 @@ def _reporting(records: Path) -> str:
 
 @app.command()
 def demo(
-    samples: Annotated[int, typer.Option(min=50, max=5000, help="Images judged for quality.")] = 500,
+    samples: Annotated[int, typer.Option(min=50, max=50_000, help="Images judged for quality.")] = 500,
     records: Records = RECORDS,
     output: Annotated[Path, typer.Option("--output", "-o", help="The page to write.")] = REPORT,
     as_json: Json = False,
 ) -> None:
     """Run the main job: the family tree through export, gate, Triton and measurement, to one report."""
-    bench(runtime=["triton"], samples=samples, tree=True, quick=True, records=records, as_json=as_json)
+    bench(runtime=["triton"], samples=samples, tree=True, quick=True, costs=False, records=records, as_json=as_json)
     report(records, output, as_json=as_json)
     if not as_json:
         typer.echo(f"\nrecords  {records}\nreport   {output}")
@@ -111,28 +154,20 @@ def _bundles(names: list[str], tell: Callable[[str], None] = lambda _: None) -> 
     return [gate.require(bundle) for bundle in prepare_all(names, tell)]
 
 
-def _print_table(found: list[Any]) -> None:
+def _print_tables(found: list[Any], price: float | None) -> None:
+    """Of each kind of record, what decides."""
     from rich.console import Console
     from rich.table import Table
 
-    from benchmarks.report import summary
-    from benchmarks.statistics import short
+    from benchmarks.measure import tables
 
-    for section in summary.sections(found):
+    for caption, columns, lines in tables.of(found, price):
         table = Table(box=None, header_style="bold")
-        nets = section.judges.names
-        columns = ["generator", "NFE", "p50 ms", "images/s", *(f"fd {net}" for net in nets), "accuracy"]
         for column in columns:
-            table.add_column(column, justify="left" if column == "generator" else "right")
-        for row in section.rows:
-            p50 = row.percentile(section.runtime) if section.runtime else None
-            rate = row.images_per_second(section.runtime) if section.runtime else None
-            distances = [short(d.value) if (d := row.metric("fd", net)) else "" for net in nets]
-            right = row.metric("accuracy", section.judges.judge)
-            accuracy = f"{100 * right.value:.1f} %" if right else ""
-            timing = [short(p50.value) if p50 else "", short(rate) if rate else ""]
-            table.add_row(row.title, str(row.nfe), *timing, *distances, accuracy)
-        typer.echo(f"\n{section.count} images each; latency of one image on {section.runtime or 'no runtime'}")
+            table.add_column(column, justify="left" if column in tables.WORDS else "right")
+        for line in lines:
+            table.add_row(*line)
+        typer.echo(f"\n{caption}")
         Console().print(table)
 
 
@@ -239,6 +274,7 @@ def gpu(
 def study(
     names: Annotated[list[str] | None, typer.Argument(help="Studies; all by default.")] = None,
     again: Annotated[bool, typer.Option(help="Measure also what is on record.")] = False,
+    ray: Ray = None,
     records: Records = RECORDS,
     as_json: Json = False,
 ) -> None:
@@ -246,14 +282,26 @@ def study(
     from benchmarks import records as writing
     from benchmarks import studies
     from benchmarks.report.findings import markdown
+    from zoo import fanout
 
-    for name in names or studies.STUDIES:
-        known = {} if again else writing.on_record(records)
-        record = known.get(writing.identify({"format": writing.FORMAT, "kind": "study", **studies.identity(name)}))
-        if record is None:
-            record = studies.run(name)
-            writing.append(records, record)
+    wanted = names or list(studies.STUDIES)
+    ids = {
+        name: writing.identify({"format": writing.FORMAT, "kind": "study", **studies.identity(name)}) for name in wanted
+    }
+    known = {} if again else writing.on_record(records)
+    missing = [studies.Piece.of(name) for name in wanted if ids[name] not in known]
+
+    def show(record: Any) -> None:
         typer.echo(json.dumps(record) if as_json else f"{record['question']}\n\n{markdown(record)}\n")
+
+    for name in wanted:
+        if ids[name] in known:
+            show(known[ids[name]])
+    if missing:
+        with fanout.workers(ray, lambda text: typer.echo(text, err=True)) as workers:
+            for _, record in fanout.run(missing, workers, title="studying"):
+                writing.append(records, record)
+                show(record)
     if not as_json:
         typer.echo("next: genzoo card, which writes these into the cards")
 
@@ -266,19 +314,67 @@ def card(
 ) -> None:
     """Write the model card, its curves and its grid from the training record and from measured records.
 
-    The zoo's index takes its numbers from there too.
+    The zoo's index takes its numbers from there too, and receipts of the records go where the card is.
     """
+    from benchmarks import receipts
     from benchmarks import records as reading
     from benchmarks.report import cards
     from zoo import index, registry, shelf
 
     checkpoints = [registry.checkpoint(name) for name in names or _trained()]
-    found = reading.read(records)
-    written = [str(cards.write(checkpoint, found)) for checkpoint in checkpoints]
+    found, written = reading.read(records), []
+    for each in checkpoints:
+        written.append(str(path := cards.write(each, found)))
+        receipts.leave(records, path.parent, each.name, shelf.config(each.name)["weights"]["sha256"])
     ours = [each for each in checkpoints if shelf.directory(each.name).parent == shelf.TREE]
     if ours:  # the index tells of these, not of what a user trained
         index.write(registry.checkpoints(), {each.name: cards.quality(each, found) for each in ours})
     typer.echo(json.dumps(written) if as_json else "\n".join(written))
+
+
+@app.command()
+def race(
+    names: Names = None,
+    images: Annotated[int, typer.Option(min=1, max=50_000, help="That every system makes.")] = 50_000,
+    minutes: Annotated[float, typer.Option(min=0.01, help="For making them; slow systems count fewer.")] = 60.0,
+    rounds: Annotated[int, typer.Option(min=3, max=100, help="Legs of each system, between those of others.")] = 5,
+    runtime: Annotated[
+        list[str] | None, typer.Option(help="onnxruntime, torch, torch-compile, a GPU's; repeatable, all by default.")
+    ] = None,
+    reference: Annotated[
+        str | None, typer.Option(help="Whose speed others are told in; the system of most network calls by default.")
+    ] = None,
+    again: Annotated[bool, typer.Option(help="Choose and measure anew.")] = False,
+    records: Records = RECORDS,
+    as_json: Json = False,
+) -> None:
+    """Race the systems of the family tree: the same many images by each, as fast as it can, and what they are worth.
+
+    Every system takes the fastest executor to which it was admitted, found in a short trial. Those too slow for the
+    time that is given make fewer images; their time is extrapolated, and said to be. What is stopped goes on by the
+    same command.
+    """
+    from benchmarks.measure import race as racing
+    from benchmarks.measure import sweep
+    from benchmarks.measure.rounds import Journal
+    from benchmarks.measure.workload import RUNTIMES
+    from zoo.contract.errors import RequestError, nearest
+
+    for value in runtime or ():
+        if value not in RUNTIMES:
+            raise RequestError(f"unknown {value!r}: {nearest(value, RUNTIMES)}")
+        sweep.check(value)
+    runtimes = runtime or [each for each in sweep.available() if each != "triton"][::-1]
+    tell: Callable[[str], None] = (lambda _: None) if as_json else typer.echo
+    choice = sweep.Choice(tree=True)
+    rows = sweep.rows(_bundles(names or _measurable(choice), tell), choice)
+    course = racing.Course.of(rows, images, rounds, minutes, runtimes, reference or "")
+    found = list(racing.Race(course, Journal.beside(records), tell).run(records, again=again))
+    if as_json:
+        typer.echo(json.dumps(found))
+        return
+    _print_tables(found, None)
+    typer.echo(f"\n{len(found)} records are in {records}; next: {_reporting(records)}")
 
 
 @app.command("train-features")

@@ -1,4 +1,4 @@
-"""Where and on what a record was measured, and whether the machine was quiet meanwhile."""
+"""Where, on what and by which software a record was measured, and whether the machine was quiet meanwhile."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import os
 import platform
 import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import lru_cache
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +24,69 @@ NOISE_LIMIT = 0.15  # of a fixed calculation's time, or of the cores' time that 
 @lru_cache
 def describe() -> dict[str, Any]:
     """The machine and the software; `machine` identifies what latencies may be compared on."""
-    return {"machine": machine(), "os": platform.platform(terse=True), "revision": _revision(), "versions": _versions()}
+    return {
+        "machine": machine(),
+        "os": platform.platform(terse=True),
+        "revision": _revision(),
+        "versions": _installed(),
+    }
 
 
 def machine() -> dict[str, Any]:
-    return {"cpu": _cpu(), "cores": len(os.sched_getaffinity(0)), "memory_gb": round(_memory_bytes() / 2**30)}
+    """`host` tells two machines of a kind apart, and names neither."""
+    size = {"cores": len(os.sched_getaffinity(0)), "memory_gb": round(_memory_bytes() / 2**30)}
+    return {"cpu": _cpu(), **size, "host": host()}
+
+
+# What stays the same over reboots, the best first: systemd's, D-Bus's, the firmware's.
+HOST_IDS = ("/etc/machine-id", "/var/lib/dbus/machine-id", "/sys/class/dmi/id/product_uuid")
+
+
+def host(places: Iterable[str | Path] = HOST_IDS) -> str | None:
+    """A digest of what the machine is known by to itself; None where it has no such thing."""
+    for place in places:
+        try:
+            found = Path(place).read_text().strip()
+        except OSError:
+            continue
+        if found and found != "uninitialized":
+            return hashlib.sha256(f"genzoo {found}".encode()).hexdigest()[:12]
+    return None
+
+
+# By runtime, the packages that decide what a call of it takes, beside those that drive every one.
+DECIDING = {
+    "torch": ("torch",),
+    "torch-compile": ("torch",),
+    "onnxruntime": ("onnxruntime",),
+    "onnxruntime-cuda": ("onnxruntime-gpu",),
+    "onnxruntime-tensorrt": ("onnxruntime-gpu", "tensorrt-cu13", "tensorrt-cu12"),
+    "onnxruntime-rtx": ("onnxruntime-gpu", "onnxruntime-trt-rtx", "tensorrt-rtx"),
+    "tensorrt": ("tensorrt-cu13", "tensorrt-cu12", "tensorrt", "tensorrt-rtx"),
+    "triton": ("grpcio",),
+}
+DRIVING = ("genzoo", "numpy", "mlcommons_loadgen")
+
+
+@cache
+def software(runtime: str) -> dict[str, Any]:
+    """What decides the latency of a runtime beside the machine: versions, and threads; it is part of an identity."""
+    found: dict[str, Any] = {"python": platform.python_version(), **_versions((*DRIVING, *DECIDING[runtime]))}
+    if runtime == "triton":
+        from serving.install import MODEL_PACKAGES, TRITONSERVER
+
+        models = dict(package.split("==") for package in MODEL_PACKAGES)
+        found |= {"tritonserver": TRITONSERVER, **{f"models' {name}": version for name, version in models.items()}}
+    return {**found, "threads": _threads(runtime)}
+
+
+def _threads(runtime: str) -> int:
+    """At most, in one call."""
+    if runtime.startswith("torch"):
+        import torch
+
+        return torch.get_num_threads()
+    return len(os.sched_getaffinity(0))
 
 
 def _cpu() -> str:
@@ -43,9 +101,23 @@ def _memory_bytes() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for name in PACKAGES:
+def available_bytes() -> int:
+    """Memory that can be taken now without swapping."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
+    except (OSError, StopIteration):
+        return _memory_bytes() // 2
+
+
+def _installed() -> dict[str, str]:
+    return {"python": platform.python_version(), **_versions(PACKAGES)}
+
+
+def _versions(packages: Iterable[str]) -> dict[str, str]:
+    """Of those that are installed."""
+    found = {}
+    for name in packages:
         try:
             found[name] = importlib.metadata.version(name).split("+")[0]
         except importlib.metadata.PackageNotFoundError:
@@ -68,21 +140,31 @@ def _git(folder: Path, *arguments: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
-@contextmanager
-def guard() -> Iterator[dict[str, Any]]:
-    """Around a measurement: fills a dict with the speed of a fixed calculation and with what other processes took."""
-    found: dict[str, Any] = {}
-    before, busy, own, began = _probe_ms(), _busy_seconds(), _own_seconds(), time.monotonic()
-    yield found
-    cores, wall = len(os.sched_getaffinity(0)), time.monotonic() - began
-    others = max(0.0, (_busy_seconds() - busy) - (_own_seconds() - own)) / (cores * max(wall, 1e-3))
-    after = _probe_ms()
-    drift = abs(after / before - 1.0)
-    found |= {"probe_ms": [round(before, 2), round(after, 2)], "others": round(others, 3)}
-    found["noisy"] = bool(drift > NOISE_LIMIT or others > NOISE_LIMIT)
+@dataclass(frozen=True)
+class Watch:
+    """Of other processes, from when it was begun."""
+
+    wall: float
+    busy: float
+    own: float
+
+    @classmethod
+    def begin(cls) -> Watch:
+        return cls(time.monotonic(), _busy_seconds(), _own_seconds())
+
+    def others(self) -> float:
+        """The share of the cores' time that others have taken, 0 to 1: not this process, nor what it started."""
+        now = Watch.begin()
+        taken = max(0.0, (now.busy - self.busy) - (now.own - self.own))
+        return taken / (len(os.sched_getaffinity(0)) * max(now.wall - self.wall, 1e-3))
 
 
-def _probe_ms() -> float:
+def noisy(probe_ms: float, usual_probe_ms: float, others: float) -> bool:
+    """Whether a run was disturbed: the fixed calculation ran otherwise than usual, or others took the cores."""
+    return abs(probe_ms / usual_probe_ms - 1.0) > NOISE_LIMIT or others > NOISE_LIMIT
+
+
+def probe_ms() -> float:
     """The best of a few times of hashing 4 MB: moves with the clock and with neighbours on the core."""
     data, best = bytes(1 << 22), float("inf")
     for _ in range(5):
@@ -109,14 +191,31 @@ def _own_seconds() -> float:
 
 def _descendants_seconds() -> float:
     processes = dict(_processes())
-    ours, ticks = {os.getpid()}, 0
+    return sum(processes[pid][1] for pid in _descendants(processes)) / os.sysconf("SC_CLK_TCK")
+
+
+def _descendants(processes: Mapping[int, tuple[int, int]]) -> set[int]:
+    ours = {os.getpid()}
     for _ in processes:  # a parent may be listed after its child
         found = {pid for pid, (parent, _) in processes.items() if parent in ours} - ours
         if not found:
             break
         ours |= found
-        ticks += sum(processes[pid][1] for pid in found)
-    return ticks / os.sysconf("SC_CLK_TCK")
+    return ours - {os.getpid()}
+
+
+def peak_bytes(pid: int | str = "self") -> int:
+    """The most memory that a process has held resident; 0 of one that has ended."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM")), 0)
+
+
+def descendants_peak_bytes() -> int:
+    """The same, summed over all that this process started and that still runs; pages that they share count for each."""
+    return sum(peak_bytes(pid) for pid in _descendants(dict(_processes())))
 
 
 def _processes() -> Iterator[tuple[int, tuple[int, int]]]:

@@ -1,7 +1,14 @@
 """Records: one line of JSON for each measured cell, from which everything published is made.
 
-A record's `id` is the digest of its `identity`: what was measured (cell, digests of what ran), how (protocol) and on
-what kind of machine. Its `digest` covers the whole line. A cell whose id is on record need not be measured again.
+A record's `id` is the digest of its `identity`: what was measured (its kind's own words, digests of what ran), how
+(protocol), on which machine and by which software. Its `digest` covers the whole line. What is on record under an id
+need not be measured again.
+
+    cell       how fast: a generator at a setting on a runtime in a scenario
+    quality    how good: what the images of a generator at a setting are worth, apart from how fast they came
+    baseline   what real pictures and noise are worth
+    cost       what it takes before the first image: start, load, build, memory, energy
+    ratio, study, gpu, race, ...   what their commands measure
 """
 
 from __future__ import annotations
@@ -18,7 +25,7 @@ from zoo.errors import GenzooError
 from zoo.files import canonical as canonical
 from zoo.files import identify as identify
 
-FORMAT = "genzoo-record/2"
+FORMAT = "genzoo-record/3"
 
 Record = dict[str, Any]
 
@@ -28,11 +35,20 @@ class RecordError(GenzooError):
 
 
 def make(kind: str, identity: Mapping[str, Any], **content: Any) -> Record:
-    """A sealed record; `kind` is "cell", "baseline", "ratio", "study" or "gpu"."""
-    identity = {"format": FORMAT, "kind": kind, **identity}
+    """A sealed record of a kind."""
+    identity = whole(kind, identity)
     when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     record = {"id": identify(identity), "identity": identity, "time": when, **content}
     return {**record, "digest": identify(record)}
+
+
+def whole(kind: str, identity: Mapping[str, Any]) -> dict[str, Any]:
+    """An identity as it stands in a record."""
+    return {"format": FORMAT, "kind": kind, **identity}
+
+
+def id_of(kind: str, identity: Mapping[str, Any]) -> str:
+    return identify(whole(kind, identity))
 
 
 def append(path: Path, record: Record) -> None:
@@ -62,10 +78,11 @@ def read(path: Path) -> list[Record]:
         lines = path.read_text().splitlines()
     except OSError as error:
         raise RecordError(f"{path} could not be read ({error}); `genzoo bench` writes it") from error
-    return [_checked(line, f"{path}:{number}") for number, line in enumerate(lines, 1)]
+    return [parse(line, f"{path}:{number}") for number, line in enumerate(lines, 1)]
 
 
-def _checked(line: str, where: str) -> Record:
+def parse(line: str | bytes, where: str) -> Record:
+    """The record of one line, checked against its digests; `where` names it in a refusal. Raises RecordError."""
     try:
         record: Record = json.loads(line)
         content = {key: value for key, value in record.items() if key != "digest"}

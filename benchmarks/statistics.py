@@ -250,14 +250,16 @@ class Covered:
             self._differences[half] += int(first.sum()) - int(second.sum())
 
     def jackknifed(self) -> Jackknifed:
-        """The values without each group have the variance that the halves' has, brought to all images.
+        """The values without each group, which have the variance that the halves' has, brought to all images.
 
-        Were the share a mean, they were those of `mean`, for a FALL of 1.
+        The first group is in the larger half of every split: its effect is not told from that of one group more, and is
+        left to the others.
         """
         value, design = self._covered / self._points, halves()
-        effects = (self._differences / self._points) @ design / len(design)  # (G,), of the mean square of a difference
+        effects = (self._differences / self._points) @ design / len(design)  # (G,)
+        effects[0] = 0.0
         half = (GROUPS - 1) / (2 * GROUPS)  # of all images
-        factor = np.sqrt(half**FALL / 2.0 * GROUPS / (GROUPS - 1))
+        factor = np.sqrt(half**FALL / 2.0 * GROUPS / (GROUPS - 2))
         return Jackknifed(value, value - factor * effects, self.count)
 
 
@@ -284,3 +286,15 @@ def percentile(samples: np.ndarray, q: float, resamples: int = 1000) -> Estimate
     draws = np.random.default_rng(0).choice(samples, (resamples, len(samples)))
     low, high = np.quantile(np.percentile(draws, q, axis=1), [0.025, 0.975])
     return Estimate(float(np.percentile(samples, q)), float(low), float(high))
+
+
+def between_runs(values: np.ndarray) -> Estimate:
+    """The geometric mean of one positive value a run, (R,) with R > 1, by Student's t on logarithms.
+
+    Calls of one run share its clock, memory and neighbours, so what a repetition may find is said by runs alone.
+    """
+    from scipy.special import stdtrit
+
+    logs = np.log(values.astype(np.float64))
+    half = stdtrit(len(logs) - 1, 0.5 * (1.0 + CONFIDENCE)) * logs.std(ddof=1) / np.sqrt(len(logs))
+    return Estimate(*(float(np.exp(logs.mean() + side * half)) for side in (0, -1, 1)))

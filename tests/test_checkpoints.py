@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -107,7 +108,7 @@ def test_torch_and_onnx_runtime_agree(name: str, bundle_of: Callable[[str], Bund
     assert len({image.tobytes() for image in exported}) == len(SEEDS)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def served(bundle_of: Callable[[str], Bundle], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of one real server with every checkpoint."""
     from serving.server import TritonServer
@@ -116,6 +117,7 @@ def served(bundle_of: Callable[[str], Bundle], tmp_path_factory: pytest.TempPath
     repository = model_repository.write([bundle_of(name) for name in NAMES], folder / "models")
     with TritonServer(repository, folder / "triton.log") as server:
         yield server.grpc_url
+    shutil.rmtree(folder)
 
 
 @pytest.mark.parametrize("name", NAMES)

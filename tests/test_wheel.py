@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tomllib
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ MAX_BYTES = 40_000_000  # PyPI takes 100 MB; what a golden set needs is less tha
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Built from the files that git knows, and from nothing else that lies here."""
     folder = tmp_path_factory.mktemp("wheel")
     listed = subprocess.run(("git", "ls-files", "-z"), cwd=ROOT, capture_output=True, check=True).stdout
@@ -33,8 +34,10 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
             shutil.copy2(ROOT / name, folder / "export" / name)
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
     subprocess.run([*command, "--wheel-dir", str(folder), str(folder / "export")], check=True, capture_output=True)
+    shutil.rmtree(folder / "export")  # hundreds of megabytes, here and below: they go as soon as they can
     [built] = folder.glob("*.whl")
-    return built
+    yield built
+    shutil.rmtree(folder)
 
 
 def test_the_golden_set_travels_and_the_rest_is_in_the_release(wheel: Path) -> None:
@@ -57,14 +60,15 @@ def test_every_package_says_that_it_is_typed(wheel: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def bare(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def bare(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The interpreter of an environment that holds `genzoo[serving,cpu]` and what that needs."""
     folder = tmp_path_factory.mktemp("bare")
     subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-    command = [str(folder / "bin/pip"), "install", "--quiet", "--disable-pip-version-check"]
+    command = [str(folder / "bin/pip"), "install", "--quiet", "--disable-pip-version-check", "--no-compile"]
     constraints = ["--constraint", str(ROOT / "constraints.txt")]
     subprocess.run([*command, *constraints, f"{wheel}[serving,cpu]"], check=True, capture_output=True)
-    return folder / "bin/python"
+    yield folder / "bin/python"
+    shutil.rmtree(folder)
 
 
 class Host:

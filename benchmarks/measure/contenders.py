@@ -5,6 +5,8 @@ Each takes the tensors of a request on the host and gives images on the host, so
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from importlib.util import find_spec
@@ -13,17 +15,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from benchmarks.measure.floor import Work, work_of
+from benchmarks.measure.workload import COMPILED
 from export.runners import TorchRunner
 from export.runtimes import Runtime, check, generator
 from zoo.contract.feeds import Tensors
 from zoo.contract.graph import MAX_BATCH
 from zoo.contract.request import SampleRequest, Setting, table
+from zoo.errors import GenzooError
 from zoo.family import Checkpoint
 
 if TYPE_CHECKING:
     from export.bundle import Bundle
 
-COMPILED = "torch-compile"
 CONTENDERS = (Runtime.TORCH.value, COMPILED, Runtime.ONNXRUNTIME_CUDA.value, Runtime.TENSORRT.value)
 STEPS = 4  # at most, of a generator that takes any number
 
@@ -45,10 +48,7 @@ def request(checkpoint: Checkpoint, seeds: Iterable[int]) -> Tensors:
 def contender(name: str, checkpoint: Checkpoint, device: str) -> Run:
     """How a runtime makes the images of a request. Raises GenzooError where it cannot be used here."""
     if name in (Runtime.TORCH, COMPILED):
-        found = TorchRunner(checkpoint, device=device)
-        if name == COMPILED:
-            graphs = found.graphs.items()
-            found.graphs = {key: replace(graph, module=compiled(graph.module, device)) for key, graph in graphs}
+        found = compiled_runner(checkpoint, device) if name == COMPILED else TorchRunner(checkpoint, device=device)
         return lambda tensors: found.run(**tensors)["images"]
     check(Runtime(name))
     bundle = bundle_of(checkpoint)
@@ -56,6 +56,26 @@ def contender(name: str, checkpoint: Checkpoint, device: str) -> Run:
         build_engines(bundle)
     opened = generator(bundle, Runtime(name)).runner
     return lambda tensors: np.concatenate([opened.run(**part)["images"] for part in split(tensors)])
+
+
+class CompilerError(GenzooError):
+    """torch cannot compile on this host."""
+
+
+def check_compiler() -> None:
+    """Raises CompilerError where torch, or the C++ compiler that it calls on a CPU, is missing."""
+    if find_spec("torch") is None:
+        raise CompilerError("torch-compile needs torch: `pip install genzoo[export]`")
+    if not shutil.which(os.environ.get("CXX", "g++")):
+        raise CompilerError("torch-compile needs a C++ compiler: install g++, or name one in CXX")
+
+
+def compiled_runner(checkpoint: Checkpoint, device: str) -> TorchRunner:
+    """The checkpoint's own module, each of its graphs compiled at its first call."""
+    found = TorchRunner(checkpoint, device=device)
+    graphs = found.graphs.items()
+    found.graphs = {key: replace(graph, module=compiled(graph.module, device)) for key, graph in graphs}
+    return found
 
 
 def compiled(module: Any, device: str) -> Callable[..., Any]:

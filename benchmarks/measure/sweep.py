@@ -1,12 +1,12 @@
-"""Measure cells of generator x setting x runtime x scenario, and write their records."""
+"""Which generators at which settings are measured on which runtimes, and their records."""
 
 from __future__ import annotations
 
 import dataclasses
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,36 +15,46 @@ from typing import Any
 import numpy as np
 
 from benchmarks import environment, records
-from benchmarks.measure import latency, samples, workload
-from benchmarks.measure.latency import Timing
-from benchmarks.measure.workload import Load, title
+from benchmarks.measure import rounds, samples, served, workload
+from benchmarks.measure.latency import Ask
+from benchmarks.measure.rounds import Journal, Rounds, Session, Subject, clock
+from benchmarks.measure.workload import COMPILED, MULTI, SERVER, SINGLE, Load, WorkloadError, for_runtime, title
 from benchmarks.quality import judges, metrics
 from benchmarks.quality.judges import Judges
 from benchmarks.records import Record
+from benchmarks.statistics import GROUPS, Estimate
 from export.bundle import Bundle
 from export.cuda import gpu
 from export.engine import for_gpu, graphs_to_build
 from export.runtimes import Runtime
+from export.runtimes import check as check_runtime
 from export.runtimes import generator as on_runtime
+from serving.generators import BATCH_SIZE
+from serving.generators import sample as sample_through
 from zoo import registry
+from zoo.contract.errors import nearest
 from zoo.contract.feeds import Runner
 from zoo.contract.generator import Generator
 from zoo.contract.request import SampleRequest, Setting, nfe
 from zoo.contract.spec import GeneratorSpec
+from zoo.errors import GenzooError
 from zoo.family import System
 
 TEACHER_STEPS = (5, 20)  # beside its default, where a generator takes any number
 QUICK_CALLS = 100  # network calls for an image, at most, in a quick run
+CHECKED = 8  # of the images that are judged
+PROGRESS_SECONDS = 30.0
+OPEN_BYTES = 200 << 20  # of a generator that is open on a runtime, beside a few times its files
 Connect = Callable[[Bundle], Runner]  # an endpoint: columns of a request -> image
+Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Cell:
+class Row:
+    """A generator at a setting: what a line of a table is of."""
+
     bundle: Bundle
-    runtime: str
     setting: Setting
-    load: Load
-    count: int  # images judged
 
     @property
     def spec(self) -> GeneratorSpec:
@@ -52,8 +62,7 @@ class Cell:
 
     @property
     def title(self) -> str:
-        name = title(self.spec.name, self.setting.resolved(self.spec), self.bundle.manifest["precision"])
-        return f"{name} on {self.runtime}, {self.load.scenario}"
+        return title(self.spec.name, self.setting.resolved(self.spec), self.bundle.manifest["precision"])
 
     @cached_property
     def artifact(self) -> dict[str, Any]:
@@ -64,27 +73,101 @@ class Cell:
         """Those of its data set; none for a bundle that only its folder knows."""
         return judges.of(registry.entry(self.bundle.name).dataset if self.bundle.name in registry.names() else "")
 
-    @cached_property
-    def identity(self) -> dict[str, Any]:
+    @property
+    def words(self) -> dict[str, Any]:
+        """Its part of an identity."""
         manifest = self.bundle.manifest
-        return {
-            "cell": {
-                "generator": self.spec.name,
-                **self.setting.resolved(self.spec).to_json(),
-                "runtime": self.runtime,
-                "precision": manifest["precision"],
-                "loop": manifest["loop"],
-                "scenario": self.load.scenario,
-            },
-            **of_dataset(self.judges.dataset),
-            "artifact": self.artifact | _engines(self.bundle, self.runtime),
-            "protocol": {**dataclasses.asdict(self.load), "judged": self.count, "first_seed": samples.FIRST_SEED},
-            "machine": environment.machine() | _gpu(self.runtime),
-        }
+        asked = {"generator": self.spec.name, **self.setting.resolved(self.spec).to_json()}
+        return {**asked, "precision": manifest["precision"], "loop": manifest["loop"]}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A row on a runtime under a load: what has a latency. `reference` is the title of the cell that it is beside."""
+
+    row: Row
+    runtime: str
+    load: Load
+    rounds: Rounds
+    reference: str
 
     @property
+    def title(self) -> str:
+        return f"{self.row.title} on {self.runtime}, {self.load.scenario}"
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        return {
+            "cell": {**self.row.words, "runtime": self.runtime, "scenario": self.load.scenario},
+            **of_dataset(self.row.judges.dataset),
+            **deciding(self.row.bundle, self.runtime),
+            "protocol": {
+                **dataclasses.asdict(self.load),
+                "rounds": self.rounds.count,
+                "order_seed": self.rounds.order_seed,
+                "reference_every": self.rounds.reference_every,
+                "reference": self.reference,
+            },
+        }
+
+    @cached_property
     def id(self) -> str:
-        return records.identify({"format": records.FORMAT, "kind": "cell", **self.identity})
+        return records.id_of("cell", self.identity)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A row whose images, as a runtime serves them, are judged; of `count` 0 where nobody judges such images."""
+
+    row: Row
+    runtime: str
+    count: int
+
+    @property
+    def title(self) -> str:
+        return f"{self.row.title}, {self.count:,} images" if self.count else unjudged(self.row)
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        return {
+            "quality": {**self.row.words, "runtime": self.runtime},
+            **of_dataset(self.row.judges.dataset),
+            "artifact": self.row.artifact | _engines(self.row.bundle, self.runtime),
+            "protocol": judging(self.count),
+            "nets": samples.digests(self.row.judges),
+        }
+
+    @cached_property
+    def id(self) -> str:
+        return records.id_of("quality", self.identity)
+
+
+def judging(count: int) -> dict[str, Any]:
+    """How rows, floors and ceilings are judged: the same for all."""
+    return {"judged": count, "first_seed": samples.FIRST_SEED, "groups": GROUPS, "conditions": samples.DRAWN}
+
+
+def check(runtime: str) -> None:
+    """Raises GenzooError, before anything is made for it, where a runtime cannot be used on this host."""
+    if runtime == COMPILED:
+        from benchmarks.measure.contenders import check_compiler
+
+        check_compiler()
+    else:
+        check_runtime(Runtime(runtime))
+
+
+def available() -> list[str]:
+    """Every runtime that can be used here, the nearest to production first."""
+    return [runtime for runtime in workload.RUNTIMES if _usable(runtime)]
+
+
+def _usable(runtime: str) -> bool:
+    try:
+        check(runtime)
+    except GenzooError:
+        return False
+    return True
 
 
 def of_dataset(name: str) -> dict[str, str]:
@@ -101,6 +184,15 @@ def artifact(bundle: Bundle) -> dict[str, Any]:
     return {**weights, "graphs": graphs, **assets}
 
 
+def deciding(bundle: Bundle, runtime: str) -> dict[str, Any]:
+    """What decides how fast a bundle is on a runtime: a part of an identity."""
+    return {
+        "artifact": artifact(bundle) | _engines(bundle, runtime),
+        "machine": environment.machine() | _gpu(runtime),
+        "software": environment.software(runtime),
+    }
+
+
 def _engines(bundle: Bundle, runtime: str) -> dict[str, Any]:
     """The digests of the plans that run, where some do."""
     if runtime != Runtime.TENSORRT:
@@ -110,7 +202,8 @@ def _engines(bundle: Bundle, runtime: str) -> dict[str, Any]:
 
 
 def _gpu(runtime: str) -> dict[str, Any]:
-    return {"gpu": dataclasses.asdict(gpu())} if Runtime(runtime).on_gpu else {}
+    on_gpu = runtime != COMPILED and Runtime(runtime).on_gpu
+    return {"gpu": dataclasses.asdict(gpu())} if on_gpu else {}
 
 
 @dataclass(frozen=True)
@@ -144,17 +237,52 @@ class Choice:
 USUAL = Choice()
 
 
+def rows(bundles: Iterable[Bundle], choice: Choice = USUAL) -> list[Row]:
+    """Every generator at each of its settings."""
+    return [Row(each, setting) for each in bundles for setting in choice.settings(each.served_spec, _systems(each))]
+
+
+def judged(wanted: Sequence[Row], runtime: str, count: int) -> list[Judged]:
+    """Each row, as the runtime serves it."""
+    return [Judged(row, runtime, 0 if unjudged(row) else count) for row in wanted]
+
+
 def cells(
-    bundles: Iterable[Bundle], runtimes: Sequence[str], loads: Sequence[Load], count: int, choice: Choice = USUAL
+    wanted: Sequence[Row],
+    runtimes: Sequence[str],
+    loads: Sequence[Load],
+    protocol: Rounds = rounds.FULL,
+    reference: Row | None = None,
 ) -> list[Cell]:
-    """Every combination; through Triton two batches are under way at a time, so that it always has one to run."""
+    """Every combination, beside one reference cell: that row, or the first, on the first runtime, alone in a queue."""
+    beside = reference_cell(reference or wanted[0], runtimes, protocol).title if wanted else ""
     return [
-        Cell(bundle, runtime, setting, _for_runtime(load, runtime), count)
-        for bundle in bundles
-        for setting in choice.settings(bundle.served_spec, _systems(bundle))
+        Cell(row, runtime, for_runtime(load, runtime), protocol, beside)
+        for row in wanted
         for runtime in runtimes
         for load in loads
     ]
+
+
+def reference_cell(row: Row, runtimes: Sequence[str], protocol: Rounds) -> Cell:
+    """Its runs are short, whatever the others' are: there are many of them."""
+    load = dataclasses.replace(workload.load(SINGLE, quick=True), queries=rounds.P50_FROM)
+    found = Cell(row, runtimes[0], load, protocol, "")
+    return dataclasses.replace(found, reference=found.title)
+
+
+def reference_row(wanted: Sequence[Row], name: str, *, required: bool = False) -> Row:
+    """The first row of that title, or of that generator; where it need not be, the first of all.
+
+    Raises WorkloadError.
+    """
+    for row in wanted:
+        if name in (row.title, row.spec.name):
+            return row
+    if required:
+        known = nearest(name, [row.title for row in wanted])
+        raise WorkloadError(f"the reference {name!r} is not among what is measured: {known}")
+    return wanted[0]
 
 
 def _systems(bundle: Bundle) -> tuple[System, ...]:
@@ -164,100 +292,310 @@ def _systems(bundle: Bundle) -> tuple[System, ...]:
 
 def left_out(bundles: Iterable[Bundle], choice: Choice) -> list[str]:
     """What of these a choice does not measure because an image takes too many calls."""
-    every = dataclasses.replace(choice, calls=None)
+    bundles = list(bundles)
+    measured = {row.title for row in rows(bundles, choice)}
+    every = rows(bundles, dataclasses.replace(choice, calls=None))
+    return [row.title for row in every if row.title not in measured]
+
+
+@dataclass(frozen=True)
+class Part:
+    """Cells and rows of a few generators, which fit into memory at once: one piece of work, alone on its machine."""
+
+    cells: tuple[Cell, ...]
+    judged: tuple[Judged, ...]
+
+    @property
+    def rows(self) -> Iterator[Row]:
+        yield from (cell.row for cell in self.cells)
+        yield from (each.row for each in self.judged)
+
+
+def parts(wanted: Sequence[Cell], judged: Sequence[Judged], memory: int | None = None) -> list[Part]:
+    """All of it, in as few parts as the memory allows (bytes; half of what is free now)."""
+    memory = environment.available_bytes() // 2 if memory is None else memory
+    runtimes: dict[str, set[str]] = {}
+    files: dict[str, int] = {}
+    everything: list[Cell | Judged] = [*wanted, *judged]
+    for each in everything:
+        folder = str(each.row.bundle.path)
+        runtimes.setdefault(folder, set()).add(each.runtime)
+        files.setdefault(folder, sum(path.stat().st_size for path in each.row.bundle.path.iterdir()))
+    sizes = {folder: (1 + len(runtimes[folder])) * (OPEN_BYTES + 3 * files[folder]) for folder in runtimes}
     return [
-        title(bundle.name, setting.resolved(bundle.served_spec), bundle.manifest["precision"])
-        for bundle in bundles
-        for setting in every.settings(bundle.served_spec, _systems(bundle))
-        if setting not in choice.settings(bundle.served_spec, _systems(bundle))
+        Part(
+            tuple(cell for cell in wanted if str(cell.row.bundle.path) in group),
+            tuple(each for each in judged if str(each.row.bundle.path) in group),
+        )
+        for group in rounds.grouped(sizes, memory)
     ]
 
 
-def _for_runtime(load: Load, runtime: str) -> Load:
-    return dataclasses.replace(load, in_flight=2) if (runtime, load.scenario) == ("triton", "offline") else load
-
-
 def run(
-    wanted: Sequence[Cell], path: Path, *, again: bool = False, told: Callable[[str], None] = print
+    wanted: Sequence[Cell],
+    judged: Sequence[Judged],
+    path: Path,
+    *,
+    reference: Cell | None = None,
+    again: bool = False,
+    told: Tell = print,
 ) -> list[Record]:
-    """The records of all cells; those that are missing are measured and appended to `path`. Raises GenzooError."""
-    known = {} if again else records.on_record(path)
-    missing = [cell for cell in wanted if cell.id not in known]
-    done, began = 0, time.monotonic()
-    for runtime in dict.fromkeys(cell.runtime for cell in missing):
-        group = [cell for cell in missing if cell.runtime == runtime]
-        with endpoints(runtime, [cell.bundle for cell in group]) as connect:
-            for cell in group:
-                record = measure(cell, connect(cell.bundle))
+    """The records of all cells and of all rows judged; what is missing is measured, and appended to `path`.
+
+    What is cut off goes on where it was: runs are kept in a journal until their cell is complete. Raises GenzooError.
+    """
+    known = records.on_record(path)
+    usual = _call_ms(known.values())
+    done = {} if again else dict(known)
+    cells_left = [cell for cell in wanted if cell.id not in done]
+    judged_left = [each for each in judged if each.id not in done]
+    journal = Journal.beside(path)
+    if kept := sum(len(journal.runs(cell.id)) for cell in cells_left):
+        every = sum(cell.rounds.count for cell in cells_left)
+        told(f"{kept} of {every} runs are kept from before, in {journal.path}")
+    for part in parts(cells_left, judged_left):
+        try:
+            for record in measure(part, journal, usual, reference=reference, told=told):
                 records.append(path, record)
-                known[cell.id], done = record, done + 1
-                minutes, seconds = divmod(int(time.monotonic() - began), 60)
-                result = f"p50 {record['latency']['p50']['value']:.2f} ms"
-                told(f"[{done}/{len(missing)} {minutes}:{seconds:02}] {cell.title}: {result}{unjudged(cell)}")
-    return [known[cell.id] for cell in wanted]
+                done[record["id"]] = record
+                if record["identity"]["kind"] == "cell":
+                    journal.drop([record["id"]])
+        except KeyboardInterrupt:
+            told("stopped: what is complete is on record, other runs are kept; the same command goes on")
+            raise
+    return [done[name] for name in (*(cell.id for cell in wanted), *(each.id for each in judged))]
 
 
-def measure(cell: Cell, endpoint: Runner) -> Record:
-    """One record: latency of the endpoint, and quality of the bundle's images, which are the same on every runtime."""
+def _call_ms(found: Iterable[Record]) -> dict[str, float]:
+    """What a call takes by what is on record of this machine, by the digest of what is called and how."""
+    here = environment.machine()
+    cells = [each for each in found if each["identity"]["kind"] == "cell" and each["identity"]["machine"] == here]
+    return {records.identify(each["identity"]["cell"]): each["latency"]["p50"]["value"] for each in cells}
 
-    def ask(seeds: list[int]) -> np.ndarray:
-        return endpoint.run(**workload.tensors(cell.spec, cell.setting, seeds))["image"]
 
-    with environment.guard() as noise:
-        timing = latency.measure(ask, cell.load)
-    generator = OnFirstUse(cell.spec, lambda: in_process(cell.bundle))
+def measure(
+    part: Part, journal: Journal, usual: Mapping[str, float], *, reference: Cell | None = None, told: Tell = print
+) -> Iterator[Record]:
+    """The records of one part, as they are made: first all cells side by side, then the rows judged."""
+    first = part.cells[0] if part.cells else None
+    beside = reference or (first and reference_cell(first.row, [first.runtime], first.rounds))
+    timed: list[Cell] = [*part.cells, *([beside] if beside else [])]
+    runtimes = dict.fromkeys([*(cell.runtime for cell in part.cells), *(each.runtime for each in part.judged)])
+    generators = {each.bundle.path for each in part.rows}
+    told(f"opening {len(generators)} generators on {', '.join(runtimes)}")
+    with _Open.of([*timed, *part.judged]) as opened:
+        if part.cells:
+            assert beside is not None
+            subjects = {cell.id: _subject(cell, opened) for cell in part.cells}
+            known = {each.id: usual[key] for each in timed if (key := _call(each)) in usual}
+            session = Session(
+                [*subjects.values()], _subject(beside, opened), part.cells[0].rounds, journal, told, known
+            )
+            session.probe()
+            told(_estimate(session, part))
+            session.measure()
+            for index, cell in enumerate(part.cells, 1):
+                record = sealed(cell, journal.runs(cell.id), subjects[cell.id])
+                told(f"[{index}/{len(part.cells)}] {cell.title}: {said(record)}")
+                yield record
+        began = time.monotonic()
+        for index, each in enumerate(part.judged, 1):
+            record = quality(each, opened, told)
+            told(f"[{clock(time.monotonic() - began)}] {index} of {len(part.judged)} judged: {each.title}")
+            yield record
+
+
+def _call(cell: Cell) -> str:
+    return records.identify(cell.identity["cell"])
+
+
+def _estimate(session: Session, part: Part) -> str:
+    timing = session.expected_seconds()
+    text = f"{len(part.cells)} cells in {session.rounds.count} rounds take about {clock(timing)}"
+    if not part.judged:
+        return text
+    call_ms = {cell.row.title: session.call_ms[cell.id] / cell.load.batch_size for cell in part.cells}
+    seconds = sum(each.count * call_ms.get(each.row.title, 0.0) / 1000.0 for each in part.judged)
+    return f"{text}, then drawing {len(part.judged)} x {part.judged[0].count:,} images up to {clock(seconds)}"
+
+
+def _subject(cell: Cell, opened: _Open) -> Subject:
+    return Subject(cell.id, cell.title, cell.load, opened.ask(cell.row, cell.runtime), opened.own(cell.row))
+
+
+def sealed(cell: Cell, runs: Sequence[rounds.Run], subject: Subject) -> Record:
+    """A cell's record, of the runs of all of its rounds and of what its endpoint serves."""
+    runs, scenario = rounds.judged_noise(runs), cell.load.scenario
+    found = audited(cell, runs, subject)
     return records.make(
         "cell",
         cell.identity,
-        family=cell.spec.family,
-        nfe=nfe(cell.spec, cell.setting),
-        latency=timing_json(timing),
-        quality=_quality(cell, generator) if cell.judges.know(cell.spec.default_image_shape) else None,
-        **samples.pictures(generator, cell.setting, cell.artifact),
+        family=cell.row.spec.family,
+        nfe=nfe(cell.row.spec, cell.row.setting),
+        runs=runs,
+        latency=rounds.summary(scenario, runs),
+        reference=cell.reference,
+        served=found.to_json(),
+        flags=rounds.flags(scenario, runs, found.to_json()),
         environment=environment.describe(),
-        noise=noise,
     )
 
 
-def _quality(cell: Cell, generator: samples.Sampled) -> dict[str, Any]:
-    return samples.judge(generator, cell.setting, cell.count, cell.artifact, cell.judges, assets=cell.bundle.assets)
+def audited(cell: Cell, runs: Sequence[rounds.Run], subject: Subject) -> served.Served:
+    """What a cell served while it was timed, against the bundle's own images, and whether it was made anew."""
+    compared = served.pooled(run["served"] for run in runs)
+    seed, window, cache = rounds.first_seed(subject.id, cell.rounds.count + 1), None, None
+    tolerance = tolerance_of(cell.row.bundle)
+    if not served.ROUNDING.explains(compared):
+        window = served.window(subject.ask, subject.own, seed, tolerance, cell.load.batch_size)
+    if cell.load.scenario == SINGLE:
+        cache = served.audit(subject.ask, seed + served.WINDOW_IMAGES)
+    return served.Served(compared, tolerance, window, cache)
 
 
-def unjudged(cell: Cell) -> str:
-    """A clause that says why there is no quality on a record; empty where there is."""
-    if cell.judges.know(cell.spec.default_image_shape):
+def tolerance_of(bundle: Bundle) -> served.Tolerance:
+    """By its precision, the gate's."""
+    from export.parity import LIMITS
+    from export.variant import Precision
+
+    limits = LIMITS[Precision(bundle.manifest["precision"])]
+    return served.Tolerance(limits.lsb, limits.differing, limits.drift)
+
+
+def said(record: Record) -> str:
+    """What a cell's record says, in a line: `p50 4.56 ms (4.5 to 4.6), 1.02 x the reference; noisy`."""
+    timing, scenario = record["latency"], record["identity"]["cell"]["scenario"]
+    main = {SINGLE: "p50", MULTI: "p50", SERVER: "p50"}.get(scenario, "images_per_second")
+    unit = "ms" if main == "p50" else "images/s"
+    value, relative = (Estimate(**timing[name]) for name in (main, "relative"))
+    text = f"{value} {unit}, {relative} of the reference"
+    return f"{text}; {', '.join(record['flags'])}" if record["flags"] else text
+
+
+def quality(each: Judged, opened: _Open, told: Tell) -> Record:
+    """The quality of the images that a runtime serves, and whether they are the bundle's own; pictures at least."""
+    row = each.row
+    generator, last = opened.served(row, each.runtime), time.monotonic()
+
+    def progress(done: int) -> None:
+        nonlocal last
+        if time.monotonic() - last > PROGRESS_SECONDS:
+            last = time.monotonic()
+            told(f"{done:,} of {each.title}")
+
+    found, checked = metrics.nothing(row.judges, 0), None
+    if each.count:
+        asked = (row.setting, each.count, {**row.artifact, **_executor(each)})
+        found = samples.judge(generator, *asked, row.judges, row.bundle.assets, progress)
+        frequencies = metrics.frequencies(row.judges)
+        checked = drawn(each, samples.draw(generator, *asked, row.bundle.assets, frequencies), opened)
+    return records.make(
+        "quality",
+        each.identity,
+        family=row.spec.family,
+        nfe=nfe(row.spec, row.setting),
+        **found,
+        **samples.pictures(generator, row.setting, row.artifact),
+        served=checked and checked.to_json(),
+        flags=[rounds.DIFFERS] if checked and not checked.within else [],
+        environment=environment.describe(),
+    )
+
+
+def drawn(each: Judged, images: np.ndarray, opened: _Open) -> served.Served:
+    """Some of the images that are judged, drawn at random, against the bundle's own of the same seeds."""
+    row, first = each.row, samples.FIRST_SEED
+    frequencies = metrics.frequencies(row.judges)
+
+    def own(seeds: list[int]) -> np.ndarray:
+        asked = samples.conditions(row.spec, seeds, row.bundle.assets, frequencies)
+        return opened.generator(row.bundle).sample(SampleRequest(tuple(seeds), asked, row.setting))
+
+    def given(seeds: list[int]) -> np.ndarray:
+        return np.asarray(images[[seed - first for seed in seeds]])
+
+    places = np.random.default_rng(0).choice(len(images), min(CHECKED, len(images)), replace=False)
+    compared = served.compare([(first + int(place), images[place]) for place in places], own)
+    window, tolerance = None, tolerance_of(row.bundle)
+    if not served.ROUNDING.explains(compared):
+        window = served.window(given, own, first, tolerance, BATCH_SIZE, min(len(images), served.WINDOW_IMAGES))
+    return served.Served(compared, tolerance, window)
+
+
+def _executor(each: Judged) -> dict[str, Any]:
+    """What beside an artifact decides the last bit of its images."""
+    return {"runtime": each.runtime, "batch": BATCH_SIZE, **_engines(each.row.bundle, each.runtime)}
+
+
+def unjudged(row: Row) -> str:
+    """Why nobody judges its images, a sentence; empty where somebody does."""
+    shape = row.spec.default_image_shape
+    if row.judges.know(shape):
         return ""
-    if not cell.judges.everybody:
-        return f"; quality not judged: there are no judges of {cell.judges.dataset or 'what it was trained on'}"
-    shape = "x".join(map(str, cell.spec.default_image_shape))
-    return f"; quality not judged: the nets know {cell.judges.shapes}, these are {shape}"
+    if not row.judges.everybody:
+        trained = row.judges.dataset or "what it was trained on"
+        return f"{row.title}: quality not judged: there are no judges of {trained}"
+    size = "x".join(map(str, shape))
+    return f"{row.title}: quality not judged: the nets know {row.judges.shapes}, these are {size}"
 
 
-def timing_json(timing: Timing) -> dict[str, Any]:
-    return {
-        "raw_ms": [round(float(value), 3) for value in timing.latencies_ms],
-        **{name: dataclasses.asdict(value) for name, value in timing.percentiles().items()},
-        "images_per_second": timing.images_per_second,
-        "images": timing.images,
-        "valid": timing.valid,
-    }
+@dataclass
+class _Open:
+    """The endpoints of some generators on some runtimes, open at once, and the bundles' own generators."""
+
+    connects: Mapping[str, Connect]
+    runners: dict[tuple[str, Path], Runner] = dataclasses.field(default_factory=dict)
+    owns: dict[Path, Generator] = dataclasses.field(default_factory=dict)
+
+    @classmethod
+    @contextmanager
+    def of(cls, wanted: Sequence[Cell | Judged]) -> Iterator[_Open]:
+        bundles: dict[str, dict[Path, Bundle]] = {}
+        for each in wanted:
+            bundles.setdefault(each.runtime, {})[each.row.bundle.path] = each.row.bundle
+        with ExitStack() as stack:
+            opened = {name: stack.enter_context(endpoints(name, found.values())) for name, found in bundles.items()}
+            yield cls(opened)
+
+    def runner(self, bundle: Bundle, runtime: str) -> Runner:
+        key = (runtime, bundle.path)
+        if key not in self.runners:
+            self.runners[key] = self.connects[runtime](bundle)
+        return self.runners[key]
+
+    def generator(self, bundle: Bundle) -> Generator:
+        if bundle.path not in self.owns:
+            self.owns[bundle.path] = in_process(bundle)
+        return self.owns[bundle.path]
+
+    def ask(self, row: Row, runtime: str) -> Ask:
+        endpoint = self.runner(row.bundle, runtime)
+        return lambda seeds: endpoint.run(**workload.tensors(row.spec, row.setting, seeds))["image"]
+
+    def own(self, row: Row) -> served.Own:
+        def make(seeds: list[int]) -> np.ndarray:
+            return self.generator(row.bundle).sample(SampleRequest(tuple(seeds), setting=row.setting))
+
+        return make
+
+    def served(self, row: Row, runtime: str) -> samples.Sampled:
+        return Endpoint(row.spec, lambda: self.runner(row.bundle, runtime), lambda: self.generator(row.bundle))
 
 
-class OnFirstUse:
-    """A generator that is opened when it is asked for images; where all are on disk already, it never is."""
+@dataclass
+class Endpoint:
+    """A generator whose images are those that an endpoint serves; where all are on disk already, it is not asked."""
 
-    def __init__(self, spec: GeneratorSpec, make: Callable[[], Generator]) -> None:
-        self.spec, self._make = spec, make
-
-    @cached_property
-    def _generator(self) -> Generator:
-        return self._make()
+    spec: GeneratorSpec
+    runner: Callable[[], Runner]
+    own: Callable[[], Generator]
 
     def sample(self, request: SampleRequest) -> np.ndarray:
-        return self._generator.sample(request)
+        return sample_through(self.spec, self.runner(), request)
 
     def between(self, request: SampleRequest, frames: int) -> np.ndarray:
-        return self._generator.between(request, frames)
+        """In this process: no endpoint takes noise between two seeds."""
+        return self.own().between(request, frames)
 
 
 def in_process(bundle: Bundle) -> Generator:
@@ -271,15 +609,19 @@ def endpoints(runtime: str, bundles: Iterable[Bundle]) -> Iterator[Connect]:
         with _triton({bundle.path: bundle for bundle in bundles}.values()) as connect:
             yield connect
     else:
-        yield lambda bundle: _endpoint(bundle, Runtime(runtime))
+        yield lambda bundle: _endpoint(bundle, runtime)
 
 
-def _endpoint(bundle: Bundle, runtime: Runtime) -> Runner:
-    if runtime is Runtime.TENSORRT:
+def _endpoint(bundle: Bundle, runtime: str) -> Runner:
+    if runtime == COMPILED:
+        from benchmarks.measure.contenders import compiled_runner
+
+        return compiled_runner(registry.checkpoint(bundle.name), "cpu").generator
+    if runtime == Runtime.TENSORRT:
         from export.engine_gate import require_engines
 
         require_engines(bundle)
-    return on_runtime(bundle, runtime)
+    return on_runtime(bundle, Runtime(runtime))
 
 
 @contextmanager
@@ -296,19 +638,22 @@ def _triton(bundles: Iterable[Bundle]) -> Iterator[Connect]:
             yield lambda bundle: TritonRunner(server.grpc_url, bundle.name)
 
 
-def baselines(wanted: Iterable[Cell], path: Path) -> Iterator[Record]:
-    """What real pictures (the floor) and noise (the ceiling) score before each cell's judges, appended to `path` once.
+def baselines(wanted: Iterable[Judged], path: Path) -> Iterator[Record]:
+    """What real pictures (the floor) and noise (the ceiling) score before each row's judges, appended to `path` once.
 
-    None for the cells that nobody judges.
+    None for the rows that nobody judges.
     """
     known = records.on_record(path)
-    for who, count in dict.fromkeys((cell.judges, cell.count) for cell in wanted if cell.judges.everybody):
-        nets = samples.digests(who)
-        for name, measure in (("floor", metrics.floor), ("ceiling", metrics.ceiling)):
-            identity = {"baseline": name, "judged": count, **of_dataset(who.dataset), "nets": nets}
-            record = known.get(records.identify({"format": records.FORMAT, "kind": "baseline", **identity}))
+    for who, count in dict.fromkeys((each.row.judges, each.count) for each in wanted if each.count):
+        for name, measured in (("floor", metrics.floor), ("ceiling", metrics.ceiling)):
+            identity = {
+                "baseline": name,
+                **of_dataset(who.dataset),
+                "protocol": judging(count),
+                "nets": samples.digests(who),
+            }
+            record = known.get(records.id_of("baseline", identity))
             if record is None:
-                quality = measure(who, count)
-                record = records.make("baseline", identity, quality=quality, environment=environment.describe())
+                record = records.make("baseline", identity, **measured(who, count), environment=environment.describe())
                 records.append(path, record)
             yield record

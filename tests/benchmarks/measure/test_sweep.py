@@ -2,146 +2,193 @@
 
 from __future__ import annotations
 
-import re
+import base64
+import dataclasses
 import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from benchmarks import environment, records
-from benchmarks.measure import sweep, workload
-from benchmarks.measure.workload import Load
-from benchmarks.records import RecordError
-from benchmarks.report import html as report
-from benchmarks.report import overview, plot, summary
+from benchmarks import records
+from benchmarks.measure import sweep, tables, workload
+from benchmarks.measure.rounds import Journal, Rounds
+from benchmarks.measure.sweep import Cell
+from benchmarks.measure.workload import BATCHES, SCENARIOS, Load, WorkloadError
 from export import admission
 from export.bundle import Bundle
 from export.cuda import Gpu
 from export.engine_build import build
 from export.gate import GateError, require
-from tests.benchmarks.made_up import floor as made_up_floor
-from tests.benchmarks.made_up import made_up
 from tests.stand_ins import TensorRT
-from zoo.contract.request import Setting
+from zoo.contract.feeds import Tensors
+from zoo.contract.request import SampleRequest, Setting
 from zoo.contract.spec import GeneratorSpec, Sampling
 from zoo.family import Branch, System, class_conditional
 
-LOAD = Load(queries=64, seconds=0.05, warm_up=1)
+LOAD = Load(queries=22, seconds=0.05, warm_up=1)
+ROUNDS = Rounds(3)
+TWO_STEPS = sweep.Choice(steps=(2,))
 
 
-def test_a_family_that_nobody_knows_is_measured_recorded_and_reported(
-    toy_bundles: Mapping[str, Path], tmp_path: Path
-) -> None:
+def open_all(folders: Mapping[str, Path]) -> list[Bundle]:
+    return [Bundle.open(folder) for folder in folders.values()]
+
+
+def cells_of(bundles: list[Bundle], *runtimes: str, load: Load = LOAD) -> list[Cell]:
+    return sweep.cells(sweep.rows(bundles, TWO_STEPS), runtimes or ["onnxruntime"], [load], ROUNDS)
+
+
+def test_a_family_that_nobody_knows_is_measured_and_recorded(toy_bundles: Mapping[str, Path], tmp_path: Path) -> None:
     path, said = tmp_path / "records.jsonl", []
-    bundles = [Bundle.open(folder) for folder in toy_bundles.values()]
-    cells = sweep.cells(bundles, ["onnxruntime"], [LOAD], 50, sweep.Choice(steps=(2,)))
-    found = sweep.run(cells, path, told=said.append)
-    assert len(found) == len(said) == len(toy_bundles)
-    assert all(record["latency"]["p50"]["value"] > 0 and len(record["latency"]["raw_ms"]) >= 64 for record in found)
-    assert all(record["quality"] is None for record in found)
-    assert all("not judged: there are no judges of toys" in sentence for sentence in said)
+    bundles = open_all(toy_bundles)
+    cells = cells_of(bundles)
+    found = sweep.run(cells, [], path, told=said.append)
+    assert [record["id"] for record in found] == [cell.id for cell in cells]
     assert records.read(path) == found
-    page = report.render(found)
-    assert all(name in page for name in toy_bundles)
+    assert said[0] == "opening 3 generators on onnxruntime"
+    assert said[1].startswith("3 cells in 3 rounds take about 0:")
+    assert sum(" round " in sentence for sentence in said) == 3
+    for record in found:
+        assert [run["round"] for run in record["runs"]] == [0, 1, 2]
+        assert not [run["invalid_because"] for run in record["runs"] if not run["valid"]]
+        assert all(len(run["latencies_ms"]) >= 22 for run in record["runs"])
+        assert 0 < record["latency"]["p50"]["low"] <= record["latency"]["p50"]["value"]
+        assert record["reference"] == "toy-linear on onnxruntime, single-stream"
+        assert record["served"]["within"]
+        assert record["served"]["images"] == 12
+        assert not {"invalid", "few-queries", "served-differs", "cached"} & set(record["flags"])
+    first = found[0]["latency"]["relative"]
+    assert 0.5 < first["value"] < 2.0, "the reference, beside itself"
+    assert not Journal.beside(path).path.exists()
 
-    assert sweep.run(cells, path, told=said.append) == found, "a second run measures nothing"
-    assert len(said) == len(toy_bundles)
-    sweep.run(cells[:1], path, again=True, told=said.append)
+    count = len(said)
+    assert sweep.run(cells, [], path, told=said.append) == found, "a second run measures nothing"
+    assert len(said) == count
+    sweep.run(cells[:1], [], path, again=True, told=said.append)
     assert len(records.read(path)) == len(found) + 1
 
 
-def test_pictures_that_are_kept_need_no_session(toy_bundles: Mapping[str, Path], tmp_path: Path) -> None:
-    bundle = Bundle.open(shutil.copytree(toy_bundles["toy-linear"], tmp_path / "copy"))
-    [cell] = sweep.cells([bundle], ["onnxruntime"], [LOAD], 50)
-    endpoint = sweep.in_process(bundle)
-    first = sweep.measure(cell, endpoint)
+def test_what_decides_a_latency_is_part_of_its_identity(toy_bundles: Mapping[str, Path]) -> None:
+    [cell] = cells_of([Bundle.open(toy_bundles["toy-linear"])])
+    software, machine = cell.identity["software"], cell.identity["machine"]
+    assert {"python", "numpy", "onnxruntime", "mlcommons_loadgen", "threads"} <= set(software)
+    assert set(machine) == {"cpu", "cores", "memory_gb", "host"}
+    assert "tritonserver" not in software
+    served = dataclasses.replace(cell, runtime="triton").identity["software"]
+    assert served["tritonserver"] == "2.51.0"
+    assert served["models' onnxruntime"] == software["onnxruntime"]
+    upgraded = {**cell.identity, "software": {**software, "onnxruntime": "99"}}
+    assert records.id_of("cell", upgraded) != cell.id
+    more = dataclasses.replace(cell, rounds=Rounds(7))
+    assert more.id != cell.id
+
+
+def test_a_run_that_is_stopped_goes_on_and_says_so(toy_bundles: Mapping[str, Path], tmp_path: Path) -> None:
+    path, said = tmp_path / "records.jsonl", []
+    cells = cells_of([Bundle.open(toy_bundles["toy-linear"])])
+
+    def stop(sentence: str) -> None:
+        said.append(sentence)
+        if "round 2 of 3" in sentence:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        sweep.run(cells, [], path, told=stop)
+    assert said[-1].startswith("stopped: ")
+    assert not path.exists()
+    said.clear()
+    [record] = sweep.run(cells, [], path, told=said.append)
+    assert said[0].startswith("2 of 3 runs are kept from before, in ")
+    assert [run["round"] for run in record["runs"]] == [0, 1, 2]
+    assert sum(" round " in sentence for sentence in said) == 1
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_every_scenario_becomes_a_record(toy_bundles: Mapping[str, Path], tmp_path: Path, scenario: str) -> None:
+    usual = workload.load(scenario, quick=True)
+    load = dataclasses.replace(usual, queries=min(usual.queries, 40), seconds=0.1)
+    cells = cells_of([Bundle.open(toy_bundles["toy-linear"])], load=load)
+    [record] = sweep.run(cells, [], tmp_path / "records.jsonl", told=lambda _: None)
+    assert record["identity"]["protocol"]["batch_size"] == BATCHES[scenario]
+    assert record["latency"]["images_per_second"]["value"] > 0
+    assert record["latency"]["relative"]["value"] > 0
+    assert {"rate" in run for run in record["runs"]} == {scenario == "server"}
+    assert (record["served"]["cache"] is None) == (scenario != "single-stream")
+    [(caption, columns, [line])] = tables.of([record], price=1.0)
+    assert caption.startswith(f"onnxruntime; {scenario}; 3 rounds; ")
+    assert record["reference"] in caption
+    assert len(line) == len(columns)
+
+
+def test_what_is_invalid_is_shown_with_its_reasons(toy_bundles: Mapping[str, Path], tmp_path: Path) -> None:
+    load = dataclasses.replace(LOAD, queries=5, seconds=0.0)
+    cells = cells_of([Bundle.open(toy_bundles["toy-linear"])], load=load)
+    said: list[str] = []
+    [record] = sweep.run(cells, [], tmp_path / "records.jsonl", told=said.append)
+    assert {"invalid", "few-queries"} <= set(record["flags"])
+    assert "not: Early stopping satisfied" in record["runs"][0]["invalid_because"]
+    assert "invalid" in said[-1]
+    [(_, columns, [line])] = tables.of([record])
+    assert "invalid" in line[columns.index("flags")]
+
+
+def test_images_that_are_judged_come_from_the_endpoint(toy_bundles: Mapping[str, Path]) -> None:
+    bundle = Bundle.open(toy_bundles["toy-diffusion"])
+    [row] = sweep.rows([bundle], TWO_STEPS)
+    asked: list[int] = []
+
+    class Watched:
+        def run(self, **tensors: np.ndarray) -> Tensors:
+            asked.extend(tensors["seed"].reshape(-1).tolist())
+            return generator.run(**tensors)
+
+    generator = sweep.in_process(bundle)
+    endpoint = sweep.Endpoint(row.spec, Watched, lambda: generator)
+    request = SampleRequest(tuple(range(70)), setting=row.setting)
+    assert np.array_equal(endpoint.sample(request), generator.sample(request))
+    assert asked == list(range(70))
+
+
+def test_who_is_not_judged_is_shown_and_said_with_the_reason(toy_bundles: Mapping[str, Path], tmp_path: Path) -> None:
+    """Pictures that are kept need no session: the second time the graph is gone."""
+    bundle, said = Bundle.open(shutil.copytree(toy_bundles["toy-linear"], tmp_path / "copy")), []
+    wanted = sweep.judged(sweep.rows([bundle]), "onnxruntime", 100)
+    [first] = sweep.run([], wanted, tmp_path / "records.jsonl", told=said.append)
+    assert said[-1].endswith("1 of 1 judged: toy-linear: quality not judged: there are no judges of toys")
+    assert (first["count"], first["metrics"], first["left_out"], first["flags"]) == (0, {}, {}, [])
+    assert base64.b64decode(first["grid"]).startswith(b"\x89PNG")
     (tmp_path / "copy" / "generator.onnx").unlink()
-    again = sweep.measure(cell, endpoint)
+    [again] = sweep.run([], wanted, tmp_path / "records.jsonl", again=True, told=said.append)
     assert (again["grid"], again["interpolation"]) == (first["grid"], first["interpolation"])
+    assert not list(sweep.baselines(wanted, tmp_path / "records.jsonl"))
 
 
-def test_rows_of_equal_numbers_are_compared_and_others_kept_apart() -> None:
-    found = [made_up("fast", 1.0, 100, 3.0), made_up("good", 5.0, 100, 1.0), made_up("few", 1.0, 60, 1.0)]
-    main, other = summary.sections(found)
-    assert [row.title for row in main.rows] == ["fast", "good"]
-    assert [row.title for row in other.rows] == ["few"]
+def test_generators_that_do_not_fit_into_memory_are_parts(toy_bundles: Mapping[str, Path]) -> None:
+    cells = cells_of(open_all(toy_bundles))
+    assert len(sweep.parts(cells, [])) == 1
+    apart = sweep.parts(cells, [], memory=1)
+    assert [[cell.id for cell in part.cells] for part in apart] == [[cell.id] for cell in cells]
+    assert {cell.reference for cell in cells} == {"toy-linear on onnxruntime, single-stream"}
 
 
-def test_generators_of_other_data_stand_beside_and_are_not_compared(tmp_path: Path) -> None:
-    floor = records.make("baseline", {"baseline": "floor", "judged": 100, "nets": {}}, quality=made_up_floor(100))
-    striped = made_up("striped", 0.5, 100, 1.0, judged=False, dataset="stripes")
-    found = [floor, made_up("fast", 1.0, 100, 3.0), made_up("good", 5.0, 100, 1.0), striped]
-    main, other = summary.sections(found)
-    assert ([row.title for row in main.rows], [row.title for row in other.rows]) == (["fast", "good"], ["striped"])
-    assert set(main.baselines) == {"floor"}
-    assert not other.baselines
-    assert not plot.plots(other)
-    assert [row.title for row in summary.beside(main, [main, other])] == ["fast", "good", "striped"]
-    assert overview.distances(other.rows[0], main) == ["", ""]
-    page = report.render(found)
-    assert "<h2>stripes: 100 images judged" in page
-    assert page.count('alt="Samples of ') == 3, "each shows what it makes"
-    alone = report.render([striped])
-    assert "Fréchet" not in alone.partition("<tbody>")[0].rpartition("<thead>")[2]
-    assert "training\npictures" not in alone
-
-
-def test_weights_that_were_trained_again_replace_the_old_ones_on_every_runtime() -> None:
-    old = [made_up("a", 1.0, 100, 3.0, runtime=runtime) for runtime in ("triton", "onnxruntime")]
-    [section] = summary.sections([*old, made_up("a", 1.0, 100, 1.0, weights="1")])
-    assert [row.runtimes for row in section.rows] == [["onnxruntime"]]
-
-
-def test_plot_marks_the_front_and_keeps_labels_apart() -> None:
-    found = [made_up("fast", 1.0, 100, 3.0), made_up("good", 5.0, 100, 1.0), made_up("beaten", 6.0, 100, 2.0)]
-    [section] = summary.sections(found)
-    for drawn in plot.plots(section):
-        marks = {mark.row.title: mark for mark in drawn.marks}
-        assert {name: mark.on_front for name, mark in marks.items()} == {"fast": True, "good": True, "beaten": False}
-        assert marks["fast"].x < marks["good"].x < marks["beaten"].x
-        assert marks["fast"].y < marks["beaten"].y < marks["good"].y  # SVG's y points down
-        assert len({mark.label for mark in marks.values()}) == 3
-
-
-def test_disagreement_needs_both_nets_beyond_chance() -> None:
-    a, b = made_up("a", 1.0, 100, 1.0), made_up("b", 2.0, 100, 1.0)
-    for record, net in ((a, "classifier"), (b, "critic")):
-        record["quality"]["metrics"][f"fd_100_{net}"] = {"value": 99.0, "low": 98.0, "high": 100.0}
-    [section] = summary.sections([a, b])
-    [pair] = summary.disagreements(section.rows)
-    assert {net: row.title for net, row in pair.better.items()} == {"classifier": "b", "critic": "a"}
-    a["quality"]["metrics"]["fd_100_classifier"]["low"] = 0.0
-    assert not summary.disagreements(summary.sections([a, b])[0].rows)
-
-
-def test_a_generator_without_classes_has_no_accuracy_anywhere() -> None:
-    found = [made_up("free", 1.0, 100, 1.0, unconditional=True), made_up("asked", 2.0, 100, 1.0)]
-    [section] = summary.sections(found)
-    shares = {row.title: overview.accuracy(row, section) for row in section.rows}
-    assert shares["free"] == ""
-    assert shares["asked"].endswith(" %")
-    assert report.render(found).count("<td></td></tr>") == 1
-
-
-def test_page_is_self_contained_and_escapes_names() -> None:
-    page = report.render([made_up("<b>bold</b>", 1.0, 100, 1.0)])
-    assert "<b>bold" not in page
-    assert not re.search(r'(?:src|href)="(?!data:)', page)
-    assert "prefers-color-scheme: dark" in page
-
-
-def test_no_cell_on_record_is_one_sentence() -> None:
-    with pytest.raises(RecordError, match="genzoo bench"):
-        report.render([])
+def test_the_reference_is_the_one_that_is_named_or_the_first(toy_bundles: Mapping[str, Path]) -> None:
+    rows = sweep.rows(open_all(toy_bundles), sweep.Choice(steps=(2, 3)))
+    assert [row.title for row in rows] == ["toy-linear", "toy-diffusion 2", "toy-diffusion 3", "toy-student 2"]
+    assert sweep.reference_row(rows, "toy-diffusion 3").title == "toy-diffusion 3"
+    assert sweep.reference_row(rows, "toy-student").title == "toy-student 2"
+    assert sweep.reference_row(rows, "elsewhere").title == "toy-linear"
+    with pytest.raises(WorkloadError, match="the reference 'toy-diffusion 4' is not among what is measured"):
+        sweep.reference_row(rows, "toy-diffusion 4", required=True)
 
 
 def test_a_quick_run_says_what_it_leaves_out(toy_bundles: Mapping[str, Path]) -> None:
     bundles = [Bundle.open(folder) for folder in toy_bundles.values()]
     choice = sweep.Choice(calls=4)
     assert sweep.left_out(bundles, choice) == ["toy-diffusion 5", "toy-diffusion 20"]
-    assert {cell.title for cell in sweep.cells(bundles, ["torch"], [LOAD], 50, choice)} == {
+    assert {cell.title for cell in sweep.cells(sweep.rows(bundles, choice), ["torch"], [LOAD])} == {
         "toy-linear on torch, single-stream",
         "toy-diffusion 4 on torch, single-stream",
         "toy-student 2 on torch, single-stream",
@@ -188,13 +235,6 @@ def test_the_sampler_reaches_the_endpoint() -> None:
     }
 
 
-def test_guard_reports_the_probe_and_its_verdict() -> None:
-    with environment.guard() as found:
-        pass
-    assert found["noisy"] in (True, False)
-    assert all(value > 0 for value in found["probe_ms"])
-
-
 def test_engines_are_gated_measured_and_named_with_their_gpu(
     toy_bundles: Mapping[str, Path], tmp_path: Path, gpu: TensorRT
 ) -> None:
@@ -203,8 +243,8 @@ def test_engines_are_gated_measured_and_named_with_their_gpu(
         real.delitem(sys.modules, "tensorrt_rtx")
         engine = build(bundle, bundle.entry)
     gpu.learn(engine, bundle)
-    cells = sweep.cells([bundle], ["onnxruntime", "tensorrt"], [LOAD], 50)
-    on_cpu, on_gpu = sweep.run(cells, tmp_path / "records.jsonl", told=lambda _: None)
+    cells = cells_of([bundle], "onnxruntime", "tensorrt")
+    on_cpu, on_gpu = sweep.run(cells, [], tmp_path / "records.jsonl", told=lambda _: None)
     assert on_gpu["identity"]["artifact"]["engines"] == {bundle.entry: engine.sha256}
     assert on_gpu["identity"]["machine"]["gpu"]["name"] == "NVIDIA L4"
     assert "gpu" not in on_cpu["identity"]["machine"]
@@ -212,4 +252,4 @@ def test_engines_are_gated_measured_and_named_with_their_gpu(
     assert admission.generations(engine) == ("sm89",)
     admission.record(engine, Gpu("NVIDIA L4", "sm89", "580"), False, "toy-linear was refused: it is wrong", {})
     with pytest.raises(GateError, match="it is wrong; nothing of it is measured"):
-        sweep.run(sweep.cells([bundle], ["tensorrt"], [LOAD], 50), tmp_path / "others.jsonl")
+        sweep.run(cells_of([bundle], "tensorrt"), [], tmp_path / "others.jsonl")

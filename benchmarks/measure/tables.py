@@ -1,0 +1,121 @@
+"""Records -> tables for a terminal: a caption, columns, and lines of text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from benchmarks.measure import costs
+from benchmarks.measure.workload import title
+from benchmarks.records import Record
+from benchmarks.statistics import Estimate, short
+from zoo.contract.request import Setting
+
+WORDS = ("generator", "by", "runtime", "scenario", "flags", "energy")  # columns of words
+Table = tuple[str, tuple[str, ...], list[list[str]]]
+
+
+def of(found: Iterable[Record], price: float | None = None) -> Iterator[Table]:
+    """`price` is of an hour of the machine, in any currency."""
+    by_kind: dict[str, list[Record]] = {}
+    for record in found:
+        by_kind.setdefault(record["identity"]["kind"], []).append(record)
+    if cells := by_kind.get("cell"):
+        yield latencies(cells, price)
+    if quality := by_kind.get("quality"):
+        yield from qualities(quality)
+    if cost := by_kind.get("cost"):
+        yield of_costs(cost)
+    if races := by_kind.get("race"):
+        yield of_races(races)
+
+
+def row_title(words: dict[str, Any]) -> str:
+    """Of the words of a cell's or a quality's identity."""
+    setting = Setting(words["num_steps"], words["sampler"], words["guidance_scale"])
+    return title(words["generator"], setting, words["precision"])
+
+
+def latencies(cells: Sequence[Record], price: float | None) -> Table:
+    columns = ["generator", "runtime", "scenario", "calls", "p50 ms", "p99 ms", "images/s", "of the reference", "flags"]
+    if price is not None:
+        columns.insert(-1, "of 1,000 images")
+    lines = []
+    for record in cells:
+        cell, timing = record["identity"]["cell"], record["latency"]
+        rate = timing["images_per_second"]["value"]
+        lines.append(
+            [
+                row_title(cell),
+                cell["runtime"],
+                cell["scenario"],
+                str(record["nfe"]),
+                short(timing["p50"]["value"]),
+                short(timing["p99"]["value"]) if timing["p99"] else "",
+                short(rate),
+                str(Estimate(**timing["relative"])),
+                *([] if price is None else [short(costs.price_per_thousand(price, rate))]),
+                ", ".join(record["flags"]),
+            ]
+        )
+    alike = {name: lines[0][columns.index(name)] for name in ("runtime", "scenario")}
+    alike = {name: value for name, value in alike.items() if all(line[columns.index(name)] == value for line in lines)}
+    kept = [index for index, name in enumerate(columns) if name not in alike]
+    rounds = cells[0]["identity"]["protocol"]["rounds"]
+    about = [*alike.values(), f"{rounds} rounds", f"times of one call, and as a multiple of {cells[0]['reference']}"]
+    return "; ".join(about), tuple(columns[i] for i in kept), [[line[i] for i in kept] for line in lines]
+
+
+def qualities(found: Sequence[Record]) -> Iterator[Table]:
+    """A table for each data set and number of images, as no others may be compared."""
+    groups: dict[tuple[str, int], list[Record]] = {}
+    for record in found:
+        groups.setdefault((record["identity"].get("dataset", ""), record["count"]), []).append(record)
+    for (_, count), group in groups.items():
+        names = list(dict.fromkeys(name for record in group for name in record["metrics"]))
+        names = [name for name in names if name.startswith(("fd_", "accuracy_")) and not name.startswith("fd_inf_")]
+        lines = []
+        for record in group:
+            estimates = {name: Estimate(**value) for name, value in record["metrics"].items()}
+            values = [str(estimates[name]) if name in estimates else "" for name in names]
+            lines.append([row_title(record["identity"]["quality"]), *values])
+        yield (
+            f"{count:,} images each, as {group[0]['identity']['quality']['runtime']} serves them",
+            (
+                "generator",
+                *(name.replace("_", " ") for name in names),
+            ),
+            lines,
+        )
+
+
+def of_races(found: Sequence[Record]) -> Table:
+    """The fastest first; a time that was extrapolated says from how many images."""
+    protocol = found[0]["identity"]["protocol"]
+    columns = ("generator", "by", "seconds", "counted", "times the reference's speed")
+    lines = []
+    for record in sorted(found, key=lambda record: record["seconds"]["value"]):
+        words, counted = record["identity"]["race"], record["identity"]["protocol"]
+        lines.append(
+            [
+                row_title(words),
+                f"{words['runtime']}, {counted['batch']} at a time",
+                str(Estimate(**record["seconds"])),
+                f"{counted['counted']:,}" if record["extrapolated"] else "all",
+                str(Estimate(**record["speedup"])),
+            ]
+        )
+    return f"{protocol['images']:,} images, beside {protocol['reference']}", columns, lines
+
+
+def of_costs(found: Sequence[Record]) -> Table:
+    columns = ("generator", "runtime", "cold start s", "load s", "build s", "export s", "memory MB", "energy")
+    lines = []
+    for record in found:
+        words, energy = record["identity"]["cost"], record["energy"]
+        seconds = (record[name] for name in ("cold_start_s", "load_s", "build_s", "export_s"))
+        times = ["" if value is None else short(value) for value in seconds]
+        joules = energy["joules_per_image"]
+        said = energy["why"] if joules is None else f"{short(joules)} J an image"
+        lines.append([words["generator"], words["runtime"], *times, short(record["memory_mb"]), said])
+    return "what it takes before the first image", columns, lines
