@@ -102,14 +102,14 @@ def judged(judges: Judges, images: np.ndarray, asked: Mapping[str, np.ndarray]) 
     """A quality record's content, plain JSON, of uint8 (N, H, W, C) images and what each was asked for, by condition.
 
     `count`, `judge`, `references` (digests), `metrics` {name: {value, low, high}}, `left_out` {name: (GROUPS,)}, and
-    `copies`, where they were looked for, {share, threshold, false_positives, recall {alteration: share}}.
+    `copies`, where they were looked for, {share, count, threshold, false_positives, recall {alteration: share}}.
     Raises QualityError as `measure` does.
     """
     views = features.look(images, judges.names) if judges.nets else {}
     found = measure(judges, views, asked, images) if judges.nets else nothing(judges, len(images))
     for name, estimate in found["metrics"].items():
         if name.startswith("copies_"):
-            found = {**found, "copies": comparisons.copies_found(judges.dataset, estimate["value"])}
+            found = {**found, "copies": comparisons.copies_found(judges.dataset, estimate["value"], len(images))}
     return _with_pair(judges, _with_reader(judges, found, images, asked), images, asked)
 
 
@@ -243,7 +243,7 @@ def _real(judges: Judges, count: int, *, noise: bool) -> dict[str, Any]:
     except DatasetError:
         return nothing(judges, count)
     chosen = _random(len(data), count)
-    images = noise_images(judges.everybody[0], len(chosen)) if noise else data.images[chosen]
+    images = noise_images(judges.reader or judges.nets[0], len(chosen)) if noise else data.images[chosen]
     asked = {name: np.asarray(values)[chosen] for name, values in data.conditions.items()}
     return _with_reader(judges, nothing(judges, len(chosen)), images, asked)
 

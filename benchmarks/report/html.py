@@ -34,7 +34,7 @@ KINDS = {
     "c2st": "two-sample classifier test",
     "cas": "train on samples, test on real",
 }
-SHARES = ("precision", "recall", "coverage", "accuracy", "memorised", "copies", "c2st", "cas")
+SHARES = ("precision", "recall", "coverage", "accuracy", "copies", "c2st", "cas")
 
 
 @dataclass(frozen=True)
