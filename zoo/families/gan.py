@@ -112,8 +112,8 @@ CHECKPOINTS = (
         ),
         paper="Miyato & Koyama 2018, arXiv:1802.05637",
         description=(
-            "A conditional GAN of 2018: a generator whose class and noise modulate every convolution (styles, Karras et "
-            "al. 2019), a projection discriminator, and R1 (Mescheder et al. 2018, arXiv:1801.04406). Nothing of the "
+            "A conditional GAN of 2018: a generator whose class and noise modulate every convolution (styles, Karras "
+            "et al. 2019), a projection discriminator, and R1 (Mescheder et al. 2018, arXiv:1801.04406). Nothing of the "
             "first conditional GAN is left but the idea."
         ),
         faults=("Some shirts, bags and sandals are torn or speckled.",),
@@ -141,8 +141,8 @@ CHECKPOINTS = (
         ),
         paper="Radford et al. 2016, arXiv:1511.06434",
         description=(
-            "An unconditional GAN: the objective of 2014 (Goodfellow et al.) and nothing that regularizes it, in DCGAN's "
-            "network."
+            "An unconditional GAN: the objective of 2014 (Goodfellow et al.) and nothing that regularizes it, in "
+            "DCGAN's network."
         ),
         systems=(
             System(
