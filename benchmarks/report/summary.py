@@ -19,6 +19,7 @@ from benchmarks.quality import judges
 from benchmarks.quality.judges import Judges
 from benchmarks.quality.metrics import metric_name
 from benchmarks.records import Record, RecordError
+from benchmarks.report.pareto import ALIKE, BETTER, WORSE
 from benchmarks.statistics import Estimate, Jackknifed
 from zoo.contract.request import Setting
 
@@ -30,7 +31,7 @@ FLAGS = {
     "served-differs": "served differs: the images that were served are not those that the bundle makes",
     "cached": "cached: a repeated request was answered faster than a new one",
 }
-BETTER, WORSE, ALIKE, DISPUTED = "better", "worse", "indistinguishable", "disputed"
+DISPUTED = "disputed"
 
 
 @dataclass
