@@ -186,7 +186,7 @@ def deciding(bundle: Bundle, runtime: str) -> dict[str, Any]:
     """What decides how fast a bundle is on a runtime: a part of an identity."""
     return {
         "artifact": artifact(bundle) | _engines(bundle, runtime),
-        "machine": environment.machine() | _gpu(runtime),
+        "machine": machine(runtime),
         "software": environment.software(runtime),
     }
 
@@ -199,9 +199,10 @@ def _engines(bundle: Bundle, runtime: str) -> dict[str, Any]:
     return {"engines": {graph: for_gpu(bundle, graph, here).sha256 for graph in graphs_to_build(bundle)}}
 
 
-def _gpu(runtime: str) -> dict[str, Any]:
+def machine(runtime: str) -> dict[str, Any]:
+    """With its GPU, for a runtime that needs one. Raises GpuError."""
     on_gpu = runtime != COMPILED and Runtime(runtime).on_gpu
-    return {"gpu": dataclasses.asdict(gpu())} if on_gpu else {}
+    return environment.machine() | ({"gpu": dataclasses.asdict(gpu())} if on_gpu else {})
 
 
 @dataclass(frozen=True)
@@ -465,9 +466,8 @@ def said(record: Record) -> str:
 def quality(each: Judged, opened: _Open) -> Record:
     """The quality of the images that a runtime serves."""
     row = each.row
-    made_by = {**row.artifact, **_executor(each)}
     generator = opened.served(row, each.runtime)
-    found = samples.judge(generator, row.setting, each.count, made_by, row.judges, assets=row.bundle.assets)
+    found = samples.judge(generator, row.setting, each.count, made_by(each), row.judges, assets=row.bundle.assets)
     return records.make(
         "quality",
         each.identity,
@@ -479,9 +479,10 @@ def quality(each: Judged, opened: _Open) -> Record:
     )
 
 
-def _executor(each: Judged) -> dict[str, Any]:
-    """What beside an artifact decides the last bit of its images."""
-    return {"runtime": each.runtime, "batch": BATCH_SIZE, **_engines(each.row.bundle, each.runtime)}
+def made_by(each: Judged) -> dict[str, Any]:
+    """What decides its images to the last bit."""
+    executor = {"runtime": each.runtime, "batch": BATCH_SIZE, **_engines(each.row.bundle, each.runtime)}
+    return {**each.row.artifact, **executor}
 
 
 def unjudged(row: Row) -> str:
