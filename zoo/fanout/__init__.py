@@ -145,15 +145,15 @@ def _say(text: str) -> None:
 
 
 @contextmanager
-def workers(address: str | None = None, told: Tell = _say) -> Iterator[Workers]:
+def workers(address: str | None = None, told: Tell = _say, nodes: int | None = None) -> Iterator[Workers]:
     """Who does the work: the nodes of the Ray cluster whose head is at `address`, "host:port"; this process for None.
 
-    This host must be one of the cluster's, with as few cores as it likes. Raises FanOutError.
+    At most so many `nodes` of it. This host must be one of them, with as few cores as it likes. Raises FanOutError.
     """
     if address is None:
         yield Here()
         return
-    cluster = Cluster(address, told)
+    cluster = Cluster(address, told, nodes)
     try:
         yield There(cluster)
     finally:

@@ -23,13 +23,13 @@ ROOT = Path(__file__).parents[2]
 class Cluster:
     """The nodes of the cluster whose head is at `address`. Raises FanOutError where it cannot be used."""
 
-    def __init__(self, address: str, told: Callable[[str], None]) -> None:
+    def __init__(self, address: str, told: Callable[[str], None], nodes: int | None = None) -> None:
         check(address)
         self.address, self._told = address, told
         self._pipe, theirs = Pipe()
         self._said = tempfile.TemporaryFile()  # noqa: SIM115  (until `close`)
         paths = [str(ROOT), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
-        command = f"from zoo.fanout.driver import serve; serve({theirs.fileno()}, {address!r})"
+        command = f"from zoo.fanout.driver import serve; serve({theirs.fileno()}, {address!r}, {nodes!r})"
         self._process = subprocess.Popen(
             [sys.executable, "-c", command],
             pass_fds=[theirs.fileno()],

@@ -30,6 +30,7 @@ POLL_S = 0.25
 HEAD_S = 5.0  # how long the head may be silent
 NODES_S = 2.0  # between two looks at who has come and gone
 CONNECT_S = 5.0
+START_S = 60.0  # for the first node to come
 
 Paths = Mapping[str, str]  # files by their sha256
 
@@ -53,14 +54,14 @@ class _CancelledError(Exception):
     """Nobody waits for what is under way."""
 
 
-def serve(descriptor: int, address: str) -> None:
+def serve(descriptor: int, address: str, nodes: int | None = None) -> None:
     """Answer orders until the pipe's other end is closed. Ctrl-C is for that end, which says what is to be ended."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     pipe = Connection(descriptor)
     with suppress(EOFError, BrokenPipeError):
         driver = None
         try:
-            driver = Driver(address, pipe)
+            driver = Driver(address, pipe, nodes)
             pipe.send(("end",))
             while True:
                 order, *given = pipe.recv()
@@ -75,6 +76,8 @@ def serve(descriptor: int, address: str) -> None:
                     pipe.send(("error", error))
                     continue
                 pipe.send(("end",))
+        except _CancelledError:
+            pass
         except GenzooError as error:
             pipe.send(("error", error))
         finally:
@@ -97,8 +100,8 @@ class Node:
 class Driver:
     """The nodes of a Ray cluster that run what runs here. Raises FanOutError where there are none."""
 
-    def __init__(self, address: str, pipe: Connection) -> None:
-        self._ray, self.address, self._pipe = _connected(address), address, pipe
+    def __init__(self, address: str, pipe: Connection, most: int | None) -> None:
+        self._ray, self.address, self._pipe, self._most = _connected(address), address, pipe, most
         self._nodes: dict[str, Node] = {}
         self._known: set[str] = set()  # ids of nodes that were looked at
         self._refused: list[str] = []
@@ -107,11 +110,23 @@ class Driver:
         self._head = self._ray.get_runtime_context().gcs_address
         self._run = self._ray.remote(entry())
         try:
-            self._look()
-            self._demand(list(self._nodes.values()))
+            self._wait_for_nodes()
+            self._demand(self.nodes)
         except BaseException:
             self.close()
             raise
+
+    def _wait_for_nodes(self) -> None:
+        """A cluster that was just started gets a moment."""
+        until, waited = time.monotonic() + START_S, False
+        self._look()
+        while not self._nodes and not self._refused and time.monotonic() < until:
+            if not waited:
+                self._told(f"{self.address} has no node with a core yet; waiting {START_S:.0f} s for one")
+                waited = True
+            self._check_wanted()
+            time.sleep(POLL_S)
+            self._look()
 
     def close(self) -> None:
         self._put.clear()
@@ -119,7 +134,7 @@ class Driver:
 
     @property
     def nodes(self) -> list[Node]:
-        return list(self._nodes.values())
+        return list(self._nodes.values())[: self._most]
 
     def everywhere(self, payload: bytes) -> None:
         self._look()
