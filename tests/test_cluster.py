@@ -31,9 +31,12 @@ from genzoo import cli
 from serving.shards import SHARD, Sharded
 from tests import pieces
 from tests.clusters import ROOT, RayCluster, cluster
+from tests.servers.static import StaticServer
+from tests.zoo.keys import pair
 from zoo import fanout, registry
 from zoo.contract.errors import RequestError
 from zoo.contract.request import SampleRequest, Setting
+from zoo.store.local.blobs import BlobStore
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install genzoo[distributed]")
 NODES = ("one", "two", "three")
@@ -198,15 +201,15 @@ def test_a_bundle_that_a_worker_lacks_travels_to_it(
     toy_bundles: Mapping[str, Path], cluster_of_three: RayCluster, tmp_path: Path
 ) -> None:
     known = fanout.Folder.of(toy_bundles["toy-linear"], "fp32")
-    elsewhere = fanout.Folder("/nowhere/on/this/host", "fp32", known.files)
+    elsewhere = fanout.Folder("fp32", tuple((*each, f"/nowhere/{each[0]}") for each in known.digests))
     with fanout.workers(cluster_of_three.address) as many:
         found = [place for _, place in many.map(pieces.opened, [elsewhere] * 3, cargo=lambda _: known.cargo)]
         assert set(found) <= {
-            str(cluster_of_three.folder / name / "received" / fanout.received(known.files).name / "fp32")
+            str(cluster_of_three.folder / name / "received" / fanout.received(known.digests).name / "fp32")
             for name in NODES
         }
         with pytest.raises(fanout.FanOutError, match="did not come along"):
-            list(many.map(pieces.opened, [fanout.Folder("/nowhere", "other", known.files[:2])]))
+            list(many.map(pieces.opened, [fanout.Folder("other", elsewhere.files)]))
 
 
 def test_what_a_generator_cannot_do_is_refused_before_anything_travels(
@@ -329,3 +332,27 @@ def test_a_study_is_done_elsewhere_and_kept_here(cluster_of_three: RayCluster) -
     with fanout.workers(cluster_of_three.address) as many:
         [(_, found)] = many.map(pieces.study_checkpoints, [piece], cargo=lambda each: each.cargo)
     assert found == studies.identity("straightness")["checkpoints"]
+
+
+def test_a_pull_reaches_every_node_and_the_remote_sends_it_once(
+    cluster_of_three: RayCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Signed, and verified by each node by itself, by the key that travelled."""
+    remote, key = tmp_path / "remote", pair(tmp_path, "publisher")
+    words = ["push", "gan", str(remote), "--sign-key", str(key.private)]
+    assert CliRunner().invoke(cli.app, words).exit_code == 0
+    monkeypatch.setenv("GENZOO_HOME", str(tmp_path / "home"))
+    with StaticServer(remote) as server:
+        words = ["pull", "gan", "--from", server.url, "--key", str(key.public), "--json"]
+        result = CliRunner().invoke(cli.app, [*words, "--ray", cluster_of_three.address])
+        sent = [path for method, path in server.requests if method == "GET" and path.endswith(".safetensors")]
+    assert result.exit_code == 0, result.output
+    assert len(sent) == 1
+    for name in NODES:
+        store = BlobStore(cluster_of_three.folder / name)
+        ref = store.ref("gan")
+        assert ref is not None
+        assert ref.source == server.url
+        assert ref.signer
+        assert {path.name for path in store.view(store.manifest(ref)).iterdir()} >= {"model.safetensors", "config.json"}
+        assert not list((cluster_of_three.folder / name).glob(".arrival-*"))

@@ -30,6 +30,7 @@ Item = TypeVar("Item")
 Found = TypeVar("Found")
 Made = TypeVar("Made", covariant=True)
 Tell = Callable[[str], None]
+NOTHING: Cargo = {}
 
 
 class Workers(Protocol):
@@ -49,7 +50,7 @@ class Workers(Protocol):
         Raises what `function` raises, and FanOutError.
         """
 
-    def everywhere(self, function: Callable[[], Found]) -> dict[str, Found]:
+    def everywhere(self, function: Callable[[], Found], cargo: Cargo = NOTHING) -> dict[str, Found]:
         """What `function` finds on each node, by the node's name. Raises as `map` does."""
 
 
@@ -96,7 +97,7 @@ class Here:
                 done()
                 yield index, found
 
-    def everywhere(self, function: Callable[[], Found]) -> dict[str, Found]:
+    def everywhere(self, function: Callable[[], Found], cargo: Cargo = NOTHING) -> dict[str, Found]:
         return {"this machine": function()}
 
 
@@ -136,8 +137,8 @@ class There:
                 done()
                 yield index, found
 
-    def everywhere(self, function: Callable[[], Found]) -> dict[str, Found]:
-        return self._cluster.everywhere(function)
+    def everywhere(self, function: Callable[[], Found], cargo: Cargo = NOTHING) -> dict[str, Found]:
+        return self._cluster.everywhere(function, cargo)
 
 
 def _say(text: str) -> None:

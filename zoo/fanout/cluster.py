@@ -54,8 +54,9 @@ class Cluster:
             self._process.wait()
         self._said.close()
 
-    def everywhere(self, function: Callable[[], Any]) -> dict[str, Any]:
-        self._pipe.send(("everywhere", pickle.dumps((function, ()))))
+    def everywhere(self, function: Callable[[], Any], cargo: Cargo) -> dict[str, Any]:
+        paths = {digest: str(path) for digest, path in cargo.items()}
+        self._pipe.send(("everywhere", pickle.dumps((function, ())), paths))
         return {name: pickle.loads(found) for name, found in self._answers()}
 
     def map(

@@ -136,10 +136,13 @@ class Driver:
     def nodes(self) -> list[Node]:
         return list(self._nodes.values())[: self._most]
 
-    def everywhere(self, payload: bytes) -> None:
+    def everywhere(self, payload: bytes, cargo: Paths) -> None:
         self._look()
-        for node in self.nodes:
-            self._pipe.send(("found", node.name, self._at(node, payload)))
+        for node, ref in [(node, self._submit(node, payload, False, cargo)) for node in self.nodes]:
+            try:
+                self._pipe.send(("found", node.name, self._got(ref)))
+            except _LostError as error:
+                self._told(f"a worker on {node.name} was lost ({error})")
 
     def map(self, payloads: Sequence[bytes], cargo: Sequence[Paths], exclusive: bool) -> None:
         waiting, lost = deque(range(len(payloads))), Counter[int]()
@@ -203,9 +206,6 @@ class Driver:
                 self._put[digest] = [self._ray.put(chunk) for chunk in chunks]
         return self._put[digest]
 
-    def _at(self, node: Node, payload: bytes) -> bytes:
-        return self._got(self._submit(node, payload, False, {}))
-
     def _got(self, ref: Any) -> bytes:
         """Raises _LostError, HeadLostError, or what the piece raised."""
         errors = self._ray.exceptions
@@ -241,7 +241,7 @@ class Driver:
         resources = found["Resources"]
         node = Node(id, str(found["NodeName"]), int(resources["CPU"]), float(resources.get("GPU", 0)), True)
         try:
-            there = pickle.loads(self._at(node, pickle.dumps((instructions, ()))))
+            there = pickle.loads(self._got(self._submit(node, pickle.dumps((instructions, ())), False, {})))
         except _LostError:
             self._known.discard(id)  # the next look says whether the node is gone, too
             return

@@ -48,19 +48,30 @@ def write(digest: str, path: Path) -> None:
 class Folder:
     """A folder of plain files as a piece of work names it: found on a worker by its digests, or brought there."""
 
-    path: str
     name: str  # of the folder where it is brought to
-    files: tuple[tuple[str, str], ...]  # name, sha256
+    files: tuple[tuple[str, str, str], ...]  # name in the folder, sha256, path where it comes from
 
     @classmethod
     def of(cls, path: Path, name: str) -> Folder:
-        """With the files that lie in it now, hidden ones left out."""
-        names = sorted(each.name for each in path.iterdir() if each.is_file() and not each.name.startswith("."))
-        return cls(str(path.absolute()), name, tuple((file, sha256(path / file)) for file in names))
+        """With the files that lie below it now, hidden ones left out."""
+        found = sorted(each for each in path.rglob("*") if each.is_file())
+        names = [each.relative_to(path) for each in found]
+        return cls.of_files((path / each for each in names if not _is_hidden(each)), name, path)
+
+    @classmethod
+    def of_files(cls, paths: Iterable[Path], name: str, root: Path | None = None) -> Folder:
+        """Of these files, by their paths below `root`, or by their names."""
+        named = {path.relative_to(root).as_posix() if root else path.name: path for path in paths}
+        return cls(name, tuple((file, sha256(path), str(path.absolute())) for file, path in named.items()))
+
+    @property
+    def digests(self) -> list[tuple[str, str]]:
+        """What it is, wherever it comes from."""
+        return [(file, digest) for file, digest, _ in self.files]
 
     @property
     def cargo(self) -> Cargo:
-        return {digest: Path(self.path) / name for name, digest in self.files}
+        return {digest: Path(path) for _, digest, path in self.files}
 
     def here(self) -> Path:
         """A folder with these very files, on a worker: the same one where it is shared. Raises FanOutError."""
@@ -68,19 +79,24 @@ class Folder:
 
     def bring(self, parent: Path) -> Path:
         """The folder below `parent`, on a worker. Raises FanOutError."""
-        for file, digest in self.files:
+        for file, digest, _ in self.files:
             path = parent / self.name / file
             if not path.is_file() or sha256(path) != digest:
                 write(digest, path)
         return parent / self.name
 
 
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
+
+
 @lru_cache(maxsize=256)
 def _here(folder: Folder) -> Path:
-    there = Path(folder.path)
-    if all((there / file).is_file() and sha256(there / file) == digest for file, digest in folder.files):
+    file, _, first = folder.files[0]
+    there = Path(first.removesuffix(file))
+    if all((there / name).is_file() and sha256(there / name) == digest for name, digest in folder.digests):
         return there
-    return folder.bring(received(folder.files))
+    return folder.bring(received(folder.digests))
 
 
 def received(what: Any) -> Path:

@@ -17,6 +17,7 @@ from zoo.plain import printable
 if TYPE_CHECKING:
     from zoo.exchange.pull import Pulled
     from zoo.store.artifact import Kind, Manifest
+    from zoo.store.offers import Policy
 
 app = typer.Typer()
 
@@ -37,6 +38,9 @@ def pull(
     accept_licence: Annotated[str, typer.Option(help="The restricted licence that you accept.")] = "",
     allow_rollback: Annotated[bool, typer.Option("--allow-rollback", help="Also what is older than yours.")] = False,
     offline: Annotated[bool, typer.Option("--offline", help="Only verify what is here.")] = False,
+    ray: Annotated[
+        str | None, typer.Option("--ray", help="Then to every node of the Ray cluster with its head at host:port.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object for machines.")] = False,
 ) -> None:
     """Fetch a checkpoint, a bundle or engines: parallel, resumable, every byte verified, from any mirror that works.
@@ -58,7 +62,24 @@ def pull(
         with _progress(as_json) as begin, _resumable():
             mirrors = pulling.mirrors(remotes or ())
             pulled = pulling.pull(name, mirrors, store, policy, kind=kind, variant=variant, begin=begin)
+    if ray:
+        _broadcast(ray, name, variant, policy, pulled)
     _report(name, pulled, as_json)
+
+
+def _broadcast(address: str, name: str, variant: str, policy: Policy, pulled: Pulled) -> None:
+    """To every node of a cluster, each of which says what it lacked."""
+    from zoo import fanout
+    from zoo.exchange.broadcast import broadcast
+    from zoo.shelf import blob_store
+
+    def say(text: str) -> None:
+        typer.echo(text, err=True)
+
+    with fanout.workers(address, say) as workers:
+        found = broadcast(pulled.ref, pulled.manifest, name, variant, policy, blob_store(), workers)
+    for node, (fetched, path) in found.items():
+        say(f"{node}: {fetched / 1e6:.1f} MB from peers, {path}")
 
 
 def _kind(bundle: bool, variant: str, engine: str) -> tuple[Kind, str]:
