@@ -7,7 +7,7 @@ PIP := .venv/bin/pip --disable-pip-version-check --quiet
 export GENZOO_HOME ?= $(CURDIR)/.genzoo
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: demo test fuzz check gpu data tools release clean
+.PHONY: demo test fuzz check bench-check gpu data tools browser release clean
 
 demo: .venv/demo.stamp
 	genzoo demo
@@ -23,6 +23,13 @@ check: .venv/test.stamp
 	ruff format --check .
 	mypy
 
+# Fails where records are not sound, or results/records.jsonl significantly worse than the release's. The release's
+# signatures are checked by the keys beside them, or by yours: make bench-check KEY=publisher.pem.
+bench-check: .venv/demo.stamp
+	genzoo bench verify docs/records/records.jsonl $(foreach key,$(or $(KEY),$(wildcard docs/records/*.pem)),--key $(key))
+	genzoo bench verify
+	genzoo bench check
+
 # On a host with an NVIDIA GPU, torch and no network: what `genzoo gpu --help` says, by the Python that is there.
 gpu:
 	$(PYTHON) -m genzoo gpu --minutes $(MINUTES) $(GPU_OPTIONS)
@@ -32,6 +39,11 @@ data:
 
 tools:
 	@sh tests/servers/fetch_tools.sh "$(GENZOO_HOME)/tools"
+
+# What checks the report in a real browser; Chromium, node and npm come from the system: apt-get install chromium nodejs npm
+browser:
+	@command -v npm > /dev/null || { echo "make browser needs node and npm: apt-get install chromium nodejs npm"; exit 1; }
+	cd tests/browser && npm ci --no-audit --no-fund
 
 .venv/demo.stamp: pyproject.toml constraints.txt serving/install.py
 	@echo "setting up .venv and .triton (once; a few minutes)"

@@ -7,7 +7,8 @@ compared by the differences of these values. What the jackknife has too much is 
 
     means               nothing
     smooth functions    what images do by twos counts twice: 1.2 times too wide for a distance near its floor. Leaving
-                        out pairs of groups tells how much that is (Efron & Stein 1981)
+                        out pairs of groups tells how much that is (Efron & Stein 1981). A squared distance is skewed
+                        there too: its interval is that of its root
     nearest neighbours  all that they do is done together: 1.3 to 1.8 times too wide. Disjoint halves of the images,
                         balanced over the groups (McCarthy 1969), take the place of leaving out
 """
@@ -65,12 +66,14 @@ class Verdict:
 class Jackknifed:
     """A metric's value in a sample, and its values without each of the groups: (GROUPS,).
 
-    `count` is of how many images the value is a share, in [0, 1]; 0 for a value that is none.
+    `count` is of how many images the value is a share, in [0, 1]; 0 for a value that is none. `interval` is the value's
+    own where it is known to be skewed.
     """
 
     value: float
     left_out: np.ndarray
     count: int = 0
+    interval: tuple[float, float] | None = None
 
     @property
     def error(self) -> float:
@@ -79,7 +82,8 @@ class Jackknifed:
 
     def times(self, factor: float) -> Jackknifed:
         """In other units."""
-        return Jackknifed(factor * self.value, factor * self.left_out)
+        interval = self.interval and (factor * self.interval[0], factor * self.interval[1])
+        return Jackknifed(factor * self.value, factor * self.left_out, interval=interval)
 
     def estimate(self) -> Estimate:
         """With the interval by Student's t with GROUPS - 1 degrees of freedom; Wilson's (1927) for a share.
@@ -87,15 +91,21 @@ class Jackknifed:
         A share's interval takes as many images as would give its error if they were independent (Korn & Graubard 1998).
         """
         quantile = _quantile()
+        if self.interval is not None:
+            return Estimate(self.value, *self.interval)
         if not self.count:
             return Estimate(self.value, self.value - quantile * self.error, self.value + quantile * self.error)
         variance = self.value * (1.0 - self.value)
         independent = variance / self.error**2 if self.error > 0.0 and variance > 0.0 else float(self.count)
         return _wilson(self.value, independent, quantile)
 
+    def less(self, other: Jackknifed) -> Jackknifed:
+        """The difference, of rows of the same seeds."""
+        return Jackknifed(self.value - other.value, self.left_out - other.left_out)
+
     def against(self, other: Jackknifed, *, lower_is_better: bool) -> Verdict:
         """Whether this is better or worse than another row of the same seeds and the same number of images."""
-        paired = Jackknifed(self.value - other.value, self.left_out - other.left_out).estimate()
+        paired = self.less(other).estimate()
         if paired.low <= 0.0 <= paired.high:
             return Verdict("indistinguishable", paired)
         return Verdict("better" if (paired.value < 0.0) == lower_is_better else "worse", paired)
@@ -174,6 +184,21 @@ def extrapolated(value: float, left_out: np.ndarray, pairs: np.ndarray) -> Jackk
     return Jackknifed(float(without), _narrowed((n - 1) * left_out - (n - 2) * others, shrunk))
 
 
+def squared(value: float, left_out: np.ndarray) -> tuple[float, float]:
+    """The interval of a squared distance (a norm, a divergence) that chance alone makes larger than 0.
+
+    Its error grows with its root, so what is normal is the root: of the value less half of what it has by chance, where
+    the error of the first order ends. `left_out` are not corrected.
+    """
+    if value <= 0.0:
+        return value, value + _quantile() * float(np.sqrt(_variance(left_out)))
+    chance = (GROUPS - 1) * (left_out.mean() - value)  # Quenouille's bias
+    rest = value - 0.5 * float(np.clip(chance, 0.0, value))
+    half = _quantile() * np.sqrt(_variance(left_out) / value) / 2.0
+    low, high = max(np.sqrt(rest) - half, 0.0), np.sqrt(rest) + half
+    return float(value - rest + low**2), float(value - rest + high**2)
+
+
 def _narrowed(left_out: np.ndarray, factor: float) -> np.ndarray:
     """The same about their mean with that part of their variance."""
     return np.asarray(left_out.mean() + np.sqrt(factor) * (left_out - left_out.mean()))
@@ -197,6 +222,9 @@ def halves() -> np.ndarray:
     return found
 
 
+FALL = 0.7  # the variance of a share that neighbours decide falls as N^-FALL, as `quality.coverage` finds: 0.6 to 0.9
+
+
 class Covered:
     """The share of fixed points that some of N generated images cover, added up for some of the points at a time."""
 
@@ -205,7 +233,6 @@ class Covered:
         self.halves = halves()[:, groups(count)]  # (H, N)
         self._points, self._covered = 0, 0
         self._differences = np.zeros(len(self.halves))
-        self._unlike = 0
 
     def add(
         self, points: int, rows: np.ndarray, columns: np.ndarray, inside: Callable[[int | None], np.ndarray]
@@ -220,24 +247,20 @@ class Covered:
             first, second = np.zeros(points, bool), np.zeros(points, bool)
             first[rows[here & (of > 0)]] = True
             second[rows[here & (of < 0)]] = True
-            self._differences[half] += first.sum() - second.sum(dtype=np.int64)
-            self._unlike += int((first != second).sum())
+            self._differences[half] += int(first.sum()) - int(second.sum())
 
     def jackknifed(self) -> Jackknifed:
-        """The share's variance is twice measured by halves of the images, and how it falls with their number known: a
-        part of it, of single points, does not, the rest as 1 / N."""
-        design = halves()
-        differences = self._differences / self._points  # (H,)
-        size = (GROUPS - 1) / (2 * GROUPS)  # of a half
-        within = (differences**2).mean() / 2.0
-        single = self._unlike / (2.0 * len(design) * self._points**2)
-        variance = single + size * max(within - single, 0.0)
-        effects = differences @ design
-        left_out = self._covered / self._points - effects
-        now = _variance(left_out)
-        return Jackknifed(
-            self._covered / self._points, _narrowed(left_out, variance / now) if now else left_out, self.count
-        )
+        """The values without each group, which have the variance that the halves' has, brought to all images.
+
+        The first group is in the larger half of every split: its effect is not told from that of one group more, and is
+        left to the others.
+        """
+        value, design = self._covered / self._points, halves()
+        effects = (self._differences / self._points) @ design / len(design)  # (G,)
+        effects[0] = 0.0
+        half = (GROUPS - 1) / (2 * GROUPS)  # of all images
+        factor = np.sqrt(half**FALL / 2.0 * GROUPS / (GROUPS - 2))
+        return Jackknifed(value, value - factor * effects, self.count)
 
 
 def _quantile() -> float:

@@ -49,10 +49,14 @@ ROOMS = {
         "records",
         "quality",  # is it good
         "measure",  # is it fast; cells to records
+        "receipts",  # who vouches for records
         "studies",  # one file a question
+        "compare",  # two files of records
         "report",  # records to pages
         "transfers",  # the store against other tools
+        "verify",  # records, and what was published of them, against themselves
         "cli",
+        "bench_commands",  # what `genzoo bench` has beside measuring
     ),
 }
 # What each heavy dependency may be imported by; everything else must live without it.
@@ -248,9 +252,9 @@ def test_the_command_line_and_serving_live_without_torch() -> None:
 
 
 def documented_commands() -> list[str]:
-    """Every `genzoo ...` line of a shell block in the README, in CONTRIBUTING and on the page of conditions."""
+    """Every `genzoo ...` line of a shell block in the README, in CONTRIBUTING and on two pages of docs/."""
     commands = []
-    for name in ("README.md", "CONTRIBUTING.md", "docs/conditions.md"):
+    for name in ("README.md", "CONTRIBUTING.md", "docs/conditions.md", "docs/benchmarks.md"):
         for block in re.findall(r"```(?:sh|bash)\n(.*?)```", (ROOT / name).read_text(), re.DOTALL):
             commands += [line.split("#")[0].strip() for line in block.splitlines() if line.startswith("genzoo ")]
     return commands
@@ -259,17 +263,29 @@ def documented_commands() -> list[str]:
 @pytest.mark.parametrize("command", documented_commands())
 def test_documented_commands_exist_with_their_options(command: str) -> None:
     words = shlex.split(command)[1:]
-    help_text = CliRunner().invoke(command_line.app, [words[0], "--help"], env={"COLUMNS": "200", "NO_COLOR": "1"})
+    named = words[: 2 if words[:2] in command_words() else 1]
+    help_text = CliRunner().invoke(command_line.app, [*named, "--help"], env={"COLUMNS": "200", "NO_COLOR": "1"})
     assert help_text.exit_code == 0, help_text.output
     for option in (word.split("=")[0] for word in words[1:] if re.match("-[-a-z]", word)):
         assert option in help_text.output, f"{words[0]} has no option {option}"
 
 
-def test_every_command_takes_json() -> None:
-    for command in command_line.app.registered_commands:
-        name = command.name or command.callback.__name__.replace("_", "-")  # type: ignore[union-attr]
-        result = CliRunner().invoke(command_line.app, [name, "--help"], env={"COLUMNS": "200", "NO_COLOR": "1"})
-        assert "--json" in result.output, name
+def command_words() -> list[list[str]]:
+    """What each command is called by, those of groups too."""
+    inner = {str(each.name): each.typer_instance for each in command_line.app.registered_groups}
+    groups = [((), command_line.app), *(((name,), group) for name, group in inner.items() if group)]
+    return [
+        [*above, command.name or command.callback.__name__.replace("_", "-")]  # type: ignore[union-attr]
+        for above, group in groups
+        for command in group.registered_commands
+    ]
+
+
+@pytest.mark.parametrize("words", command_words(), ids=" ".join)
+def test_every_command_takes_json(words: list[str]) -> None:
+    result = CliRunner().invoke(command_line.app, [*words, "--help"], env={"COLUMNS": "200", "NO_COLOR": "1"})
+    assert result.exit_code == 0
+    assert "--json" in result.output
 
 
 def test_make_targets_of_the_readme_exist() -> None:

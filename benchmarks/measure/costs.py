@@ -23,6 +23,7 @@ import numpy as np
 from benchmarks import environment, records
 from benchmarks.measure import energy, sweep, workload
 from benchmarks.measure.floor import milliseconds
+from benchmarks.measure.rounds import clock
 from benchmarks.measure.workload import COMPILED
 from benchmarks.records import Record
 from export.bundle import Bundle
@@ -79,6 +80,7 @@ def run(costs: Sequence[Cost], path: Path, *, again: bool = False, told: Tell = 
     known = {} if again else records.on_record(path)
     missing = [cost for cost in costs if cost.id not in known]
     exports: dict[str, float | None] = {}
+    began = time.monotonic()
     for index, cost in enumerate(missing, 1):
         name = cost.bundle.name
         if name not in exports:
@@ -86,8 +88,9 @@ def run(costs: Sequence[Cost], path: Path, *, again: bool = False, told: Tell = 
         record = measure(cost, exports[name])
         records.append(path, record)
         known[cost.id] = record
+        left = (time.monotonic() - began) / index * (len(missing) - index)
         found = f"first image after {record['cold_start_s']:.2f} s, {record['memory_mb']:.0f} MB"
-        told(f"[{index}/{len(missing)}] costs of {cost.title}: {found}")
+        told(f"[{index}/{len(missing)}] costs of {cost.title}: {found}{f', about {clock(left)} left' if left else ''}")
     return [known[cost.id] for cost in costs]
 
 
@@ -198,6 +201,31 @@ def break_even(extra_s: float, seconds_with: float, seconds_without: float) -> f
     """After how many images a build of `extra_s` has paid off, by the seconds of an image; None where it never does."""
     saved = seconds_without - seconds_with
     return extra_s / saved if saved > 0.0 else None
+
+
+# What is built, and what runs the same without.
+WITHOUT = {COMPILED: Runtime.TORCH, Runtime.TENSORRT: Runtime.ONNXRUNTIME_CUDA}
+
+
+def paid_off(cost: Record, cells: Iterable[Record]) -> dict[str, float | None]:
+    """After how many images, one at a time, what was built has paid off, by the title of a row; None for never.
+
+    Empty where nothing was built, and where there are no cells with and without.
+    """
+    words = cost["identity"]["cost"]
+    if cost["build_s"] is None or words["runtime"] not in WITHOUT:
+        return {}
+    seconds: dict[str, dict[str, float]] = {}
+    for record in cells:
+        cell = record["identity"]["cell"]
+        if cell["generator"] == words["generator"] and cell["scenario"] == workload.SINGLE:
+            of_row = seconds.setdefault(workload.title_of(cell), {})
+            of_row[cell["runtime"]] = record["latency"]["p50"]["value"] / 1000.0
+    both = {name: each for name, each in seconds.items() if {words["runtime"], WITHOUT[words["runtime"]]} <= set(each)}
+    return {
+        name: break_even(cost["build_s"], each[words["runtime"]], each[WITHOUT[words["runtime"]]])
+        for name, each in both.items()
+    }
 
 
 def components(bundle: Bundle, runtime: str) -> dict[str, float]:

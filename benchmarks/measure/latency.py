@@ -26,7 +26,7 @@ from benchmarks.measure.workload import BATCHES, BOUND, MULTI, OFFLINE, SERVER, 
 
 LIBRARY = 1 << 10  # samples that LoadGen believes it draws from
 KEPT = 4  # answers of a run that are looked at later
-PLANNED = 10.0  # times as many queries are planned as the warm-up promises
+PLANNED = 20_000  # queries of a run, at least: a first call says little of how fast the others are
 RATE_SECONDS = 0.5  # of the run that finds what a server can do
 # LoadGen decides by the percentile that a short run can tell: 11 queries are enough for the median, 64 for p90.
 TARGET, SERVER_TARGET = 0.5, 0.9
@@ -181,7 +181,7 @@ class _Run:
     def _settings(self, loadgen: Any, speed: Speed) -> Any:
         settings, load = loadgen.TestSettings(), self.load
         # LoadGen plans its queries by what it is told to expect, and is out of them early where calls are faster.
-        expected_ns = max(1, int(1e6 * speed.call_ms / PLANNED))
+        expected_ns = 1 + int(1e9 * min(speed.call_ms / 1000.0, load.seconds / PLANNED))
         settings.mode = loadgen.TestMode.PerformanceOnly
         settings.min_duration_ms = int(1000 * load.seconds)
         settings.max_duration_ms = int(1000 * load.most_seconds)

@@ -27,6 +27,8 @@ from zoo.files import identify
 P99_FROM = 662  # queries: what LoadGen asks for before it estimates the 99th percentile
 P90_FROM = 64
 P50_FROM = 11
+DIFFERS = "served-differs"
+NOISY_SHARE = 0.25  # of the runs: fewer move neither the mean nor what is said of its spread
 LEAST_ROUNDS = 3
 
 Run = dict[str, Any]
@@ -37,7 +39,7 @@ Tell = Callable[[str], None]
 class Rounds:
     """How often, in which order, and how many runs lie between two of the reference."""
 
-    count: int = 5
+    count: int = 7
     order_seed: int = 0
     reference_every: int = 6
 
@@ -49,7 +51,7 @@ class Rounds:
 
 
 FULL = Rounds()
-QUICK = Rounds(LEAST_ROUNDS, reference_every=12)
+QUICK = Rounds(5, reference_every=12)
 
 
 @dataclass(frozen=True)
@@ -231,7 +233,7 @@ def summary(scenario: str, runs: Sequence[Run]) -> dict[str, Any]:
         shift = float(np.percentile(pooled, 99)) / spread.value
         found["p99"] = Estimate(*(shift * side for side in (spread.value, spread.low, spread.high)))
     found["images_per_second"] = between_runs(np.array([run["images"] / run["seconds"] for run in runs]))
-    found["relative"] = between_runs(np.array([_relative(scenario, run) for run in runs]))
+    found["relative"] = between_runs(np.array([relative(scenario, run) for run in runs]))
     return {name: asdict(each) if each else None for name, each in found.items()}
 
 
@@ -239,21 +241,22 @@ def _percentile(times: Sequence[np.ndarray], q: float) -> Estimate:
     return between_runs(np.array([np.percentile(each, q) for each in times]))
 
 
-def _relative(scenario: str, run: Mapping[str, Any]) -> float:
+def relative(scenario: str, run: Mapping[str, Any]) -> float:
+    """What `summary` says of one run."""
     if scenario == OFFLINE:
         return float(run["reference"]["images_per_second"] * run["seconds"] / run["images"])
     return float(np.median(run["latencies_ms"]) / run["reference"]["p50_ms"])
 
 
-def flags(scenario: str, runs: Sequence[Run], found: served.Served) -> list[str]:
-    """What a reader must know of a cell before its numbers."""
+def flags(scenario: str, runs: Sequence[Run], found: Mapping[str, Any]) -> list[str]:
+    """What a reader must know of a cell before its numbers; `found` is of `served.Served.to_json`."""
     few = scenario != OFFLINE and sum(len(run["latencies_ms"]) for run in runs) < P90_FROM
     raised = {
         "invalid": not all(run["valid"] for run in runs),
-        "noisy": any(run["noisy"] for run in runs),
+        "noisy": sum(run["noisy"] for run in runs) > NOISY_SHARE * len(runs),
         "few-queries": few,
-        "served-differs": not found.within,
-        "cached": bool(found.cache and found.cache.cached),
+        DIFFERS: not found["within"],
+        "cached": bool(found["cache"] and found["cache"]["cached"]),
     }
     return [name for name, is_so in raised.items() if is_so]
 

@@ -42,6 +42,8 @@ from zoo.family import System
 
 TEACHER_STEPS = (5, 20)  # beside its default, where a generator takes any number
 QUICK_CALLS = 100  # network calls for an image, at most, in a quick run
+CHECKED = 8  # of the images that are judged
+PROGRESS_SECONDS = 30.0
 OPEN_BYTES = 200 << 20  # of a generator that is open on a runtime, beside a few times its files
 Connect = Callable[[Bundle], Runner]  # an endpoint: columns of a request -> image
 Tell = Callable[[str], None]
@@ -115,7 +117,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Judged:
-    """A row whose images, as a runtime serves them, are judged."""
+    """A row whose images, as a runtime serves them, are judged; of `count` 0 where nobody judges such images."""
 
     row: Row
     runtime: str
@@ -123,7 +125,7 @@ class Judged:
 
     @property
     def title(self) -> str:
-        return f"{self.row.title}, {self.count:,} images"
+        return f"{self.row.title}, {self.count:,} images" if self.count else unjudged(self.row)
 
     @cached_property
     def identity(self) -> dict[str, Any]:
@@ -142,7 +144,7 @@ class Judged:
 
 def judging(count: int) -> dict[str, Any]:
     """How rows, floors and ceilings are judged: the same for all."""
-    return {"judged": count, "first_seed": samples.FIRST_SEED, "groups": GROUPS, "conditions": "by frequency"}
+    return {"judged": count, "first_seed": samples.FIRST_SEED, "groups": GROUPS, "conditions": samples.DRAWN}
 
 
 def check(runtime: str) -> None:
@@ -239,6 +241,11 @@ USUAL = Choice()
 def rows(bundles: Iterable[Bundle], choice: Choice = USUAL) -> list[Row]:
     """Every generator at each of its settings."""
     return [Row(each, setting) for each in bundles for setting in choice.settings(each.served_spec, _systems(each))]
+
+
+def judged(wanted: Sequence[Row], runtime: str, count: int) -> list[Judged]:
+    """Each row, as the runtime serves it."""
+    return [Judged(row, runtime, 0 if unjudged(row) else count) for row in wanted]
 
 
 def cells(
@@ -374,6 +381,9 @@ def measure(
     first = part.cells[0] if part.cells else None
     beside = reference or (first and reference_cell(first.row, [first.runtime], first.rounds))
     timed: list[Cell] = [*part.cells, *([beside] if beside else [])]
+    runtimes = dict.fromkeys([*(cell.runtime for cell in part.cells), *(each.runtime for each in part.judged)])
+    generators = {each.bundle.path for each in part.rows}
+    told(f"opening {len(generators)} generators on {', '.join(runtimes)}")
     with _Open.of([*timed, *part.judged]) as opened:
         if part.cells:
             assert beside is not None
@@ -391,8 +401,8 @@ def measure(
                 yield record
         began = time.monotonic()
         for index, each in enumerate(part.judged, 1):
-            record = quality(each, opened)
-            told(f"[{clock(time.monotonic() - began)}] judged {index} of {len(part.judged)}: {each.title}")
+            record = quality(each, opened, told)
+            told(f"[{clock(time.monotonic() - began)}] {index} of {len(part.judged)} judged: {each.title}")
             yield record
 
 
@@ -427,7 +437,7 @@ def sealed(cell: Cell, runs: Sequence[rounds.Run], subject: Subject) -> Record:
         latency=rounds.summary(scenario, runs),
         reference=cell.reference,
         served=found.to_json(),
-        flags=rounds.flags(scenario, runs, found),
+        flags=rounds.flags(scenario, runs, found.to_json()),
         environment=environment.describe(),
     )
 
@@ -463,11 +473,23 @@ def said(record: Record) -> str:
     return f"{text}; {', '.join(record['flags'])}" if record["flags"] else text
 
 
-def quality(each: Judged, opened: _Open) -> Record:
-    """The quality of the images that a runtime serves."""
+def quality(each: Judged, opened: _Open, told: Tell) -> Record:
+    """The quality of the images that a runtime serves, and whether they are the bundle's own; pictures at least."""
     row = each.row
-    generator = opened.served(row, each.runtime)
-    found = samples.judge(generator, row.setting, each.count, made_by(each), row.judges, assets=row.bundle.assets)
+    generator, last = opened.served(row, each.runtime), time.monotonic()
+
+    def progress(done: int) -> None:
+        nonlocal last
+        if time.monotonic() - last > PROGRESS_SECONDS:
+            last = time.monotonic()
+            told(f"{done:,} of {each.title}")
+
+    found, checked = metrics.nothing(row.judges, 0), None
+    if each.count:
+        asked = (row.setting, each.count, made_by(each))
+        found = samples.judge(generator, *asked, row.judges, row.bundle.assets, progress)
+        frequencies = metrics.frequencies(row.judges)
+        checked = drawn(each, samples.draw(generator, *asked, row.bundle.assets, frequencies), opened)
     return records.make(
         "quality",
         each.identity,
@@ -475,8 +497,30 @@ def quality(each: Judged, opened: _Open) -> Record:
         nfe=nfe(row.spec, row.setting),
         **found,
         **samples.pictures(generator, row.setting, row.artifact),
+        served=checked and checked.to_json(),
+        flags=[rounds.DIFFERS] if checked and not checked.within else [],
         environment=environment.describe(),
     )
+
+
+def drawn(each: Judged, images: np.ndarray, opened: _Open) -> served.Served:
+    """Some of the images that are judged, drawn at random, against the bundle's own of the same seeds."""
+    row, first = each.row, samples.FIRST_SEED
+    frequencies = metrics.frequencies(row.judges)
+
+    def own(seeds: list[int]) -> np.ndarray:
+        asked = samples.conditions(row.spec, seeds, row.bundle.assets, frequencies)
+        return opened.generator(row.bundle).sample(SampleRequest(tuple(seeds), asked, row.setting))
+
+    def given(seeds: list[int]) -> np.ndarray:
+        return np.asarray(images[[seed - first for seed in seeds]])
+
+    places = np.random.default_rng(0).choice(len(images), min(CHECKED, len(images)), replace=False)
+    compared = served.compare([(first + int(place), images[place]) for place in places], own)
+    window, tolerance = None, tolerance_of(row.bundle)
+    if not served.ROUNDING.explains(compared):
+        window = served.window(given, own, first, tolerance, BATCH_SIZE, min(len(images), served.WINDOW_IMAGES))
+    return served.Served(compared, tolerance, window)
 
 
 def made_by(each: Judged) -> dict[str, Any]:
@@ -491,8 +535,10 @@ def unjudged(row: Row) -> str:
     if row.judges.know(shape):
         return ""
     if not row.judges.everybody:
-        return f"{row.title} is not judged: there are no judges of {row.judges.dataset or 'what it was trained on'}"
-    return f"{row.title} is not judged: the nets know {row.judges.shapes}, its images are {'x'.join(map(str, shape))}"
+        trained = row.judges.dataset or "what it was trained on"
+        return f"{row.title}: quality not judged: there are no judges of {trained}"
+    size = "x".join(map(str, shape))
+    return f"{row.title}: quality not judged: the nets know {row.judges.shapes}, these are {size}"
 
 
 @dataclass
@@ -600,7 +646,7 @@ def baselines(wanted: Iterable[Judged], path: Path) -> Iterator[Record]:
     None for the rows that nobody judges.
     """
     known = records.on_record(path)
-    for who, count in dict.fromkeys((each.row.judges, each.count) for each in wanted if each.row.judges.everybody):
+    for who, count in dict.fromkeys((each.row.judges, each.count) for each in wanted if each.count):
         for name, measured in (("floor", metrics.floor), ("ceiling", metrics.ceiling)):
             identity = {
                 "baseline": name,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from export.runtimes import Runtime
 from serving import interface
@@ -36,6 +37,12 @@ def title(generator: str, setting: Setting, precision: str = "fp32") -> str:
     return " ".join(part for part in parts if part)
 
 
+def title_of(words: Mapping[str, Any]) -> str:
+    """The same of the words of a record's identity."""
+    setting = Setting(words["num_steps"], words["sampler"], words["guidance_scale"])
+    return title(words["generator"], setting, words["precision"])
+
+
 @dataclass(frozen=True)
 class Load:
     """How hard a cell is driven in one run, of which there is one a round.
@@ -46,9 +53,9 @@ class Load:
     """
 
     scenario: str = SINGLE
-    queries: int = 20
-    seconds: float = 1.0
-    most_seconds: float = 60.0
+    queries: int = 15
+    seconds: float = 0.7
+    most_seconds: float = 30.0
     warm_up: int = 3
     batch_size: int = 1  # images a call
     in_flight: int = 1  # calls at a time
@@ -72,7 +79,7 @@ def load(scenario: str, *, quick: bool = False, rate: float | None = None, bound
     """The usual load of a scenario. Raises WorkloadError for an unknown one."""
     found = Load(scenario, batch_size=BATCHES.get(scenario, 1))
     if quick:
-        found = replace(found, queries=22, seconds=0.25, warm_up=2)
+        found = replace(found, queries=13, seconds=0.12, warm_up=2)
     if scenario == SERVER:
         share = SHARE if rate is None else None
         return replace(found, queries=SERVER_QUERIES, rate=rate, share=share, bound_ms=bound_ms)

@@ -6,12 +6,12 @@ Features are (N, D). All that is quadratic in N is calculated a few rows at a ti
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from benchmarks.statistics import GROUPS, Covered, Jackknifed, corrected, extrapolated, groups, mean
+from benchmarks.statistics import GROUPS, Covered, Jackknifed, corrected, extrapolated, groups, mean, squared
 
 AT_ONCE = 1 << 22  # values of a part of a matrix of distances
 
@@ -61,7 +61,10 @@ def frechet(features: np.ndarray, reference: Moments) -> tuple[Jackknifed, Jackk
     pairs = np.zeros((GROUPS, GROUPS))
     for group in range(1, GROUPS):
         pairs[group, :group] = pairs[:group, group] = (without[group] - parts[:group]).distance()
-    return corrected(value, left_out, pairs), extrapolated(value, left_out, pairs)
+    low, high = squared(value, left_out)
+    found, limit = corrected(value, left_out, pairs), extrapolated(value, left_out, pairs)
+    chance = value - limit.value
+    return replace(found, interval=(low, high)), replace(limit, interval=(low - chance, high - chance))
 
 
 @dataclass(frozen=True)
@@ -125,8 +128,9 @@ def polynomial_kernel(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 def self_similarity(features: np.ndarray) -> float:
     """The kernel's mean over all pairs of different rows."""
-    blocks, count = _kernel_blocks(features), len(features)
-    return float(blocks.sum() / (count * (count - 1)))
+    count = len(features)
+    total = sum(float(polynomial_kernel(part, features).sum()) for part in _parts(features, count))
+    return (total - float(_norms(features).sum())) / (count * (count - 1))
 
 
 def kernel_distance(features: np.ndarray, reference: np.ndarray, other: float | None = None) -> Jackknifed:
@@ -138,6 +142,7 @@ def kernel_distance(features: np.ndarray, reference: np.ndarray, other: float | 
     of = groups(len(features))
     across = np.concatenate([polynomial_kernel(part, reference).mean(1) for part in _parts(features, len(reference))])
     counts, between = np.bincount(of, minlength=GROUPS).astype(np.float64), np.bincount(of, across, GROUPS)
+    diagonal = np.bincount(of, _norms(features), GROUPS)
     blocks = _kernel_blocks(features)  # (G, G)
     rows, own = blocks.sum(1), np.diag(blocks)
 
@@ -145,10 +150,23 @@ def kernel_distance(features: np.ndarray, reference: np.ndarray, other: float | 
         return within / (count * (count - 1.0)) + constant - 2.0 * sum_across / count
 
     count, within, total = counts.sum(), blocks.sum(), between.sum()
-    left_out = distance(count - counts, within - 2.0 * rows + own, total - between)
+    value = float(distance(count, within, total))
+    left, kept = count - counts, within - 2.0 * rows + own
+    left_out = distance(left, kept, total - between)
     of_two = 2.0 * (rows[:, None] + rows) - own[:, None] - own - 2.0 * blocks
-    pairs = distance(count - counts[:, None] - counts, within - of_two, total - between[:, None] - between)
-    return corrected(float(distance(count, within, total)), left_out, pairs)
+    pairs = distance(left[:, None] - counts, within - of_two, total - between[:, None] - between)
+
+    # The squared distance of the two mean embeddings (equation 5) differs by the rows' own similarities.
+    excess = (diagonal.sum() - within / (count - 1.0)) / count**2
+    without = (diagonal.sum() - diagonal - kept / (left - 1.0)) / left**2
+    of_real = float(_norms(reference).mean() - constant) / len(reference)
+    low, high = squared(value + excess + of_real, left_out + without + of_real)
+    return replace(corrected(value, left_out, pairs), interval=(low - excess - of_real, high - excess - of_real))
+
+
+def _norms(features: np.ndarray) -> np.ndarray:
+    """The kernel of each row and itself: (N,)."""
+    return np.asarray((np.square(features.astype(np.float64)).sum(1) / features.shape[1] + 1.0) ** 3)
 
 
 def _kernel_blocks(features: np.ndarray) -> np.ndarray:
@@ -159,7 +177,7 @@ def _kernel_blocks(features: np.ndarray) -> np.ndarray:
     for start, part in zip(_starts(features, len(features)), _parts(features, len(features)), strict=True):
         here = of[start : start + len(part)]
         sums = np.add.reduceat(polynomial_kernel(part, by_group), starts, axis=1)  # (n, G)
-        sums[np.arange(len(part)), here] -= (np.square(part.astype(np.float64)).sum(1) / part.shape[1] + 1.0) ** 3
+        sums[np.arange(len(part)), here] -= _norms(part)
         np.add.at(found, here, sums)
     return found
 
@@ -247,11 +265,14 @@ def effective_number(labels: np.ndarray, kinds: int) -> Jackknifed:
     np.add.at(counts, (groups(len(labels)), labels), 1.0)
     whole = counts.sum(0)
     without = whole - counts
+    value, left_out = float(_perplexity(whole)), _perplexity(without)
     pairs = np.stack([_perplexity(each - counts) for each in without])
-    return corrected(float(_perplexity(whole[None])[0]), _perplexity(without), pairs)
+    nearest, farthest = squared(np.log(kinds / value), np.log(kinds / left_out))  # divergences from all alike
+    interval = (float(kinds * np.exp(-farthest)), float(kinds * np.exp(-nearest)))
+    return replace(corrected(value, left_out, pairs), interval=interval)
 
 
 def _perplexity(counts: np.ndarray) -> np.ndarray:
-    """(R, K) counts -> (R,)."""
-    shares = counts / counts.sum(1, keepdims=True)
-    return np.asarray(np.exp(-np.where(shares > 0, shares * np.log(np.maximum(shares, 1e-12)), 0.0).sum(1)))
+    """(..., K) counts -> (...)."""
+    shares = counts / counts.sum(-1, keepdims=True)
+    return np.asarray(np.exp(-np.where(shares > 0, shares * np.log(np.maximum(shares, 1e-12)), 0.0).sum(-1)))

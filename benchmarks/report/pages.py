@@ -14,12 +14,15 @@ from benchmarks.report import cards
 from benchmarks.report.family_tree import FamilyTree
 from benchmarks.report.overview import (
     accuracy,
+    against,
     baselines,
+    compared,
     cost,
     distances,
     markdown,
     percent,
     replace_marked,
+    timed,
 )
 from benchmarks.report.summary import Row, Section
 from zoo import shelf
@@ -53,22 +56,28 @@ def numbers(branch: Branch, tree: FamilyTree) -> str:
 
 def measured(branch: Branch, tree: FamilyTree) -> str:
     """A line for each setting on record, and for each system that is not; the floor last."""
-    nets = tree.section.judges.names
-    head = ["asked as", "system", "NFE", f"ms ({tree.section.runtime}, p50)", *(f"FD {net}" for net in nets)]
-    head += [*(f"recall {net}" for net in nets), "class accuracy", "reported"]
+    section, verdicts = tree.section, against(tree)
+    nets = section.opinions
+    head = ["asked as", "system", "NFE", timed(section), f"ms ({section.runtime}, p50)", *(f"FD {net}" for net in nets)]
+    head += [*(f"recall {net}" for net in nets), "class accuracy", compared(section), "reported"]
     places = {(place.checkpoint.name, place.setting): place for place in tree.branch(branch)}
     rows = []
     for row in tree.rows(branch):
         place = places.get((row.generator, row.setting))
         system, reported = (place.system.title, place.system.reported) if place else ("", "")
-        cells = [f"`{row.title}`", system, *cost(row, tree.section), *_scores(row, tree.section)]
-        rows.append([*cells, accuracy(row, tree.section), reported])
+        cells = [f"`{row.title}`", system, *cost(row, section), _milliseconds(row, section), *_scores(row, section)]
+        rows.append([*cells, accuracy(row, section), verdicts.get(row.title, ""), reported])
     for place in tree.branch(branch):
         if place.row is None:
-            blank = [f"not measured: `{tree.command(place)}`", *[""] * (2 * len(nets) + 1)]
+            blank = [f"not measured: `{tree.command(place)}`", *[""] * (2 * len(nets) + 3)]
             rows.append([f"`{place.title}`", place.system.title, f"{place.nfe:,}", *blank, place.system.reported])
-    rows += [[f"*{words}*", "", "", "", *of, *[""] * (len(nets) + 2)] for words, of in baselines(tree.section)[:1]]
+    rows += [[f"*{words}*", "", "", "", "", *of, *[""] * (len(nets) + 3)] for words, of in baselines(section)[:1]]
     return markdown(head, rows, words=2)
+
+
+def _milliseconds(row: Row, section: Section) -> str:
+    p50 = row.percentile(section.runtime) if section.runtime else None
+    return str(p50) if p50 else ""
 
 
 def descriptions(checkpoints: Iterable[Checkpoint]) -> Iterator[str]:
@@ -103,9 +112,9 @@ def studied(checkpoints: Iterable[Checkpoint], records: Iterable[Record]) -> lis
 
 
 def index(tree: FamilyTree) -> str:
-    """The branches side by side: of each, the system that comes nearest to real pictures, in either net's features."""
-    names, rows = tree.section.judges.names, []
-    head = ["family", "nearest, says the", "NFE", f"ms ({tree.section.runtime}, p50)", *(f"FD {net}" for net in names)]
+    """The branches side by side: of each, the system that comes nearest to real pictures, in each net's features."""
+    names, rows = tree.section.opinions, []
+    head = ["family", "nearest, says the", "NFE", timed(tree.section), *(f"FD {net}" for net in names)]
     head += [f"recall {net}" for net in names]
     for branch in Branch:
         nearest: dict[str, tuple[Row, list[str]]] = {}
@@ -126,5 +135,5 @@ def index(tree: FamilyTree) -> str:
 
 
 def _scores(row: Row, section: Section) -> list[str]:
-    """Distances, then recalls, before each of the section's judges."""
-    return [*distances(row, section), *(percent(row.metric("recall", net)) for net in section.judges.names)]
+    """Distances, then recalls, by each of the section's opinions."""
+    return [*distances(row, section), *(percent(row.metric("recall", net)) for net in section.opinions)]

@@ -1,32 +1,49 @@
-"""The latency/quality plot as SVG: numbers to coordinates; the page's style sheet gives the colours, light and dark."""
+"""A plot of two logarithmic axes as SVG: estimates to coordinates, and a label for every point that meets no other.
+
+The style sheet around it gives the colours, light and dark.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from benchmarks.report import pareto
-from benchmarks.report.summary import Row, Section
-
-Label = tuple[float, float, str]  # x, y, text anchor
+from benchmarks.report.palette import Look
+from benchmarks.statistics import Estimate, short
 
 
 @dataclass(frozen=True)
 class Frame:
     """The size of a plot, and what its axes' words take of it, in pixels."""
 
-    width: int = 480
-    height: int = 420
-    left: int = 48
-    right: int = 12
+    width: int = 1000
+    height: int = 470
+    left: int = 52
+    right: int = 14
     top: int = 34
-    bottom: int = 50
-    letter: float = 8.2  # a label's, and the height of its line
-    line: float = 17.0
+    bottom: int = 46
+    letter: float = 6.3  # a label's, and the height of its line
+    line: float = 14.0
+    size: float = 9.0  # of a mark
 
 
 FRAME = Frame()
+
+
+@dataclass(frozen=True)
+class Point:
+    """What is drawn of a system: two estimates, and how it is called; the number stands for it where room is short."""
+
+    text: str
+    number: int
+    look: Look
+    x: Estimate
+    y: Estimate
+    grey: bool = False  # others are better in all
+    hollow: bool = False  # not a measurement of the whole
+    divided: bool = False  # the opinions are, over whether others are better
 
 
 @dataclass(frozen=True)
@@ -51,70 +68,89 @@ class Axis:
 
 
 @dataclass(frozen=True)
-class Mark:
-    row: Row
-    text: str
+class Label:
     x: float
     y: float
+    anchor: str
+    text: str
+    leader: tuple[float, float] | None = None  # where a line from the point ends, for one that stands apart
+
+
+@dataclass(frozen=True)
+class Mark:
+    point: Point
+    x: float
+    y: float
+    x_low: float
+    x_high: float
     y_low: float
     y_high: float
-    on_front: bool
-    label: Label | None  # None where there is no room
+    label: Label
+
+    @property
+    def words(self) -> str:
+        """For who cannot see where it is."""
+        return f"{self.point.text}: {short(self.point.x.value)}, {self.point.y}"
 
 
 @dataclass(frozen=True)
 class Plot:
-    net: str
     x: Axis
     y: Axis
     marks: list[Mark]
     front: str  # an SVG path
     floor: float | None  # y
-    runtime: str
+    frame: Frame
+
+    @property
+    def looks(self) -> list[Look]:
+        """Of the families that are drawn, for the key."""
+        return list({mark.point.look.family: mark.point.look for mark in self.marks}.values())
+
+    def key(self) -> list[tuple[float, float, Look]]:
+        """Where each family's mark and words stand, in lines below the plot: (x, y, look)."""
+        x, y, places = float(self.frame.left), 0.0, []
+        for look in self.looks:
+            width = 34 + 1.05 * self.frame.letter * len(look.words)
+            if x + width > self.frame.width - self.frame.right:
+                x, y = float(self.frame.left), y + 18.0
+            places.append((round(x, 1), y, look))
+            x += width
+        return places
 
 
-def plots(section: Section, frame: Frame = FRAME, names: Mapping[str, str] = {}) -> list[Plot]:
-    """One plot a feature net: p50 of one image against the Fréchet distance. None where nothing was timed or judged.
-
-    `names` are labels by the titles of rows, where those are not to be the titles themselves.
-    """
-    runtime = section.runtime
-    judged = any(row.metrics for row in section.rows)
-    return [plot(section, runtime, net, frame, names) for net in section.judges.names] if runtime and judged else []
-
-
-def plot(section: Section, runtime: str, net: str, frame: Frame, names: Mapping[str, str]) -> Plot:
-    measured = [
-        (row, p50.value, distance)
-        for row in section.rows
-        if (p50 := row.percentile(runtime)) and (distance := row.metric("fd", net))
-    ]
-    rows, distances = [row for row, _, _ in measured], [distance for _, _, distance in measured]
-    baseline = section.baselines.get("floor")
-    floor = max(baseline[f"fd_{_count(section)}_{net}"].value, 1e-3) if baseline else None
-    points = [(latency, distance.value) for _, latency, distance in measured]
-    lowest = min([distance for _, distance in points] + ([floor] if floor else []))
-    x = _axis([latency for latency, _ in points], frame.left, frame.width - frame.right)
-    y = _axis([lowest, *(distance for _, distance in points)], frame.height - frame.bottom, frame.top)
-    best = pareto.front(points)
-    places = [(x(latency), y(distance)) for latency, distance in points]
-    texts = [names.get(row.title, row.title) for row in rows]
-    labels = _labels(places, texts, frame, best)
+def draw(points: Sequence[Point], frame: Frame = FRAME, floor: float | None = None) -> Plot | None:
+    """None where there is nothing to draw. The points that others leave on the front choose their labels first."""
+    points = [point for point in points if point.x.value > 0.0 and point.y.value > 0.0]
+    if not points:
+        return None
+    floor = max(floor, 1e-3) if floor else None
+    x = _axis([point.x.value for point in points], frame.left, frame.width - frame.right)
+    heights = [point.y.value for point in points] + ([floor] if floor else [])
+    y = _axis(heights, frame.height - frame.bottom, frame.top)
+    places = [(x(point.x.value), y(point.y.value)) for point in points]
+    best = pareto.front([pareto.Point(point.x.value, {"": point.y.value}) for point in points])
+    order = sorted(range(len(points)), key=lambda index: (index not in best, points[index].grey))
+    labels = _labels(places, points, order, frame)
     marks = [
-        Mark(row, texts[i], *places[i], y(max(e.low, y.low)), y(e.high), i in best, labels[i])
-        for i, (row, e) in enumerate(zip(rows, distances, strict=True))
+        Mark(
+            point,
+            *places[index],
+            x(point.x.low),
+            x(point.x.high),
+            y(max(point.y.low, y.low)),
+            y(point.y.high),
+            labels[index],
+        )
+        for index, point in enumerate(points)
     ]
-    stairs = _stairs([places[i] for i in best], frame.width - frame.right)
-    return Plot(net, x, y, marks, stairs, y(floor) if floor else None, runtime)
-
-
-def _count(section: Section) -> str:
-    return f"{section.count // 1000}k" if section.count % 1000 == 0 else str(section.count)
+    stairs = _stairs([places[index] for index in best], frame.width - frame.right)
+    return Plot(x, y, marks, stairs, y(floor) if floor else None, frame)
 
 
 def _axis(values: list[float], start: float, end: float) -> Axis:
     low, high = min(values), max(values)
-    room = max((high / low) ** 0.08, 1.25)
+    room = max((high / low) ** 0.06, 1.2)
     return Axis(low / room, high * room, start, end)
 
 
@@ -124,29 +160,48 @@ def _stairs(corners: list[tuple[float, float]], end: float) -> str:
     return f"M{corners[0][0]},{corners[0][1]}{path}H{end}" if corners else ""
 
 
-def _labels(
-    places: list[tuple[float, float]], texts: list[str], frame: Frame, first: Sequence[int]
-) -> list[Label | None]:
-    """A place beside each point where its text meets neither a point nor another text; the points of `first` choose."""
-    taken = [(x - 5, y - 5, x + 5, y + 5) for x, y in places]
-    labels: list[Label | None] = [None] * len(places)
-    for index in dict.fromkeys((*first, *range(len(places)))):
-        x, y = places[index]
-        width = frame.letter * len(texts[index])
-        options = [(x + dx, y + dy, "start") for dx, dy in ((8, 5), (6, -8), (6, 18), (8, -20), (8, 30))]
-        options += [(x + dx, y + dy, "end") for dx, dy in ((-8, 5), (-6, -8), (-6, 18), (-8, -20), (-8, 30))]
-        for left, bottom, anchor in options:
-            begin = left if anchor == "start" else left - width
-            box = (begin, bottom - frame.line + 4, begin + width, bottom + 2)
-            inside = box[0] > frame.left and box[2] < frame.width - 4 and box[1] > 0
-            if inside and box[3] < frame.height - frame.bottom and not any(_overlap(box, other) for other in taken):
-                labels[index] = (round(left, 1), round(bottom, 1), anchor)
-                taken.append(box)
-                break
+Place = tuple[float, float]
+Box = tuple[float, float, float, float]
+BESIDE = ((11, 4), (9, -7), (9, 15), (11, -18), (11, 26))
+
+
+def _labels(places: list[Place], points: Sequence[Point], order: Sequence[int], frame: Frame) -> dict[int, Label]:
+    """By a point's index: its words beside it where there is room, else its number, in the last resort on a line."""
+    half = 0.6 * frame.size
+    taken: list[Box] = [(x - half, y - half, x + half, y + half) for x, y in places]
+    labels: dict[int, Label] = {}
+    for words in (True, False):  # numbers only once no more words fit: they are for what is left
+        for index in order:
+            if index in labels:
+                continue
+            text = points[index].text if words else str(points[index].number)
+            label, box = _place(text, places[index], taken, frame, far=not words)
+            if label:
+                labels[index] = label
+                taken += [box] if box else []
     return labels
 
 
-Box = tuple[float, float, float, float]
+def _place(
+    text: str, place: Place, taken: Collection[Box], frame: Frame, *, far: bool
+) -> tuple[Label | None, Box | None]:
+    """A label that meets nothing; with `far` one on a line rather than none, on top of others if it must."""
+    x, y = place
+    width = frame.letter * len(text)
+    near = [(x + dx, y + dy, "start") for dx, dy in BESIDE] + [(x - dx, y + dy, "end") for dx, dy in BESIDE]
+    apart = [
+        (x + radius * math.cos(turn * math.pi / 8), y + radius * math.sin(turn * math.pi / 8) + 4, "middle")
+        for radius in range(20, 120, 8)
+        for turn in range(16)
+    ]
+    for index, (left, bottom, anchor) in enumerate([*near, *(apart if far else [])]):
+        begin = left - {"start": 0.0, "middle": width / 2, "end": width}[anchor]
+        box = (begin, bottom - frame.line + 4, begin + width, bottom + 2)
+        inside = box[0] > frame.left and box[2] < frame.width - 4 and box[1] > frame.top - 8
+        if inside and box[3] < frame.height - frame.bottom and not any(_overlap(box, other) for other in taken):
+            leader = (round(left, 1), round(bottom - 4, 1)) if index >= len(near) else None
+            return Label(round(left, 1), round(bottom, 1), anchor, text, leader), box
+    return (Label(round(x + 8, 1), round(y + 4, 1), "start", text), None) if far else (None, None)
 
 
 def _overlap(a: Box, b: Box) -> bool:

@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks import records
 from benchmarks.report.family_tree import FamilyTree
-from tests.benchmarks.made_up import floor, made_up, shipped
+from tests.benchmarks.made_up import made_up, race, real, shipped
 from zoo import shelf
 from zoo.contract.request import Setting
 from zoo.datasets import fashion_mnist
@@ -33,20 +33,24 @@ def pictures() -> Iterator[tuple[np.ndarray, np.ndarray]]:
 def small_tree() -> FamilyTree:
     """The checkpoints of the tree, four of whose systems are on record, and a study."""
 
-    def record(name: str, p50: float, shift: float, setting: Setting) -> records.Record:
+    def measured(name: str, p50: float, shift: float, setting: Setting) -> list[records.Record]:
         weights = shelf.config(name)["weights"]["sha256"]
-        return made_up(name, p50, 100, shift, setting=setting, weights=weights)
+        same = {"setting": setting, "weights": weights, "reference": "ddpm-pd4 4 on onnxruntime, single-stream"}
+        return made_up(name, p50, 100, shift, relative=p50 / 6.0, **same)
 
     weights = {"ddpm": shelf.config("ddpm")["weights"]["sha256"]}
     study = {"study": "toy", "checkpoints": weights, "settings": {}}
     return FamilyTree.of(
         shipped(),
         [
-            records.make("baseline", {"baseline": "floor", "judged": 100, "nets": {}}, quality=floor(100)),
-            record("gan", 1.5, 2.0, Setting()),
-            record("ddpm", 60.0, 1.5, Setting(50, "ddim")),
-            record("ddpm", 25.0, 3.0, Setting(18, "heun")),
-            record("ddpm-pd4", 6.0, 2.5, Setting(4, "ddim")),
+            real(100),
+            *measured("gan", 1.5, 2.0, Setting()),
+            *measured("ddpm", 60.0, 1.5, Setting(50, "ddim")),
+            *measured("ddpm", 25.0, 3.0, Setting(18, "heun")),
+            *measured("ddpm-pd4", 6.0, 2.5, Setting(4, "ddim")),
             records.make("study", study, question="Is it so?", columns=[], rows=[], answer="It is."),
+            race("gan", 30.0, 2.0),
+            race("ddpm-pd4", 120.0, 2.5, setting=Setting(4, "ddim")),
+            race("ddpm", 72_000.0, 1.0, setting=Setting(1000, "ddpm"), counted=500),
         ],
     )

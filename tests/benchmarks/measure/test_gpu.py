@@ -43,7 +43,7 @@ def test_what_is_measured_is_a_record_like_any_other(toy_student: Checkpoint, tm
     assert first["ms"]["p50"] > first["floor_ms"] > 0.0
     assert second["floor_ms"] > first["floor_ms"]
     assert "has no CUDAExecutionProvider" in refused["error"]
-    page = html.render([record, made_up("fast", 1.0, 100, 3.0)])
+    page = html.render([record, *made_up("fast", 1.0, 100, 3.0)])
     assert "fast" in page, "a report stumbles over no record"
 
 

@@ -9,10 +9,8 @@ from xml.etree import ElementTree
 import pytest
 
 import genzoo
-from benchmarks import records
-from benchmarks.quality import judges, metrics
 from benchmarks.report import cards
-from tests.benchmarks.made_up import made_up
+from tests.benchmarks.made_up import made_up, real
 from tests.datasets import stripes
 from zoo import files, shelf
 from zoo.families.gan import GANConfig, GANGenerator
@@ -33,13 +31,8 @@ def card(
     entry = Checkpoint(class_conditional("free", "gan", (4,), (size, size, 1), 0), CONFIG, dataset=dataset)
     shelf.save(entry, GANGenerator(CONFIG).state_dict(), TRAINING)
     weights = shelf.config("free")["weights"]["sha256"]
-    record = made_up("free", 1.0, COUNT, 3.0, weights=weights, unconditional=True, judged=judged, dataset=dataset)
-    floor = records.make(
-        "baseline",
-        {"baseline": "floor", "judged": COUNT, "nets": {}},
-        quality=metrics.floor(judges.of("fashion_mnist"), COUNT),
-    )
-    return cards.write(entry, [record, floor]).read_text()
+    found = made_up("free", 1.0, COUNT, 3.0, weights=weights, unconditional=True, judged=judged, dataset=dataset)
+    return cards.write(entry, [*found, real(COUNT)]).read_text()
 
 
 def test_without_classes_a_card_tells_how_varied_the_images_are(

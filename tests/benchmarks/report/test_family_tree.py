@@ -31,7 +31,7 @@ def test_a_place_has_the_row_of_its_own_setting(small_tree: FamilyTree) -> None:
 
 
 def test_weights_that_are_not_here_are_not_shown() -> None:
-    tree = FamilyTree.of(shipped(), [made_up("gan", 1.0, 100, 1.0, weights="another's")])
+    tree = FamilyTree.of(shipped(), made_up("gan", 1.0, 100, 1.0, weights="another's"))
     assert not any(place.row for place in tree.places)
     assert not tree.rows(Branch.GANS)
 
@@ -52,6 +52,6 @@ def test_a_step_on_the_way_belongs_where_it_leads(small_tree: FamilyTree) -> Non
 
 def test_other_settings_of_a_branch_are_among_its_rows() -> None:
     weights = shelf.config("ddpm")["weights"]["sha256"]
-    tree = FamilyTree.of(shipped(), [made_up("ddpm", 7.0, 100, 2.0, setting=Setting(5, "ddim"), weights=weights)])
+    tree = FamilyTree.of(shipped(), made_up("ddpm", 7.0, 100, 2.0, setting=Setting(5, "ddim"), weights=weights))
     assert [row.title for row in tree.rows(Branch.DIFFUSION)] == ["ddpm 5"]
     assert not any(place.row for place in tree.places)

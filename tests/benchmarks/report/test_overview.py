@@ -13,10 +13,11 @@ import pytest
 from PIL import Image
 
 from benchmarks.measure.workload import WorkloadError
-from benchmarks.report import overview
+from benchmarks.report import overview, races, summary
 from benchmarks.report.family_tree import FamilyTree
 from benchmarks.studies import NETS
 from serving.images import grid as sheet
+from tests.benchmarks.made_up import made_up
 from zoo.family import Branch
 
 ROOT = Path(__file__).parents[3]
@@ -37,24 +38,54 @@ def test_only_what_stands_between_the_marks_is_replaced(tmp_path: Path) -> None:
         overview.replace_marked(tmp_path / "none.md", "ratios", "| new |")
 
 
-def test_the_table_has_a_line_for_each_system_measured_or_not(small_tree: FamilyTree) -> None:
+def test_the_readme_has_the_best_of_each_branch_and_the_best_at_half_its_time(small_tree: FamilyTree) -> None:
     lines = overview.table(small_tree).splitlines()
-    width = lines[0].count("|")
-    assert all(line.count("|") == width for line in lines)
+    assert len({line.count("|") for line in lines}) == 1
+    assert [place.title for place in overview.best(small_tree)] == ["gan", "ddpm 50", "ddpm 18 heun", "ddpm-pd4 4"]
+    [gan] = [line for line in lines if "`gan` |" in line]
+    assert "| 0.25 (0.24 to 0.26) |" in gan, "its time by the reference's"
+    assert gan.endswith("| better |")
+    [reference] = [line for line in lines if "`ddpm-pd4 4` | 2022" in line]
+    assert reference.endswith("|  |"), "nothing is compared with itself"
+    assert "time ÷ that of `ddpm-pd4 4`" in lines[0]
+    assert lines[-1].startswith("| *real images* |")
+    assert all((ROOT / link).exists() for link in links(lines))
+
+
+def links(lines: list[str]) -> list[str]:
+    return [link for line in lines for link in re.findall(r"\]\(([^)]+)\)", line) if "://" not in link]
+
+
+def test_the_whole_tree_has_a_line_for_each_system_measured_or_not(small_tree: FamilyTree) -> None:
+    lines = overview.systems(small_tree).splitlines()
+    assert len({line.count("|") for line in lines}) == 1
+    numbers = overview.numbered(small_tree)
     for place in small_tree.places:
         [line] = [line for line in lines if f"`{place.title}` |" in line and place.system.title in line]
-        assert f"| {place.system.year} | [{place.system.authors}]({place.system.address}) |" in line
+        assert f"| {place.system.year} | [{place.system.authors}]({place.system.address})" in line
         if place.row:
+            assert line.startswith(f"| {numbers[place.title]} |")
             assert all(str(place.row.metric("fd", net)) in line for net in NETS)
         else:
             assert f"not measured: `genzoo bench {place.checkpoint.name} --tree --samples 100`" in line
-    assert lines[-1].startswith("| *real images* |")
-    links = [link for line in lines for link in re.findall(r"\]\(([^)]+)\)", line) if "://" not in link]
-    assert all((ROOT / link).exists() for link in links)
+    assert lines[-1].startswith("|  | *real images* |")
+    assert all((ROOT / "docs" / link).exists() for link in links(lines))
+
+
+def test_a_time_that_was_flagged_says_so_wherever_it_stands() -> None:
+    found = made_up("gan", 1.0, 100, 1.0, flags=("invalid", "noisy"), relative=0.5)
+    [section] = summary.sections(found)
+    assert overview.cost(section.rows[0], section)[1] == "0.50 (0.49 to 0.51), *INVALID, noisy*"
+
+
+def test_without_a_reference_times_are_milliseconds() -> None:
+    [section] = summary.sections(made_up("gan", 1.0, 100, 1.0))
+    assert overview.timed(section) == "ms per image (onnxruntime, p50)"
+    assert overview.cost(section.rows[0], section)[1] == "1.00 (0.90 to 1.10)"
 
 
 def test_the_picture_shows_every_system_once_and_samples_of_those_that_were_measured(small_tree: FamilyTree) -> None:
-    drawing = ElementTree.fromstring(overview.picture(small_tree))
+    drawing = ElementTree.fromstring(overview.picture(small_tree, small_tree.places, {}))
     texts = " ".join(text.text or "" for text in drawing.iter(f"{SVG}text"))
     measured = [place for place in small_tree.places if place.row]
     for place in small_tree.places:
@@ -65,6 +96,31 @@ def test_the_picture_shows_every_system_once_and_samples_of_those_that_were_meas
     assert texts.count("not measured") == len(small_tree.places) - len(measured)
     height = float(str(drawing.get("viewBox")).split()[3])
     assert all(float(str(image.get("y"))) + overview.SIDE <= height for image in drawing.iter(f"{SVG}image"))
+
+
+def test_the_readme_s_picture_has_all_points_and_samples_of_the_best(small_tree: FamilyTree) -> None:
+    best = overview.best(small_tree)[:2]
+    drawing = ElementTree.fromstring(overview.picture(small_tree, best, {}))
+    titles = [title.text for title in drawing.iter(f"{SVG}title")]
+    assert len(titles) == len(overview.numbered(small_tree)) == 4
+    assert len(list(drawing.iter(f"{SVG}image"))) == 2
+
+
+def test_the_race_marks_what_was_extrapolated_and_gives_it_no_verdict(small_tree: FamilyTree) -> None:
+    race = races.of(small_tree.records)
+    assert race is not None
+    lines = overview.race_table(race).splitlines()
+    cells = {line.split("|")[1].strip(): [cell.strip() for cell in line.split("|")[2:-1]] for line in lines[2:5]}
+    assert list(cells) == ["`gan`", "`ddpm-pd4 4`", "`ddpm 1000 ddpm`"], "the fastest first"
+    assert cells["`gan`"][1:4] == ["30.0 s (29.4 to 30.6)", "33.3 (32.3 to 34.3)", "50,000"]
+    assert cells["`gan`"][-1] == "better"
+    assert cells["`ddpm 1000 ddpm`"][1:4] == ["≈ 20.0 h (19.6 to 20.4)", "0.014 (0.013 to 0.014)", "500"]
+    assert cells["`ddpm 1000 ddpm`"][-1] == ""
+    assert lines[0].endswith("| images against `ddpm-pd4 4` |"), "the slowest that ran the whole race"
+    assert lines[-1].startswith("≈: extrapolated")
+    drawing = overview.race_picture(race)
+    assert drawing.count("hollow") - drawing.count(".hollow") == 2, "in the title and of one point"
+    assert overview.race_table(None) == "Nobody ran yet: `genzoo race` runs it."
 
 
 def test_systems_of_one_name_are_told_apart_by_their_steps(small_tree: FamilyTree) -> None:

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from benchmarks import records
-from benchmarks.report import overview, pages
+from benchmarks.report import overview, pages, races
 from benchmarks.report.family_tree import FamilyTree
 from genzoo import cli as command_line
 from tests.benchmarks.made_up import shipped
@@ -38,7 +38,14 @@ def test_the_command_writes_the_readme_its_picture_and_every_page(house: Path, s
     result = CliRunner().invoke(command_line.app, ["tree", str(house), "--records", str(house / "records.jsonl")])
     assert result.exit_code == 0, result.output
     assert between_marks(house / "README.md", "tree") == overview.table(small_tree)
-    assert (house / overview.PICTURE).read_text() == overview.picture(small_tree)
+    assert between_marks(house / "docs/systems.md", "systems") == overview.systems(small_tree)
+    race = races.of(small_tree.records)
+    assert between_marks(house / "README.md", "race") == overview.race_in_short(race, small_tree)
+    assert between_marks(house / "docs/race.md", "race") == overview.race_table(race)
+    labels = overview.labels(small_tree.places)
+    assert (house / overview.PICTURE).read_text() == overview.picture(small_tree, small_tree.places, labels)
+    assert (house / overview.FRONT).read_text() == overview.picture(small_tree, overview.best(small_tree), {})
+    assert (house / overview.RACE_PICTURE).is_file()
     assert between_marks(house / "docs/families/README.md", "numbers") == pages.index(small_tree)
     for branch in Branch:
         page = house / f"docs/families/{branch.page}.md"
@@ -48,7 +55,7 @@ def test_the_command_writes_the_readme_its_picture_and_every_page(house: Path, s
     again = CliRunner().invoke(
         command_line.app, ["tree", str(house), "--records", str(house / "records.jsonl"), "--json"]
     )
-    assert len(json.loads(again.output)) == 3 + len(Branch)
+    assert len(json.loads(again.output)) == 7 + len(Branch)
 
 
 def test_every_checkpoint_is_named_in_a_page(house: Path, small_tree: FamilyTree) -> None:
@@ -78,7 +85,11 @@ def test_the_index_names_the_nearest_of_each_family_by_each_net(small_tree: Fami
     assert not [line for line in lines if "autoencoders.md" in line], "nothing of them was measured"
 
 
-@pytest.mark.parametrize("page", sorted((ROOT / "docs/families").glob("*.md")), ids=lambda page: page.stem)
+@pytest.mark.parametrize(
+    "page",
+    [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))],
+    ids=lambda page: f"{page.parent.name}-{page.stem}",
+)
 def test_links_lead_somewhere(page: Path) -> None:
     links = [link for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text()) if "://" not in link]
     assert not [link for link in links if not (page.parent / link.split("#")[0]).exists()]

@@ -39,8 +39,9 @@ def test_a_card_shows_the_newest_findings_about_its_own_weights() -> None:
 
 def test_a_card_shows_what_is_made_where_nothing_is_asked() -> None:
     found = [
-        made_up("ddpm", 1.0, 100, 1.0, setting=setting)
+        record
         for setting in (Setting(5, "ddim"), Setting(50, "ddim"), Setting(50, "ddim", 2.0), Setting(1000, "ddpm"))
+        for record in made_up("ddpm", 1.0, 100, 1.0, setting=setting)
     ]
     [section] = summary.sections(found)
     assert cards.default(registry.checkpoint("ddpm"), section.rows).title == "ddpm 50"
