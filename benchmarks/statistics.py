@@ -16,7 +16,7 @@ compared by the differences of these values. What the jackknife has too much is 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
@@ -137,51 +137,40 @@ def jackknife(
 ) -> Jackknifed:
     """Of any smooth function of which of `count` images are kept, (N,) bool.
 
-    It is called for all images and without each group, and `in_pairs` without each two groups too, GROUPS (GROUPS - 1)
-    / 2 more calls, which takes away what the jackknife has too much where a value is far from a mean.
+    It is called for all images and without each group, and `in_pairs` without two groups too, which takes away what the
+    jackknife has too much where a value is far from a mean.
     """
     of = groups(count)
     value = statistic(np.ones(count, bool))
     left_out = np.array([statistic(of != group) for group in range(GROUPS)])
     if not in_pairs:
         return Jackknifed(value, left_out, count if share else 0)
-    pairs = np.zeros((GROUPS, GROUPS))
-    for i, j in PAIRS:
-        pairs[i, j] = pairs[j, i] = statistic((of != i) & (of != j))
-    found = corrected(value, left_out, pairs)
-    return Jackknifed(found.value, found.left_out, count if share else 0)
+    pairs = np.array([statistic((of != i) & (of != j)) for i, j in PAIRS])
+    return replace(corrected(value, left_out, pairs), count=count if share else 0)
 
 
-PAIRS = tuple((a, b) for a in range(GROUPS) for b in range(a))
+PAIRS = np.array([(group, (group + away) % GROUPS) for away in range(1, 6) for group in range(GROUPS)])  # (P, 2)
 
 
 def corrected(value: float, left_out: np.ndarray, pairs: np.ndarray) -> Jackknifed:
     """The values without each group, (GROUPS,), drawn together by as much as their jackknife is too wide.
 
-    `pairs` has the values without two groups, (GROUPS, GROUPS), whatever is on its diagonal. What groups do together by
-    twos is Q = n t - (n - 1) (t_i + t_j) + (n - 2) t_ij, and the jackknife exceeds the variance by its sum of squares
-    over n (n - 1) (Efron & Stein 1981, equation 4.2); at most by half, which is where there is nothing else.
+    `pairs` has the values without both groups of each of PAIRS, (P,), which stand for all pairs. What two groups do
+    together is Q = n t - (n - 1) (t_i + t_j) + (n - 2) t_ij, and the jackknife exceeds the variance by the sum of its
+    squares over n (n - 1) (Efron & Stein 1981, equation 4.2); at most by half, which is where there is nothing else.
     """
     n, variance = GROUPS, _variance(left_out)
     if variance == 0.0:
         return Jackknifed(value, left_out)
-    together = n * value - (n - 1) * (left_out[:, None] + left_out) + (n - 2) * pairs
-    q = together[np.triu_indices(n, 1)]
-    excess = ((q - q.mean()) ** 2).sum() / (n * (n - 1))
-    return Jackknifed(value, _narrowed(left_out, max(0.5, 1.0 - excess / variance)))
+    together = n * value - (n - 1) * left_out[PAIRS].sum(1) + (n - 2) * pairs
+    remains = max(0.5, 1.0 - float(together.var()) / 2.0 / variance)
+    return Jackknifed(value, left_out.mean() + np.sqrt(remains) * (left_out - left_out.mean()))
 
 
-def extrapolated(value: float, left_out: np.ndarray, pairs: np.ndarray) -> Jackknifed:
-    """What a smooth function that is linear in 1 / N becomes in infinitely many images; arguments as of `corrected`.
-
-    The line goes through all images and all but a group of them, which is Quenouille's (1956) correction of a bias.
-    """
-    n = GROUPS
-    without = n * value - (n - 1) * left_out.mean()
-    others = (pairs.sum(1) - np.diag(pairs)) / (n - 1)
-    variance = _variance(left_out)
-    shrunk = _variance(corrected(value, left_out, pairs).left_out) / variance if variance else 1.0
-    return Jackknifed(float(without), _narrowed((n - 1) * left_out - (n - 2) * others, shrunk))
+def chance(value: float, left_out: np.ndarray) -> float:
+    """What a smooth function that falls as 1 / N has too much by chance alone (Quenouille 1956), by the values without
+    each group: the rest is what it becomes in infinitely many images."""
+    return float((GROUPS - 1) * (left_out.mean() - value))
 
 
 def squared(value: float, left_out: np.ndarray) -> tuple[float, float]:
@@ -192,16 +181,10 @@ def squared(value: float, left_out: np.ndarray) -> tuple[float, float]:
     """
     if value <= 0.0:
         return value, value + _quantile() * float(np.sqrt(_variance(left_out)))
-    chance = (GROUPS - 1) * (left_out.mean() - value)  # Quenouille's bias
-    rest = value - 0.5 * float(np.clip(chance, 0.0, value))
+    rest = value - 0.5 * float(np.clip(chance(value, left_out), 0.0, value))
     half = _quantile() * np.sqrt(_variance(left_out) / value) / 2.0
     low, high = max(np.sqrt(rest) - half, 0.0), np.sqrt(rest) + half
     return float(value - rest + low**2), float(value - rest + high**2)
-
-
-def _narrowed(left_out: np.ndarray, factor: float) -> np.ndarray:
-    """The same about their mean with that part of their variance."""
-    return np.asarray(left_out.mean() + np.sqrt(factor) * (left_out - left_out.mean()))
 
 
 def _variance(left_out: np.ndarray) -> float:

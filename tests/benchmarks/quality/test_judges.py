@@ -144,7 +144,9 @@ def test_a_reader_judges_where_no_net_tells(tmp_path: Path, monkeypatch: pytest.
     seen = dataset("stripes").load("test", None)
     asked = np.asarray(seen.conditions["class_id"])
     found = metrics.judged(who, seen.images, {"class_id": np.where(np.arange(100) < 75, asked, (asked + 1) % 10)})
-    assert found["metrics"] == {"accuracy_100_ruler": asdict(statistics.share(np.arange(100) < 75))}
+    right = statistics.mean(np.arange(100) < 75, share=True)
+    assert found["metrics"] == {"accuracy_100_ruler": asdict(right.estimate())}
+    assert found["left_out"] == {"accuracy_100_ruler": right.left_out.tolist()}
     assert (found["count"], found["judge"], found["references"]) == (100, "ruler", {})
     assert metrics.floor(who, 50)["metrics"]["accuracy_50_ruler"]["value"] == 1.0
     assert metrics.ceiling(who, 50)["metrics"]["accuracy_50_ruler"]["value"] < 0.1
