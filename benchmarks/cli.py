@@ -190,7 +190,7 @@ def report(
         typer.echo(json.dumps({"report": str(output), "records": len(found)}))
         return
     typer.echo(
-        f"{output} is ready: open it in a browser\nnext: genzoo tree, which writes README and docs from the same records"
+        f"{output} is ready: open it in a browser\nnext: genzoo tree, for README and docs of the same records"
     )
 
 

@@ -71,7 +71,10 @@ def measures(section: Section) -> list[Measure]:
 
 
 def render(found: Iterable[Record], price: float | None = None) -> str:
-    """The page; `price` is of an hour of the machine, in any currency. Raises RecordError where nothing of a generator is on record."""
+    """The page; `price` is of an hour of the machine, in any currency.
+
+    Raises RecordError where nothing of a generator is on record.
+    """
     found = list(found)
     main = summary.main(found)
     sections = [main, *(section for section in summary.sections(found)[1:])]
