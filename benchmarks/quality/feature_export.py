@@ -27,7 +27,7 @@ def publish(name: str, network: nn.Module, recipe: Recipe, record: dict[str, Any
     folder, judge, known = judges.folder(name), judges.net(name), dataset(judges.dataset_of(name))
     folder.mkdir(parents=True, exist_ok=True)
     example = torch.zeros(2, *judge.image_shape, dtype=torch.uint8)
-    export(network, folder, {"images": example}, ("features", "logits"))
+    export(network, folder, {"images": example}, judge.outputs)
     net = features.FeatureNet(folder / "model.onnx")
     unseen = known.load("test", None)
     train, test = moments(net(known.load("train", None).images).features), net(unseen.images)
@@ -35,7 +35,8 @@ def publish(name: str, network: nn.Module, recipe: Recipe, record: dict[str, Any
     tensors["test_features"] = test.features.astype(np.float16)
     if teller := judges.of(known.name).teller:
         tensors["class_ids"] = np.asarray(unseen.conditions[teller.tells]).astype(np.uint8)
-    if test.predicted is not None:
+    if test.predicted is not None and test.logits is not None:
+        tensors["test_logits"] = test.logits.astype(np.float16)
         tensors["test_predicted"] = test.predicted.astype(np.uint8)
         record = {**record, "test_accuracy": float((test.predicted == tensors["class_ids"]).mean())}
     with files.atomic(folder / "reference.safetensors") as temporary:
@@ -54,12 +55,20 @@ def publish(name: str, network: nn.Module, recipe: Recipe, record: dict[str, Any
         "training": record,
     }
     files.write_json(folder / "config.json", config)
+    write_card(name, purpose, faults)
+    return folder
+
+
+def write_card(name: str, purpose: str, faults: str) -> None:
+    """Write a published net's README.md from its `config.json`."""
+    folder, judge = judges.folder(name), judges.net(name)
+    config = json.loads((folder / "config.json").read_text())
+    known = dataset(judges.dataset_of(name))
     card: str = template("feature_card.md.j2").render(
         config=config, purpose=purpose, faults=faults, dataset=known, image_shape=judge.image_shape
     )
     with files.atomic(folder / "README.md") as temporary:
         temporary.write_text(card)
-    return folder
 
 
 def export(network: nn.Module, folder: Path, inputs: Mapping[str, torch.Tensor], outputs: Sequence[str]) -> None:

@@ -1,9 +1,10 @@
 """The feature nets that judge, run by ONNX Runtime, and what they saw in real pictures.
 
     benchmarks/quality/judges/<dataset>/<name>/
-        model.onnx              uint8 NHWC -> `features` (and `logits`, where it tells a condition); its weights are
+        model.onnx              uint8 NHWC -> `features` (`logits`, where it tells a condition; `maps_0`, ... of its
+                                depths, where it has some); its weights are
         model.safetensors       float16
-        reference.safetensors   features of all test pictures, moments of all training pictures
+        reference.safetensors   features (and logits) of all test pictures, moments of all training pictures
         config.json, README.md  digests, recipe, measurements; the card
 
 With the references at hand, quality is measured on machines that do not have the data set.
@@ -78,9 +79,16 @@ class FeatureNet:
         import onnxruntime
 
         self.session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        outputs = [output.name for output in self.session.get_outputs()]
+        self.depths = [name for name in outputs if name.startswith("maps_")]
+        self.seen = [name for name in outputs if name not in self.depths]
+
+    def maps(self, images: np.ndarray) -> list[np.ndarray]:
+        """float32 (N, C, H, W) of each depth; all at once, so give few images. Empty for a net that shows none."""
+        return list(self.session.run(self.depths, {"images": images})) if self.depths else []
 
     def __call__(self, images: np.ndarray) -> View:
-        parts = [self.session.run(None, {"images": images[i : i + BATCH]}) for i in range(0, len(images), BATCH)]
+        parts = [self.session.run(self.seen, {"images": images[i : i + BATCH]}) for i in range(0, len(images), BATCH)]
         features, *logits = (np.concatenate(column) for column in zip(*parts, strict=True))
         return View(features, logits[0].argmax(1), logits[0]) if logits else View(features)
 
@@ -97,7 +105,8 @@ def reference(name: str) -> Reference:
     """What a net saw in the data set. Raises FeatureNetError."""
     digest = config(name)["files"]["reference.safetensors"]
     tensors = load_file(judges.folder(name) / "reference.safetensors")
-    test = View(tensors["test_features"].astype(np.float32), tensors.get("test_predicted"))
+    logits = tensors["test_logits"].astype(np.float32) if "test_logits" in tensors else None
+    test = View(tensors["test_features"].astype(np.float32), tensors.get("test_predicted"), logits)
     train = Moments(tensors["train_mean"], tensors["train_covariance"])
     return Reference(train, test, tensors.get("class_ids"), digest)
 

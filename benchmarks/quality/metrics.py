@@ -11,8 +11,8 @@ compared with is fixed:
     classes     equally frequent classes that would be as varied as those that the judge tells: all of them where none
                 is rare, one less where one is never made; what an unconditional generator chooses to make
     accuracy    share of images that the judge gives the class that was asked for, or finds to be as they were asked for
-    memorised   share of images whose nearest training picture is 3 times nearer than the second (Yoon et al. 2023);
-                from 1,000 images on, where the data set is at hand
+
+`benchmarks.quality.comparisons` adds those that are no distance of two samples.
 
 The floor is what the first half of the test set scores, the ceiling what uniform noise scores.
 """
@@ -28,10 +28,10 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from benchmarks import statistics
-from benchmarks.quality import distances, features
+from benchmarks.quality import agreement, comparisons, distances, features
 from benchmarks.quality.features import View
 from benchmarks.quality.judges import Judges, Net, Reader
-from benchmarks.quality.metric import ASKED, FEATURES, IMAGES, TOLD, Metric, Sample
+from benchmarks.quality.metric import ASKED, FEATURES, TOLD, Metric, Sample
 from benchmarks.quality.metric import metric_name as metric_name
 from benchmarks.statistics import GROUPS, Jackknifed
 from zoo.datasets import Data, DatasetError, dataset
@@ -41,8 +41,6 @@ Views = dict[str, View]
 
 NEIGHBOURS = 3
 MOST = 50_000  # images judged
-MEMORY_CHECKED = 500  # images of a sample that are compared, pixel by pixel, with the whole training set
-MEMORY_FROM = 1_000  # images judged: the comparison takes seconds, a quick run goes without
 
 
 class QualityError(GenzooError):
@@ -87,17 +85,6 @@ def _accuracy(sample: Sample) -> Jackknifed:
     return statistics.mean(sample.view.predicted == sample.asked[sample.net.tells], share=True)
 
 
-def _memorised(sample: Sample) -> Jackknifed | None:
-    if len(sample) < MEMORY_FROM:
-        return None
-    assert sample.images is not None
-    try:
-        training = dataset(sample.judges.dataset).load("train", None).images
-    except DatasetError:  # quality can be measured without the data set, this cannot
-        return None
-    return memorised(sample.images[:MEMORY_CHECKED], training)
-
-
 METRICS = (
     Metric("fd", True, (FEATURES,), _fd),
     Metric("fd_inf", True, (FEATURES,), _fd_inf),
@@ -106,21 +93,24 @@ METRICS = (
     Metric("recall", False, (FEATURES,), _recall),
     Metric("classes", False, (TOLD,), _classes),
     Metric("accuracy", False, (TOLD, ASKED), _accuracy),
-    Metric("memorised", True, (IMAGES,), _memorised, by="pixels"),
+    *comparisons.METRICS,
 )
-MEMORISED = metric_name("memorised", MEMORY_CHECKED, "pixels")
-LOWER_IS_BETTER = {metric.kind: metric.lower_is_better for metric in METRICS}
+LOWER_IS_BETTER = {metric.kind: metric.lower_is_better for metric in METRICS} | {"agreement": False}
 
 
 def judged(judges: Judges, images: np.ndarray, asked: Mapping[str, np.ndarray]) -> dict[str, Any]:
     """A quality record's content, plain JSON, of uint8 (N, H, W, C) images and what each was asked for, by condition.
 
-    `count`, `judge`, `references` (digests), `metrics` {name: {value, low, high}}, `left_out` {name: (GROUPS,)}.
+    `count`, `judge`, `references` (digests), `metrics` {name: {value, low, high}}, `left_out` {name: (GROUPS,)}, and
+    `copies`, where they were looked for, {share, threshold, false_positives, recall {alteration: share}}.
     Raises QualityError as `measure` does.
     """
     views = features.look(images, judges.names) if judges.nets else {}
     found = measure(judges, views, asked, images) if judges.nets else _nothing(judges, len(images))
-    return _with_reader(judges, found, images, asked)
+    for name, estimate in found["metrics"].items():
+        if name.startswith("copies_"):
+            found = {**found, "copies": comparisons.copies_found(judges.dataset, estimate["value"])}
+    return _with_pair(judges, _with_reader(judges, found, images, asked), images, asked)
 
 
 def _nothing(judges: Judges, count: int) -> dict[str, Any]:
@@ -137,6 +127,17 @@ def _with_reader(
         return found
     right = statistics.mean(reader.right(images, asked[reader.reads]), share=True)
     return _with(found, {metric_name("accuracy", len(images), reader.name): right})
+
+
+def _with_pair(
+    judges: Judges, found: dict[str, Any], images: np.ndarray, asked: Mapping[str, np.ndarray]
+) -> dict[str, Any]:
+    """The same quality, with how well the images agree with what they were asked for, if anybody can say."""
+    pair = judges.pair
+    if pair is None or pair.reads not in asked:
+        return found
+    score = agreement.agreement_score(*pair.embed(images, asked[pair.reads]))
+    return _with(found, {metric_name("agreement", len(images), pair.name): score})
 
 
 def _with(found: dict[str, Any], more: Mapping[str, Jackknifed]) -> dict[str, Any]:
@@ -221,7 +222,8 @@ def _random(available: int, count: int) -> np.ndarray:
 
 
 def _rows(view: View, chosen: np.ndarray) -> View:
-    return View(view.features[chosen], None if view.predicted is None else view.predicted[chosen])
+    predicted, logits = (None if each is None else each[chosen] for each in (view.predicted, view.logits))
+    return View(view.features[chosen], predicted, logits)
 
 
 def ceiling(judges: Judges, count: int) -> dict[str, Any]:
@@ -249,15 +251,3 @@ def _real(judges: Judges, count: int, *, noise: bool) -> dict[str, Any]:
 def noise_images(judge: Net | Reader, count: int) -> np.ndarray:
     """uint8 (N, H, W, C) as a judge knows them."""
     return np.random.default_rng(0).integers(0, 256, (count, *judge.image_shape), dtype=np.uint8)
-
-
-def memorised(images: np.ndarray, training: np.ndarray) -> Jackknifed:
-    """The share of images that copy a training picture; uint8 (N, H, W, C), in the distance of pixels."""
-    pictures = training.reshape(len(training), -1).astype(np.float32) / 255.0
-    squares = (pictures**2).sum(1)
-    copies = []
-    for part in np.array_split(images.reshape(len(images), -1).astype(np.float32) / 255.0, max(1, len(images) // 100)):
-        distances = (part**2).sum(1)[:, None] + squares - 2.0 * part @ pictures.T
-        nearest = np.sqrt(np.partition(distances, 1, axis=1)[:, :2].clip(min=0.0))
-        copies.append(nearest[:, 0] < nearest[:, 1] / 3.0)
-    return statistics.mean(np.concatenate(copies), share=True)

@@ -35,6 +35,12 @@ class Net:
     image_shape: tuple[int, int, int]  # HWC; other images it does not know
     tells: str = ""  # the condition of which its logits are; empty: it was trained without labels
     sees: str = ""  # in words, for the report: "what a picture shows"
+    depths: int = 0  # of which its graph also gives the maps: perceptual distances and linear probes are in such a net
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Of its graph, in order."""
+        return ("features", *(("logits",) if self.tells else ()), *(f"maps_{depth}" for depth in range(self.depths)))
 
 
 @dataclass(frozen=True)
@@ -48,12 +54,25 @@ class Reader:
 
 
 @dataclass(frozen=True)
+class Pair:
+    """Who embeds images and what they were asked for side by side, to say how well they agree."""
+
+    name: str
+    image_shape: tuple[int, int, int]  # HWC
+    reads: str  # the condition
+    embed: Callable[
+        [np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]
+    ]  # uint8 (N, H, W, C), (N, ...) -> (N, D) * 2
+
+
+@dataclass(frozen=True)
 class Judges:
     """The judges of a data set; none for one that has no such folder."""
 
     dataset: str
     nets: tuple[Net, ...] = ()
     reader: Reader | None = None
+    pair: Pair | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -61,8 +80,13 @@ class Judges:
         return tuple(net.name for net in self.nets)
 
     @property
-    def everybody(self) -> tuple[Net | Reader, ...]:
-        return (*self.nets, *((self.reader,) if self.reader else ()))
+    def everybody(self) -> tuple[Net | Reader | Pair, ...]:
+        return (*self.nets, *(each for each in (self.reader, self.pair) if each))
+
+    @property
+    def prober(self) -> Net | None:
+        """The net whose maps and features other comparisons than distances are made in."""
+        return next((net for net in self.nets if net.depths), None)
 
     @property
     def teller(self) -> Net | None:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.quality.features import FeatureNetError
-from benchmarks.quality.judges import Judges, Reader
+from benchmarks.quality.judges import Judges, Pair, Reader
 from zoo import files
 from zoo.datasets.portrait_styles import STYLES, WORDS
 from zoo.datasets.portraits import read
@@ -73,9 +73,9 @@ def as_asked(images: np.ndarray, captions: np.ndarray) -> np.ndarray:
     return np.asarray(np.nanmin(right(images, [str(caption) for caption in captions]), axis=1) == 1.0)
 
 
-def agreement(images: np.ndarray, captions: Sequence[str]) -> np.ndarray:
-    """How well each picture agrees with each caption, float32 (N, M) in [-1, 1]. Raises FeatureNetError."""
-    said = tokens(captions)
+def embeddings(images: np.ndarray, captions: Sequence[str] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Unit vectors of N pictures and of M captions, float32 (N, 96) and (M, 96). Raises FeatureNetError."""
+    said = tokens([str(caption) for caption in captions])
     blank, none = np.zeros((1, *images.shape[1:]), np.uint8), np.zeros((1, LENGTH), np.int64)
     session = _session("pair")
     texts = np.concatenate([
@@ -84,6 +84,12 @@ def agreement(images: np.ndarray, captions: Sequence[str]) -> np.ndarray:
     pictures = np.concatenate([
         session.run(["picture"], {"images": part, "tokens": none.repeat(len(part), 0)})[0] for part in _parts(images)
     ])  # fmt: skip
+    return pictures, texts
+
+
+def agreement(images: np.ndarray, captions: Sequence[str]) -> np.ndarray:
+    """How well each picture agrees with each caption, float32 (N, M) in [-1, 1]. Raises FeatureNetError."""
+    pictures, texts = embeddings(images, captions)
     return np.asarray(pictures @ texts.T)
 
 
@@ -112,4 +118,8 @@ def _session(name: str) -> Any:
     return onnxruntime.InferenceSession(FOLDER / name / "model.onnx", providers=["CPUExecutionProvider"])
 
 
-JUDGES = Judges("portraits", reader=Reader("attributes", (64, 64, 3), reads="prompt", right=as_asked))
+JUDGES = Judges(
+    "portraits",
+    reader=Reader("attributes", (64, 64, 3), reads="prompt", right=as_asked),
+    pair=Pair("pair", (64, 64, 3), reads="prompt", embed=embeddings),
+)
