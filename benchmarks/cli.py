@@ -189,9 +189,7 @@ def report(
     if as_json:
         typer.echo(json.dumps({"report": str(output), "records": len(found)}))
         return
-    typer.echo(
-        f"{output} is ready: open it in a browser\nnext: genzoo tree, for README and docs of the same records"
-    )
+    typer.echo(f"{output} is ready: open it in a browser\nnext: genzoo tree, for README and docs of the same records")
 
 
 @app.command()

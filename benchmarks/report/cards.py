@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.measure.workload import RUNTIMES
-from benchmarks.quality.metrics import MEMORISED, MEMORY_CHECKED, held_out, metric_name
+from benchmarks.quality.comparisons import COPIES_CHECKED
+from benchmarks.quality.metrics import held_out, metric_name
 from benchmarks.records import Record, RecordError
 from benchmarks.report import summary
 from benchmarks.report.findings import markdown
@@ -137,8 +138,9 @@ def render(
         ceiling=section.baselines.get("ceiling"),
         nets=judges.names,
         judge=judges.judge,
-        memorised=best.metrics.get(MEMORISED),
-        memory_checked=MEMORY_CHECKED,
+        copies=best.metric("copies", "pixels"),
+        looked_for=best.quality.get("copies") if best.quality else None,
+        checked=min(COPIES_CHECKED, best.count),
         name=metric_name,
         cell=str,
         warned=summary.warned,

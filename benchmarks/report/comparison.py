@@ -12,18 +12,12 @@ from functools import cached_property
 from itertools import combinations
 
 from benchmarks.quality.metrics import LOWER_IS_BETTER
-from benchmarks.report import summary
-from benchmarks.report.summary import ALIKE, BETTER, WORSE, Row
+from benchmarks.report import pareto, summary
+from benchmarks.report.pareto import BETTER, SAME, WORSE, Point
+from benchmarks.report.summary import Row
 
-LETTERS = {BETTER: "b", WORSE: "w", ALIKE: "i", "": "-"}
-_TURNED = {BETTER: WORSE, WORSE: BETTER, ALIKE: ALIKE, "": ""}
-
-
-@dataclass(frozen=True)
-class Dispute:
-    """Two rows that opinions put in opposite order, each beyond chance."""
-
-    better: dict[str, Row]  # net -> the row that it prefers, of the nets that see a difference
+LETTERS = {BETTER: "b", WORSE: "w", SAME: "i", "": "-"}
+_TURNED = {BETTER: WORSE, WORSE: BETTER, SAME: SAME, "": ""}
 
 
 @dataclass(frozen=True)
@@ -68,26 +62,26 @@ class Comparison:
 
     def beaten(self, latencies: Sequence[float | None]) -> set[int]:
         """The rows than which another is as fast, and better under every opinion: they are not on the front."""
-        return {
-            one
-            for one, mine in enumerate(latencies)
-            if mine is not None
-            and any(
-                theirs is not None
-                and theirs <= mine
-                and all(self.verdict(other, one, net) == BETTER for net in self.nets)
-                for other, theirs in enumerate(latencies)
-                if other != one
-            )
-        }
+        timed = [index for index, latency in enumerate(latencies) if latency is not None]
+        points = self._points(timed, [latencies[index] or 0.0 for index in timed])
+        front = pareto.front(points, lambda net, i, j: self.verdict(timed[i], timed[j], net))
+        return {index for place, index in enumerate(timed) if place not in front}
 
     @property
-    def disputes(self) -> list[Dispute]:
-        """The pairs that one opinion puts in this order beyond chance, and another in that."""
-        found = []
-        for one, other in combinations(range(len(self.rows)), 2):
-            words = {net: self.verdict(one, other, net) for net in self.nets}
-            if {BETTER, WORSE} <= set(words.values()):
-                sure = {net: word for net, word in words.items() if word in (BETTER, WORSE)}
-                found.append(Dispute({net: self.rows[one if word == BETTER else other] for net, word in sure.items()}))
-        return found
+    def disputes(self) -> list[dict[str, Row]]:
+        """The pairs that one opinion puts in this order beyond chance and another in that: of each, by the name of the
+        net, the row that it prefers, where it sees a difference."""
+        every = range(len(self.rows))
+        points = self._points(every, [0.0] * len(self.rows))
+        disputed = pareto.disputes(points, lambda net, i, j: self.verdict(i, j, net))
+        found = {}
+        for first, second in dict.fromkeys((each.first, each.second) for each in disputed):
+            words = {net: self.verdict(first, second, net) for net in self.nets}
+            sure = {net: word for net, word in words.items() if word in (BETTER, WORSE)}
+            found[first, second] = {net: self.rows[first if word == BETTER else second] for net, word in sure.items()}
+        return list(found.values())
+
+    def _points(self, places: Sequence[int], latencies: Sequence[float]) -> list[Point]:
+        values = [{net: self.rows[place].metric(self.kind, net) for net in self.nets} for place in places]
+        known = [{net: found.value for net, found in each.items() if found} for each in values]
+        return [Point(latency, opinions) for latency, opinions in zip(latencies, known, strict=True)]

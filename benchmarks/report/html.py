@@ -31,10 +31,10 @@ KINDS = {
     "fd_inf": "Fréchet distance, n → ∞",
     "kd": "kernel distance × 1000",
     "is": "Inception Score",
-    "c2st": "two-sample classifier test",
-    "cas": "train on samples, test on real",
+    "c2st": "told from real by a classifier, 50 % is perfect",
+    "cas": "accuracy of who learns from it",
 }
-SHARES = ("precision", "recall", "coverage", "accuracy", "memorised", "copies", "c2st", "cas")
+SHARES = ("precision", "recall", "coverage", "accuracy", "copies", "c2st", "cas")
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ import numpy as np
 
 from benchmarks import records
 from benchmarks.measure.workload import title
+from benchmarks.quality import judges
 from benchmarks.quality.metrics import LOWER_IS_BETTER
 from benchmarks.records import Record
 from benchmarks.report import plot, summary
@@ -70,8 +71,9 @@ def of(found: Iterable[Record]) -> Race | None:
         return None
     most = max(groups.values(), key=len)
     ran = sorted(most, key=lambda record: float(record["seconds"]["value"]))
-    names = dict.fromkeys(name for record in ran for name in record["metrics"] if name.startswith("fd_"))
-    nets = tuple(dict.fromkeys(name.rsplit("_", 1)[1] for name in names))
+    names = {name.rsplit("_", 1)[1] for record in ran for name in record["metrics"] if name.startswith("fd_")}
+    ours = [net for net in judges.of(judges.FIRST).names if net in names]
+    nets = (*ours, *sorted(names - set(ours)))
     whole = [record for record in ran if not record["extrapolated"] and record["left_out"]]
     reference = whole[-1] if whole else None
     runners = [_runner(record, reference, nets) for record in ran]

@@ -7,7 +7,7 @@ row joins those of the same generator, setting, precision and weights.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +19,7 @@ from benchmarks.quality import judges
 from benchmarks.quality.judges import Judges
 from benchmarks.quality.metrics import metric_name
 from benchmarks.records import Record, RecordError
+from benchmarks.report.pareto import BETTER, SAME, WORSE
 from benchmarks.statistics import Estimate, Jackknifed
 from zoo.contract.request import Setting
 
@@ -30,7 +31,7 @@ FLAGS = {
     "served-differs": "served differs: the images that were served are not those that the bundle makes",
     "cached": "cached: a repeated request was answered faster than a new one",
 }
-BETTER, WORSE, ALIKE, DISPUTED = "better", "worse", "indistinguishable", "disputed"
+DISPUTED = "disputed"
 
 
 @dataclass
@@ -145,9 +146,9 @@ class Section:
     @property
     def opinions(self) -> tuple[str, ...]:
         """The nets that judged at least one row: those of the data set, then those from files that somebody has."""
-        found = {name.rsplit("_", 1)[1]: None for row in self.rows for name in row.metrics if name.startswith("fd_")}
+        found = {name.rsplit("_", 1)[1] for row in self.rows for name in row.metrics if name.startswith("fd_")}
         ours = [net for net in self.judges.names if net in found]
-        return (*ours, *(net for net in found if net not in ours))
+        return (*ours, *sorted(found - set(ours)))
 
     @property
     def runtimes(self) -> list[str]:
@@ -189,8 +190,13 @@ def opinion(words: Mapping[str, str]) -> str:
         return next(iter(said), "")
     if {BETTER, WORSE} <= said:
         return DISPUTED
-    [word] = said - {ALIKE}
-    return f"{word}, says the {' and '.join(net for net in found if found[net] == word)}"
+    [word] = said - {SAME}
+    return f"{word}, says the {listed([net for net in found if found[net] == word])}"
+
+
+def listed(words: Sequence[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
 
 
 def sections(found: Iterable[Record]) -> list[Section]:

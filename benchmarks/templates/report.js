@@ -42,6 +42,7 @@
     ? `${(100 * found[1]).toFixed(1)} to ${(100 * found[2]).toFixed(1)}`
     : `${short(found[1])} to ${short(found[2])}`;
   const words = (found, share) => (found ? `${shown(found[0], share)} (${interval(found, share)})` : "not measured");
+  const listed = (found) => [found.slice(0, -1).join(", "), found.at(-1)].filter(Boolean).join(" and ");
   const path = (mark, size) => `M${mark.map(([x, y]) => `${x * size},${y * size}`).join("L")}Z`;
   function icon(family) {
     return drawing("svg", { viewBox: "-8 -8 16 16", "aria-hidden": "true" },
@@ -101,7 +102,7 @@
     if (all.size <= 1) return said[0]?.[1] ?? "";
     if (all.has("better") && all.has("worse")) return "disputed";
     const word = all.has("better") ? "better" : "worse";
-    return `${word}, says the ${said.filter(([, each]) => each === word).map(([net]) => net).join(" and ")}`;
+    return `${word}, says the ${listed(said.filter(([, each]) => each === word).map(([net]) => net))}`;
   }
   const reference = () => (state.reference === null ? null : section.rows[state.reference]);
   const flagWords = (flag) => (flag === "invalid" ? "INVALID" : flag.replaceAll("-", " "));

@@ -66,7 +66,7 @@ def test_generators_of_other_data_stand_beside_and_are_not_compared() -> None:
     assert not other.baselines
     assert drawings.front(other, Comparison(other.rows, other.opinions)) is None
     assert [row.title for row in summary.beside(main, [main, other])] == ["fast", "good", "striped"]
-    assert overview.distances(other.rows[0], main) == ["", ""]
+    assert overview.distances(other.rows[0], main) == [""] * len(main.opinions)
 
 
 def test_weights_that_were_trained_again_replace_the_old_ones_on_every_runtime() -> None:
