@@ -45,7 +45,7 @@ def bench(
         int | None, typer.Option(min=3, max=100, help="Short runs of each; 7, or 5 in a quick run.")
     ] = None,
     reference: Annotated[
-        str | None, typer.Option(help="The generator, or the setting like `gan` or `ddpm 20`, that others are beside.")
+        str | None, typer.Option(help="What others are beside, like `gan` or `ddpm 20`; ddpm-pd4 by default.")
     ] = None,
     rate: Annotated[
         float | None, typer.Option(help="Server: images a second; half of what is possible by default.")
@@ -92,11 +92,9 @@ def bench(
     wanted = sweep.rows(bundles, choice)
     if not wanted:
         raise WorkloadError("there is nothing to measure: no checkpoint has such a setting")
-    beside = sweep.reference_row(wanted, reference or REFERENCE, required=reference is not None)
+    beside = _reference(wanted, reference, tell)
     cells = sweep.cells(wanted, runtimes, loads, protocol, beside)
-    judged = [sweep.Judged(row, runtimes[0], samples) for row in wanted if not sweep.unjudged(row)]
-    for sentence in filter(None, map(sweep.unjudged, wanted)):
-        tell(sentence)
+    judged = sweep.judged(wanted, runtimes[0], samples)
     found = [*sweep.baselines(judged, records)]
     found += sweep.run(
         cells, judged, records, reference=sweep.reference_cell(beside, runtimes, protocol), again=again, told=tell
@@ -113,6 +111,22 @@ def bench(
 
 
 REFERENCE = "ddpm-pd4"  # cheap, always in the zoo, and made of what most others are made of
+
+
+def _reference(wanted: list[Any], name: str | None, tell: Callable[[str], None]) -> Any:
+    """The row that all are beside: the one that is named, or the zoo's usual one, so that later numbers compare.
+
+    It need not be among what is measured. The first row where a zoo has no usual one. Raises GenzooError.
+    """
+    from benchmarks.measure import sweep
+    from zoo import registry, shelf
+
+    asked = name or REFERENCE
+    generator = asked.split(" ")[0]
+    known = any(row.spec.name == generator for row in wanted)
+    if not known and (name or (generator in registry.names() and shelf.is_here(generator))):
+        return sweep.reference_row(sweep.rows(_bundles([generator], tell)), asked, required=True)
+    return sweep.reference_row(wanted, asked, required=name is not None)
 
 
 def _reporting(records: Path) -> str:

@@ -250,14 +250,16 @@ class Covered:
             self._differences[half] += int(first.sum()) - int(second.sum())
 
     def jackknifed(self) -> Jackknifed:
-        """The values without each group have the variance that the halves' has, brought to all images.
+        """The values without each group, which have the variance that the halves' has, brought to all images.
 
-        Were the share a mean, they were those of `mean`, for a FALL of 1.
+        The first group is in the larger half of every split: its effect is not told from that of one group more, and is
+        left to the others.
         """
         value, design = self._covered / self._points, halves()
-        effects = (self._differences / self._points) @ design / len(design)  # (G,), of the mean square of a difference
+        effects = (self._differences / self._points) @ design / len(design)  # (G,)
+        effects[0] = 0.0
         half = (GROUPS - 1) / (2 * GROUPS)  # of all images
-        factor = np.sqrt(half**FALL / 2.0 * GROUPS / (GROUPS - 1))
+        factor = np.sqrt(half**FALL / 2.0 * GROUPS / (GROUPS - 2))
         return Jackknifed(value, value - factor * effects, self.count)
 
 

@@ -23,6 +23,7 @@ import numpy as np
 from benchmarks import environment, records
 from benchmarks.measure import energy, sweep, workload
 from benchmarks.measure.floor import milliseconds
+from benchmarks.measure.rounds import clock
 from benchmarks.measure.workload import COMPILED
 from benchmarks.records import Record
 from export.bundle import Bundle
@@ -79,6 +80,7 @@ def run(costs: Sequence[Cost], path: Path, *, again: bool = False, told: Tell = 
     known = {} if again else records.on_record(path)
     missing = [cost for cost in costs if cost.id not in known]
     exports: dict[str, float | None] = {}
+    began = time.monotonic()
     for index, cost in enumerate(missing, 1):
         name = cost.bundle.name
         if name not in exports:
@@ -86,8 +88,9 @@ def run(costs: Sequence[Cost], path: Path, *, again: bool = False, told: Tell = 
         record = measure(cost, exports[name])
         records.append(path, record)
         known[cost.id] = record
+        left = (time.monotonic() - began) / index * (len(missing) - index)
         found = f"first image after {record['cold_start_s']:.2f} s, {record['memory_mb']:.0f} MB"
-        told(f"[{index}/{len(missing)}] costs of {cost.title}: {found}")
+        told(f"[{index}/{len(missing)}] costs of {cost.title}: {found}{f', about {clock(left)} left' if left else ''}")
     return [known[cost.id] for cost in costs]
 
 

@@ -19,7 +19,7 @@ from benchmarks.measure.latency import Ask
 from benchmarks.statistics import Estimate, between_runs
 
 CACHED_FROM = 0.9  # of the time of new seeds
-PAIRS, PAIR_SECONDS = (6, 40), 0.6  # at least and at most, and when enough is enough
+PAIRS, PAIR_SECONDS = (6, 40), 0.3  # at least and at most, and when enough is enough
 WINDOW_IMAGES = 250
 
 Kept = Sequence[tuple[int, np.ndarray]]  # seeds and the images that were given for them

@@ -117,7 +117,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Judged:
-    """A row whose images, as a runtime serves them, are judged."""
+    """A row whose images, as a runtime serves them, are judged; of `count` 0 where nobody judges such images."""
 
     row: Row
     runtime: str
@@ -125,7 +125,7 @@ class Judged:
 
     @property
     def title(self) -> str:
-        return f"{self.row.title}, {self.count:,} images"
+        return f"{self.row.title}, {self.count:,} images" if self.count else unjudged(self.row)
 
     @cached_property
     def identity(self) -> dict[str, Any]:
@@ -240,6 +240,11 @@ USUAL = Choice()
 def rows(bundles: Iterable[Bundle], choice: Choice = USUAL) -> list[Row]:
     """Every generator at each of its settings."""
     return [Row(each, setting) for each in bundles for setting in choice.settings(each.served_spec, _systems(each))]
+
+
+def judged(wanted: Sequence[Row], runtime: str, count: int) -> list[Judged]:
+    """Each row, as the runtime serves it."""
+    return [Judged(row, runtime, 0 if unjudged(row) else count) for row in wanted]
 
 
 def cells(
@@ -375,6 +380,9 @@ def measure(
     first = part.cells[0] if part.cells else None
     beside = reference or (first and reference_cell(first.row, [first.runtime], first.rounds))
     timed: list[Cell] = [*part.cells, *([beside] if beside else [])]
+    runtimes = dict.fromkeys([*(cell.runtime for cell in part.cells), *(each.runtime for each in part.judged)])
+    generators = {each.bundle.path for each in part.rows}
+    told(f"opening {len(generators)} generators on {', '.join(runtimes)}")
     with _Open.of([*timed, *part.judged]) as opened:
         if part.cells:
             assert beside is not None
@@ -393,7 +401,7 @@ def measure(
         began = time.monotonic()
         for index, each in enumerate(part.judged, 1):
             record = quality(each, opened, told)
-            told(f"[{clock(time.monotonic() - began)}] judged {index} of {len(part.judged)}: {each.title}")
+            told(f"[{clock(time.monotonic() - began)}] {index} of {len(part.judged)} judged: {each.title}")
             yield record
 
 
@@ -465,7 +473,7 @@ def said(record: Record) -> str:
 
 
 def quality(each: Judged, opened: _Open, told: Tell) -> Record:
-    """The quality of the images that a runtime serves, and whether they are the bundle's own."""
+    """The quality of the images that a runtime serves, and whether they are the bundle's own; pictures at least."""
     row = each.row
     generator, last = opened.served(row, each.runtime), time.monotonic()
 
@@ -475,9 +483,12 @@ def quality(each: Judged, opened: _Open, told: Tell) -> Record:
             last = time.monotonic()
             told(f"{done:,} of {each.title}")
 
-    asked = (row.setting, each.count, {**row.artifact, **_executor(each)})
-    found = samples.judge(generator, *asked, row.judges, row.bundle.assets, progress)
-    checked = drawn(each, samples.draw(generator, *asked, row.bundle.assets, metrics.frequencies(row.judges)), opened)
+    found, checked = metrics.nothing(row.judges, 0), None
+    if each.count:
+        asked = (row.setting, each.count, {**row.artifact, **_executor(each)})
+        found = samples.judge(generator, *asked, row.judges, row.bundle.assets, progress)
+        frequencies = metrics.frequencies(row.judges)
+        checked = drawn(each, samples.draw(generator, *asked, row.bundle.assets, frequencies), opened)
     return records.make(
         "quality",
         each.identity,
@@ -485,8 +496,8 @@ def quality(each: Judged, opened: _Open, told: Tell) -> Record:
         nfe=nfe(row.spec, row.setting),
         **found,
         **samples.pictures(generator, row.setting, row.artifact),
-        served=checked.to_json(),
-        flags=[] if checked.within else [rounds.DIFFERS],
+        served=checked and checked.to_json(),
+        flags=[rounds.DIFFERS] if checked and not checked.within else [],
         environment=environment.describe(),
     )
 
@@ -522,8 +533,10 @@ def unjudged(row: Row) -> str:
     if row.judges.know(shape):
         return ""
     if not row.judges.everybody:
-        return f"{row.title} is not judged: there are no judges of {row.judges.dataset or 'what it was trained on'}"
-    return f"{row.title} is not judged: the nets know {row.judges.shapes}, its images are {'x'.join(map(str, shape))}"
+        trained = row.judges.dataset or "what it was trained on"
+        return f"{row.title}: quality not judged: there are no judges of {trained}"
+    size = "x".join(map(str, shape))
+    return f"{row.title}: quality not judged: the nets know {row.judges.shapes}, these are {size}"
 
 
 @dataclass
@@ -631,7 +644,7 @@ def baselines(wanted: Iterable[Judged], path: Path) -> Iterator[Record]:
     None for the rows that nobody judges.
     """
     known = records.on_record(path)
-    for who, count in dict.fromkeys((each.row.judges, each.count) for each in wanted if each.row.judges.everybody):
+    for who, count in dict.fromkeys((each.row.judges, each.count) for each in wanted if each.count):
         for name, measured in (("floor", metrics.floor), ("ceiling", metrics.ceiling)):
             identity = {
                 "baseline": name,

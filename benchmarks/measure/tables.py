@@ -71,7 +71,7 @@ def qualities(found: Sequence[Record]) -> Iterator[Table]:
         groups.setdefault((record["identity"].get("dataset", ""), record["count"]), []).append(record)
     for (_, count), group in groups.items():
         names = list(dict.fromkeys(name for record in group for name in record["metrics"]))
-        names = [name for name in names if name.startswith(("fd_", "accuracy_"))]
+        names = [name for name in names if name.startswith(("fd_", "accuracy_")) and not name.startswith("fd_inf_")]
         lines = []
         for record in group:
             estimates = {name: Estimate(**value) for name, value in record["metrics"].items()}

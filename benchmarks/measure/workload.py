@@ -48,7 +48,7 @@ class Load:
     scenario: str = SINGLE
     queries: int = 15
     seconds: float = 0.7
-    most_seconds: float = 60.0
+    most_seconds: float = 30.0
     warm_up: int = 3
     batch_size: int = 1  # images a call
     in_flight: int = 1  # calls at a time
@@ -72,7 +72,7 @@ def load(scenario: str, *, quick: bool = False, rate: float | None = None, bound
     """The usual load of a scenario. Raises WorkloadError for an unknown one."""
     found = Load(scenario, batch_size=BATCHES.get(scenario, 1))
     if quick:
-        found = replace(found, queries=14, seconds=0.15, warm_up=2)
+        found = replace(found, queries=13, seconds=0.12, warm_up=2)
     if scenario == SERVER:
         share = SHARE if rate is None else None
         return replace(found, queries=SERVER_QUERIES, rate=rate, share=share, bound_ms=bound_ms)

@@ -162,6 +162,16 @@ def _coverage(pairs: list[tuple[Jackknifed, Jackknifed]], known: float | None) -
     return Coverage(right, held, width, false, paired / float(np.mean(np.hypot(errors[:, 0], errors[:, 1]))))
 
 
+def counted_alone(generator: Law, real: np.ndarray, count: int, replicates: int, seed: int = 2) -> float:
+    """What share of intervals would hold the right recall that forget that its balls are by chance: Wilson's, as if
+    each real picture were covered or not for itself."""
+    rng = np.random.default_rng(seed)
+    drawn = [generator.draw(count, rng)[2] for _ in range(replicates)]
+    covered = [distances.within_manifold(real, x, distances.radii(x)) for x in drawn]
+    right, estimates = np.mean(covered), [statistics.share(hits) for hits in covered]
+    return float(np.mean([each.low <= right <= each.high for each in estimates]))
+
+
 @dataclass(frozen=True)
 class Case:
     """A line of the table's first columns: a law, a generator of it, images and real pictures."""

@@ -128,8 +128,9 @@ def polynomial_kernel(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 def self_similarity(features: np.ndarray) -> float:
     """The kernel's mean over all pairs of different rows."""
-    blocks, count = _kernel_blocks(features), len(features)
-    return float(blocks.sum() / (count * (count - 1)))
+    count = len(features)
+    total = sum(float(polynomial_kernel(part, features).sum()) for part in _parts(features, count))
+    return (total - float(_norms(features).sum())) / (count * (count - 1))
 
 
 def kernel_distance(features: np.ndarray, reference: np.ndarray, other: float | None = None) -> Jackknifed:

@@ -106,14 +106,14 @@ def judged(judges: Judges, images: np.ndarray, asked: Mapping[str, np.ndarray]) 
     Raises QualityError as `measure` does.
     """
     views = features.look(images, judges.names) if judges.nets else {}
-    found = measure(judges, views, asked, images) if judges.nets else _nothing(judges, len(images))
+    found = measure(judges, views, asked, images) if judges.nets else nothing(judges, len(images))
     for name, estimate in found["metrics"].items():
         if name.startswith("copies_"):
             found = {**found, "copies": comparisons.copies_found(judges.dataset, estimate["value"])}
     return _with_pair(judges, _with_reader(judges, found, images, asked), images, asked)
 
 
-def _nothing(judges: Judges, count: int) -> dict[str, Any]:
+def nothing(judges: Judges, count: int) -> dict[str, Any]:
     """The quality before those who have no nets."""
     return {"count": count, "metrics": {}, "left_out": {}, "references": {}, "judge": judges.judge}
 
@@ -161,7 +161,7 @@ def measure(
     references = {net: features.reference(net).digest for net in judges.names}
     with threadpool_limits(1, "blas"):  # small matrices: threads cost more than they gain, far more on a busy machine
         found = dict(_metrics(judges, views, asked, images))
-    return _with({**_nothing(judges, count), "references": references}, found)
+    return _with({**nothing(judges, count), "references": references}, found)
 
 
 def _metrics(
@@ -241,11 +241,11 @@ def _real(judges: Judges, count: int, *, noise: bool) -> dict[str, Any]:
     try:
         data: Data = dataset(judges.dataset).load("test", None)
     except DatasetError:
-        return _nothing(judges, count)
+        return nothing(judges, count)
     chosen = _random(len(data), count)
     images = noise_images(judges.everybody[0], len(chosen)) if noise else data.images[chosen]
     asked = {name: np.asarray(values)[chosen] for name, values in data.conditions.items()}
-    return _with_reader(judges, _nothing(judges, len(chosen)), images, asked)
+    return _with_reader(judges, nothing(judges, len(chosen)), images, asked)
 
 
 def noise_images(judge: Net | Reader, count: int) -> np.ndarray:

@@ -305,14 +305,15 @@ def _sections(
     judged: dict[int, dict[Key, Record]] = {}
     for record in qualities:
         judged.setdefault(record["count"], {})[_key(record)] = record
-    unjudged = [key for key in timed if not any(key in found for found in judged.values())]
+    looks = judged.pop(0, {})  # pictures of what nobody judges
+    unjudged = [key for key in {**looks, **timed} if not any(key in found for found in judged.values())]
     machine = _host((cells[0]["identity"] if cells else qualities[0]["environment"])["machine"])
     spent = [record for record in costs if _host(record["identity"]["machine"]) == machine]
     made: list[Section] = []
     for count in sorted(judged, key=lambda count: (-len(judged[count]), -count)) or [0]:
         found = judged.get(count, {})
         keys = dict.fromkeys([*found, *(unjudged if not made else [])])
-        rows = [_row(dataset, key, timed.get(key, {}), found.get(key), spent) for key in keys]
+        rows = [_row(dataset, key, timed.get(key, {}), found.get(key) or looks.get(key), spent) for key in keys]
         rows.sort(key=lambda row: (row.family, row.generator, row.setting.num_steps or 0, row.title))
         made.append(Section(dataset, machine, count, rows, _baselines(baselines, dataset, count)))
     return made

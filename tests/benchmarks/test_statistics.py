@@ -1,13 +1,13 @@
-"""Distances against closed forms and against implementations written the other way round."""
+"""Intervals and verdicts against closed forms and against fresh draws."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy import linalg, spatial
+from scipy import stats
 
 from benchmarks import statistics
-from benchmarks.statistics import Moments
+from benchmarks.statistics import GROUPS, Jackknifed
 
 
 @pytest.fixture
@@ -16,92 +16,138 @@ def rng() -> np.random.Generator:
     return np.random.default_rng(0)
 
 
-def distance(a: Moments, b: Moments) -> float:
-    return statistics.frechet_distance(a, b, statistics.square_root(b.covariance))
+def test_the_jackknife_of_a_mean_is_student_s_interval_of_its_groups_means(rng: np.random.Generator) -> None:
+    x = rng.exponential(size=400)
+    of = statistics.groups(400)
+    means = np.array([x[of == group].mean() for group in range(GROUPS)])
+    low, high = stats.t.interval(0.95, GROUPS - 1, means.mean(), stats.sem(means))
+    found = statistics.mean(x).estimate()
+    assert (found.value, found.low, found.high) == pytest.approx((x.mean(), low, high))
 
 
-def covariance(width: int, rng: np.random.Generator) -> np.ndarray:
-    root = rng.standard_normal((width, width))
-    return root @ root.T
+@pytest.mark.parametrize("count", [50, 137, 300])
+def test_a_mean_has_nothing_to_correct(count: int, rng: np.random.Generator) -> None:
+    x = rng.standard_normal(count)
+    quick, slow = statistics.mean(x), statistics.jackknife(lambda kept: float(x[kept].mean()), count, in_pairs=True)
+    assert slow.value == pytest.approx(quick.value)
+    np.testing.assert_allclose(slow.left_out, quick.left_out, rtol=0.02 if count % GROUPS else 1e-7)
 
 
-def test_frechet_distance_of_commuting_gaussians_is_a_formula() -> None:
-    a = Moments(np.array([1.0, 2.0]), np.diag([4.0, 9.0]))
-    b = Moments(np.array([0.0, 0.0]), np.diag([1.0, 25.0]))
-    assert distance(a, b) == pytest.approx(5.0 + (2 - 1) ** 2 + (3 - 5) ** 2)
+def product(total: np.ndarray, squares: np.ndarray, count: int) -> np.ndarray:
+    """The mean product of two different vectors of a sample, by their sum (..., D) and that of their squares (...)."""
+    return ((total**2).sum(-1) - squares) / (count * (count - 1))
 
 
-def test_frechet_distance_agrees_with_the_matrix_square_root_of_a_product(rng: np.random.Generator) -> None:
-    a, b = (Moments(rng.standard_normal(6), covariance(6, rng)) for _ in range(2))
-    cross = linalg.sqrtm(a.covariance @ b.covariance).real
-    expected = np.sum((a.mean - b.mean) ** 2) + np.trace(a.covariance + b.covariance - 2.0 * cross)
-    assert distance(a, b) == pytest.approx(expected)
-    assert distance(b, a) == pytest.approx(expected)
-    assert distance(a, a) == pytest.approx(0.0, abs=1e-9)
+def test_what_pairs_do_together_is_counted_once(rng: np.random.Generator) -> None:
+    """The mean product of two of N vectors around 0 has the variance 2 D / N (N - 1); the plain jackknife says twice
+    that. The correction never takes away more than half, which leaves a little too much."""
+    n, width, plain, found = GROUPS, 100, [], []
+    for _ in range(200):
+        x = rng.standard_normal((n, width))
+        total, own = x.sum(0), (x**2).sum(1)
+        left_out = product(total - x, own.sum() - own, n - 1)
+        pairs = product(total - x[:, None] - x, own.sum() - own[:, None] - own, n - 2)
+        plain.append(Jackknifed(0.0, left_out).error ** 2)
+        found.append(statistics.corrected(float(product(total, own.sum(), n)), left_out, pairs).error ** 2)
+    right = 2.0 * width / (n * (n - 1))
+    assert np.mean(plain) / right == pytest.approx(2.0, abs=0.1)
+    assert np.mean(found) / right == pytest.approx(1.05, abs=0.1)
 
 
-def test_the_effective_number_of_equally_frequent_kinds_is_their_number() -> None:
-    for kinds in (1, 3, 10):
-        found = statistics.effective_number(np.arange(300) % kinds, 10)
-        assert found.value == pytest.approx(kinds)
-        assert 1.0 <= found.low <= found.value <= found.high + 1e-9 <= 10.0 + 1e-9
+def test_a_bias_of_one_part_in_n_is_extrapolated_away(rng: np.random.Generator) -> None:
+    """The square of a mean is too large by the variance over N; what it becomes is the mean product, exactly."""
+    x = rng.standard_normal(GROUPS) + 0.3
+    total, n = x.sum(), GROUPS
+    squares = {"left_out": ((total - x) / (n - 1)) ** 2, "pairs": ((total - x[:, None] - x) / (n - 2)) ** 2}
+    found = statistics.extrapolated(float((total / n) ** 2), **squares)
+    assert found.value == pytest.approx(float(product(x.sum(0, keepdims=True), (x**2).sum(), n)))
 
 
-def test_the_effective_number_of_a_rare_kind_is_the_exponent_of_the_entropy() -> None:
-    labels = np.repeat([0, 1], [90, 10])
-    expected = np.exp(-(0.9 * np.log(0.9) + 0.1 * np.log(0.1)))
-    assert statistics.effective_number(labels, 10).value == pytest.approx(expected)
+def test_the_interval_of_a_square_is_that_of_its_root(rng: np.random.Generator) -> None:
+    """Of a mean that is far from 0; near it, the interval still holds what it should."""
+    x = rng.standard_normal(GROUPS) + 10.0
+    low, high = statistics.squared(float(x.mean() ** 2), ((x.sum() - x) / (GROUPS - 1)) ** 2)
+    error = stats.t.ppf(0.975, GROUPS - 1) * stats.sem(x)
+    assert (low, high) == pytest.approx(((x.mean() - error) ** 2, (x.mean() + error) ** 2), rel=1e-3)
+    for shift, most in ((0.3, 0.97), (0.1, 0.99)):  # cautious where there is nothing but chance
+        held = []
+        for _ in range(2000):
+            x = rng.standard_normal((GROUPS, 4)) + shift
+            mean, left_out = x.mean(0), (x.sum(0) - x) / (GROUPS - 1)
+            low, high = statistics.squared(float((mean**2).sum()), (left_out**2).sum(1))
+            held.append(low <= 4 * (shift**2 + 1.0 / GROUPS) <= high)
+        assert 0.93 < np.mean(held) < most
 
 
-def test_moments_of_a_resample_are_those_of_its_rows(rng: np.random.Generator) -> None:
-    x = rng.standard_normal((20, 3))
-    weights = rng.integers(0, 4, 20).astype(float)
-    found, rows = statistics.moments(x, weights), np.repeat(x, weights.astype(int), axis=0)
-    np.testing.assert_allclose(found.mean, rows.mean(0))
-    np.testing.assert_allclose(found.covariance, np.cov(rows, rowvar=False))
+def test_the_halves_are_a_balanced_design() -> None:
+    found = statistics.halves()
+    np.testing.assert_array_equal(found @ found.T, (GROUPS - 1) * np.eye(GROUPS - 1, dtype=int))
+    assert {int(row) for row in found.sum(1)} == {1}
+    assert ((found == 0).sum(1) == 1).all()
+    assert ((found == 0).sum(0)[1:] == 1).all()
 
 
-def test_kernel_distance_agrees_with_sums_over_pairs(rng: np.random.Generator) -> None:
-    x, y = rng.standard_normal((12, 4)), rng.standard_normal((9, 4)) + 0.3
-
-    def k(a: np.ndarray, b: np.ndarray) -> float:
-        return float((a @ b / 4 + 1) ** 3)
-
-    xx = np.mean([k(x[i], x[j]) for i in range(12) for j in range(12) if i != j])
-    yy = np.mean([k(y[i], y[j]) for i in range(9) for j in range(9) if i != j])
-    xy = np.mean([k(a, b) for a in x for b in y])
-    assert statistics.kernel_distance(x, y).value == pytest.approx(xx + yy - 2 * xy)
-
-
-def test_kernel_distance_is_unbiased(rng: np.random.Generator) -> None:
-    """Over many pairs of samples of one distribution it averages to 0, and is negative as often as not."""
-    values = [statistics.kernel_distance(*rng.standard_normal((2, 60, 5)), resamples=2).value for _ in range(200)]
-    assert abs(np.mean(values)) < 3.5 * np.std(values) / np.sqrt(200)
-    assert 0.2 < np.mean(np.array(values) < 0) < 0.9
+def test_halves_of_a_mean_give_what_the_jackknife_gives(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each image covers points of its own: then the share is a mean, and its variance falls as 1 / N."""
+    monkeypatch.setattr(statistics, "FALL", 1.0)
+    share = rng.integers(0, 30, 500)  # of 30 points an image
+    rows, columns = np.arange(500 * 30), np.repeat(np.arange(500), 30)
+    covers = rows % 30 < share[columns]
+    found = statistics.Covered(500)
+    found.add(len(rows), rows, columns, lambda half: covers)
+    assert found.jackknifed().value == pytest.approx(share.mean() / 30)
+    # Each half has its images' share of all points, not of its own: 24.5 of 50 groups.
+    half = (GROUPS - 1) / (2 * GROUPS)
+    assert found.jackknifed().error == pytest.approx(half * statistics.mean(share / 30).error, rel=0.03)
 
 
-def test_frechet_interval_covers_the_spread_of_fresh_samples(rng: np.random.Generator) -> None:
-    """The interval of one sample is as wide as the spread of the distance over fresh samples, within a third."""
-    reference = Moments(np.zeros(8), np.eye(8))
-    fresh = [distance(statistics.moments(rng.normal(0.3, 1, (300, 8))), reference) for _ in range(100)]
-    found = statistics.frechet(rng.normal(0.3, 1, (300, 8)), reference, resamples=200)
-    assert found.low < found.value < found.high
-    assert (found.high - found.low) / (3.92 * np.std(fresh)) == pytest.approx(1.0, abs=0.33)
-
-
-def test_manifold_agrees_with_a_search_tree(rng: np.random.Generator) -> None:
-    real, points = rng.standard_normal((80, 3)), 2.0 * rng.standard_normal((50, 3))
-    distance, _ = spatial.KDTree(real).query(real, k=4)
-    expected = (np.linalg.norm(points[:, None] - real, axis=2) <= distance[:, 3]).any(1)
-    assert 0 < expected.sum() < 50
-    np.testing.assert_array_equal(statistics.within_manifold(points, real, statistics.radii(real, 3)), expected)
-
-
-def test_share_is_the_wilson_interval() -> None:
-    """Brown, Cai & DasGupta 2001: 0 of 10 is 0 to 0.278."""
+def test_an_interval_of_a_share_is_wilson_s() -> None:
+    """Brown, Cai & DasGupta 2001: 0 of 10 is 0 to 0.278; of a jackknifed share by Student's quantile."""
     found = statistics.share(np.zeros(10, bool))
     assert (found.value, found.low) == (0.0, pytest.approx(0.0, abs=1e-12))
     assert found.high == pytest.approx(0.2775, abs=1e-4)
+    none = statistics.mean(np.zeros(500, bool), share=True).estimate()
+    t = stats.t.ppf(0.975, GROUPS - 1)
+    assert (none.low, none.high) == pytest.approx((0.0, t**2 / (500 + t**2)), abs=1e-9)
+
+
+def test_shares_near_one_are_held_as_often_as_they_should(rng: np.random.Generator) -> None:
+    estimates = [statistics.mean(rng.random(500) < 0.98, share=True).estimate() for _ in range(2000)]
+    assert all(each.high <= 1.0 for each in estimates)
+    assert 0.93 < np.mean([each.low <= 0.98 <= each.high for each in estimates]) < 0.97
+
+
+def test_shared_seeds_sharpen_a_difference(rng: np.random.Generator) -> None:
+    """Two rows that differ by 0.1 of what they share are told apart by their differences, not by their intervals."""
+    shared = rng.standard_normal(500)
+    a, b = (statistics.mean(shared + 0.1 * rng.standard_normal(500) + shift) for shift in (0.0, 0.05))
+    other = statistics.mean(rng.standard_normal(500) + 0.05)
+    assert a.estimate().low < b.value < a.estimate().high
+    verdict = a.against(b, lower_is_better=True)
+    assert verdict.word == "better"
+    assert verdict.difference.low < -0.05 < verdict.difference.high < 0.0
+    assert a.against(b, lower_is_better=False).word == b.against(a, lower_is_better=True).word == "worse"
+    assert a.against(other, lower_is_better=True).word == "indistinguishable"
+
+
+def test_equals_are_told_apart_once_in_twenty_times(rng: np.random.Generator) -> None:
+    told = []
+    for _ in range(2000):
+        shared = rng.standard_normal(200)
+        a, b = (statistics.mean(shared + rng.standard_normal(200)) for _ in range(2))
+        told.append(a.against(b, lower_is_better=True).word != "indistinguishable")
+    assert 0.035 < np.mean(told) < 0.065
+
+
+def test_a_table_s_verdicts_are_on_the_reference_and_on_the_row_above() -> None:
+    def row(value: float) -> Jackknifed:
+        return Jackknifed(value, value + 0.001 * np.arange(GROUPS))
+
+    found = statistics.verdicts([row(1.0), row(3.0), row(2.0)], row(2.0), lower_is_better=True)
+    words = [(first.word, second.word if second else "") for first, second in found]
+    assert words == [("better", ""), ("worse", "worse"), ("indistinguishable", "better")]
 
 
 def test_percentile_interval_holds_the_percentile(rng: np.random.Generator) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
+import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -46,7 +48,8 @@ def test_a_family_that_nobody_knows_is_measured_and_recorded(toy_bundles: Mappin
     found = sweep.run(cells, [], path, told=said.append)
     assert [record["id"] for record in found] == [cell.id for cell in cells]
     assert records.read(path) == found
-    assert said[0].startswith("3 cells in 3 rounds take about 0:")
+    assert said[0] == "opening 3 generators on onnxruntime"
+    assert said[1].startswith("3 cells in 3 rounds take about 0:")
     assert sum(" round " in sentence for sentence in said) == 3
     for record in found:
         assert [run["round"] for run in record["runs"]] == [0, 1, 2]
@@ -149,9 +152,18 @@ def test_images_that_are_judged_come_from_the_endpoint(toy_bundles: Mapping[str,
     assert asked == list(range(70))
 
 
-def test_who_is_not_judged_is_said_with_the_reason(toy_bundles: Mapping[str, Path]) -> None:
-    [row] = sweep.rows([Bundle.open(toy_bundles["toy-linear"])])
-    assert sweep.unjudged(row) == "toy-linear is not judged: there are no judges of toys"
+def test_who_is_not_judged_is_shown_and_said_with_the_reason(toy_bundles: Mapping[str, Path], tmp_path: Path) -> None:
+    """Pictures that are kept need no session: the second time the graph is gone."""
+    bundle, said = Bundle.open(shutil.copytree(toy_bundles["toy-linear"], tmp_path / "copy")), []
+    wanted = sweep.judged(sweep.rows([bundle]), "onnxruntime", 100)
+    [first] = sweep.run([], wanted, tmp_path / "records.jsonl", told=said.append)
+    assert said[-1].endswith("1 of 1 judged: toy-linear: quality not judged: there are no judges of toys")
+    assert (first["count"], first["metrics"], first["left_out"], first["flags"]) == (0, {}, {}, [])
+    assert base64.b64decode(first["grid"]).startswith(b"\x89PNG")
+    (tmp_path / "copy" / "generator.onnx").unlink()
+    [again] = sweep.run([], wanted, tmp_path / "records.jsonl", again=True, told=said.append)
+    assert (again["grid"], again["interpolation"]) == (first["grid"], first["interpolation"])
+    assert not list(sweep.baselines(wanted, tmp_path / "records.jsonl"))
 
 
 def test_generators_that_do_not_fit_into_memory_are_parts(toy_bundles: Mapping[str, Path]) -> None:
