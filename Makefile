@@ -7,7 +7,7 @@ PIP := .venv/bin/pip --disable-pip-version-check --quiet
 export GENZOO_HOME ?= $(CURDIR)/.genzoo
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: demo test fuzz check gpu data tools browser release clean
+.PHONY: demo test fuzz check bench-check gpu data tools browser release clean
 
 demo: .venv/demo.stamp
 	genzoo demo
@@ -22,6 +22,13 @@ check: .venv/test.stamp
 	ruff check .
 	ruff format --check .
 	mypy
+
+# Fails where records are not sound, or results/records.jsonl significantly worse than the release's. The release's
+# signatures are checked by the keys beside them, or by yours: make bench-check KEY=publisher.pem.
+bench-check: .venv/demo.stamp
+	genzoo bench verify docs/records/records.jsonl $(foreach key,$(or $(KEY),$(wildcard docs/records/*.pem)),--key $(key))
+	genzoo bench verify
+	genzoo bench check
 
 # On a host with an NVIDIA GPU, torch and no network: what `genzoo gpu --help` says, by the Python that is there.
 gpu:
@@ -47,7 +54,7 @@ browser:
 	@touch $@
 
 .venv/test.stamp: .venv/demo.stamp
-	$(PIP) install --constraint constraints.txt --editable '.[cpu,export,engines,serving,benchmarks,signing,hub,openmoji,portraits,test]'
+	$(PIP) install --constraint constraints.txt --editable '.[cpu,export,engines,serving,benchmarks,signing,hub,distributed,openmoji,portraits,test]'
 	@touch $@
 
 # make release KEY=publisher.pem: every checkpoint and its bundle, admitted and signed, and the wheel, in dist/.

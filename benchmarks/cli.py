@@ -20,12 +20,12 @@ Names = Annotated[
     list[str] | None,
     typer.Argument(help="Checkpoints; all that are trained by default.", autocompletion=completion.checkpoints),
 ]
+Ray = Annotated[str | None, typer.Option("--ray", help="Do it on the Ray cluster whose head is at this host:port.")]
 Records = Annotated[Path, typer.Option("--records", help="The file of records.")]
 RECORDS = Path("results/records.jsonl")
 REPORT = Path("results/report.html")
 
 
-@app.command()
 def bench(
     names: Names = None,
     runtime: Annotated[
@@ -294,6 +294,7 @@ def gpu(
 def study(
     names: Annotated[list[str] | None, typer.Argument(help="Studies; all by default.")] = None,
     again: Annotated[bool, typer.Option(help="Measure also what is on record.")] = False,
+    ray: Ray = None,
     records: Records = RECORDS,
     as_json: Json = False,
 ) -> None:
@@ -301,14 +302,26 @@ def study(
     from benchmarks import records as writing
     from benchmarks import studies
     from benchmarks.report.findings import markdown
+    from zoo import fanout
 
-    for name in names or studies.STUDIES:
-        known = {} if again else writing.on_record(records)
-        record = known.get(writing.identify({"format": writing.FORMAT, "kind": "study", **studies.identity(name)}))
-        if record is None:
-            record = studies.run(name)
-            writing.append(records, record)
+    wanted = names or list(studies.STUDIES)
+    ids = {
+        name: writing.identify({"format": writing.FORMAT, "kind": "study", **studies.identity(name)}) for name in wanted
+    }
+    known = {} if again else writing.on_record(records)
+    missing = [studies.Piece.of(name) for name in wanted if ids[name] not in known]
+
+    def show(record: Any) -> None:
         typer.echo(json.dumps(record) if as_json else f"{record['question']}\n\n{markdown(record)}\n")
+
+    for name in wanted:
+        if ids[name] in known:
+            show(known[ids[name]])
+    if missing:
+        with fanout.workers(ray, lambda text: typer.echo(text, err=True)) as workers:
+            for _, record in fanout.run(missing, workers, title="studying"):
+                writing.append(records, record)
+                show(record)
     if not as_json:
         typer.echo("next: genzoo card, which writes these into the cards")
 
@@ -321,19 +334,67 @@ def card(
 ) -> None:
     """Write the model card, its curves and its grid from the training record and from measured records.
 
-    The zoo's index takes its numbers from there too.
+    The zoo's index takes its numbers from there too, and receipts of the records go where the card is.
     """
+    from benchmarks import receipts
     from benchmarks import records as reading
     from benchmarks.report import cards
     from zoo import index, registry, shelf
 
     checkpoints = [registry.checkpoint(name) for name in names or _trained()]
-    found = reading.read(records)
-    written = [str(cards.write(checkpoint, found)) for checkpoint in checkpoints]
+    found, written = reading.read(records), []
+    for each in checkpoints:
+        written.append(str(path := cards.write(each, found)))
+        receipts.leave(records, path.parent, each.name, shelf.config(each.name)["weights"]["sha256"])
     ours = [each for each in checkpoints if shelf.directory(each.name).parent == shelf.TREE]
     if ours:  # the index tells of these, not of what a user trained
         index.write(registry.checkpoints(), {each.name: cards.quality(each, found) for each in ours})
     typer.echo(json.dumps(written) if as_json else "\n".join(written))
+
+
+@app.command()
+def race(
+    names: Names = None,
+    images: Annotated[int, typer.Option(min=1, max=50_000, help="That every system makes.")] = 50_000,
+    minutes: Annotated[float, typer.Option(min=0.01, help="For making them; slow systems count fewer.")] = 60.0,
+    rounds: Annotated[int, typer.Option(min=3, max=100, help="Legs of each system, between those of others.")] = 5,
+    runtime: Annotated[
+        list[str] | None, typer.Option(help="onnxruntime, torch, torch-compile, a GPU's; repeatable, all by default.")
+    ] = None,
+    reference: Annotated[
+        str | None, typer.Option(help="Whose speed others are told in; the system of most network calls by default.")
+    ] = None,
+    again: Annotated[bool, typer.Option(help="Choose and measure anew.")] = False,
+    records: Records = RECORDS,
+    as_json: Json = False,
+) -> None:
+    """Race the systems of the family tree: the same many images by each, as fast as it can, and what they are worth.
+
+    Every system takes the fastest executor to which it was admitted, found in a short trial. Those too slow for the
+    time that is given make fewer images; their time is extrapolated, and said to be. What is stopped goes on by the
+    same command.
+    """
+    from benchmarks.measure import race as racing
+    from benchmarks.measure import sweep
+    from benchmarks.measure.rounds import Journal
+    from benchmarks.measure.workload import RUNTIMES
+    from zoo.contract.errors import RequestError, nearest
+
+    for value in runtime or ():
+        if value not in RUNTIMES:
+            raise RequestError(f"unknown {value!r}: {nearest(value, RUNTIMES)}")
+        sweep.check(value)
+    runtimes = runtime or [each for each in sweep.available() if each != "triton"][::-1]
+    tell: Callable[[str], None] = (lambda _: None) if as_json else typer.echo
+    choice = sweep.Choice(tree=True)
+    rows = sweep.rows(_bundles(names or _measurable(choice), tell), choice)
+    course = racing.Course.of(rows, images, rounds, minutes, runtimes, reference or "")
+    found = list(racing.Race(course, Journal.beside(records), tell).run(records, again=again))
+    if as_json:
+        typer.echo(json.dumps(found))
+        return
+    _print_tables(found, None)
+    typer.echo(f"\n{len(found)} records are in {records}; next: {_reporting(records)}")
 
 
 @app.command("train-features")

@@ -78,10 +78,11 @@ def read(path: Path) -> list[Record]:
         lines = path.read_text().splitlines()
     except OSError as error:
         raise RecordError(f"{path} could not be read ({error}); `genzoo bench` writes it") from error
-    return [_checked(line, f"{path}:{number}") for number, line in enumerate(lines, 1)]
+    return [parse(line, f"{path}:{number}") for number, line in enumerate(lines, 1)]
 
 
-def _checked(line: str, where: str) -> Record:
+def parse(line: str | bytes, where: str) -> Record:
+    """The record of one line, checked against its digests; `where` names it in a refusal. Raises RecordError."""
     try:
         record: Record = json.loads(line)
         content = {key: value for key, value in record.items() if key != "digest"}

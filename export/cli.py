@@ -20,6 +20,7 @@ from zoo import completion
 if TYPE_CHECKING:
     from export.bundle import Bundle
     from export.engine import Engine
+    from zoo.family import Checkpoint
 
 app = typer.Typer()
 
@@ -33,6 +34,7 @@ Sources = Annotated[
         autocompletion=completion.checkpoints,
     ),
 ]
+Ray = Annotated[str | None, typer.Option("--ray", help="Do it on the Ray cluster whose head is at this host:port.")]
 Steps = Annotated[int | None, typer.Option(help="Rows of an unrolled loop; default: the checkpoint's.")]
 
 
@@ -46,25 +48,55 @@ def export_command(
     steps: Steps = None,
     precision: Numbers = Precision.FP32,
     why: Annotated[bool, typer.Option("--why", help="Only say what has changed since the last export.")] = False,
+    ray: Ray = None,
     as_json: AsJson = False,
 ) -> None:
     """Write checkpoints as bundles: ONNX graphs around one safetensors file, made again only when an input changed."""
     from export.exporter import cached, export, resolve
     from zoo import registry
 
-    for checkpoint in [registry.checkpoint(name) for name in names or _here()]:
-        variant = resolve(checkpoint, Variant(loop, precision, steps))
+    checkpoints = [registry.checkpoint(name) for name in names or _here()]
+    variants = [resolve(checkpoint, Variant(loop, precision, steps)) for checkpoint in checkpoints]
+    if ray and not why:
+        _export_on(ray, list(zip(checkpoints, variants, strict=True)), as_json)
+    for checkpoint, variant in () if ray and not why else zip(checkpoints, variants, strict=True):
         bundle, changes = cached(checkpoint, variant)
         state = "up to date" if bundle else ("out of date" if changes else "not exported yet")
         if not why:
             with _working(f"exporting {checkpoint.name} {variant.name}") if bundle is None else nullcontext():
                 bundle = export(checkpoint, variant)
             state = "up to date" if state == "up to date" else "exported"
-        record: dict[str, Any] = {"name": checkpoint.name, "variant": variant.name, "state": state, "changes": changes}
-        record |= {"path": str(bundle.path), "digest": bundle.digest, "admitted": bundle.admitted} if bundle else {}
-        lines = [f"{checkpoint.name} {variant.name}: {state}{f', {bundle.path}' if bundle else ''}"]
-        _print(record, [*lines, *(f"  {change}" for change in changes)], as_json)
+        _report_bundle(checkpoint.name, variant, state, changes, bundle, as_json)
     _next(f"genzoo gate {' '.join(names or [])}".rstrip(), as_json)
+
+
+def _export_on(address: str, wanted: list[tuple[Checkpoint, Variant]], as_json: bool) -> None:
+    """What is not up to date is exported by workers; each is reported as soon as it is here."""
+    from export.exporter import cached
+    from export.pieces import export_all
+    from zoo import fanout
+
+    missing, changed = [], {}
+    for checkpoint, variant in wanted:
+        bundle, changes = cached(checkpoint, variant)
+        if bundle:
+            _report_bundle(checkpoint.name, variant, "up to date", [], bundle, as_json)
+        else:
+            missing.append((checkpoint, variant))
+            changed[checkpoint.name] = changes
+    if missing:
+        with fanout.workers(address, _say) as workers:
+            for checkpoint, variant, bundle in export_all(missing, workers):
+                _report_bundle(checkpoint.name, variant, "exported", changed[checkpoint.name], bundle, as_json)
+
+
+def _report_bundle(
+    name: str, variant: Variant, state: str, changes: list[str], bundle: Bundle | None, as_json: bool
+) -> None:
+    record: dict[str, Any] = {"name": name, "variant": variant.name, "state": state, "changes": changes}
+    record |= {"path": str(bundle.path), "digest": bundle.digest, "admitted": bundle.admitted} if bundle else {}
+    lines = [f"{name} {variant.name}: {state}{f', {bundle.path}' if bundle else ''}"]
+    _print(record, [*lines, *(f"  {change}" for change in changes)], as_json)
 
 
 @app.command()
@@ -126,20 +158,29 @@ def build(
     loop: Loop = LoopKind.ONNX,
     steps: Steps = None,
     precision: Numbers = Precision.FP32,
+    ray: Ray = None,
     as_json: AsJson = False,
 ) -> None:
     """Build engines from bundles, ahead of time and without a GPU."""
     from export.engine import graphs_to_build
     from export.engine_build import build as build_engine
+    from export.engine_build import current
+    from export.pieces import build_all
+    from zoo import fanout
 
     every = tuple(each for each in Target if each is not Target.SM90)
     targets = every if all_targets else tuple(target or (Target.PORTABLE,))
-    for bundle in _bundles(sources, Variant(loop, precision, steps)):
-        for graph in graphs_to_build(bundle):
-            for each in targets:
-                with _working(f"building {bundle.name} {graph} for {each}"):
-                    engine = build_engine(bundle, graph, each, library)
-                _report_engine(engine, as_json)
+    bundles = _bundles(sources, Variant(loop, precision, steps))
+    wanted = [(bundle, graph, each) for bundle in bundles for graph in graphs_to_build(bundle) for each in targets]
+    missing = [(*each, library) for each in wanted if ray and current(*each, library) is None]
+    if ray and missing:
+        with fanout.workers(ray, _say) as workers:
+            for _ in build_all(missing, workers):
+                pass
+    for bundle, graph, each in wanted:
+        with nullcontext() if ray else _working(f"building {bundle.name} {graph} for {each}"):
+            engine = build_engine(bundle, graph, each, library)
+        _report_engine(engine, as_json)
 
 
 @app.command()
@@ -219,6 +260,10 @@ def _working(what: str) -> Iterator[None]:
 def _print(record: dict[str, Any], lines: list[str], as_json: bool) -> None:
     for line in [json.dumps(record)] if as_json else lines:
         typer.echo(line)
+
+
+def _say(text: str) -> None:
+    typer.echo(text, err=True)
 
 
 def _next(command: str, as_json: bool) -> None:

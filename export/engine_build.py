@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 from export.bundle import Bundle
@@ -17,8 +18,7 @@ WORKSPACE_BYTES = 2 << 30
 
 def build(bundle: Bundle, graph: str, target: Target = Target.PORTABLE, library: Library = Library.RTX) -> Engine:
     """The engine of one graph, from the store or newly built. Raises EngineError."""
-    found = known(bundle, graph, target, library)
-    if found and found.version == library.version:
+    if found := current(bundle, graph, target, library):
         return found
     wanted = {**inputs(bundle, graph, target, library), "version": library.version}
     path = plan_path(bundle, graph, target, library)
@@ -35,7 +35,25 @@ def build(bundle: Bundle, graph: str, target: Target = Target.PORTABLE, library:
         "seconds": round(time.perf_counter() - began, 3),
         "built_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
-    files.write_json(derived.built(str(record["sha256"])), record)
+    return admit(path, record)
+
+
+def current(bundle: Bundle, graph: str, target: Target, library: Library) -> Engine | None:
+    """The engine of a graph that is here and was built by the installed release. Raises EngineError."""
+    found = known(bundle, graph, target, library)
+    return found if found and found.version == library.version else None
+
+
+def admit(path: Path, record: dict[str, Any]) -> Engine:
+    """An engine that was built here, or by a worker for this host, which may be loaded from now on.
+
+    Raises EngineError where the plan is not what its record says.
+    """
+    if (seen := files.sha256(path)) != record["sha256"]:
+        raise EngineError(
+            f"{path} has sha256 {seen[:12]}, its builder recorded {record['sha256'][:12]}: build it again"
+        )
+    files.write_json(derived.built(seen), record)
     return Engine(path, record)
 
 

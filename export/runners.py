@@ -194,8 +194,8 @@ def bundle_runner(bundle: Bundle, runner_of: Callable[[str], Runner] | None = No
     return FirstFormatRunner(found, bundle.name, bundle.first_columns) if bundle.is_first_format else found
 
 
-def graph_opener(bundle: Bundle) -> Callable[[str], Runner]:
-    return lambda graph: OnnxRuntimeRunner(bundle.graph_path(graph))
+def graph_opener(bundle: Bundle, threads: int | None = None) -> Callable[[str], Runner]:
+    return lambda graph: OnnxRuntimeRunner(bundle.graph_path(graph), threads=threads)
 
 
 def bundle_generator(bundle: Bundle, runner_of: Callable[[str], Runner] | None = None) -> Generator:

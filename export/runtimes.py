@@ -69,24 +69,30 @@ def check(runtime: Runtime) -> None:
         onnxruntime_with(PROVIDERS[runtime])
 
 
-def generator(source: Bundle | Checkpoint, runtime: Runtime) -> Generator:
+def generator(source: Bundle | Checkpoint, runtime: Runtime, threads: int | None = None) -> Generator:
     """A generator in this process; torch takes its checkpoint, all others its bundle.
+
+    On the CPU `threads` share an image's sums, and so decide their last bit; None takes every core there is.
 
     Raises RunnerError, GpuError, EngineError in one sentence where the runtime cannot be used here.
     """
     if runtime is Runtime.TORCH:
         from zoo import registry
 
+        if threads:
+            import torch
+
+            torch.set_num_threads(threads)
         return TorchRunner(registry.checkpoint(source.name) if isinstance(source, Bundle) else source).generator
     if runtime is Runtime.TRITON or not isinstance(source, Bundle):
         raise RunnerError(f"{source.name} does not run on {runtime} in this process")
-    return bundle_generator(source, graph_runners(source, runtime))
+    return bundle_generator(source, graph_runners(source, runtime, threads))
 
 
-def graph_runners(bundle: Bundle, runtime: Runtime) -> Callable[[str], Runner]:
+def graph_runners(bundle: Bundle, runtime: Runtime, threads: int | None = None) -> Callable[[str], Runner]:
     """How to open one graph of a bundle on a runtime. Raises as `generator` does."""
     if runtime is Runtime.ONNXRUNTIME:
-        return graph_opener(bundle)
+        return graph_opener(bundle, threads)
     from export import admission, cuda, engine, gpu_runners
 
     if runtime is Runtime.TENSORRT:

@@ -11,7 +11,8 @@ from importlib import metadata
 from typing import Annotated
 
 import typer
-from typer.models import CommandInfo
+from typer.core import TyperGroup
+from typer.models import CommandInfo, TyperInfo
 
 from genzoo import failures
 
@@ -24,6 +25,7 @@ APPS = (
     "export.cli",
     "serving.cli",
     "benchmarks.cli",
+    "benchmarks.bench_commands",
     "benchmarks.transfers.pulls",
 )
 # In the order of `genzoo --help`.
@@ -31,12 +33,22 @@ PANELS = {
     "Look": ("list", "show", "sample"),
     "Make": ("train", "export", "gate", "build", "index"),
     "Serve": ("serve", "repository", "install-server"),
-    "Measure": ("demo", "bench", "gpu", "report", "tree", "ratios", "study", "card", "train-features", "pulls"),
+    "Measure": ("demo", "bench", "race", "gpu", "report", "tree", "ratios", "study", "card", "train-features", "pulls"),
     "Exchange": ("pull", "push", "import", "verify", "gc", "release"),
 }
 
+
+class InOrder(TyperGroup):
+    """Commands and groups of commands in the order of PANELS."""
+
+    def list_commands(self, ctx: object) -> list[str]:
+        order = [name for names in PANELS.values() for name in names]
+        return sorted(self.commands, key=lambda name: order.index(name) if name in order else len(order))
+
+
 app = typer.Typer(
     name="genzoo",
+    cls=InOrder,
     help="A model zoo of image generators: checkpoint, ONNX, TensorRT, Triton, and a measured point for each.",
     epilog="Under --json a failure is the last line of standard error: an object of `error`, a sentence, and `type`.",
     pretty_exceptions_enable=False,
@@ -49,17 +61,28 @@ def _paragraphs(text: str) -> str:
 
 
 def _join() -> None:
-    """Every app's commands, each in its panel; one that has no place in PANELS stands below all others."""
-    found: dict[str, CommandInfo] = {}
+    """Every app's commands and groups, each in its panel; one without a place in PANELS stands below all others."""
+    found: dict[str, CommandInfo | TyperInfo] = {}
     for module in APPS:
-        for command in importlib.import_module(module).app.registered_commands:
-            command.help = _paragraphs(inspect.getdoc(command.callback) or "")
-            found[command.name or command.callback.__name__.replace("_", "-")] = command
+        joined = importlib.import_module(module).app
+        for command in joined.registered_commands:
+            found[_told(command)] = command
+            app.registered_commands.append(command)
+        for group in joined.registered_groups:
+            found[group.name] = group
+            app.registered_groups.append(group)
+            for command in group.typer_instance.registered_commands:
+                _told(command)
     for panel, names in PANELS.items():
         for name in names:
             found[name].rich_help_panel = panel
-            app.registered_commands.append(found.pop(name))
-    app.registered_commands += found.values()
+
+
+def _told(command: CommandInfo) -> str:
+    """The name of a command, which is given its help."""
+    assert command.callback
+    command.help = _paragraphs(inspect.getdoc(command.callback) or "")
+    return command.name or command.callback.__name__.replace("_", "-")
 
 
 _join()

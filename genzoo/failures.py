@@ -41,6 +41,7 @@ EXTRAS = {
     "model_signing": "signing",
     "cryptography": "signing",
     "huggingface_hub": "hub",
+    "ray": "distributed",
 }
 REFUSED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS)  # to write
 

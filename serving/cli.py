@@ -180,13 +180,17 @@ def sample(
     frames: Annotated[int | None, typer.Option(help="A row of so many images from each seed to the next.")] = None,
     runtime: Annotated[Runtime, typer.Option(help="Where the graph runs.")] = Runtime.ONNXRUNTIME,
     url: Annotated[str | None, typer.Option(help="A Triton server's gRPC address; one is started without.")] = None,
+    ray: Annotated[
+        str | None, typer.Option("--ray", help="By the Ray cluster whose head is at this host:port.")
+    ] = None,
     ungated: Ungated = False,
     as_json: Json = False,
 ) -> None:
     """Make images: the same seed gives the same image on every runtime."""
     import numpy as np
 
-    from serving import asked, generators, images
+    from export.runtimes import PROVIDERS
+    from serving import asked, generators, images, shards
     from zoo.contract.errors import RequestError
     from zoo.contract.generator import seed_range
     from zoo.contract.request import SampleRequest, Setting
@@ -194,6 +198,9 @@ def sample(
     images.check_path(output)
     if url and runtime is not Runtime.TRITON:
         raise RequestError(f"--url is for --runtime triton, not {runtime.value}")
+    if ray and (frames is not None or url or runtime not in PROVIDERS):
+        choices = ", ".join(PROVIDERS)
+        raise RequestError(f"--ray makes the images of seeds by bundles: leave --frames out, --runtime is {choices}")
     if frames is not None and (runtime is Runtime.TRITON or output.suffix != ".png"):
         raise RequestError("--frames makes a picture in this process: end --output in .png and leave Triton out")
     numbers = tuple(seed_range(seeds))
@@ -208,13 +215,18 @@ def sample(
     setting = Setting(
         steps, sampler, guidance_scale, guidance_interval=asked.interval(guidance_interval), strength=strength
     )
-    with generators.opened(name, runtime, url, ungated=ungated, report=_say) as (spec, endpoint):
+    opened: Any = generators.opened(name, runtime, url, ungated=ungated, report=_say)
+    if ray:
+        opened = shards.opened(name, runtime, ray, ungated=ungated, report=_say)
+    with opened as (spec, endpoint):
         sizes = asked.sizes(spec, size)
         read = asked.values(spec, words, mix or (), sizes, asked.words(spec.name))
         given = generators.in_turn(numbers, read)
         request = SampleRequest(numbers, given, setting, sizes)
         start = time.perf_counter()
-        if frames is None:
+        if isinstance(endpoint, shards.Sharded):
+            made = endpoint.sample(request)
+        elif frames is None:
             made = generators.sample(spec, endpoint, request, _watched)
         else:
             made = _between(endpoint, request, frames)

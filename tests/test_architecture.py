@@ -25,6 +25,7 @@ ROOMS = {
         "files",
         "plain",
         "images",
+        "fanout",  # pieces of work, here or on many machines; any package hands it functions of its own
         "untrusted",  # files from outside, looked at before use
         "store",  # artifacts by digest; knows no generator
         "sampling",  # pure functions: noise, schedules, dialects, samplers
@@ -48,10 +49,14 @@ ROOMS = {
         "records",
         "quality",  # is it good
         "measure",  # is it fast; cells to records
+        "receipts",  # who vouches for records
         "studies",  # one file a question
+        "compare",  # two files of records
         "report",  # records to pages
         "transfers",  # the store against other tools
+        "verify",  # records, and what was published of them, against themselves
         "cli",
+        "bench_commands",  # what `genzoo bench` has beside measuring
     ),
 }
 # What each heavy dependency may be imported by; everything else must live without it.
@@ -63,6 +68,7 @@ OWNERS = {
     "mlperf_loadgen": {"benchmarks/measure/latency.py"},
     "diffusers": {"benchmarks/measure/ratios.py", "zoo/families/diffusers_unet.py"},
     "huggingface_hub": {"zoo/store/remotes/hf.py"},
+    "ray": {"zoo/fanout.py"},
     "model_signing": {"zoo/store/signing.py"},
 }
 # Words of one data set, and who may say them: a file or a folder, and why.
@@ -240,15 +246,15 @@ def test_the_command_line_and_serving_live_without_torch() -> None:
         "zoo.exchange.importing",
     ]
     blocked = {"torch", "onnxscript", "diffusers", "tensorrt", "tensorrt_rtx", "matplotlib", "mlperf_loadgen"}
-    blocked |= {"huggingface_hub", "model_signing", "cryptography", "tokenizers", "PIL"}
+    blocked |= {"ray", "huggingface_hub", "model_signing", "cryptography", "tokenizers", "PIL"}
     script = SERVING_ONLY.format(blocked=blocked, modules=modules)
     subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT)
 
 
 def documented_commands() -> list[str]:
-    """Every `genzoo ...` line of a shell block in the README, in CONTRIBUTING and on the page of conditions."""
+    """Every `genzoo ...` line of a shell block in the README, in CONTRIBUTING and on two pages of docs/."""
     commands = []
-    for name in ("README.md", "CONTRIBUTING.md", "docs/conditions.md"):
+    for name in ("README.md", "CONTRIBUTING.md", "docs/conditions.md", "docs/benchmarks.md"):
         for block in re.findall(r"```(?:sh|bash)\n(.*?)```", (ROOT / name).read_text(), re.DOTALL):
             commands += [line.split("#")[0].strip() for line in block.splitlines() if line.startswith("genzoo ")]
     return commands
@@ -257,17 +263,29 @@ def documented_commands() -> list[str]:
 @pytest.mark.parametrize("command", documented_commands())
 def test_documented_commands_exist_with_their_options(command: str) -> None:
     words = shlex.split(command)[1:]
-    help_text = CliRunner().invoke(command_line.app, [words[0], "--help"], env={"COLUMNS": "200", "NO_COLOR": "1"})
+    named = words[: 2 if words[:2] in command_words() else 1]
+    help_text = CliRunner().invoke(command_line.app, [*named, "--help"], env={"COLUMNS": "200", "NO_COLOR": "1"})
     assert help_text.exit_code == 0, help_text.output
     for option in (word.split("=")[0] for word in words[1:] if re.match("-[-a-z]", word)):
         assert option in help_text.output, f"{words[0]} has no option {option}"
 
 
-def test_every_command_takes_json() -> None:
-    for command in command_line.app.registered_commands:
-        name = command.name or command.callback.__name__.replace("_", "-")  # type: ignore[union-attr]
-        result = CliRunner().invoke(command_line.app, [name, "--help"], env={"COLUMNS": "200", "NO_COLOR": "1"})
-        assert "--json" in result.output, name
+def command_words() -> list[list[str]]:
+    """What each command is called by, those of groups too."""
+    inner = {str(each.name): each.typer_instance for each in command_line.app.registered_groups}
+    groups = [((), command_line.app), *(((name,), group) for name, group in inner.items() if group)]
+    return [
+        [*above, command.name or command.callback.__name__.replace("_", "-")]  # type: ignore[union-attr]
+        for above, group in groups
+        for command in group.registered_commands
+    ]
+
+
+@pytest.mark.parametrize("words", command_words(), ids=" ".join)
+def test_every_command_takes_json(words: list[str]) -> None:
+    result = CliRunner().invoke(command_line.app, [*words, "--help"], env={"COLUMNS": "200", "NO_COLOR": "1"})
+    assert result.exit_code == 0
+    assert "--json" in result.output
 
 
 def test_make_targets_of_the_readme_exist() -> None:

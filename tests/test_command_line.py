@@ -126,6 +126,9 @@ def test_the_version_is_the_project_s() -> None:
         ("genzoo sam", ["sample"]),
         ("genzoo sample ddpm-pd", ["ddpm-pd4", "ddpm-pd2", "ddpm-pd1"]),
         ("genzoo bench vq", ["vqvae"]),
+        ("genzoo bench ve", ["verify"]),
+        ("genzoo bench gan vq", ["vqvae"]),
+        ("genzoo bench --qui", ["--quick"]),
         ("genzoo verify no-such", []),
     ],
 )

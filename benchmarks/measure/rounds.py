@@ -232,7 +232,7 @@ def summary(scenario: str, runs: Sequence[Run]) -> dict[str, Any]:
         shift = float(np.percentile(pooled, 99)) / spread.value
         found["p99"] = Estimate(*(shift * side for side in (spread.value, spread.low, spread.high)))
     found["images_per_second"] = between_runs(np.array([run["images"] / run["seconds"] for run in runs]))
-    found["relative"] = between_runs(np.array([_relative(scenario, run) for run in runs]))
+    found["relative"] = between_runs(np.array([relative(scenario, run) for run in runs]))
     return {name: asdict(each) if each else None for name, each in found.items()}
 
 
@@ -240,21 +240,22 @@ def _percentile(times: Sequence[np.ndarray], q: float) -> Estimate:
     return between_runs(np.array([np.percentile(each, q) for each in times]))
 
 
-def _relative(scenario: str, run: Mapping[str, Any]) -> float:
+def relative(scenario: str, run: Mapping[str, Any]) -> float:
+    """What `summary` says of one run."""
     if scenario == OFFLINE:
         return float(run["reference"]["images_per_second"] * run["seconds"] / run["images"])
     return float(np.median(run["latencies_ms"]) / run["reference"]["p50_ms"])
 
 
-def flags(scenario: str, runs: Sequence[Run], found: served.Served) -> list[str]:
-    """What a reader must know of a cell before its numbers."""
+def flags(scenario: str, runs: Sequence[Run], found: Mapping[str, Any]) -> list[str]:
+    """What a reader must know of a cell before its numbers; `found` is of `served.Served.to_json`."""
     few = scenario != OFFLINE and sum(len(run["latencies_ms"]) for run in runs) < P90_FROM
     raised = {
         "invalid": not all(run["valid"] for run in runs),
         "noisy": any(run["noisy"] for run in runs),
         "few-queries": few,
-        DIFFERS: not found.within,
-        "cached": bool(found.cache and found.cache.cached),
+        DIFFERS: not found["within"],
+        "cached": bool(found["cache"] and found["cache"]["cached"]),
     }
     return [name for name, is_so in raised.items() if is_so]
 

@@ -436,7 +436,7 @@ def sealed(cell: Cell, runs: Sequence[rounds.Run], subject: Subject) -> Record:
         latency=rounds.summary(scenario, runs),
         reference=cell.reference,
         served=found.to_json(),
-        flags=rounds.flags(scenario, runs, found),
+        flags=rounds.flags(scenario, runs, found.to_json()),
         environment=environment.describe(),
     )
 

@@ -11,7 +11,7 @@ from benchmarks.records import Record
 from benchmarks.statistics import Estimate, short
 from zoo.contract.request import Setting
 
-WORDS = ("generator", "runtime", "scenario", "flags", "energy")  # columns of words
+WORDS = ("generator", "by", "runtime", "scenario", "flags", "energy")  # columns of words
 Table = tuple[str, tuple[str, ...], list[list[str]]]
 
 
@@ -26,6 +26,8 @@ def of(found: Iterable[Record], price: float | None = None) -> Iterator[Table]:
         yield from qualities(quality)
     if cost := by_kind.get("cost"):
         yield of_costs(cost)
+    if races := by_kind.get("race"):
+        yield of_races(races)
 
 
 def row_title(words: dict[str, Any]) -> str:
@@ -85,6 +87,25 @@ def qualities(found: Sequence[Record]) -> Iterator[Table]:
             ),
             lines,
         )
+
+
+def of_races(found: Sequence[Record]) -> Table:
+    """The fastest first; a time that was extrapolated says from how many images."""
+    protocol = found[0]["identity"]["protocol"]
+    columns = ("generator", "by", "seconds", "counted", "times the reference's speed")
+    lines = []
+    for record in sorted(found, key=lambda record: record["seconds"]["value"]):
+        words, counted = record["identity"]["race"], record["identity"]["protocol"]
+        lines.append(
+            [
+                row_title(words),
+                f"{words['runtime']}, {counted['batch']} at a time",
+                str(Estimate(**record["seconds"])),
+                f"{counted['counted']:,}" if record["extrapolated"] else "all",
+                str(Estimate(**record["speedup"])),
+            ]
+        )
+    return f"{protocol['images']:,} images, beside {protocol['reference']}", columns, lines
 
 
 def of_costs(found: Sequence[Record]) -> Table:

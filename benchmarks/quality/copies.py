@@ -45,7 +45,7 @@ class CopiesError(GenzooError):
 
 def _grey(images: np.ndarray) -> np.ndarray:
     """uint8 (N, H, W, C) -> float32 (N, H, W)."""
-    return images.astype(np.float32).mean(3)
+    return np.asarray(images.astype(np.float32).mean(3))
 
 
 def _smooth(pictures: np.ndarray, width: float) -> np.ndarray:

@@ -30,7 +30,7 @@ from threadpoolctl import threadpool_limits
 from benchmarks import statistics
 from benchmarks.quality import agreement, comparisons, distances, features
 from benchmarks.quality.features import View
-from benchmarks.quality.judges import Judges, Net, Reader
+from benchmarks.quality.judges import Judges, Net, Pair, Reader
 from benchmarks.quality.metric import ASKED, FEATURES, TOLD, Metric, Sample
 from benchmarks.quality.metric import metric_name as metric_name
 from benchmarks.statistics import GROUPS, Jackknifed
@@ -248,6 +248,6 @@ def _real(judges: Judges, count: int, *, noise: bool) -> dict[str, Any]:
     return _with_reader(judges, nothing(judges, len(chosen)), images, asked)
 
 
-def noise_images(judge: Net | Reader, count: int) -> np.ndarray:
+def noise_images(judge: Net | Reader | Pair, count: int) -> np.ndarray:
     """uint8 (N, H, W, C) as a judge knows them."""
     return np.random.default_rng(0).integers(0, 256, (count, *judge.image_shape), dtype=np.uint8)

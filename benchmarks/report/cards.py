@@ -26,27 +26,34 @@ from zoo.family import Checkpoint
 TASKS = {"image": "image-to-image", "text": "text-to-image"}
 NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 CURVE_WIDTH, CURVE_HEIGHT = 640, 220
+CARD = "README.md"
 
 
 def write(checkpoint: Checkpoint, found: Iterable[Record]) -> Path:
-    """`README.md`, `grid.png`, `interpolation.png` and `curves.svg` in the checkpoint's folder; the card's path.
+    """Write the card and its pictures into the checkpoint's folder; the card's path. Raises as `contents` does.
 
-    Raises RecordError where the weights of the tree were not measured, StoreError where there are none, or where they
-    are a publisher's.
+    Raises StoreError where the checkpoint is a publisher's.
     """
-    config, folder, found = shelf.config(checkpoint.name), _folder(checkpoint.name), list(found)
+    folder = _folder(checkpoint.name)
+    for name, data in contents(checkpoint, found).items():
+        with files.atomic(folder / name) as temporary:
+            temporary.write_bytes(data)
+    return folder / CARD
+
+
+def contents(checkpoint: Checkpoint, found: Iterable[Record]) -> dict[str, bytes]:
+    """`grid.png`, `interpolation.png`, `curves.svg` where curves are on its training record, and `README.md`.
+
+    Raises RecordError where the weights of the tree were not measured, StoreError where there are none.
+    """
+    config, found = shelf.config(checkpoint.name), list(found)
     section, rows = measured(checkpoint.name, config["weights"]["sha256"], found)
     shown, answered = default(checkpoint, rows), concerning(checkpoint.name, config["weights"]["sha256"], found)
-    for name, picture in (("grid.png", shown.grid), ("interpolation.png", shown.interpolation)):
-        with files.atomic(folder / name) as temporary:
-            temporary.write_bytes(base64.b64decode(picture))
-    curves = config["training"].get("curves", [])
-    if curves:
-        with files.atomic(folder / "curves.svg") as temporary:
-            temporary.write_text(curves_svg(curves))
-    with files.atomic(folder / "README.md") as temporary:
-        temporary.write_text(render(checkpoint, config | _shown(checkpoint.spec), section, rows, answered))
-    return folder / "README.md"
+    pictures = {"grid.png": base64.b64decode(shown.grid), "interpolation.png": base64.b64decode(shown.interpolation)}
+    if curves := config["training"].get("curves", []):
+        pictures["curves.svg"] = curves_svg(curves).encode()
+    card = render(checkpoint, config | _shown(checkpoint.spec), section, rows, answered)
+    return {**pictures, CARD: card.encode()}
 
 
 def _shown(spec: GeneratorSpec) -> dict[str, Any]:
@@ -138,9 +145,9 @@ def render(
         ceiling=section.baselines.get("ceiling"),
         nets=judges.names,
         judge=judges.judge,
-        copies=best.metric("copies", "pixels"),
-        looked_for=best.quality.get("copies") if best.quality else None,
-        checked=min(COPIES_CHECKED, best.count),
+        copied=best.metrics.get(metric_name("copies", min(best.count, COPIES_CHECKED), "pixels")),
+        copies_checked=min(best.count, COPIES_CHECKED),
+        copies=best.quality.get("copies") if best.quality else None,
         name=metric_name,
         cell=str,
         warned=summary.warned,

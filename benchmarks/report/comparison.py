@@ -13,11 +13,18 @@ from itertools import combinations
 
 from benchmarks.quality.metrics import LOWER_IS_BETTER
 from benchmarks.report import pareto, summary
-from benchmarks.report.pareto import BETTER, SAME, WORSE, Point
+from benchmarks.report.pareto import ALIKE, BETTER, WORSE
 from benchmarks.report.summary import Row
 
-LETTERS = {BETTER: "b", WORSE: "w", SAME: "i", "": "-"}
-_TURNED = {BETTER: WORSE, WORSE: BETTER, SAME: SAME, "": ""}
+LETTERS = {BETTER: "b", WORSE: "w", ALIKE: "i", "": "-"}
+_TURNED = {BETTER: WORSE, WORSE: BETTER, ALIKE: ALIKE, "": ""}
+
+
+@dataclass(frozen=True)
+class Dispute:
+    """Two rows that opinions put in opposite order, each beyond chance."""
+
+    better: dict[str, Row]  # net -> the row that it prefers, of the nets that see a difference
 
 
 @dataclass(frozen=True)
@@ -63,25 +70,25 @@ class Comparison:
     def beaten(self, latencies: Sequence[float | None]) -> set[int]:
         """The rows than which another is as fast, and better under every opinion: they are not on the front."""
         timed = [index for index, latency in enumerate(latencies) if latency is not None]
-        points = self._points(timed, [latencies[index] or 0.0 for index in timed])
-        front = pareto.front(points, lambda net, i, j: self.verdict(timed[i], timed[j], net))
-        return {index for place, index in enumerate(timed) if place not in front}
+        points = [self._point(0.0 if latency is None else latency) for latency in latencies]
+        return {
+            one
+            for one in timed
+            if any(pareto.dominates(points, other, one, self._judge) for other in timed if other != one)
+        }
+
+    def _point(self, latency: float) -> pareto.Point:
+        """A row as every opinion sees it; what they say of two is a verdict, not a number."""
+        return pareto.Point(latency, dict.fromkeys(self.nets, 0.0))
+
+    def _judge(self, net: str, one: int, other: int) -> str:
+        return self.verdict(one, other, net)
 
     @property
-    def disputes(self) -> list[dict[str, Row]]:
-        """The pairs that one opinion puts in this order beyond chance and another in that: of each, by the name of the
-        net, the row that it prefers, where it sees a difference."""
-        every = range(len(self.rows))
-        points = self._points(every, [0.0] * len(self.rows))
-        disputed = pareto.disputes(points, lambda net, i, j: self.verdict(i, j, net))
-        found = {}
-        for first, second in dict.fromkeys((each.first, each.second) for each in disputed):
-            words = {net: self.verdict(first, second, net) for net in self.nets}
-            sure = {net: word for net, word in words.items() if word in (BETTER, WORSE)}
-            found[first, second] = {net: self.rows[first if word == BETTER else second] for net, word in sure.items()}
-        return list(found.values())
-
-    def _points(self, places: Sequence[int], latencies: Sequence[float]) -> list[Point]:
-        values = [{net: self.rows[place].metric(self.kind, net) for net in self.nets} for place in places]
-        known = [{net: found.value for net, found in each.items() if found} for each in values]
-        return [Point(latency, opinions) for latency, opinions in zip(latencies, known, strict=True)]
+    def disputes(self) -> list[Dispute]:
+        """The pairs that one opinion puts in this order beyond chance, and another in that."""
+        found: dict[tuple[int, int], dict[str, Row]] = {}
+        for each in pareto.disputes([self._point(0.0)] * len(self.rows), self._judge):
+            sides = {each.for_first: self.rows[each.first], each.for_second: self.rows[each.second]}
+            found.setdefault((each.first, each.second), {}).update(sides)
+        return [Dispute(better) for better in found.values()]

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.quality import metrics
-from benchmarks.quality.metrics import LOWER_IS_BETTER, metric_name
+from benchmarks.quality.metrics import LOWER_IS_BETTER
 from benchmarks.records import Record
 from benchmarks.report import drawings, races, spending, students, summary
 from benchmarks.report.comparison import Comparison
@@ -65,9 +65,7 @@ def measures(section: Section) -> list[Measure]:
     """What a section's rows were judged by: kind by kind, the opinions in their order."""
     names = set(chain.from_iterable(row.metrics for row in section.rows))
     nets = list(dict.fromkeys([*section.opinions, *sorted(name.rsplit("_", 1)[1] for name in names)]))
-    return [
-        Measure(kind, net) for kind in LOWER_IS_BETTER for net in nets if metric_name(kind, section.count, net) in names
-    ]
+    return [Measure(kind, net) for kind in LOWER_IS_BETTER for net in nets if summary.named(names, kind, net)]
 
 
 def render(found: Iterable[Record], price: float | None = None) -> str:

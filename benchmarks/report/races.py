@@ -6,7 +6,6 @@ A row whose time was extrapolated says so, states how many images it made, and g
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -91,7 +90,7 @@ def _runner(record: Record, reference: Record | None, nets: Sequence[str]) -> Ru
     identity, counted = record["identity"], int(record["identity"]["protocol"]["counted"])
     distances = {}
     for net in nets:
-        if name := _name(record["metrics"], net):
+        if name := summary.named(record["metrics"], "fd", net):
             distances[net] = Estimate(**record["metrics"][name])
     words = {net: _verdict(record, reference, net) for net in nets}
     return Runner(
@@ -108,11 +107,6 @@ def _runner(record: Record, reference: Record | None, nets: Sequence[str]) -> Ru
     )
 
 
-def _name(metrics: Iterable[str], net: str) -> str | None:
-    """Of the Fréchet distance in a net's features, at whatever number of images."""
-    return next((name for name in metrics if re.fullmatch(rf"fd_\d+k?_{re.escape(net)}", name)), None)
-
-
 def _verdict(record: Record, reference: Record | None, net: str) -> str:
     if reference is None or record is reference or record["extrapolated"] or not record["left_out"]:
         return ""
@@ -121,8 +115,8 @@ def _verdict(record: Record, reference: Record | None, net: str) -> str:
 
 
 def _jackknifed(record: Record, net: str) -> Jackknifed | None:
-    name = _name(record["left_out"], net)
-    if name is None:
+    name = summary.named(record["left_out"], "fd", net)
+    if not name:
         return None
     return Jackknifed(record["metrics"][name]["value"], np.array(record["left_out"][name]))
 

@@ -7,6 +7,7 @@ row joins those of the same generator, setting, precision and weights.
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,9 +18,8 @@ from benchmarks import records
 from benchmarks.measure.workload import RUNTIMES, SCENARIOS, title
 from benchmarks.quality import judges
 from benchmarks.quality.judges import Judges
-from benchmarks.quality.metrics import metric_name
 from benchmarks.records import Record, RecordError
-from benchmarks.report.pareto import BETTER, SAME, WORSE
+from benchmarks.report.pareto import ALIKE, BETTER, WORSE
 from benchmarks.statistics import Estimate, Jackknifed
 from zoo.contract.request import Setting
 
@@ -32,6 +32,11 @@ FLAGS = {
     "cached": "cached: a repeated request was answered faster than a new one",
 }
 DISPUTED = "disputed"
+
+
+def named(metrics: Iterable[str], kind: str, net: str) -> str:
+    """What a metric is called in a record, of however many images it is; empty where it is not there."""
+    return next((name for name in metrics if re.fullmatch(rf"{kind}_\d+k?_{re.escape(net)}", name)), "")
 
 
 @dataclass
@@ -73,12 +78,12 @@ class Row:
 
     def metric(self, kind: str, net: str) -> Estimate | None:
         """None where nobody judges such images."""
-        return self.metrics.get(metric_name(kind, self.count, net))
+        return self.metrics.get(named(self.metrics, kind, net))
 
     def jackknifed(self, kind: str, net: str) -> Jackknifed | None:
         """A metric with its values without each group of images: what pairs of rows are compared by."""
-        name = metric_name(kind, self.count, net)
-        if self.quality is None or name not in self.quality["left_out"]:
+        name = named(self.quality["left_out"], kind, net) if self.quality else ""
+        if not self.quality or not name:
             return None
         return Jackknifed(self.metrics[name].value, np.array(self.quality["left_out"][name]))
 
@@ -126,7 +131,7 @@ class Baseline:
     metrics: dict[str, Estimate]
 
     def metric(self, kind: str, net: str) -> Estimate | None:
-        return self.metrics.get(metric_name(kind, self.count, net))
+        return self.metrics.get(named(self.metrics, kind, net))
 
 
 @dataclass(frozen=True)
@@ -190,7 +195,7 @@ def opinion(words: Mapping[str, str]) -> str:
         return next(iter(said), "")
     if {BETTER, WORSE} <= said:
         return DISPUTED
-    [word] = said - {SAME}
+    [word] = said - {ALIKE}
     return f"{word}, says the {listed([net for net in found if found[net] == word])}"
 
 

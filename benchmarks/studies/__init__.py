@@ -14,7 +14,8 @@ from benchmarks import environment, records
 from benchmarks.quality import judges
 from benchmarks.records import Record
 from benchmarks.statistics import Estimate
-from zoo import registry, shelf
+from export import pieces
+from zoo import fanout, registry, shelf
 from zoo.contract.errors import nearest
 from zoo.registry import UnknownNameError
 
@@ -103,3 +104,24 @@ def run(name: str) -> Record:
     return records.make(
         "study", identity(name), question=wanted.question, **content, environment=environment.describe()
     )
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A study as a piece of work: the checkpoints that it looks at come along."""
+
+    name: str
+    checkpoints: tuple[fanout.Folder, ...]
+
+    @classmethod
+    def of(cls, name: str) -> Piece:
+        """Raises UnknownNameError, StoreError."""
+        return cls(name, tuple(pieces.checkpoint_folder(each) for each in study(name).checkpoints))
+
+    @property
+    def cargo(self) -> fanout.Cargo:
+        return {digest: path for each in self.checkpoints for digest, path in each.cargo.items()}
+
+    def __call__(self) -> Record:
+        with pieces.checkpoints(self.checkpoints):
+            return run(self.name)

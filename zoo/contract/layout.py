@@ -6,6 +6,7 @@ import re
 
 CONFIG = "config.json"  # of a checkpoint: what builds it, and where it came from
 WEIGHTS = "model.safetensors"  # of a checkpoint and of a bundle
+RECEIPTS = "receipts.jsonl"  # of a checkpoint: who vouches for what was measured of it
 BUNDLE_FORMAT = "genzoo-bundle/2"
 # The first has no columns for what is known of an image, and its guidance is the same at every row.
 FIRST_BUNDLE_FORMAT = "genzoo-bundle/1"

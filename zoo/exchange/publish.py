@@ -108,17 +108,26 @@ def _record(name: str) -> Path:
     return home() / "published" / f"{name}.json"
 
 
+def known(name: str) -> Manifest | None:
+    """The newest manifest of an artifact that was pulled or pushed here. Raises ArtifactError, StoreError."""
+    return max((manifest for manifest, _ in _all_known(name)), key=lambda each: each.version, default=None)
+
+
 def _known(manifest: Manifest) -> tuple[Manifest | None, bytes | None]:
     """The newest manifest of these files that was pulled or pushed here, and the signature that came with it."""
+    found = [each for each in _all_known(manifest.name) if _same_files(manifest, each[0])]
+    return max(found, key=lambda each: each[0].version, default=(None, None))
+
+
+def _all_known(name: str) -> list[tuple[Manifest, bytes | None]]:
     blobs = shelf.blob_store()
     found: list[tuple[Manifest, bytes | None]] = []
-    if (ref := blobs.ref(manifest.name)) is not None:
+    if (ref := blobs.ref(name)) is not None:
         signature = blobs.path(ref.signature).read_bytes() if ref.signature and blobs.has(ref.signature) else None
         found.append((blobs.manifest(ref), signature))
-    if (path := _record(manifest.name)).is_file():
+    if (path := _record(name)).is_file():
         found.append((Manifest.from_bytes(str(_json(path).get("manifest")).encode()), None))
-    found = [each for each in found if _same_files(manifest, each[0])]
-    return max(found, key=lambda each: each[0].version, default=(None, None))
+    return found
 
 
 def gathered(name: str, kind: Kind, variant: str, restricted: bool) -> tuple[Manifest, dict[str, Path]]:

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import datetime
 import hashlib
+import json
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 TRUST_VARIABLE = "GENZOO_TRUST"
 MAX_SIGNATURE_BYTES = 32 << 20
 MAX_PEM_BYTES = 1 << 20
+STATEMENT = "application/vnd.in-toto+json"  # what an envelope says that it holds
 
 # What the library leaves out of a folder's signature unless told otherwise.
 GIT_PATHS = (".git", ".gitattributes", ".github", ".gitignore")
@@ -114,21 +116,76 @@ def verify(signature: bytes, manifest: bytes, trust: Trust) -> str:
         raise SigningError(f"the signature has {len(signature)} bytes, at most {MAX_SIGNATURE_BYTES} are read")
     parsed = Manifest.from_bytes(manifest)
     bundle = _bundle(signature)
-    material = bundle.bundle.verification_material
-    if material.public_key is not None:
-        verifier, signer = _key_verifier(material.public_key.hint, trust)
-    elif material.x509_certificate_chain is not None:
-        verifier, signer = _certificate_verifier(material.x509_certificate_chain.certificates, trust)
-    else:
-        raise SigningError(
-            f"{parsed.name} is signed in a way that genzoo does not know: neither by key nor certificate"
-        )
+    verifier, signer = _verifier(bundle, parsed.name, trust)
     try:
         signed = {each.identifier: each.digest for each in verifier.verify(bundle).resource_descriptors()}
     except Exception as error:  # whatever goes wrong with bytes from outside, they are not verified
         raise SigningError(f"the signature of {parsed.name} is not valid: {_reason(error)}") from error
     _compare(parsed, {path: (each.algorithm, each.digest_hex) for path, each in signed.items()}, manifest)
     return signer
+
+
+def attest(subjects: Iterable[tuple[str, str]], kind: str, predicate: Mapping[str, Any], key: SigningKey) -> bytes:
+    """A signed in-toto statement of the predicate type `kind`, as the sigstore bundle that signatures are, on one line.
+
+    `subjects` are what it speaks of: names, each with its sha256. Raises SigningError.
+    """
+    from in_toto_attestation.v1.resource_descriptor import ResourceDescriptor
+    from in_toto_attestation.v1.statement import Statement
+
+    found = [ResourceDescriptor(name=name, digest={"sha256": sha256}).pb for name, sha256 in subjects]
+    statement = Statement(found, kind, dict(predicate))
+    statement.validate()
+    bundle: str = _signer(key).sign(_Attestation(statement)).bundle.to_json()
+    return bundle.encode()
+
+
+@dataclass(frozen=True)
+class _Attestation:
+    """What the library signs in place of its own payload."""
+
+    statement: Any
+
+
+def claimed(attestation: bytes) -> dict[str, Any]:
+    """The statement of a signed bundle, which nobody need have signed. Raises SigningError."""
+    try:
+        return _statement(_bundle(attestation).bundle.dsse_envelope.payload)
+    except AttributeError as error:
+        raise SigningError("the attestation holds no statement") from error
+
+
+def attested(attestation: bytes, trust: Trust) -> tuple[dict[str, Any], str]:
+    """The statement of a signed bundle and who signed it, if that is somebody trusted. Raises SigningError."""
+    bundle = _bundle(attestation)
+    verifier, signer = _verifier(bundle, "the attestation", trust)
+    try:
+        kind, payload = verifier._verify_signed_content(bundle)
+    except Exception as error:  # as in `verify`
+        raise SigningError(f"the signature of the attestation is not valid: {_reason(error)}") from error
+    if kind != STATEMENT:
+        raise SigningError(f"what is signed is {str(kind)[:80]!r}, expected {STATEMENT!r}")
+    return _statement(payload), signer
+
+
+def _statement(payload: bytes) -> dict[str, Any]:
+    try:
+        found = json.loads(payload)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise SigningError(f"the attestation's statement cannot be read: {_reason(error)}") from error
+    if not isinstance(found, dict):
+        raise SigningError("the attestation's statement is no object")
+    return found
+
+
+def _verifier(bundle: Any, what: str, trust: Trust) -> tuple[Any, str]:
+    """What verifies a bundle as its signer is trusted, and what to call that signer. Raises SigningError."""
+    material = bundle.bundle.verification_material
+    if material.public_key is not None:
+        return _key_verifier(material.public_key.hint, trust)
+    if material.x509_certificate_chain is not None:
+        return _certificate_verifier(material.x509_certificate_chain.certificates, trust)
+    raise SigningError(f"{what} is signed in a way that genzoo does not know: neither by key nor certificate")
 
 
 def _compare(manifest: Manifest, signed: dict[str, tuple[str, str]], data: bytes) -> None:

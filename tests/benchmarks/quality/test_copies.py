@@ -89,7 +89,7 @@ def test_a_calibration_says_how_well_it_finds_and_is_kept(
 ) -> None:
     monkeypatch.setattr(copies, "PLANTED", 20)
     few = training[:1000]
-    detector, found = copies.calibrated(few, held_out)
+    _, found = copies.calibrated(few, held_out)
     assert found.false_positives <= 0.05
     assert set(found.recall) == set(copies.ALTERATIONS)
     assert found.recall["none"] >= 0.95

@@ -44,4 +44,4 @@ def test_who_is_beaten_is_beaten_in_time_and_under_every_opinion() -> None:
 def test_a_dispute_needs_two_nets_that_are_both_sure() -> None:
     of = section(("a", 1.0, 1.0, 4.0), ("b", 1.0, 2.0, 2.0), ("c", 1.0, 2.0, 4.0))
     [dispute] = Comparison(of.rows, NETS).disputes
-    assert {net: row.title for net, row in dispute.items()} == {"classifier": "a", "critic": "b"}
+    assert {net: row.title for net, row in dispute.better.items()} == {"classifier": "a", "critic": "b"}

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.report import pareto
-from benchmarks.report.pareto import BETTER, SAME, WORSE, Dispute, Point
+from benchmarks.report.pareto import ALIKE, BETTER, WORSE, Dispute, Point
 
 NETS = ("a", "b", "c")
 VALUES = st.floats(0.01, 100.0).map(lambda value: round(value, 1))
@@ -39,7 +39,7 @@ def test_what_may_be_chance_beats_nothing() -> None:
     points = [Point(1.0, {"a": 1.0, "b": 1.0}), Point(2.0, {"a": 2.0, "b": 1.1})]
 
     def judge(opinion: str, i: int, j: int) -> str:
-        return SAME if opinion == "b" else pareto.by_value(points)(opinion, i, j)
+        return ALIKE if opinion == "b" else pareto.by_value(points)(opinion, i, j)
 
     assert pareto.front(points) == [0]
     assert pareto.front(points, judge) == [0, 1]

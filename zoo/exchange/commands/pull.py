@@ -6,6 +6,7 @@ import json
 import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,7 +17,9 @@ from zoo.plain import printable
 
 if TYPE_CHECKING:
     from zoo.exchange.pull import Pulled
+    from zoo.exchange.vouched import Vouched
     from zoo.store.artifact import Kind, Manifest
+    from zoo.store.signing import Trust
 
 app = typer.Typer()
 
@@ -58,7 +61,7 @@ def pull(
         with _progress(as_json) as begin, _resumable():
             mirrors = pulling.mirrors(remotes or ())
             pulled = pulling.pull(name, mirrors, store, policy, kind=kind, variant=variant, begin=begin)
-    _report(name, pulled, as_json)
+    _report(name, pulled, trust, as_json)
 
 
 def _kind(bundle: bool, variant: str, engine: str) -> tuple[Kind, str]:
@@ -107,12 +110,13 @@ def _progress(silent: bool) -> Iterator[Callable[[Manifest], Callable[[int], Non
         yield begin
 
 
-def _report(name: str, pulled: Pulled, as_json: bool) -> None:
+def _report(name: str, pulled: Pulled, trust: Trust, as_json: bool) -> None:
     from zoo.exchange import derived
     from zoo.store.artifact import Kind
 
     ref, manifest = pulled.ref, pulled.manifest
-    trust = f"signed by {ref.signer}" if ref.signer else "signed, not verified" if ref.signature else "not signed"
+    said = f"signed by {ref.signer}" if ref.signer else "signed, not verified" if ref.signature else "not signed"
+    measured = _measured(name, pulled, trust) if manifest.kind is Kind.CHECKPOINT else None
     if as_json:
         record: dict[str, Any] = {
             "name": ref.name,
@@ -124,14 +128,17 @@ def _report(name: str, pulled: Pulled, as_json: bool) -> None:
         state = "verified" if ref.signer else "unverified" if ref.signature else "none"
         record |= {"signature": state, "source": ref.source, "path": str(pulled.path)}
         record |= {"bytes": manifest.size, "fetched": pulled.fetched, "reused": pulled.reused}
+        record |= {"receipts": asdict(measured) if measured else None}
         typer.echo(json.dumps({**record, "seconds": round(pulled.seconds, 3), "warnings": list(pulled.warnings)}))
         return
     for warning in pulled.warnings:
         typer.echo(f"warning: {printable(warning)}", err=True)
     amounts = f"{pulled.fetched / 1e6:.1f} MB fetched, {pulled.reused / 1e6:.1f} MB were here"
     typer.echo(
-        f"{ref.name} version {ref.version}, {ref.manifest[:12]}, {printable(manifest.licence)}, {printable(trust)}"
+        f"{ref.name} version {ref.version}, {ref.manifest[:12]}, {printable(manifest.licence)}, {printable(said)}"
     )
+    if measured:
+        _print_measured(measured)
     typer.echo(f"{amounts}, {pulled.seconds:.2f} s; {pulled.path}")
     if manifest.kind is Kind.BUNDLE and not ref.signer:
         typer.echo(
@@ -143,3 +150,21 @@ def _report(name: str, pulled: Pulled, as_json: bool) -> None:
         Kind.ENGINE: f"repository {name} --engine {manifest.name.rpartition('.')[2]} -o models",
     }
     typer.echo(f"next: genzoo {following[manifest.kind]}")
+
+
+def _measured(name: str, pulled: Pulled, trust: Trust) -> Vouched | None:
+    """What receipts say that came along with a checkpoint."""
+    from zoo.contract.layout import WEIGHTS
+    from zoo.exchange.vouched import vouched
+
+    weights = next((file.sha256 for file in pulled.manifest.files if file.path == WEIGHTS), "")
+    return vouched(pulled.path, name, weights, trust)
+
+
+def _print_measured(found: Vouched) -> None:
+    for fault in found.faults:
+        typer.echo(f"warning: what was measured: {printable(fault)}", err=True)
+    if found.receipts:
+        counts = ", ".join(f"{count} {word}" for word, count in found.tests.items() if count)
+        by = f"signed by {', '.join(found.signers)}" if found.signers else "signatures not verified"
+        typer.echo(f"measured: {counts}, {printable(by)}")

@@ -312,8 +312,9 @@ DESIGNS = {
         ),
         "Tells which two windows were cut from one picture, mirrored and lighter or darker as they may be (SimCLR, "
         "Chen et al. 2020), and was taught nothing else: neither our classes nor our list of faults. Nothing is "
-        "resampled or blurred in its training, so it need not overlook sharpness. A convolutional network; the features are the "
-        "channel means of its last depth, and the maps of all four depths are what perceptual distances compare.",
+        "resampled or blurred in its training, so it need not overlook sharpness. A convolutional network; the "
+        "features are the channel means of its last depth, and the maps of all four depths are what perceptual "
+        "distances compare.",
         "It sees less of what a picture shows than the classifier: a linear probe that learns from 5,000 test pictures "
         "tells 83 % of the others right. It overlooks light and contrast, and where in a picture something is.",
     ),
