@@ -95,10 +95,10 @@ def _copies(sample: Sample) -> Jackknifed | None:
         return None
 
 
-def copies_found(name: str, share: float) -> dict[str, Any]:
-    """A record's `copies`: the share that was found of a data set's training pictures, and how well that is known."""
+def copies_found(name: str, share: float, count: int) -> dict[str, Any]:
+    """A record's `copies`: the share that was found in the first of `count` images, and how well it is known."""
     _, calibration = _detector(name)
-    return {"share": share, **calibration.to_json()}
+    return {"share": share, "count": min(count, COPIES_CHECKED), **calibration.to_json()}
 
 
 METRICS = (

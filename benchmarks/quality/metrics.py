@@ -101,21 +101,22 @@ LOWER_IS_BETTER = {metric.kind: metric.lower_is_better for metric in METRICS} | 
 def judged(judges: Judges, images: np.ndarray, asked: Mapping[str, np.ndarray]) -> dict[str, Any]:
     """A quality record's content, plain JSON, of uint8 (N, H, W, C) images and what each was asked for, by condition.
 
-    `count`, `judge`, `references` (digests), `metrics` {name: {value, low, high}}, `left_out` {name: (GROUPS,)}, and
-    `copies`, where they were looked for, {share, threshold, false_positives, recall {alteration: share}}.
+    `count`, `judge`, `references` (digests), `metrics` {name: {value, low, high}}, `left_out` {name: (GROUPS,)},
+    `roots` {name: `statistics.Root`} of those whose interval does not follow from the latter; and `copies`, where they
+    were looked for, {share, count, threshold, false_positives, recall {alteration: share}}.
     Raises QualityError as `measure` does.
     """
     views = features.look(images, judges.names) if judges.nets else {}
     found = measure(judges, views, asked, images) if judges.nets else nothing(judges, len(images))
     for name, estimate in found["metrics"].items():
         if name.startswith("copies_"):
-            found = {**found, "copies": comparisons.copies_found(judges.dataset, estimate["value"])}
+            found = {**found, "copies": comparisons.copies_found(judges.dataset, estimate["value"], len(images))}
     return _with_pair(judges, _with_reader(judges, found, images, asked), images, asked)
 
 
 def nothing(judges: Judges, count: int) -> dict[str, Any]:
     """The quality before those who have no nets."""
-    return {"count": count, "metrics": {}, "left_out": {}, "references": {}, "judge": judges.judge}
+    return {"count": count, "metrics": {}, "left_out": {}, "roots": {}, "references": {}, "judge": judges.judge}
 
 
 def _with_reader(
@@ -145,6 +146,7 @@ def _with(found: dict[str, Any], more: Mapping[str, Jackknifed]) -> dict[str, An
         **found,
         "metrics": {**found["metrics"], **{name: asdict(each.estimate()) for name, each in more.items()}},
         "left_out": {**found["left_out"], **{name: each.left_out.tolist() for name, each in more.items()}},
+        "roots": {**found["roots"], **{name: each.root.to_json() for name, each in more.items() if each.root}},
     }
 
 
@@ -243,7 +245,7 @@ def _real(judges: Judges, count: int, *, noise: bool) -> dict[str, Any]:
     except DatasetError:
         return nothing(judges, count)
     chosen = _random(len(data), count)
-    images = noise_images(judges.everybody[0], len(chosen)) if noise else data.images[chosen]
+    images = noise_images(judges.reader or judges.nets[0], len(chosen)) if noise else data.images[chosen]
     asked = {name: np.asarray(values)[chosen] for name, values in data.conditions.items()}
     return _with_reader(judges, nothing(judges, len(chosen)), images, asked)
 

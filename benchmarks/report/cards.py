@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.measure.workload import RUNTIMES
-from benchmarks.quality.comparisons import COPIES_CHECKED
 from benchmarks.quality.metrics import held_out, metric_name
 from benchmarks.records import Record, RecordError
 from benchmarks.report import summary
@@ -145,9 +144,7 @@ def render(
         ceiling=section.baselines.get("ceiling"),
         nets=judges.names,
         judge=judges.judge,
-        copied=best.metrics.get(metric_name("copies", min(best.count, COPIES_CHECKED), "pixels")),
-        copies_checked=min(best.count, COPIES_CHECKED),
-        copies=best.quality.get("copies") if best.quality else None,
+        copies=best.copies,
         name=metric_name,
         cell=str,
         warned=summary.warned,

@@ -129,7 +129,7 @@ def draw(points: Sequence[Point], frame: Frame = FRAME, floor: float | None = No
     heights = [point.y.value for point in points] + ([floor] if floor else [])
     y = _axis(heights, frame.height - frame.bottom, frame.top)
     places = [(x(point.x.value), y(point.y.value)) for point in points]
-    best = pareto.front([pareto.Point(point.x.value, {"y": point.y.value}) for point in points])
+    best = pareto.front([pareto.Point(point.x.value, {"": point.y.value}) for point in points])
     order = sorted(range(len(points)), key=lambda index: (index not in best, points[index].grey))
     labels = _labels(places, points, order, frame)
     marks = [

@@ -68,6 +68,14 @@ class Row:
         return estimates(self.quality)
 
     @property
+    def copies(self) -> dict[str, Any] | None:
+        """`count` images looked at, the `share` taken for copies, and how well that is known; None: not looked for."""
+        found = self.quality and self.quality.get("copies")
+        if not found:
+            return None
+        return {**found, "share": self.metrics[metric_name("copies", found["count"], "pixels")]}
+
+    @property
     def grid(self) -> str:
         """PNG in base64; empty where its images are not on record."""
         return str(self.quality["grid"]) if self.quality else ""
