@@ -60,7 +60,9 @@ class Pair:
     name: str
     image_shape: tuple[int, int, int]  # HWC
     reads: str  # the condition
-    embed: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]  # uint8 (N, H, W, C), (N, ...) -> (N, D) * 2
+    embed: Callable[
+        [np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]
+    ]  # uint8 (N, H, W, C), (N, ...) -> (N, D) * 2
 
 
 @dataclass(frozen=True)
