@@ -65,7 +65,9 @@ class Description:
     def faults(self) -> list[str]:
         """What is wrong with it, a clause each."""
         rules = {
-            f"name {self.name!r}, expected small letters, digits and _": re.fullmatch("[a-z][a-z0-9_]*", str(self.name)),
+            f"name {self.name!r}, expected small letters, digits and _": re.fullmatch(
+                "[a-z][a-z0-9_]*", str(self.name)
+            ),
             f"sha256 {self.sha256!r}, expected 64 hex digits": re.fullmatch("[0-9a-f]{64}", str(self.sha256)),
             f"size {self.size!r}, expected 8 to 1024": isinstance(self.size, int) and 8 <= self.size <= 1024,
             f"layout {self.layout!r}, expected NCHW or NHWC": self.layout in LAYOUTS,
@@ -82,11 +84,12 @@ def describe(path: Path) -> Description:
     beside = path.with_suffix(".json")
     fields = [field.name for field in dataclasses.fields(Description)]
     try:
-        said = json.loads(beside.read_text())
+        said: dict[str, Any] = json.loads(beside.read_text())
         unknown = sorted(set(said) - set(fields))
         if unknown:
             raise ExternalNetError(f"{beside} has {unknown[0]!r}: expected some of {', '.join(fields)}")
-        found = Description(**{key: tuple(value) if isinstance(value, list) else value for key, value in said.items()})
+        values: dict[str, Any] = {key: tuple(each) if isinstance(each, list) else each for key, each in said.items()}
+        found = Description(**values)
         faults = found.faults()
     except (OSError, ValueError, TypeError) as error:
         raise ExternalNetError(f"{beside} does not describe {path.name} ({error}): give {', '.join(fields)}") from error
@@ -161,7 +164,8 @@ def prepared(images: np.ndarray, description: Description) -> np.ndarray:
         for image in images
     ]
     values = np.stack(resized).reshape(len(images), *side, -1).astype(np.float32) / 255.0
-    scaled = (values - np.float32(description.mean)) / np.float32(description.std)
+    mean, std = (np.array(each, np.float32) for each in (description.mean, description.std))
+    scaled = (values - mean) / std
     return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2) if description.layout == "NCHW" else scaled)
 
 
