@@ -15,9 +15,10 @@ compared by the differences of these values. What the jackknife has too much is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
+from typing import Any
 
 import numpy as np
 
@@ -66,14 +67,14 @@ class Verdict:
 class Jackknifed:
     """A metric's value in a sample, and its values without each of the groups: (GROUPS,).
 
-    `count` is of how many images the value is a share, in [0, 1]; 0 for a value that is none. `interval` is the value's
-    own where it is known to be skewed.
+    `count` is of how many images the value is a share, in [0, 1]; 0 for a value that is none. `root` is what
+    the interval follows from where the value is known to be skewed.
     """
 
     value: float
     left_out: np.ndarray
     count: int = 0
-    interval: tuple[float, float] | None = None
+    root: Root | None = None
 
     @property
     def error(self) -> float:
@@ -82,8 +83,8 @@ class Jackknifed:
 
     def times(self, factor: float) -> Jackknifed:
         """In other units."""
-        interval = self.interval and (factor * self.interval[0], factor * self.interval[1])
-        return Jackknifed(factor * self.value, factor * self.left_out, interval=interval)
+        root = self.root and replace(self.root, scale=factor * self.root.scale)
+        return Jackknifed(factor * self.value, factor * self.left_out, root=root)
 
     def estimate(self) -> Estimate:
         """With the interval by Student's t with GROUPS - 1 degrees of freedom; Wilson's (1927) for a share.
@@ -91,8 +92,8 @@ class Jackknifed:
         A share's interval takes as many images as would give its error if they were independent (Korn & Graubard 1998).
         """
         quantile = _quantile()
-        if self.interval is not None:
-            return Estimate(self.value, *self.interval)
+        if self.root is not None:
+            return Estimate(self.value, *self.root.interval())
         if not self.count:
             return Estimate(self.value, self.value - quantile * self.error, self.value + quantile * self.error)
         variance = self.value * (1.0 - self.value)
@@ -109,6 +110,45 @@ class Jackknifed:
         if paired.low <= 0.0 <= paired.high:
             return Verdict("indistinguishable", paired)
         return Verdict("better" if (paired.value < 0.0) == lower_is_better else "worse", paired)
+
+
+@dataclass(frozen=True)
+class Root:
+    """A squared distance d that a skewed metric is a function of: `scale` (d + `shift`), or of `kinds`, kinds exp(-d).
+
+    `left_out` (GROUPS,) are the distance's own, not corrected. It stands on record, as what an interval follows from.
+    """
+
+    value: float
+    left_out: np.ndarray
+    scale: float = 1.0
+    shift: float = 0.0
+    kinds: int = 0
+
+    def metric(self, distance: float | None = None) -> float:
+        """What the metric is at a squared distance; at its own without."""
+        d = self.value if distance is None else distance
+        return float(self.kinds * np.exp(-d)) if self.kinds else float(self.scale * (d + self.shift))
+
+    def interval(self) -> tuple[float, float]:
+        """The metric's."""
+        low, high = sorted(map(self.metric, squared(self.value, self.left_out)))
+        return low, high
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "value": float(self.value),
+            "left_out": self.left_out.tolist(),
+            "scale": float(self.scale),
+            "shift": float(self.shift),
+            "kinds": self.kinds,
+        }
+
+    @classmethod
+    def from_json(cls, found: Mapping[str, Any]) -> Root:
+        """Raises TypeError or ValueError for what `to_json` does not give."""
+        return cls(**{**found, "left_out": np.array(found["left_out"], dtype=np.float64)})
 
 
 def verdicts(
@@ -137,51 +177,40 @@ def jackknife(
 ) -> Jackknifed:
     """Of any smooth function of which of `count` images are kept, (N,) bool.
 
-    It is called for all images and without each group, and `in_pairs` without each two groups too, GROUPS (GROUPS - 1)
-    / 2 more calls, which takes away what the jackknife has too much where a value is far from a mean.
+    It is called for all images and without each group, and `in_pairs` without two groups too, which takes away what the
+    jackknife has too much where a value is far from a mean.
     """
     of = groups(count)
     value = statistic(np.ones(count, bool))
     left_out = np.array([statistic(of != group) for group in range(GROUPS)])
     if not in_pairs:
         return Jackknifed(value, left_out, count if share else 0)
-    pairs = np.zeros((GROUPS, GROUPS))
-    for i, j in PAIRS:
-        pairs[i, j] = pairs[j, i] = statistic((of != i) & (of != j))
-    found = corrected(value, left_out, pairs)
-    return Jackknifed(found.value, found.left_out, count if share else 0)
+    pairs = np.array([statistic((of != i) & (of != j)) for i, j in PAIRS])
+    return replace(corrected(value, left_out, pairs), count=count if share else 0)
 
 
-PAIRS = tuple((a, b) for a in range(GROUPS) for b in range(a))
+PAIRS = np.array([(group, (group + away) % GROUPS) for away in range(1, 6) for group in range(GROUPS)])  # (P, 2)
 
 
 def corrected(value: float, left_out: np.ndarray, pairs: np.ndarray) -> Jackknifed:
     """The values without each group, (GROUPS,), drawn together by as much as their jackknife is too wide.
 
-    `pairs` has the values without two groups, (GROUPS, GROUPS), whatever is on its diagonal. What groups do together by
-    twos is Q = n t - (n - 1) (t_i + t_j) + (n - 2) t_ij, and the jackknife exceeds the variance by its sum of squares
-    over n (n - 1) (Efron & Stein 1981, equation 4.2); at most by half, which is where there is nothing else.
+    `pairs` has the values without both groups of each of PAIRS, (P,), which stand for all pairs. What two groups do
+    together is Q = n t - (n - 1) (t_i + t_j) + (n - 2) t_ij, and the jackknife exceeds the variance by the sum of its
+    squares over n (n - 1) (Efron & Stein 1981, equation 4.2); at most by half, which is where there is nothing else.
     """
     n, variance = GROUPS, _variance(left_out)
     if variance == 0.0:
         return Jackknifed(value, left_out)
-    together = n * value - (n - 1) * (left_out[:, None] + left_out) + (n - 2) * pairs
-    q = together[np.triu_indices(n, 1)]
-    excess = ((q - q.mean()) ** 2).sum() / (n * (n - 1))
-    return Jackknifed(value, _narrowed(left_out, max(0.5, 1.0 - excess / variance)))
+    together = n * value - (n - 1) * left_out[PAIRS].sum(1) + (n - 2) * pairs
+    remains = max(0.5, 1.0 - float(together.var()) / 2.0 / variance)
+    return Jackknifed(value, left_out.mean() + np.sqrt(remains) * (left_out - left_out.mean()))
 
 
-def extrapolated(value: float, left_out: np.ndarray, pairs: np.ndarray) -> Jackknifed:
-    """What a smooth function that is linear in 1 / N becomes in infinitely many images; arguments as of `corrected`.
-
-    The line goes through all images and all but a group of them, which is Quenouille's (1956) correction of a bias.
-    """
-    n = GROUPS
-    without = n * value - (n - 1) * left_out.mean()
-    others = (pairs.sum(1) - np.diag(pairs)) / (n - 1)
-    variance = _variance(left_out)
-    shrunk = _variance(corrected(value, left_out, pairs).left_out) / variance if variance else 1.0
-    return Jackknifed(float(without), _narrowed((n - 1) * left_out - (n - 2) * others, shrunk))
+def chance(value: float, left_out: np.ndarray) -> float:
+    """What a smooth function that falls as 1 / N has too much by chance alone (Quenouille 1956), by the values without
+    each group: the rest is what it becomes in infinitely many images."""
+    return float((GROUPS - 1) * (left_out.mean() - value))
 
 
 def squared(value: float, left_out: np.ndarray) -> tuple[float, float]:
@@ -192,16 +221,10 @@ def squared(value: float, left_out: np.ndarray) -> tuple[float, float]:
     """
     if value <= 0.0:
         return value, value + _quantile() * float(np.sqrt(_variance(left_out)))
-    chance = (GROUPS - 1) * (left_out.mean() - value)  # Quenouille's bias
-    rest = value - 0.5 * float(np.clip(chance, 0.0, value))
+    rest = value - 0.5 * float(np.clip(chance(value, left_out), 0.0, value))
     half = _quantile() * np.sqrt(_variance(left_out) / value) / 2.0
     low, high = max(np.sqrt(rest) - half, 0.0), np.sqrt(rest) + half
     return float(value - rest + low**2), float(value - rest + high**2)
-
-
-def _narrowed(left_out: np.ndarray, factor: float) -> np.ndarray:
-    """The same about their mean with that part of their variance."""
-    return np.asarray(left_out.mean() + np.sqrt(factor) * (left_out - left_out.mean()))
 
 
 def _variance(left_out: np.ndarray) -> float:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.statistics import GROUPS, Covered, Jackknifed, corrected, extrapolated, groups, mean, squared
+from benchmarks.statistics import GROUPS, PAIRS, Covered, Jackknifed, Root, chance, corrected, groups, mean
 
 AT_ONCE = 1 << 22  # values of a part of a matrix of distances
 
@@ -52,19 +52,16 @@ def frechet(features: np.ndarray, reference: Moments) -> tuple[Jackknifed, Jackk
     """The distance of a sample from a reference, and what it becomes in infinitely many images.
 
     The first depends on the sample's size: compare at equal N only. It falls as 1 / N (Chong & Forsyth 2020), and the
-    second is where that line ends.
+    second is where the line through all images and all but a group ends.
     """
     parts = _Sums.of_groups(features, reference)
     whole = parts.total()
     without = whole - parts
     value, left_out = float(whole.distance()), without.distance()
-    pairs = np.zeros((GROUPS, GROUPS))
-    for group in range(1, GROUPS):
-        pairs[group, :group] = pairs[:group, group] = (without[group] - parts[:group]).distance()
-    low, high = squared(value, left_out)
-    found, limit = corrected(value, left_out, pairs), extrapolated(value, left_out, pairs)
-    chance = value - limit.value
-    return replace(found, interval=(low, high)), replace(limit, interval=(low - chance, high - chance))
+    pairs = np.concatenate([(without[each[:, 0]] - parts[each[:, 1]]).distance() for each in np.split(PAIRS, 5)])
+    root, excess = Root(value, left_out), chance(value, left_out)
+    found = replace(corrected(value, left_out, pairs), root=root)
+    return found, Jackknifed(value - excess, found.left_out - excess, root=replace(root, shift=-excess))
 
 
 @dataclass(frozen=True)
@@ -98,7 +95,7 @@ class _Sums:
     def total(self) -> _Sums:
         return self._each(lambda sums: sums.sum(0))
 
-    def __getitem__(self, picked: int | slice) -> _Sums:
+    def __getitem__(self, picked: np.ndarray) -> _Sums:
         return self._each(lambda sums: sums[picked])
 
     def _each(self, change: Callable[[np.ndarray], np.ndarray]) -> _Sums:
@@ -153,15 +150,17 @@ def kernel_distance(features: np.ndarray, reference: np.ndarray, other: float | 
     value = float(distance(count, within, total))
     left, kept = count - counts, within - 2.0 * rows + own
     left_out = distance(left, kept, total - between)
-    of_two = 2.0 * (rows[:, None] + rows) - own[:, None] - own - 2.0 * blocks
-    pairs = distance(left[:, None] - counts, within - of_two, total - between[:, None] - between)
+    i, j = PAIRS.T
+    pairs = distance(
+        left[i] - counts[j], kept[i] - 2.0 * (rows[j] - blocks[i, j]) + own[j], total - between[i] - between[j]
+    )
 
     # The squared distance of the two mean embeddings (equation 5) differs by the rows' own similarities.
     excess = (diagonal.sum() - within / (count - 1.0)) / count**2
     without = (diagonal.sum() - diagonal - kept / (left - 1.0)) / left**2
     of_real = float(_norms(reference).mean() - constant) / len(reference)
-    low, high = squared(value + excess + of_real, left_out + without + of_real)
-    return replace(corrected(value, left_out, pairs), interval=(low - excess - of_real, high - excess - of_real))
+    root = Root(value + excess + of_real, left_out + without + of_real, shift=-float(excess + of_real))
+    return replace(corrected(value, left_out, pairs), root=root)
 
 
 def _norms(features: np.ndarray) -> np.ndarray:
@@ -266,10 +265,9 @@ def effective_number(labels: np.ndarray, kinds: int) -> Jackknifed:
     whole = counts.sum(0)
     without = whole - counts
     value, left_out = float(_perplexity(whole)), _perplexity(without)
-    pairs = np.stack([_perplexity(each - counts) for each in without])
-    nearest, farthest = squared(np.log(kinds / value), np.log(kinds / left_out))  # divergences from all alike
-    interval = (float(kinds * np.exp(-farthest)), float(kinds * np.exp(-nearest)))
-    return replace(corrected(value, left_out, pairs), interval=interval)
+    pairs = _perplexity(without[PAIRS[:, 0]] - counts[PAIRS[:, 1]])
+    root = Root(float(np.log(kinds / value)), np.log(kinds / left_out), kinds=kinds)  # the divergence from all alike
+    return replace(corrected(value, left_out, pairs), root=root)
 
 
 def _perplexity(counts: np.ndarray) -> np.ndarray:

@@ -127,7 +127,7 @@ class ExternalNet:
         self.output = self.description.output or outputs[0]
         if self.output not in outputs:
             raise ExternalNetError(f"{path} has no output {self.output!r}: choose one of {', '.join(outputs)}")
-        self(np.zeros((1, 32, 32, 1), np.uint8))
+        self(np.zeros((1, self.description.size, self.description.size, 1), np.uint8))
 
     def __call__(self, images: np.ndarray) -> View:
         return View(np.concatenate([self._see(images[i : i + BATCH]) for i in range(0, len(images), BATCH)]))

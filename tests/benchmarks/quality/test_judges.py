@@ -31,7 +31,9 @@ def test_a_record_is_true_of_its_nets(name: str) -> None:
         graph = onnx.load(judges.folder(net.name) / "model.onnx", load_external_data=False).graph
         shape = [axis.dim_value for axis in graph.input[0].type.tensor_type.shape.dim[1:]]
         assert tuple(shape) == net.image_shape
-        assert [output.name for output in graph.output] == ["features", *(["logits"] if net.tells else [])]
+        assert tuple(output.name for output in graph.output) == net.outputs
+        assert net.outputs[0] == "features"
+        assert ("logits" in net.outputs) == bool(net.tells)
         if net.tells:
             labels = dataset(name).labels[net.tells]
             assert graph.output[1].type.tensor_type.shape.dim[1].dim_value == len(labels)
@@ -144,7 +146,9 @@ def test_a_reader_judges_where_no_net_tells(tmp_path: Path, monkeypatch: pytest.
     seen = dataset("stripes").load("test", None)
     asked = np.asarray(seen.conditions["class_id"])
     found = metrics.judged(who, seen.images, {"class_id": np.where(np.arange(100) < 75, asked, (asked + 1) % 10)})
-    assert found["metrics"] == {"accuracy_100_ruler": asdict(statistics.share(np.arange(100) < 75))}
+    right = statistics.mean(np.arange(100) < 75, share=True)
+    assert found["metrics"] == {"accuracy_100_ruler": asdict(right.estimate())}
+    assert found["left_out"] == {"accuracy_100_ruler": right.left_out.tolist()}
     assert (found["count"], found["judge"], found["references"]) == (100, "ruler", {})
     assert metrics.floor(who, 50)["metrics"]["accuracy_50_ruler"]["value"] == 1.0
     assert metrics.ceiling(who, 50)["metrics"]["accuracy_50_ruler"]["value"] < 0.1

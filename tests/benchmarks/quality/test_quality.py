@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks.quality import features, judges, metrics
+from benchmarks.quality import distances, features, judges, metrics
 from benchmarks.quality.features import View
 from benchmarks.quality.metrics import LOWER_IS_BETTER, QualityError, metric_name
+from benchmarks.statistics import GROUPS
 from tests.benchmarks.quality.degradations import DAMAGES
 
 JUDGES = judges.of("fashion_mnist")
@@ -16,7 +17,7 @@ COUNT = 500
 # A generator that drops classes makes the others as well as before, and precision asks nothing else.
 BLIND = {("precision", "mode dropping")}
 NEAR = 0.06  # how far a blind metric may move by chance, at 500 images
-MEASURED = [("fd", net) for net in NETS] + [("kd", net) for net in NETS]
+MEASURED = [("fd", net) for net in NETS] + [("fd_inf", net) for net in NETS] + [("kd", net) for net in NETS]
 MEASURED += [(kind, net) for kind in ("precision", "recall") for net in NETS] + [("accuracy", JUDGE)]
 
 
@@ -26,7 +27,7 @@ def scores(pictures: tuple[np.ndarray, np.ndarray]) -> dict[str, list[dict[str, 
     images, class_ids = pictures[0][:COUNT], pictures[1][:COUNT]
 
     def score(damaged: np.ndarray) -> dict[str, float]:
-        found = metrics.measure(JUDGES, features.look(damaged, NETS), class_ids)["metrics"]
+        found = metrics.measure(JUDGES, features.look(damaged, NETS), {"class_id": class_ids})["metrics"]
         return {name: estimate["value"] for name, estimate in found.items()}
 
     intact = score(images)
@@ -60,9 +61,9 @@ def test_where_no_class_was_asked_for_none_can_be_wrong() -> None:
     views = {net: features.reference(net).test for net in NETS}
     few = {net: View(view.features[:50], view.predicted[:50] if view.predicted is not None else None)
            for net, view in views.items()}  # fmt: skip
-    found = metrics.measure(JUDGES, few, None)["metrics"]
+    found = metrics.measure(JUDGES, few, {})["metrics"]
     assert not any(name.startswith("accuracy") for name in found)
-    assert set(metrics.measure(JUDGES, few, np.zeros(50, np.int64))["metrics"]) - set(found) == {
+    assert set(metrics.measure(JUDGES, few, {"class_id": np.zeros(50, np.int64)})["metrics"]) - set(found) == {
         metric_name("accuracy", 50, JUDGE)
     }
 
@@ -86,12 +87,46 @@ def test_floor_is_better_than_any_damage_and_ceiling_worse(scores: dict[str, lis
         assert ceiling[name]["value"] > max(damaged)
 
 
-def test_every_metric_lies_in_its_interval() -> None:
-    for name, estimate in metrics.floor(JUDGES, COUNT)["metrics"].items():
+def test_every_metric_lies_in_its_interval_and_has_its_values_without_each_group() -> None:
+    found = metrics.floor(JUDGES, COUNT)
+    assert found["metrics"].keys() == found["left_out"].keys()
+    for name, estimate in found["metrics"].items():
         assert estimate["low"] <= estimate["value"] <= estimate["high"], name
+        assert len(found["left_out"][name]) == GROUPS
+        assert np.mean(found["left_out"][name]) == pytest.approx(estimate["value"], rel=0.1, abs=0.1)
+
+
+def test_the_floor_is_real_pictures_at_random_and_says_how_many() -> None:
+    """The first ones are of classes in other shares; beyond the first half of the test set there are none."""
+    few, most = metrics.floor(JUDGES, 100), metrics.floor(JUDGES, 6_000)
+    assert (few["count"], most["count"]) == (100, metrics.held_out(JUDGES.dataset))
+    assert metric_name("fd", 5_000, NETS[0]) in most["metrics"]
+    assert sorted(metrics._random(5_000, 6_000)) == list(range(5_000))
+    np.testing.assert_array_equal(metrics._random(5_000, 100), metrics._random(5_000, 6_000)[:100])
+
+
+def test_an_exact_number_of_each_class_flatters(pictures: tuple[np.ndarray, np.ndarray]) -> None:
+    """Why all rows draw their classes at random: real pictures are nearer to all of them when none is rare."""
+    truth, seen = features.reference(JUDGE).truth, features.reference(JUDGE).test.features
+    assert truth is not None
+    generator, random, balanced = np.random.default_rng(0), [], []
+    for _ in range(5):
+        order = generator.permutation(5_000)
+        each = np.concatenate([order[truth[order] == label][:50] for label in range(10)])
+        for found, chosen in ((random, order[:500]), (balanced, each)):
+            found.append(distances.frechet(seen[chosen], features.reference(JUDGE).train)[0].value)
+    assert np.mean(balanced) < 0.8 * np.mean(random)
+
+
+def test_conditions_are_as_frequent_as_in_the_data() -> None:
+    ((name, often),) = metrics.frequencies(JUDGES).items()
+    assert (name, sum(often)) == ("class_id", pytest.approx(1.0))
+    truth = features.reference(JUDGE).truth
+    assert truth is not None
+    np.testing.assert_allclose(often, [np.mean(truth == label) for label in range(10)])
 
 
 def test_a_sample_too_small_or_too_large_is_refused() -> None:
     view = {net: View(np.zeros((3, 1))) for net in NETS}
-    with pytest.raises(QualityError, match="7 to 5000"):
-        metrics.measure(JUDGES, view, np.zeros(3, np.int64))
+    with pytest.raises(QualityError, match="3 images: give 50 to 50000"):
+        metrics.measure(JUDGES, view, {})
