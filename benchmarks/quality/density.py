@@ -7,12 +7,13 @@ generated images does not make a manifold of its own, as it does in recall.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
 from benchmarks import statistics
 from benchmarks.quality import distances
-from benchmarks.statistics import GROUPS, Jackknifed
+from benchmarks.statistics import GROUPS, PAIRS, Jackknifed
 
 NEIGHBOURS = 5
 ROWS = 500  # generated images at a time: (500, M) distances are held, whatever N is
@@ -31,12 +32,14 @@ def coverage(generated: np.ndarray, real: np.ndarray, squared_radii: np.ndarray)
 
     It is below 1 for real pictures too, and grows with N: compare at equal N only.
     """
-    of, covered, start = statistics.groups(len(generated)), np.zeros((GROUPS, len(real)), bool), 0
+    of, held, start = statistics.groups(len(generated)), np.zeros((GROUPS, len(real)), bool), 0
     for part in _inside(generated, real, squared_radii):
-        np.logical_or.at(covered, of[start : start + len(part)], part)
+        np.logical_or.at(held, of[start : start + len(part)], part)
         start += len(part)
-    groups = covered.sum(0)
-    return Jackknifed(float((groups > 0).mean()), ((groups - covered) > 0).mean(1), len(generated))
+    groups = held.sum(0)
+    left_out = ((groups - held) > 0).mean(1)
+    pairs = np.array([((groups - held[i] - held[j]) > 0).mean() for i, j in PAIRS])
+    return replace(statistics.corrected(float((groups > 0).mean()), left_out, pairs), count=len(generated))
 
 
 def _inside(generated: np.ndarray, real: np.ndarray, squared_radii: np.ndarray) -> Iterator[np.ndarray]:
