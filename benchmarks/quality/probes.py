@@ -32,8 +32,8 @@ def two_sample(generated: np.ndarray, real: np.ndarray) -> Jackknifed:
 
     The classifier two-sample test (Lopez-Paz & Oquab 2017), cross-fitted in five folds, so that every image is judged
     once by a classifier that never saw it; both sides count for half, whatever their numbers. It is sensitive to what
-    moments do not show, and grows with the number of images to learn from: compare at equal N only. Its error is that of
-    the images and pictures that are judged: what a group taught the others' classifiers is of second order.
+    moments do not show, and grows with the number of images to learn from: compare at equal N only. Its error is that
+    of the images and pictures that are judged: what a group taught the others' classifiers is of second order.
     """
     x = _scaled(np.concatenate([generated, real]))
     is_real = np.arange(len(x)) >= len(generated)
