@@ -45,7 +45,7 @@ def bench(
         int | None, typer.Option(min=3, max=100, help="Short runs of each; 7, or 5 in a quick run.")
     ] = None,
     reference: Annotated[
-        str | None, typer.Option(help="The generator, or the setting like `gan` or `ddpm 20`, that others are beside.")
+        str | None, typer.Option(help="What others are beside, like `gan` or `ddpm 20`; ddpm-pd4 by default.")
     ] = None,
     rate: Annotated[
         float | None, typer.Option(help="Server: images a second; half of what is possible by default.")
@@ -58,6 +58,7 @@ def bench(
         float | None, typer.Option(min=0.0, help="Of an hour of this machine, for a column of costs.")
     ] = None,
     again: Annotated[bool, typer.Option(help="Measure also what is on record.")] = False,
+    ray: Ray = None,
     records: Records = RECORDS,
     as_json: Json = False,
 ) -> None:
@@ -69,9 +70,10 @@ def bench(
     from dataclasses import replace
 
     from benchmarks.measure import costs as costing
-    from benchmarks.measure import sweep
+    from benchmarks.measure import distributed, sweep
     from benchmarks.measure.rounds import FULL, QUICK
     from benchmarks.measure.workload import RUNTIMES, SCENARIOS, SINGLE, WorkloadError, load
+    from zoo import fanout
     from zoo.contract.errors import RequestError, nearest
 
     scenarios = scenario or ([SINGLE] if quick else list(SCENARIOS))
@@ -92,15 +94,20 @@ def bench(
     wanted = sweep.rows(bundles, choice)
     if not wanted:
         raise WorkloadError("there is nothing to measure: no checkpoint has such a setting")
-    beside = sweep.reference_row(wanted, reference or REFERENCE, required=reference is not None)
+    beside = _reference(wanted, reference, tell)
     cells = sweep.cells(wanted, runtimes, loads, protocol, beside)
     judged = sweep.judged(wanted, runtimes[0], samples)
     found = [*sweep.baselines(judged, records)]
-    found += sweep.run(
-        cells, judged, records, reference=sweep.reference_cell(beside, runtimes, protocol), again=again, told=tell
-    )
-    if costs and not quick:
-        found += costing.run(costing.wanted(bundles, runtimes), records, again=again, told=tell)
+    first = sweep.reference_cell(beside, runtimes, protocol)
+    costed = costing.wanted(bundles, runtimes) if costs and not quick else []
+    if ray:
+        with fanout.workers(ray, lambda text: typer.echo(text, err=True)) as workers:
+            found += distributed.run(
+                cells, judged, records, workers, reference=first, costed=costed, again=again, told=tell
+            )
+    else:
+        found += sweep.run(cells, judged, records, reference=first, again=again, told=tell)
+        found += costing.run(costed, records, again=again, told=tell)
     if as_json:
         typer.echo(json.dumps(found))
         return
@@ -111,6 +118,22 @@ def bench(
 
 
 REFERENCE = "ddpm-pd4"  # cheap, always in the zoo, and made of what most others are made of
+
+
+def _reference(wanted: list[Any], name: str | None, tell: Callable[[str], None]) -> Any:
+    """The row that all are beside: the one that is named, or the zoo's usual one, so that later numbers compare.
+
+    It need not be among what is measured. The first row where a zoo has no usual one. Raises GenzooError.
+    """
+    from benchmarks.measure import sweep
+    from zoo import registry, shelf
+
+    asked = name or REFERENCE
+    generator = asked.split(" ")[0]
+    known = any(row.spec.name == generator for row in wanted)
+    if not known and (name or (generator in registry.names() and shelf.is_here(generator))):
+        return sweep.reference_row(sweep.rows(_bundles([generator], tell)), asked, required=True)
+    return sweep.reference_row(wanted, asked, required=name is not None)
 
 
 def _reporting(records: Path) -> str:
@@ -175,15 +198,19 @@ def _print_tables(found: list[Any], price: float | None) -> None:
 def report(
     records: Records = RECORDS,
     output: Annotated[Path, typer.Option("--output", "-o", help="The page to write.")] = REPORT,
+    price: Annotated[float | None, typer.Option(min=0.0, help="Of an hour of the machine, in any currency.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Make the self-contained HTML report from records."""
+    """Make the self-contained HTML report from records: opens offline, to filter, compare and look."""
     from benchmarks import records as reading
     from benchmarks.report import html as page
 
     found = reading.read(records)
-    page.write(found, output)
-    typer.echo(json.dumps({"report": str(output), "records": len(found)}) if as_json else f"{output} is ready: open it")
+    page.write(found, output, price)
+    if as_json:
+        typer.echo(json.dumps({"report": str(output), "records": len(found)}))
+        return
+    typer.echo(f"{output} is ready: open it in a browser\nnext: genzoo tree, for README and docs of the same records")
 
 
 @app.command()
@@ -364,7 +391,7 @@ def race(
         if value not in RUNTIMES:
             raise RequestError(f"unknown {value!r}: {nearest(value, RUNTIMES)}")
         sweep.check(value)
-    runtimes = runtime or [each for each in sweep.available() if each != "triton"][::-1]
+    runtimes = runtime or [each for each in sweep.available() if each != "triton"]
     tell: Callable[[str], None] = (lambda _: None) if as_json else typer.echo
     choice = sweep.Choice(tree=True)
     rows = sweep.rows(_bundles(names or _measurable(choice), tell), choice)

@@ -76,7 +76,7 @@ def software(runtime: str) -> dict[str, Any]:
         from serving.install import MODEL_PACKAGES, TRITONSERVER
 
         models = dict(package.split("==") for package in MODEL_PACKAGES)
-        found |= {"tritonserver": TRITONSERVER, **{f"models' {name}": version for name, version in models.items()}}
+        found |= {"tritonserver": TRITONSERVER, **{f"model_{name}": version for name, version in models.items()}}
     return {**found, "threads": _threads(runtime)}
 
 

@@ -203,6 +203,31 @@ def break_even(extra_s: float, seconds_with: float, seconds_without: float) -> f
     return extra_s / saved if saved > 0.0 else None
 
 
+# What is built, and what runs the same without.
+WITHOUT = {COMPILED: Runtime.TORCH, Runtime.TENSORRT: Runtime.ONNXRUNTIME_CUDA}
+
+
+def paid_off(cost: Record, cells: Iterable[Record]) -> dict[str, float | None]:
+    """After how many images, one at a time, what was built has paid off, by the title of a row; None for never.
+
+    Empty where nothing was built, and where there are no cells with and without.
+    """
+    words = cost["identity"]["cost"]
+    if cost["build_s"] is None or words["runtime"] not in WITHOUT:
+        return {}
+    seconds: dict[str, dict[str, float]] = {}
+    for record in cells:
+        cell = record["identity"]["cell"]
+        if cell["generator"] == words["generator"] and cell["scenario"] == workload.SINGLE:
+            of_row = seconds.setdefault(workload.title_of(cell), {})
+            of_row[cell["runtime"]] = record["latency"]["p50"]["value"] / 1000.0
+    both = {name: each for name, each in seconds.items() if {words["runtime"], WITHOUT[words["runtime"]]} <= set(each)}
+    return {
+        name: break_even(cost["build_s"], each[words["runtime"]], each[WITHOUT[words["runtime"]]])
+        for name, each in both.items()
+    }
+
+
 def components(bundle: Bundle, runtime: str) -> dict[str, float]:
     """Milliseconds of each exported graph alone, for one image of the usual size and one row of its table."""
     from export.profiles import axes

@@ -28,6 +28,7 @@ P99_FROM = 662  # queries: what LoadGen asks for before it estimates the 99th pe
 P90_FROM = 64
 P50_FROM = 11
 DIFFERS = "served-differs"
+NOISY_SHARE = 0.25  # of the runs: fewer move neither the mean nor what is said of its spread
 LEAST_ROUNDS = 3
 
 Run = dict[str, Any]
@@ -252,7 +253,7 @@ def flags(scenario: str, runs: Sequence[Run], found: Mapping[str, Any]) -> list[
     few = scenario != OFFLINE and sum(len(run["latencies_ms"]) for run in runs) < P90_FROM
     raised = {
         "invalid": not all(run["valid"] for run in runs),
-        "noisy": any(run["noisy"] for run in runs),
+        "noisy": sum(run["noisy"] for run in runs) > NOISY_SHARE * len(runs),
         "few-queries": few,
         DIFFERS: not found["within"],
         "cached": bool(found["cache"] and found["cache"]["cached"]),

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
 
 from benchmarks.measure import costs
-from benchmarks.measure.workload import title
+from benchmarks.measure.workload import title_of
 from benchmarks.records import Record
 from benchmarks.statistics import Estimate, short
-from zoo.contract.request import Setting
 
-WORDS = ("generator", "by", "runtime", "scenario", "flags", "energy")  # columns of words
+WORDS = ("generator", "by", "runtime", "scenario", "flags", "energy", "pays off")  # columns of words
 Table = tuple[str, tuple[str, ...], list[list[str]]]
 
 
@@ -25,15 +23,9 @@ def of(found: Iterable[Record], price: float | None = None) -> Iterator[Table]:
     if quality := by_kind.get("quality"):
         yield from qualities(quality)
     if cost := by_kind.get("cost"):
-        yield of_costs(cost)
+        yield of_costs(cost, by_kind.get("cell", []))
     if races := by_kind.get("race"):
         yield of_races(races)
-
-
-def row_title(words: dict[str, Any]) -> str:
-    """Of the words of a cell's or a quality's identity."""
-    setting = Setting(words["num_steps"], words["sampler"], words["guidance_scale"])
-    return title(words["generator"], setting, words["precision"])
 
 
 def latencies(cells: Sequence[Record], price: float | None) -> Table:
@@ -46,7 +38,7 @@ def latencies(cells: Sequence[Record], price: float | None) -> Table:
         rate = timing["images_per_second"]["value"]
         lines.append(
             [
-                row_title(cell),
+                title_of(cell),
                 cell["runtime"],
                 cell["scenario"],
                 str(record["nfe"]),
@@ -78,7 +70,7 @@ def qualities(found: Sequence[Record]) -> Iterator[Table]:
         for record in group:
             estimates = {name: Estimate(**value) for name, value in record["metrics"].items()}
             values = [str(estimates[name]) if name in estimates else "" for name in names]
-            lines.append([row_title(record["identity"]["quality"]), *values])
+            lines.append([title_of(record["identity"]["quality"]), *values])
         yield (
             f"{count:,} images each, as {group[0]['identity']['quality']['runtime']} serves them",
             (
@@ -98,7 +90,7 @@ def of_races(found: Sequence[Record]) -> Table:
         words, counted = record["identity"]["race"], record["identity"]["protocol"]
         lines.append(
             [
-                row_title(words),
+                title_of(words),
                 f"{words['runtime']}, {counted['batch']} at a time",
                 str(Estimate(**record["seconds"])),
                 f"{counted['counted']:,}" if record["extrapolated"] else "all",
@@ -108,8 +100,18 @@ def of_races(found: Sequence[Record]) -> Table:
     return f"{protocol['images']:,} images, beside {protocol['reference']}", columns, lines
 
 
-def of_costs(found: Sequence[Record]) -> Table:
-    columns = ("generator", "runtime", "cold start s", "load s", "build s", "export s", "memory MB", "energy")
+def of_costs(found: Sequence[Record], cells: Sequence[Record]) -> Table:
+    columns = (
+        "generator",
+        "runtime",
+        "cold start s",
+        "load s",
+        "build s",
+        "export s",
+        "memory MB",
+        "energy",
+        "pays off",
+    )
     lines = []
     for record in found:
         words, energy = record["identity"]["cost"], record["energy"]
@@ -117,5 +119,11 @@ def of_costs(found: Sequence[Record]) -> Table:
         times = ["" if value is None else short(value) for value in seconds]
         joules = energy["joules_per_image"]
         said = energy["why"] if joules is None else f"{short(joules)} J an image"
-        lines.append([words["generator"], words["runtime"], *times, short(record["memory_mb"]), said])
-    return "what it takes before the first image", columns, lines
+        paid = [
+            f"{name}: {'never' if count is None else f'after {short(count)} images'}"
+            for name, count in costs.paid_off(record, cells).items()
+        ]
+        lines.append([words["generator"], words["runtime"], *times, short(record["memory_mb"]), said, "; ".join(paid)])
+    used = [index for index in range(len(columns)) if any(line[index] for line in lines)]
+    kept = [[line[index] for index in used] for line in lines]
+    return "what it takes before the first image", tuple(columns[index] for index in used), kept

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from export.runtimes import Runtime
 from serving import interface
@@ -34,6 +35,12 @@ def title(generator: str, setting: Setting, precision: str = "fp32") -> str:
     parts += [f"g{setting.guidance_scale:g}"] if setting.guidance_scale != 1.0 else []
     parts += [precision] if precision != "fp32" else []
     return " ".join(part for part in parts if part)
+
+
+def title_of(words: Mapping[str, Any]) -> str:
+    """The same of the words of a record's identity."""
+    setting = Setting(words["num_steps"], words["sampler"], words["guidance_scale"])
+    return title(words["generator"], setting, words["precision"])
 
 
 @dataclass(frozen=True)

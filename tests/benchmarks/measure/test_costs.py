@@ -89,6 +89,25 @@ def test_without_a_counter_there_is_no_number_but_a_reason(tmp_path: Path, spoil
     assert energy.rapl(tmp_path) is None
 
 
+def test_what_was_compiled_pays_off_after_some_images_of_each_setting_or_never() -> None:
+    def cell(runtime: str, steps: int, p50: float, scenario: str = "single-stream") -> records.Record:
+        words = {"generator": "a", "num_steps": steps, "sampler": None, "guidance_scale": 1.0, "precision": "fp32"}
+        identity = {"cell": {**words, "runtime": runtime, "scenario": scenario}}
+        return records.make("cell", identity, latency={"p50": {"value": p50, "low": p50, "high": p50}})
+
+    cells = [
+        cell("torch", 5, 10.0),
+        cell("torch-compile", 5, 4.0),
+        cell("torch", 9, 10.0),
+        cell("torch-compile", 9, 11.0),
+    ]
+    cells += [cell("torch", 5, 1.0, "offline"), cell("torch", 50, 1.0)]
+    cost = records.make("cost", {"cost": {"generator": "a", "runtime": "torch-compile"}}, build_s=30.0)
+    assert costs.paid_off(cost, cells) == {"a 5": pytest.approx(5000.0), "a 9": None}
+    nothing = records.make("cost", {"cost": {"generator": "a", "runtime": "torch"}}, build_s=None)
+    assert costs.paid_off(nothing, cells) == {}
+
+
 def test_a_price_and_what_a_build_is_worth() -> None:
     assert costs.price_per_thousand(3.6, 10.0) == pytest.approx(0.1)
     assert costs.break_even(30.0, 0.004, 0.010) == pytest.approx(5000.0)

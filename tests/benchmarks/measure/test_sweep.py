@@ -79,7 +79,7 @@ def test_what_decides_a_latency_is_part_of_its_identity(toy_bundles: Mapping[str
     assert "tritonserver" not in software
     served = dataclasses.replace(cell, runtime="triton").identity["software"]
     assert served["tritonserver"] == "2.51.0"
-    assert served["models' onnxruntime"] == software["onnxruntime"]
+    assert served["model_onnxruntime"] == software["onnxruntime"]
     upgraded = {**cell.identity, "software": {**software, "onnxruntime": "99"}}
     assert records.id_of("cell", upgraded) != cell.id
     more = dataclasses.replace(cell, rounds=Rounds(7))
