@@ -9,8 +9,8 @@ compared by the differences of these values. What the jackknife has too much is 
     smooth functions    what images do by twos counts twice: 1.2 times too wide for a distance near its floor. Leaving
                         out pairs of groups tells how much that is (Efron & Stein 1981). A squared distance is skewed
                         there too: its interval is that of its root
-    nearest neighbours  all that they do is done together: 1.3 to 1.8 times too wide. Disjoint halves of the images,
-                        balanced over the groups (McCarthy 1969), take the place of leaving out
+    nearest neighbours  of generated images: all that they do is done together, 1.3 to 1.8 times too wide. Disjoint
+                        halves, balanced over the groups (McCarthy 1969), take the place of leaving out
 """
 
 from __future__ import annotations

@@ -19,11 +19,11 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from benchmarks import statistics
-from benchmarks.quality import distances, features
+from benchmarks.quality import density, distances, features
 from benchmarks.quality.distances import Moments
 from benchmarks.statistics import Jackknifed, short
 
-KINDS = ("fd", "fd_inf", "kd", "precision", "recall", "classes", "accuracy")
+KINDS = ("fd", "fd_inf", "kd", "precision", "recall", "density", "coverage", "classes", "accuracy")
 RIGHT = 0.9  # of the labels
 
 
@@ -91,12 +91,19 @@ class Judged:
     reference: Moments
     real: np.ndarray
     radii: np.ndarray
+    balls: np.ndarray  # squared radii for density and coverage
     similarity: float
 
     @classmethod
     def by(cls, law: Law, count: int) -> Judged:
         real = law.draw(count, np.random.default_rng(1))[2]
-        return cls(law.moments, real, distances.radii(real), distances.self_similarity(real))
+        return cls(
+            law.moments,
+            real,
+            distances.radii(real),
+            distances.radii(real, density.NEIGHBOURS),
+            distances.self_similarity(real),
+        )
 
     def __call__(self, x: np.ndarray, labels: np.ndarray, right: np.ndarray, kinds: int) -> dict[str, Jackknifed]:
         fd, fd_inf = distances.frechet(x, self.reference)
@@ -106,6 +113,8 @@ class Judged:
             "kd": distances.kernel_distance(x, self.real, self.similarity),
             "precision": distances.precision(x, self.real, self.radii),
             "recall": distances.recall(x, self.real),
+            "density": density.density(x, self.real, self.balls),
+            "coverage": density.coverage(x, self.real, self.balls),
             "classes": distances.effective_number(labels, kinds),
             "accuracy": statistics.mean(right, share=True),
         }

@@ -32,14 +32,14 @@ def coverage(generated: np.ndarray, real: np.ndarray, squared_radii: np.ndarray)
 
     It is below 1 for real pictures too, and grows with N: compare at equal N only.
     """
-    of, held, start = statistics.groups(len(generated)), np.zeros((GROUPS, len(real)), bool), 0
+    of, covered, start = statistics.groups(len(generated)), np.zeros((GROUPS, len(real)), bool), 0
     for part in _inside(generated, real, squared_radii):
-        np.logical_or.at(held, of[start : start + len(part)], part)
+        np.logical_or.at(covered, of[start : start + len(part)], part)
         start += len(part)
-    groups = held.sum(0)
-    left_out = ((groups - held) > 0).mean(1)
-    pairs = np.array([((groups - held[i] - held[j]) > 0).mean() for i, j in PAIRS])
-    return replace(statistics.corrected(float((groups > 0).mean()), left_out, pairs), count=len(generated))
+    left = covered.sum(0) - covered  # (GROUPS, M)
+    pairs = (left[PAIRS[:, 0]] > covered[PAIRS[:, 1]]).mean(1)
+    found = statistics.corrected(float(covered.any(0).mean()), (left > 0).mean(1), pairs)
+    return replace(found, count=len(generated))
 
 
 def _inside(generated: np.ndarray, real: np.ndarray, squared_radii: np.ndarray) -> Iterator[np.ndarray]:

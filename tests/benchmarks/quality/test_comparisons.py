@@ -47,6 +47,12 @@ def test_density_and_coverage_are_those_of_the_authors(real: np.ndarray, generat
     assert dense.value == pytest.approx(expected["density"], abs=1e-6)
     assert covering.value == pytest.approx(expected["coverage"], abs=1e-6)
     every_group_left_out(dense, generated, lambda kept: density.density(kept, real, radii).value)
+    plain = statistics.jackknife(
+        lambda kept: float((distances.squared_distances(generated[kept], real) < radii).any(0).mean()),
+        400,
+        in_pairs=True,
+    )
+    np.testing.assert_allclose(covering.left_out, plain.left_out, atol=1e-9)
 
 
 @pytest.mark.parametrize("shift", [0.0, 1.5])
