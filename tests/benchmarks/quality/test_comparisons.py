@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
+from benchmarks import statistics
 from benchmarks.quality import density, distances, features, perceptual, probes
 from benchmarks.quality.agreement import agreement_score
 from benchmarks.quality.inception_score import inception_score
