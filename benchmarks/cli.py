@@ -198,15 +198,19 @@ def _print_tables(found: list[Any], price: float | None) -> None:
 def report(
     records: Records = RECORDS,
     output: Annotated[Path, typer.Option("--output", "-o", help="The page to write.")] = REPORT,
+    price: Annotated[float | None, typer.Option(min=0.0, help="Of an hour of the machine, in any currency.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Make the self-contained HTML report from records."""
+    """Make the self-contained HTML report from records: opens offline, to filter, compare and look."""
     from benchmarks import records as reading
     from benchmarks.report import html as page
 
     found = reading.read(records)
-    page.write(found, output)
-    typer.echo(json.dumps({"report": str(output), "records": len(found)}) if as_json else f"{output} is ready: open it")
+    page.write(found, output, price)
+    if as_json:
+        typer.echo(json.dumps({"report": str(output), "records": len(found)}))
+        return
+    typer.echo(f"{output} is ready: open it in a browser\nnext: genzoo tree, for README and docs of the same records")
 
 
 @app.command()

@@ -15,9 +15,10 @@ compared by the differences of these values. What the jackknife has too much is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from typing import Any
 
 import numpy as np
 
@@ -66,14 +67,14 @@ class Verdict:
 class Jackknifed:
     """A metric's value in a sample, and its values without each of the groups: (GROUPS,).
 
-    `count` is of how many images the value is a share, in [0, 1]; 0 for a value that is none. `interval` is the value's
-    own where it is known to be skewed.
+    `count` is of how many images the value is a share, in [0, 1]; 0 for a value that is none. `root` is what
+    the interval follows from where the value is known to be skewed.
     """
 
     value: float
     left_out: np.ndarray
     count: int = 0
-    interval: tuple[float, float] | None = None
+    root: Root | None = None
 
     @property
     def error(self) -> float:
@@ -82,8 +83,8 @@ class Jackknifed:
 
     def times(self, factor: float) -> Jackknifed:
         """In other units."""
-        interval = self.interval and (factor * self.interval[0], factor * self.interval[1])
-        return Jackknifed(factor * self.value, factor * self.left_out, interval=interval)
+        root = self.root and replace(self.root, scale=factor * self.root.scale)
+        return Jackknifed(factor * self.value, factor * self.left_out, root=root)
 
     def estimate(self) -> Estimate:
         """With the interval by Student's t with GROUPS - 1 degrees of freedom; Wilson's (1927) for a share.
@@ -91,8 +92,8 @@ class Jackknifed:
         A share's interval takes as many images as would give its error if they were independent (Korn & Graubard 1998).
         """
         quantile = _quantile()
-        if self.interval is not None:
-            return Estimate(self.value, *self.interval)
+        if self.root is not None:
+            return Estimate(self.value, *self.root.interval())
         if not self.count:
             return Estimate(self.value, self.value - quantile * self.error, self.value + quantile * self.error)
         variance = self.value * (1.0 - self.value)
@@ -109,6 +110,45 @@ class Jackknifed:
         if paired.low <= 0.0 <= paired.high:
             return Verdict("indistinguishable", paired)
         return Verdict("better" if (paired.value < 0.0) == lower_is_better else "worse", paired)
+
+
+@dataclass(frozen=True)
+class Root:
+    """A squared distance d that a skewed metric is a function of: `scale` (d + `shift`), or of `kinds`, kinds exp(-d).
+
+    `left_out` (GROUPS,) are the distance's own, not corrected. It stands on record, as what an interval follows from.
+    """
+
+    value: float
+    left_out: np.ndarray
+    scale: float = 1.0
+    shift: float = 0.0
+    kinds: int = 0
+
+    def metric(self, distance: float | None = None) -> float:
+        """What the metric is at a squared distance; at its own without."""
+        d = self.value if distance is None else distance
+        return float(self.kinds * np.exp(-d)) if self.kinds else float(self.scale * (d + self.shift))
+
+    def interval(self) -> tuple[float, float]:
+        """The metric's."""
+        low, high = sorted(map(self.metric, squared(self.value, self.left_out)))
+        return low, high
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "value": float(self.value),
+            "left_out": self.left_out.tolist(),
+            "scale": float(self.scale),
+            "shift": float(self.shift),
+            "kinds": self.kinds,
+        }
+
+    @classmethod
+    def from_json(cls, found: Mapping[str, Any]) -> Root:
+        """Raises TypeError or ValueError for what `to_json` does not give."""
+        return cls(**{**found, "left_out": np.array(found["left_out"], dtype=np.float64)})
 
 
 def verdicts(

@@ -26,7 +26,7 @@ from benchmarks.receipts import described
 from benchmarks.records import Record, RecordError
 from benchmarks.report import cards, family_tree, overview, pages
 from benchmarks.report.family_tree import FamilyTree
-from benchmarks.statistics import GROUPS, Estimate, Jackknifed
+from benchmarks.statistics import GROUPS, Estimate, Jackknifed, Root
 from benchmarks.transfers import downloads
 from zoo import index, shelf
 from zoo.family import Checkpoint
@@ -125,13 +125,19 @@ def _intervals(record: Record) -> Iterator[str]:
         if left_out.shape != (GROUPS,):
             yield f"{name} has {left_out.size} values without a group of images, expected {GROUPS}"
             continue
-        expected = [asdict(each.estimate()) for each in _jackknifed(float(stated["value"]), left_out, name)]
+        root = record.get("roots", {}).get(name)
+        if root is not None:
+            yield _differs(f"value of {name}", float(stated["value"]), Root.from_json(root).metric())
+        expected = [asdict(each.estimate()) for each in _jackknifed(float(stated["value"]), left_out, name, root)]
         found = [_differs(name, stated, each) for each in expected]
         yield "" if "" in found else found[0]
 
 
-def _jackknifed(value: float, left_out: np.ndarray, name: str) -> Iterator[Jackknifed]:
-    """A metric as a mean, and as the share that it may be."""
+def _jackknifed(value: float, left_out: np.ndarray, name: str, root: Any) -> Iterator[Jackknifed]:
+    """A metric with the root that its interval follows from; without one as a mean, and as the share that it may be."""
+    if root is not None:
+        yield Jackknifed(value, left_out, root=Root.from_json(root))
+        return
     yield Jackknifed(value, left_out)
     if 0.0 <= value <= 1.0:
         yield Jackknifed(value, left_out, _count(name))

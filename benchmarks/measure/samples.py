@@ -123,7 +123,7 @@ def conditions(
     found: dict[str, list[Any]] = {}
     for condition in spec.conditions:
         known = (frequencies or {}).get(condition.name)
-        places = np.searchsorted(np.cumsum(known)[:-1], drawn, "right") if known else drawn * 2.0**53
+        places = np.searchsorted(np.cumsum(known)[:-1], drawn, "right") if known else drawn * 2.0**32
         found[condition.name] = [default(condition, int(place), assets) for place in places]
     return found
 

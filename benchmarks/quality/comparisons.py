@@ -96,7 +96,7 @@ def _copies(sample: Sample) -> Jackknifed | None:
 
 
 def copies_found(name: str, share: float, count: int) -> dict[str, Any]:
-    """A record's `copies`: the share that was found in `count` images, or the first of them, and how well it is known."""
+    """A record's `copies`: the share that was found in the first of `count` images, and how well it is known."""
     _, calibration = _detector(name)
     return {"share": share, "count": min(count, COPIES_CHECKED), **calibration.to_json()}
 

@@ -1,11 +1,12 @@
 """Whether a generated image is a training picture, altered or not: shifted, mirrored, blurred, darkened, cut out.
 
-A pixel distance misses all of these. Here an image is first looked up by the magnitudes of its lowest frequencies, which
-a shift leaves as they are (as it is and mirrored, at a few scales), then compared with each candidate by the correlation of
-its middle with the candidate's best place, as sharp and as blurred; a correlation overlooks light and contrast. As
-everywhere in a dense data set something is near, an image is called a copy where the remaining error to its nearest
-training picture is a small part of that to the second (Yoon et al. 2023). How small is set on held-out pictures, which
-are no copies, and how many altered copies are found at that threshold is measured on planted ones: `Calibration`.
+A pixel distance misses all of these. Here an image is first looked up by the magnitudes of its lowest frequencies,
+which a shift leaves as they are (as it is and mirrored, at a few scales), then compared with each candidate by the
+correlation of its middle with the candidate's best place, as sharp and as blurred; a correlation overlooks light and
+contrast. As everywhere in a dense data set something is near, an image is called a copy where the remaining error to
+its nearest training picture is a small part of that to the second (Yoon et al. 2023). How small is set on held-out
+pictures, which are no copies, and how many altered copies are found at that threshold is measured on planted ones:
+`Calibration`.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ class CopiesError(GenzooError):
 
 def _grey(images: np.ndarray) -> np.ndarray:
     """uint8 (N, H, W, C) -> float32 (N, H, W)."""
-    return images.astype(np.float32).mean(3)
+    return np.asarray(images.astype(np.float32).mean(3))
 
 
 def _smooth(pictures: np.ndarray, width: float) -> np.ndarray:
@@ -71,9 +72,9 @@ def _descriptors(pictures: np.ndarray) -> np.ndarray:
 
 
 def _errors(images: np.ndarray, candidates: np.ndarray) -> np.ndarray:
-    """1 less the best correlation of an image's middle with any place of a candidate: (B, H, W), (B, M, H, W) -> (B, M).
+    """1 less the best correlation of an image's middle with any place of a candidate.
 
-    0 is the same up to light and contrast, 1 unrelated.
+    (B, H, W), (B, M, H, W) -> (B, M). 0 is the same up to light and contrast, 1 unrelated.
     """
     height, width = images.shape[1:]
     reach = round(REACH * height / SIDE)
@@ -100,7 +101,10 @@ def _windows(pictures: np.ndarray, rows: int, columns: int) -> np.ndarray:
 
 
 class CopyDetector:
-    """Of uint8 training pictures (N, H, W, C), which it keeps in grey, as often as there are WIDTHS. Raises CopiesError for fewer than two."""
+    """Of uint8 training pictures (N, H, W, C), which it keeps in grey, as often as there are WIDTHS.
+
+    Raises CopiesError for fewer than two.
+    """
 
     def __init__(self, training: np.ndarray) -> None:
         if len(training) < LEAST:
@@ -188,7 +192,7 @@ def altered(images: np.ndarray, alteration: str) -> np.ndarray:
 class Calibration:
     """An image is called a copy whose ratio is at most `threshold`.
 
-    `false_positives` is the share of held-out pictures that are called one, of others than those that set the threshold;
+    `false_positives` is the share of held-out pictures that are called one, others than those that set the threshold,
     `recall` the share of planted copies that are called one and found to be of the right picture, by alteration.
     """
 
@@ -201,7 +205,7 @@ class Calibration:
 
 
 def calibrate(detector: CopyDetector, training: np.ndarray, held_out: np.ndarray) -> Calibration:
-    """By uint8 pictures (N, H, W, C) that were held out, and PLANTED altered copies of training pictures of each kind."""
+    """By uint8 pictures (N, H, W, C) that were held out, and altered copies of training pictures of each kind."""
     unseen, _ = detector(held_out[np.random.default_rng(0).permutation(len(held_out))[:HELD_OUT]])
     setting, checking = unseen[::2], unseen[1::2]
     threshold = float(np.quantile(setting, FALSE_POSITIVES))

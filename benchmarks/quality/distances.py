@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.statistics import GROUPS, PAIRS, Covered, Jackknifed, chance, corrected, groups, mean, squared
+from benchmarks.statistics import GROUPS, PAIRS, Covered, Jackknifed, Root, chance, corrected, groups, mean
 
 AT_ONCE = 1 << 22  # values of a part of a matrix of distances
 
@@ -59,10 +59,9 @@ def frechet(features: np.ndarray, reference: Moments) -> tuple[Jackknifed, Jackk
     without = whole - parts
     value, left_out = float(whole.distance()), without.distance()
     pairs = np.concatenate([(without[each[:, 0]] - parts[each[:, 1]]).distance() for each in np.split(PAIRS, 5)])
-    low, high = squared(value, left_out)
-    found, excess = replace(corrected(value, left_out, pairs), interval=(low, high)), chance(value, left_out)
-    limit = Jackknifed(value - excess, found.left_out - excess, interval=(low - excess, high - excess))
-    return found, limit
+    root, excess = Root(value, left_out), chance(value, left_out)
+    found = replace(corrected(value, left_out, pairs), root=root)
+    return found, Jackknifed(value - excess, found.left_out - excess, root=replace(root, shift=-excess))
 
 
 @dataclass(frozen=True)
@@ -160,8 +159,8 @@ def kernel_distance(features: np.ndarray, reference: np.ndarray, other: float | 
     excess = (diagonal.sum() - within / (count - 1.0)) / count**2
     without = (diagonal.sum() - diagonal - kept / (left - 1.0)) / left**2
     of_real = float(_norms(reference).mean() - constant) / len(reference)
-    low, high = squared(value + excess + of_real, left_out + without + of_real)
-    return replace(corrected(value, left_out, pairs), interval=(low - excess - of_real, high - excess - of_real))
+    root = Root(value + excess + of_real, left_out + without + of_real, shift=-float(excess + of_real))
+    return replace(corrected(value, left_out, pairs), root=root)
 
 
 def _norms(features: np.ndarray) -> np.ndarray:
@@ -267,9 +266,8 @@ def effective_number(labels: np.ndarray, kinds: int) -> Jackknifed:
     without = whole - counts
     value, left_out = float(_perplexity(whole)), _perplexity(without)
     pairs = _perplexity(without[PAIRS[:, 0]] - counts[PAIRS[:, 1]])
-    nearest, farthest = squared(np.log(kinds / value), np.log(kinds / left_out))  # divergences from all alike
-    interval = (float(kinds * np.exp(-farthest)), float(kinds * np.exp(-nearest)))
-    return replace(corrected(value, left_out, pairs), interval=interval)
+    root = Root(float(np.log(kinds / value)), np.log(kinds / left_out), kinds=kinds)  # the divergence from all alike
+    return replace(corrected(value, left_out, pairs), root=root)
 
 
 def _perplexity(counts: np.ndarray) -> np.ndarray:

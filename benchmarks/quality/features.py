@@ -13,7 +13,7 @@ With the references at hand, quality is measured on machines that do not have th
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -53,8 +53,28 @@ class Reference:
     digest: str
 
 
+@dataclass(frozen=True)
+class Added:
+    """A net that is no file of the zoo: what it sees, what it saw in real pictures, and its digests as `config`."""
+
+    net: Callable[[np.ndarray], View]
+    reference: Reference
+    config: dict[str, Any]
+
+
+_added: dict[str, Added] = {}
+
+
+def add(name: str, net: Added) -> None:
+    """From here on a net can be asked for by that name in this process."""
+    _added[name] = net
+    reference.cache_clear()
+
+
 def config(name: str) -> dict[str, Any]:
     """The `config.json` of a feature net, once the files that it names have their digests. Raises FeatureNetError."""
+    if name in _added:
+        return _added[name].config
     folder = judges.folder(name)
     try:
         found: dict[str, Any] = json.loads((folder / "config.json").read_text())
@@ -103,6 +123,8 @@ def load(name: str) -> FeatureNet:
 @lru_cache
 def reference(name: str) -> Reference:
     """What a net saw in the data set. Raises FeatureNetError."""
+    if name in _added:
+        return _added[name].reference
     digest = config(name)["files"]["reference.safetensors"]
     tensors = load_file(judges.folder(name) / "reference.safetensors")
     logits = tensors["test_logits"].astype(np.float32) if "test_logits" in tensors else None
@@ -119,4 +141,4 @@ def enlarged(images: np.ndarray, size: int) -> np.ndarray:
 
 def look(images: np.ndarray, nets: Iterable[str]) -> dict[str, View]:
     """What each net sees in uint8 (N, H, W, C) images."""
-    return {name: load(name)(images) for name in nets}
+    return {name: (_added[name].net if name in _added else load(name))(images) for name in nets}

@@ -30,7 +30,7 @@ from threadpoolctl import threadpool_limits
 from benchmarks import statistics
 from benchmarks.quality import agreement, comparisons, distances, features
 from benchmarks.quality.features import View
-from benchmarks.quality.judges import Judges, Net, Reader
+from benchmarks.quality.judges import Judges, Net, Pair, Reader
 from benchmarks.quality.metric import ASKED, FEATURES, TOLD, Metric, Sample
 from benchmarks.quality.metric import metric_name as metric_name
 from benchmarks.statistics import GROUPS, Jackknifed
@@ -101,8 +101,9 @@ LOWER_IS_BETTER = {metric.kind: metric.lower_is_better for metric in METRICS} | 
 def judged(judges: Judges, images: np.ndarray, asked: Mapping[str, np.ndarray]) -> dict[str, Any]:
     """A quality record's content, plain JSON, of uint8 (N, H, W, C) images and what each was asked for, by condition.
 
-    `count`, `judge`, `references` (digests), `metrics` {name: {value, low, high}}, `left_out` {name: (GROUPS,)}, and
-    `copies`, where they were looked for, {share, count, threshold, false_positives, recall {alteration: share}}.
+    `count`, `judge`, `references` (digests), `metrics` {name: {value, low, high}}, `left_out` {name: (GROUPS,)},
+    `roots` {name: `statistics.Root`} of those whose interval does not follow from the latter; and `copies`, where they
+    were looked for, {share, count, threshold, false_positives, recall {alteration: share}}.
     Raises QualityError as `measure` does.
     """
     views = features.look(images, judges.names) if judges.nets else {}
@@ -115,7 +116,7 @@ def judged(judges: Judges, images: np.ndarray, asked: Mapping[str, np.ndarray]) 
 
 def nothing(judges: Judges, count: int) -> dict[str, Any]:
     """The quality before those who have no nets."""
-    return {"count": count, "metrics": {}, "left_out": {}, "references": {}, "judge": judges.judge}
+    return {"count": count, "metrics": {}, "left_out": {}, "roots": {}, "references": {}, "judge": judges.judge}
 
 
 def _with_reader(
@@ -145,6 +146,7 @@ def _with(found: dict[str, Any], more: Mapping[str, Jackknifed]) -> dict[str, An
         **found,
         "metrics": {**found["metrics"], **{name: asdict(each.estimate()) for name, each in more.items()}},
         "left_out": {**found["left_out"], **{name: each.left_out.tolist() for name, each in more.items()}},
+        "roots": {**found["roots"], **{name: each.root.to_json() for name, each in more.items() if each.root}},
     }
 
 
@@ -248,6 +250,6 @@ def _real(judges: Judges, count: int, *, noise: bool) -> dict[str, Any]:
     return _with_reader(judges, nothing(judges, len(chosen)), images, asked)
 
 
-def noise_images(judge: Net | Reader, count: int) -> np.ndarray:
+def noise_images(judge: Net | Reader | Pair, count: int) -> np.ndarray:
     """uint8 (N, H, W, C) as a judge knows them."""
     return np.random.default_rng(0).integers(0, 256, (count, *judge.image_shape), dtype=np.uint8)

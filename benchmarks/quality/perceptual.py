@@ -17,7 +17,7 @@ MOST_PAIRS = 2_000  # beyond that the interval is narrow enough, and a pair cost
 def distance(a: Sequence[np.ndarray], b: Sequence[np.ndarray]) -> np.ndarray:
     """Of N pairs, from the maps (N, C, H, W) of each depth: (N,) in [0, 4 depths].
 
-    Zhang et al. 2018, equation 1, with all weights 1, as no human judgement of clothes is at hand: at each place the
+    Zhang et al. 2018, equation 1, with all weights 1, as nobody's judgements are at hand to learn them from: at each place the
     channels become a unit vector, squared differences are summed over channels, averaged over places, and summed over
     depths.
     """

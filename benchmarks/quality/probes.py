@@ -1,6 +1,6 @@
-"""Linear classifiers in a net's features: can real be told from generated, and can one learn the real from generated.
+"""Linear classifiers in a net's features: can real be told from generated, can one learn the real from generated.
 
-Features are (N, D). What a classifier learns from is given zero mean and unit variance, so one regularization suits all.
+Features are (N, D). What a classifier learns from is given zero mean and unit variance: one regularization suits all.
 """
 
 from __future__ import annotations

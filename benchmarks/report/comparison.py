@@ -12,8 +12,9 @@ from functools import cached_property
 from itertools import combinations
 
 from benchmarks.quality.metrics import LOWER_IS_BETTER
-from benchmarks.report import summary
-from benchmarks.report.summary import ALIKE, BETTER, WORSE, Row
+from benchmarks.report import pareto, summary
+from benchmarks.report.pareto import ALIKE, BETTER, WORSE
+from benchmarks.report.summary import Row
 
 LETTERS = {BETTER: "b", WORSE: "w", ALIKE: "i", "": "-"}
 _TURNED = {BETTER: WORSE, WORSE: BETTER, ALIKE: ALIKE, "": ""}
@@ -68,26 +69,26 @@ class Comparison:
 
     def beaten(self, latencies: Sequence[float | None]) -> set[int]:
         """The rows than which another is as fast, and better under every opinion: they are not on the front."""
+        timed = [index for index, latency in enumerate(latencies) if latency is not None]
+        points = [self._point(0.0 if latency is None else latency) for latency in latencies]
         return {
             one
-            for one, mine in enumerate(latencies)
-            if mine is not None
-            and any(
-                theirs is not None
-                and theirs <= mine
-                and all(self.verdict(other, one, net) == BETTER for net in self.nets)
-                for other, theirs in enumerate(latencies)
-                if other != one
-            )
+            for one in timed
+            if any(pareto.dominates(points, other, one, self._judge) for other in timed if other != one)
         }
+
+    def _point(self, latency: float) -> pareto.Point:
+        """A row as every opinion sees it; what they say of two is a verdict, not a number."""
+        return pareto.Point(latency, dict.fromkeys(self.nets, 0.0))
+
+    def _judge(self, net: str, one: int, other: int) -> str:
+        return self.verdict(one, other, net)
 
     @property
     def disputes(self) -> list[Dispute]:
         """The pairs that one opinion puts in this order beyond chance, and another in that."""
-        found = []
-        for one, other in combinations(range(len(self.rows)), 2):
-            words = {net: self.verdict(one, other, net) for net in self.nets}
-            if {BETTER, WORSE} <= set(words.values()):
-                sure = {net: word for net, word in words.items() if word in (BETTER, WORSE)}
-                found.append(Dispute({net: self.rows[one if word == BETTER else other] for net, word in sure.items()}))
-        return found
+        found: dict[tuple[int, int], dict[str, Row]] = {}
+        for each in pareto.disputes([self._point(0.0)] * len(self.rows), self._judge):
+            sides = {each.for_first: self.rows[each.first], each.for_second: self.rows[each.second]}
+            found.setdefault((each.first, each.second), {}).update(sides)
+        return [Dispute(better) for better in found.values()]

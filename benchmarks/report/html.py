@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks.quality import metrics
-from benchmarks.quality.metrics import LOWER_IS_BETTER, metric_name
+from benchmarks.quality.metrics import LOWER_IS_BETTER
 from benchmarks.records import Record
-from benchmarks.report import drawings, races, students, summary
+from benchmarks.report import drawings, races, spending, students, summary
 from benchmarks.report.comparison import Comparison
 from benchmarks.report.palette import look
 from benchmarks.report.summary import FLAGS, Section
@@ -31,8 +31,8 @@ KINDS = {
     "fd_inf": "Fréchet distance, n → ∞",
     "kd": "kernel distance × 1000",
     "is": "Inception Score",
-    "c2st": "two-sample classifier test",
-    "cas": "train on samples, test on real",
+    "c2st": "told from real by a classifier, 50 % is perfect",
+    "cas": "accuracy of who learns from it",
 }
 SHARES = ("precision", "recall", "coverage", "accuracy", "copies", "c2st", "cas")
 
@@ -65,13 +65,14 @@ def measures(section: Section) -> list[Measure]:
     """What a section's rows were judged by: kind by kind, the opinions in their order."""
     names = set(chain.from_iterable(row.metrics for row in section.rows))
     nets = list(dict.fromkeys([*section.opinions, *sorted(name.rsplit("_", 1)[1] for name in names)]))
-    return [
-        Measure(kind, net) for kind in LOWER_IS_BETTER for net in nets if metric_name(kind, section.count, net) in names
-    ]
+    return [Measure(kind, net) for kind in LOWER_IS_BETTER for net in nets if summary.named(names, kind, net)]
 
 
-def render(found: Iterable[Record]) -> str:
-    """The page. Raises RecordError where nothing of a generator is on record."""
+def render(found: Iterable[Record], price: float | None = None) -> str:
+    """The page; `price` is of an hour of the machine, in any currency.
+
+    Raises RecordError where nothing of a generator is on record.
+    """
     found = list(found)
     main = summary.main(found)
     sections = [main, *(section for section in summary.sections(found)[1:])]
@@ -85,7 +86,7 @@ def render(found: Iterable[Record]) -> str:
     page: str = template("report.html.j2").render(
         sections=sections,
         main=main,
-        data=_json({"flags": FLAGS, "sections": [_section(section, pictures) for section in sections]}),
+        data=_json({"flags": FLAGS, "price": price, "sections": [_section(section, pictures) for section in sections]}),
         scripts=scripts,
         style=(FOLDER / "report.css").read_text(),
         vendored=vendored(),
@@ -101,6 +102,7 @@ def render(found: Iterable[Record]) -> str:
         picture_of=lambda row: pictures.get(row.grid),
         students=students.pairs(sections),
         ratios=ratios,
+        spent=[each for section in summary.by_dataset(sections) for each in spending.of(section)],
         generators=len({row.generator for section in sections for row in section.rows}),
         rows=sum(len(section.rows) for section in sections),
         records=len(found),
@@ -121,8 +123,8 @@ def render(found: Iterable[Record]) -> str:
     return page
 
 
-def write(found: Iterable[Record], path: Path) -> Path:
-    page = render(found)
+def write(found: Iterable[Record], path: Path, price: float | None = None) -> Path:
+    page = render(found, price)
     with files.atomic(path) as temporary:
         temporary.write_text(page)
     return path

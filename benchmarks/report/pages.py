@@ -24,7 +24,7 @@ from benchmarks.report.overview import (
     replace_marked,
     timed,
 )
-from benchmarks.report.summary import Row, Section
+from benchmarks.report.summary import Row, Section, listed
 from zoo import shelf
 from zoo.family import Branch, Checkpoint
 
@@ -128,7 +128,7 @@ def index(tree: FamilyTree) -> str:
                 _, title, row = min(judged, key=lambda each: each[0])
                 nearest.setdefault(f"{title}, `{row.title}`", (row, []))[1].append(net)
         for system, (row, nets) in nearest.items():
-            cells = [f"[{branch}]({branch.page}.md)", f"{' and '.join(nets)}: {system}"]
+            cells = [f"[{branch}]({branch.page}.md)", f"{listed(nets)}: {system}"]
             rows.append([*cells, *cost(row, tree.section), *_scores(row, tree.section)])
     rows += [[f"*{words}*", "", "", "", *of, *[""] * len(names)] for words, of in baselines(tree.section)[:1]]
     return markdown(head, rows, words=2)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-BETTER, WORSE, SAME = "better", "worse", "indistinguishable"
+BETTER, WORSE, ALIKE = "better", "worse", "indistinguishable"
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ def by_value(points: Sequence[Point]) -> Judge:
 
     def judge(opinion: str, i: int, j: int) -> str:
         a, b = points[i].opinions[opinion], points[j].opinions[opinion]
-        return SAME if a == b else BETTER if a < b else WORSE
+        return ALIKE if a == b else BETTER if a < b else WORSE
 
     return judge
 

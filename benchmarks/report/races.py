@@ -6,7 +6,6 @@ A row whose time was extrapolated says so, states how many images it made, and g
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +14,7 @@ import numpy as np
 
 from benchmarks import records
 from benchmarks.measure.workload import title
+from benchmarks.quality import judges
 from benchmarks.quality.metrics import LOWER_IS_BETTER
 from benchmarks.records import Record
 from benchmarks.report import plot, summary
@@ -70,8 +70,9 @@ def of(found: Iterable[Record]) -> Race | None:
         return None
     most = max(groups.values(), key=len)
     ran = sorted(most, key=lambda record: float(record["seconds"]["value"]))
-    names = dict.fromkeys(name for record in ran for name in record["metrics"] if name.startswith("fd_"))
-    nets = tuple(dict.fromkeys(name.rsplit("_", 1)[1] for name in names))
+    names = {name.rsplit("_", 1)[1] for record in ran for name in record["metrics"] if name.startswith("fd_")}
+    ours = [net for net in judges.of(judges.FIRST).names if net in names]
+    nets = (*ours, *sorted(names - set(ours)))
     whole = [record for record in ran if not record["extrapolated"] and record["left_out"]]
     reference = whole[-1] if whole else None
     runners = [_runner(record, reference, nets) for record in ran]
@@ -89,7 +90,7 @@ def _runner(record: Record, reference: Record | None, nets: Sequence[str]) -> Ru
     identity, counted = record["identity"], int(record["identity"]["protocol"]["counted"])
     distances = {}
     for net in nets:
-        if name := _name(record["metrics"], net):
+        if name := summary.named(record["metrics"], "fd", net):
             distances[net] = Estimate(**record["metrics"][name])
     words = {net: _verdict(record, reference, net) for net in nets}
     return Runner(
@@ -106,11 +107,6 @@ def _runner(record: Record, reference: Record | None, nets: Sequence[str]) -> Ru
     )
 
 
-def _name(metrics: Iterable[str], net: str) -> str | None:
-    """Of the Fréchet distance in a net's features, at whatever number of images."""
-    return next((name for name in metrics if re.fullmatch(rf"fd_\d+k?_{re.escape(net)}", name)), None)
-
-
 def _verdict(record: Record, reference: Record | None, net: str) -> str:
     if reference is None or record is reference or record["extrapolated"] or not record["left_out"]:
         return ""
@@ -119,8 +115,8 @@ def _verdict(record: Record, reference: Record | None, net: str) -> str:
 
 
 def _jackknifed(record: Record, net: str) -> Jackknifed | None:
-    name = _name(record["left_out"], net)
-    if name is None:
+    name = summary.named(record["left_out"], "fd", net)
+    if not name:
         return None
     return Jackknifed(record["metrics"][name]["value"], np.array(record["left_out"][name]))
 

@@ -7,7 +7,8 @@ row joins those of the same generator, setting, precision and weights.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,8 +18,9 @@ from benchmarks import records
 from benchmarks.measure.workload import RUNTIMES, SCENARIOS, title
 from benchmarks.quality import judges
 from benchmarks.quality.judges import Judges
-from benchmarks.quality.metrics import metric_name
+from benchmarks.quality.metric import metric_name
 from benchmarks.records import Record, RecordError
+from benchmarks.report.pareto import ALIKE, BETTER, WORSE
 from benchmarks.statistics import Estimate, Jackknifed
 from zoo.contract.request import Setting
 
@@ -30,7 +32,12 @@ FLAGS = {
     "served-differs": "served differs: the images that were served are not those that the bundle makes",
     "cached": "cached: a repeated request was answered faster than a new one",
 }
-BETTER, WORSE, ALIKE, DISPUTED = "better", "worse", "indistinguishable", "disputed"
+DISPUTED = "disputed"
+
+
+def named(metrics: Iterable[str], kind: str, net: str) -> str:
+    """What a metric is called in a record, of however many images it is; empty where it is not there."""
+    return next((name for name in metrics if re.fullmatch(rf"{kind}_\d+k?_{re.escape(net)}", name)), "")
 
 
 @dataclass
@@ -80,12 +87,12 @@ class Row:
 
     def metric(self, kind: str, net: str) -> Estimate | None:
         """None where nobody judges such images."""
-        return self.metrics.get(metric_name(kind, self.count, net))
+        return self.metrics.get(named(self.metrics, kind, net))
 
     def jackknifed(self, kind: str, net: str) -> Jackknifed | None:
         """A metric with its values without each group of images: what pairs of rows are compared by."""
-        name = metric_name(kind, self.count, net)
-        if self.quality is None or name not in self.quality["left_out"]:
+        name = named(self.quality["left_out"], kind, net) if self.quality else ""
+        if not self.quality or not name:
             return None
         return Jackknifed(self.metrics[name].value, np.array(self.quality["left_out"][name]))
 
@@ -133,7 +140,7 @@ class Baseline:
     metrics: dict[str, Estimate]
 
     def metric(self, kind: str, net: str) -> Estimate | None:
-        return self.metrics.get(metric_name(kind, self.count, net))
+        return self.metrics.get(named(self.metrics, kind, net))
 
 
 @dataclass(frozen=True)
@@ -153,9 +160,9 @@ class Section:
     @property
     def opinions(self) -> tuple[str, ...]:
         """The nets that judged at least one row: those of the data set, then those from files that somebody has."""
-        found = {name.rsplit("_", 1)[1]: None for row in self.rows for name in row.metrics if name.startswith("fd_")}
+        found = {name.rsplit("_", 1)[1] for row in self.rows for name in row.metrics if name.startswith("fd_")}
         ours = [net for net in self.judges.names if net in found]
-        return (*ours, *(net for net in found if net not in ours))
+        return (*ours, *sorted(found - set(ours)))
 
     @property
     def runtimes(self) -> list[str]:
@@ -198,7 +205,12 @@ def opinion(words: Mapping[str, str]) -> str:
     if {BETTER, WORSE} <= said:
         return DISPUTED
     [word] = said - {ALIKE}
-    return f"{word}, says the {' and '.join(net for net in found if found[net] == word)}"
+    return f"{word}, says the {listed([net for net in found if found[net] == word])}"
+
+
+def listed(words: Sequence[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
 
 
 def sections(found: Iterable[Record]) -> list[Section]:
@@ -307,14 +319,15 @@ def _sections(
     judged: dict[int, dict[Key, Record]] = {}
     for record in qualities:
         judged.setdefault(record["count"], {})[_key(record)] = record
-    unjudged = [key for key in timed if not any(key in found for found in judged.values())]
+    looks = judged.pop(0, {})  # pictures of what nobody judges
+    unjudged = [key for key in {**looks, **timed} if not any(key in found for found in judged.values())]
     machine = _host((cells[0]["identity"] if cells else qualities[0]["environment"])["machine"])
     spent = [record for record in costs if _host(record["identity"]["machine"]) == machine]
     made: list[Section] = []
     for count in sorted(judged, key=lambda count: (-len(judged[count]), -count)) or [0]:
         found = judged.get(count, {})
         keys = dict.fromkeys([*found, *(unjudged if not made else [])])
-        rows = [_row(dataset, key, timed.get(key, {}), found.get(key), spent) for key in keys]
+        rows = [_row(dataset, key, timed.get(key, {}), found.get(key) or looks.get(key), spent) for key in keys]
         rows.sort(key=lambda row: (row.family, row.generator, row.setting.num_steps or 0, row.title))
         made.append(Section(dataset, machine, count, rows, _baselines(baselines, dataset, count)))
     return made

@@ -42,6 +42,7 @@
     ? `${(100 * found[1]).toFixed(1)} to ${(100 * found[2]).toFixed(1)}`
     : `${short(found[1])} to ${short(found[2])}`;
   const words = (found, share) => (found ? `${shown(found[0], share)} (${interval(found, share)})` : "not measured");
+  const listed = (found) => [found.slice(0, -1).join(", "), found.at(-1)].filter(Boolean).join(" and ");
   const path = (mark, size) => `M${mark.map(([x, y]) => `${x * size},${y * size}`).join("L")}Z`;
   function icon(family) {
     return drawing("svg", { viewBox: "-8 -8 16 16", "aria-hidden": "true" },
@@ -101,7 +102,7 @@
     if (all.size <= 1) return said[0]?.[1] ?? "";
     if (all.has("better") && all.has("worse")) return "disputed";
     const word = all.has("better") ? "better" : "worse";
-    return `${word}, says the ${said.filter(([, each]) => each === word).map(([net]) => net).join(" and ")}`;
+    return `${word}, says the ${listed(said.filter(([, each]) => each === word).map(([net]) => net))}`;
   }
   const reference = () => (state.reference === null ? null : section.rows[state.reference]);
   const flagWords = (flag) => (flag === "invalid" ? "INVALID" : flag.replaceAll("-", " "));
@@ -224,11 +225,11 @@
     mark();
   }
   const tick = (each) => each.toLocaleString("en-US", { maximumSignificantDigits: 3 });
-  function ticks(values, most) { // 1, 2, 5, 10, ... within the values; fewer of a decade where there would be too many
+  function ticks(values, most) { // round numbers within the values: as many of a decade as there is room for
     const [least, greatest] = [Math.min(...values), Math.max(...values)];
     const decades = d3.range(Math.floor(Math.log10(least)), Math.ceil(Math.log10(greatest)) + 1);
     const of = (steps) => decades.flatMap((decade) => steps.map((step) => Number(`${step}e${decade}`))).filter((each) => each >= least && each <= greatest);
-    return [[1, 2, 5], [1, 3], [1]].map(of).find((found) => found.length <= most) ?? of([1]);
+    return [[1, 1.5, 2, 3, 4, 5, 6, 8], [1, 2, 3, 5], [1, 2, 5], [1, 3], [1]].map(of).find((found) => found.length <= most) ?? of([1]);
   }
   function spoken(row, grey) {
     const one = measure(), flags = (timing(row)?.flags ?? []).map(flagWords);
@@ -369,6 +370,7 @@
     ];
     if (state.quantity !== "relative" && section.rows.some((row) => timing(row)?.relative)) found.push({ key: "relative", text: "relative", of: (row) => timing(row)?.relative?.[0], cell: (row) => timing(row)?.relative });
     if (state.quantity !== "images_per_second") found.push({ key: "rate", text: "images/s", of: (row) => rate(row)?.[0], cell: rate });
+    if (data.price) found.push({ key: "price", text: "price of 1,000", of: (row) => price(row)?.[0], node: (row) => priced(price(row)) });
     const shownMeasures = kin().some((each) => each === one) ? kin() : [...kin(), one].filter(Boolean);
     for (const each of shownMeasures) found.push({ key: each.key, text: each.words, of: (row) => row.metrics[each.key]?.[0], cell: (row) => row.metrics[each.key], share: each.share });
     const accuracy = section.measures.find((each) => each.kind === "accuracy");
@@ -381,6 +383,11 @@
     const own = timing(row)?.images_per_second, offline = row.timing[`${state.runtime}|offline`]?.images_per_second;
     return offline ?? own ?? null;
   }
+  function price(row) { // of 1,000 images on a machine that is kept busy, as benchmarks.measure.costs.price_per_thousand
+    const found = rate(row);
+    return found ? [found[0], found[2], found[1]].map((each) => data.price / 3.6 / each) : null;
+  }
+  const priced = (found) => (found ? [tick(found[0]), make("small", {}, `${tick(found[1])} to ${tick(found[2])}`)] : []); // small sums keep their digits
   function table() {
     const host = at("rows"), list = columns(), rows = kept();
     if (!list.some((each) => each.key === state.sort[0])) state.sort = ["latency", 1];
@@ -398,7 +405,7 @@
     }, make("button", { type: "button", "data-sort": each.key, onclick: () => { state.sort = [each.key, each.key === state.sort[0] ? -state.sort[1] : 1]; table(); mark(); } }, each.text))));
     const lines = rows.map((row) => make("tr", { "data-place": row.place }, ...list.map((each) => {
       if (each.key === "title") return make("th", { scope: "row" }, make("button", { class: "name", type: "button", onclick: () => { choose(row); } }, icon(family[row.family]), row.title));
-      if (each.node) return make("td", { class: "words" }, ...[each.node(row)].flat());
+      if (each.node) return make("td", { class: each.left ? "words" : null }, ...[each.node(row)].flat());
       if (!each.cell) return make("td", {}, each.of(row).toLocaleString("en-US"));
       const found = each.cell(row);
       return found ? make("td", {}, shown(found[0], each.share), make("small", {}, interval(found, each.share))) : make("td");

@@ -165,6 +165,28 @@ def quality(
     )
 
 
+def cost(name: str, runtime: str, *, weights: str = "0", build_s: float | None = None) -> Record:
+    """What it takes before the first image."""
+    return records.make(
+        "cost",
+        {
+            "cost": {"generator": name, "runtime": runtime, "precision": "fp32", "loop": None},
+            "artifact": {"checkpoint": weights},
+            "machine": environment.machine(),
+            "software": {"onnxruntime": "1.23.0"},
+            "protocol": {"repeats": 3},
+        },
+        cold_start_s=2.5,
+        load_s=0.25,
+        build_s=build_s,
+        export_s=12.0,
+        memory_mb=345.0,
+        components={"generator": 0.75},
+        energy={"joules_per_image": None, "why": "no counter"},
+        environment=environment.describe(),
+    )
+
+
 def made_up(
     name: str,
     p50: float,

@@ -11,7 +11,7 @@ import numpy as np
 from benchmarks import records
 from benchmarks.measure import rounds
 from benchmarks.records import Record
-from benchmarks.statistics import GROUPS, mean
+from benchmarks.statistics import GROUPS, Jackknifed, mean
 
 MACHINE = {"cpu": "one", "cores": 2, "memory_gb": 16, "host": "0123"}
 SERVED = {"images": 20, "lsb": 0, "differing": 0.0, "within": True, "window": None, "cache": None}
@@ -69,11 +69,13 @@ def quality(
     values: Mapping[str, np.ndarray],
     *,
     shares: Mapping[str, np.ndarray] = MappingProxyType({}),
+    skewed: Mapping[str, Jackknifed] = MappingProxyType({}),
     first_seed: int = 1_000_000,
 ) -> Record:
-    """A row whose metrics are the means of one value an image, (N,) each; `shares` of booleans."""
+    """A row whose metrics are means of one value an image, (N,) each, `shares` of booleans; `skewed` as they are."""
     found = {metric: mean(each) for metric, each in values.items()}
     found |= {metric: mean(each, share=True) for metric, each in shares.items()}
+    found |= skewed
     asked = {"generator": name, "num_steps": None, "sampler": None, "guidance_scale": 1.0}
     [count] = {len(each) for each in (*values.values(), *shares.values())}
     identity = {
@@ -90,6 +92,7 @@ def quality(
         count=count,
         metrics={metric: _plain(each) for metric, each in found.items()},
         left_out={metric: each.left_out.tolist() for metric, each in found.items()},
+        roots={metric: each.root.to_json() for metric, each in found.items() if each.root},
     )
 
 

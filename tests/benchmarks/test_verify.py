@@ -13,6 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from benchmarks import bench_commands, receipts, records, verify
+from benchmarks.quality import distances
 from benchmarks.records import Record
 from benchmarks.report import cards, overview, pages
 from benchmarks.report.family_tree import FamilyTree
@@ -55,8 +56,19 @@ def measured() -> Record:
 @pytest.fixture
 def judged() -> Record:
     random = np.random.default_rng(0)
-    values = {"fd_200_critic": random.exponential(1.0, 200)}
-    return quality("gan", values, shares={"accuracy_200_judge": random.random(200) < 0.9})
+    features, real = random.normal(0.0, 1.0, (200, 8)), random.normal(0.1, 1.0, (300, 8))
+    near, limit = distances.frechet(features, distances.moments(real))
+    return quality(
+        "gan",
+        {"memorised_200_pixels": random.exponential(1.0, 200)},
+        shares={"accuracy_200_judge": random.random(200) < 0.9},
+        skewed={
+            "fd_200_critic": near,
+            "fd_inf_200_critic": limit,
+            "kd_200_critic": distances.kernel_distance(features, real).times(1000.0),
+            "classes_200_judge": distances.effective_number(random.integers(0, 10, 200), 10),
+        },
+    )
 
 
 def test_a_cell_follows_from_its_runs(measured: Record) -> None:
@@ -95,6 +107,7 @@ def test_a_latency_without_its_runs_cannot_be_followed(measured: Record) -> None
 
 def test_a_metric_s_interval_follows_from_its_values_without_each_group(judged: Record) -> None:
     assert [each for each in verify.recomputed(judged) if each] == []
+    assert len(judged["metrics"]) == 6
     for name in judged["metrics"]:
         narrow = judged["metrics"] | {name: {**judged["metrics"][name], "low": judged["metrics"][name]["value"]}}
         [fault] = filter(None, verify.recomputed(resealed(judged, metrics=narrow)))
@@ -102,6 +115,10 @@ def test_a_metric_s_interval_follows_from_its_values_without_each_group(judged: 
         short = judged["left_out"] | {name: judged["left_out"][name][:49]}
         [fault] = filter(None, verify.recomputed(resealed(judged, left_out=short)))
         assert fault == f"{name} has 49 values without a group of images, expected 50"
+    for name, root in judged["roots"].items():
+        other = judged["roots"] | {name: {**root, "value": 1.1 * root["value"]}}
+        faults = [*filter(None, verify.recomputed(resealed(judged, roots=other)))]
+        assert faults[0].startswith(f"value of {name} is stated as")
 
 
 def test_all_faults_of_a_file_are_told_not_only_the_first(tmp_path: Path, measured: Record, judged: Record) -> None:

@@ -36,6 +36,8 @@ async function use(tab, found) {
     await tab.click(`#rows thead th:nth-child(${place(name)}) button`);
     return { order: await tab.$eval(`#rows thead th:nth-child(${place(name)})`, (cell) => cell.ariaSort ?? cell.getAttribute("aria-sort")), names: await column(place("system")), values: await column(place(name)) };
   };
+  const named = await column(place("system")), prices = await column(place("price of 1,000"));
+  found.prices = Object.fromEntries(named.map((name, index) => [name, prices[index]]));
   found.sorted = [await sort("calls"), await sort("calls")];
   const press = (index) => tab.click(`#families button:nth-of-type(${index})`);
   found.before = (await column(place("system"))).length;

@@ -110,7 +110,10 @@ CHECKPOINTS = (
         config=AutoencoderConfig(),
         recipe=_recipe(masked=0.0, seed=31),
         paper="Hinton & Salakhutdinov 2006, doi:10.1126/science.1127647",
-        description="An autoencoder with 32 latents; images come from a Gaussian fitted to each class's codes.",
+        description=(
+            "A convolutional autoencoder with 32 latents, trained as a whole, not layer by layer as in 2006; images "
+            "come from a Gaussian fitted to each class's codes (Ghosh et al. 2020)."
+        ),
         faults=FAULTS,
         systems=(
             System("Autoencoder", Branch.AUTOENCODERS, "Hinton & Salakhutdinov 2006, doi:10.1126/science.1127647"),

@@ -75,9 +75,12 @@ CHECKPOINTS = (
         config=VAEConfig(),
         recipe=Recipe("variational", images=192_000, learning_rate=2e-3, ema_images=10_000, seed=11, minutes=7.0),
         paper="Kingma & Welling 2014, arXiv:1312.6114",
-        description="A conditional convolutional VAE with a discretised logistic likelihood of one learned scale.",
+        description=(
+            "A class-conditional convolutional VAE (Sohn et al. 2015): the bound of Kingma & Welling, with a "
+            "discretised logistic likelihood of one learned scale, in a network of later years."
+        ),
         faults=("Its images are smooth: prints, seams and the straps of sandals are averaged away.",),
-        systems=(System("VAE", Branch.AUTOENCODERS, "Kingma & Welling 2014, arXiv:1312.6114"),),
+        systems=(System("Conditional VAE", Branch.AUTOENCODERS, "Kingma & Welling 2014, arXiv:1312.6114"),),
     ),
 )
 

@@ -8,8 +8,8 @@ import warnings
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 
-from benchmarks import statistics
 from benchmarks.quality import comparisons, density, distances, features, judges, perceptual, probes
 from benchmarks.quality.agreement import agreement_score
 from benchmarks.quality.inception_score import inception_score
@@ -18,7 +18,7 @@ from benchmarks.statistics import GROUPS, Jackknifed, groups
 from tests.benchmarks.quality.degradations import DAMAGES
 
 JUDGES = judges.of("fashion_mnist")
-COUNT = 500
+COUNT = 300
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +80,6 @@ def test_inception_score_is_that_of_torchmetrics() -> None:
 def test_inception_score_of_sure_and_unsure_answers() -> None:
     sure = 1e3 * np.eye(10)[np.arange(200) % 10]
     assert inception_score(sure).value == pytest.approx(10.0)
-    assert inception_score(sure[:, :] * (np.arange(10) < 1)).value == pytest.approx(1.0, abs=1.0)
     assert inception_score(np.zeros((200, 10))).value == pytest.approx(1.0)
     assert inception_score(np.tile(sure[:1], (200, 1))).value == pytest.approx(1.0)
     half = 1e3 * np.eye(10)[np.arange(200) % 2]
@@ -175,17 +174,14 @@ def test_the_two_sample_test_is_scikit_learn_s_cross_validation(real: np.ndarray
     assert found.left_out.std() > 0.0
 
 
-def test_a_group_that_is_left_out_is_not_learnt_from(real: np.ndarray) -> None:
-    """One group of sixty images lies elsewhere: without it nothing tells the two sides apart."""
+def test_the_two_sample_test_of_two_gaussians() -> None:
+    """A distance d apart in each of two dimensions, the best accuracy is Phi(d sqrt(2) / 2)."""
     generator = np.random.default_rng(0)
     same, other = generator.normal(size=(500, 2)), generator.normal(size=(500, 2))
     assert 0.4 < probes.two_sample(same, other).value < 0.6
     assert probes.two_sample(same + 8.0, other).value == 1.0
     shifts = [probes.two_sample(same + shift, other).value for shift in (0.5, 1.0, 2.0, 4.0)]
     assert (np.diff(shifts) > 0).all()
-    # Two Gaussians a distance d apart in each of two dimensions: Phi(d sqrt(2) / 2).
-    from scipy.stats import norm
-
     many, others = generator.normal(size=(5000, 2)) + 1.0, generator.normal(size=(5000, 2))
     found = probes.two_sample(many, others)
     assert found.value == pytest.approx(norm.cdf(np.sqrt(2.0) / 2.0), abs=0.015)
@@ -239,7 +235,7 @@ def scores(pictures: tuple[np.ndarray, np.ndarray]) -> dict[str, list[dict[tuple
     every = {}
     for name, (damage, strengths) in DAMAGES.items():
         every[name] = [intact]
-        for strength in strengths[1:]:
+        for strength in strengths[1::2]:
             every[name].append(score(damage(images, class_ids, strength), class_ids))
     return every
 

@@ -41,7 +41,7 @@ def visit(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         race("gan", 30.0, 2.0),
         race("ddpm", 72_000.0, 1.0, setting=Setting(1000, "ddpm"), counted=500),
     ]
-    page = html.write(found, folder / "report.html")
+    page = html.write(found, folder / "report.html", price=3.6)
     ran = subprocess.run(
         [str(NODE), str(BROWSER / "visit.cjs"), str(page), str(folder)],
         capture_output=True,
@@ -105,6 +105,12 @@ def test_a_finger_beside_a_point_means_it(visit: dict[str, Any]) -> None:
     name = tapped["wanted"].split(",")[0]
     assert tapped["detail"] == name
     assert tapped["tip"].startswith(name)
+
+
+def test_a_price_of_the_hour_becomes_one_of_a_thousand_images(visit: dict[str, Any]) -> None:
+    found = visit["desktop-light"]
+    assert "price of 1,000" in found["head"]
+    assert found["prices"] == {"gan": "0.0015", "vae": "0.0025", "ddpm-pd4 4": "0.006", "ddpm 50": "0.06"}
 
 
 def test_the_theme_can_be_chosen(visit: dict[str, Any]) -> None:

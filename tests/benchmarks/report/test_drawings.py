@@ -96,7 +96,7 @@ def test_the_plot_greys_what_is_beaten_under_every_opinion() -> None:
     found = [
         record
         for name, (p50, one, two) in sides.items()
-        for record in made_up(name, p50, 100, 1.0, shifts={"classifier": one, "critic": two})
+        for record in made_up(name, p50, 100, 1.0, shifts={"classifier": one, "critic": two, "contrastive": one})
     ]
     section = main(found)
     drawn = drawings.front(section, Comparison(section.rows, section.opinions))

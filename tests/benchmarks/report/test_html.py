@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 
 from benchmarks.records import Record, RecordError
-from benchmarks.report import html
+from benchmarks.report import html, spending, summary
 from benchmarks.report.family_tree import FamilyTree
+from benchmarks.studies import NETS
 from benchmarks.templates import VENDOR, vendored
-from tests.benchmarks.made_up import cell, made_up, real
+from tests.benchmarks.made_up import cell, cost, made_up, real
 from zoo.contract.request import Setting
 
 
@@ -134,7 +135,7 @@ def test_a_student_stands_beside_its_teacher_on_the_same_seeds() -> None:
     [pair] = re.findall(r'<details class="box" id="student-ddpm-pd4">(.*?)</details>', text, re.DOTALL)
     assert "4 network calls instead of 50" in pair
     assert "<strong>10.0 times as fast</strong>" in pair
-    assert pair.count('<span class="verdict worse">worse</span>') == 2
+    assert pair.count('<span class="verdict worse">worse</span>') == len(NETS)
     assert "student-gan" not in text
 
 
@@ -150,6 +151,24 @@ def test_the_race_is_in_the_page_with_its_extrapolated_rows_marked(small_tree: F
     [section] = re.findall(r'<section aria-labelledby="race">(.*?)</section>', text, re.DOTALL)
     assert "≈ 20.0 h" in section
     assert re.search(r"<g class=\"[^\"]* hollow\"><title>ddpm 1000 ddpm", section)
+
+
+def test_costs_stand_in_the_page_and_say_when_a_build_has_paid_off() -> None:
+    timed = [
+        cell("a", 3.0, runtime="onnxruntime"),
+        cell("a", 1.0, runtime="torch-compile"),
+        cell("a", 9.0, runtime="torch"),
+    ]
+    spent = [cost("a", "onnxruntime"), cost("a", "torch-compile", build_s=30.0), cost("a", "torch", build_s=1.0)]
+    [section] = summary.sections([*timed, *spent])
+    found = {each.runtime: each for each in spending.of(section)}
+    assert found["torch-compile"].pays_off == "15,000 images of a", "30 s at 2 ms saved each"
+    assert found["torch"].pays_off == "never"
+    assert found["onnxruntime"].pays_off == ""
+    text = html.render([*timed, *spent])
+    assert "<td>15,000 images of a</td>" in text
+    assert "generator 0.75" in text
+    assert "no counter" in text
 
 
 def test_rows_of_other_data_are_sections_of_their_own() -> None:

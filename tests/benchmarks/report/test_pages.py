@@ -11,8 +11,9 @@ import pytest
 from typer.testing import CliRunner
 
 from benchmarks import records
-from benchmarks.report import overview, pages, races
+from benchmarks.report import overview, pages, races, summary
 from benchmarks.report.family_tree import FamilyTree
+from benchmarks.studies import NETS
 from genzoo import cli as command_line
 from tests.benchmarks.made_up import shipped
 from zoo.family import Branch
@@ -81,7 +82,7 @@ def test_the_index_names_the_nearest_of_each_family_by_each_net(small_tree: Fami
     lines = pages.index(small_tree).splitlines()
     diffusion = [line for line in lines if "(diffusion-and-flow-matching.md)" in line]
     assert len(diffusion) == 1
-    assert "| classifier and critic: DDIM, `ddpm 50` |" in diffusion[0]
+    assert f"| {summary.listed(NETS)}: DDIM, `ddpm 50` |" in diffusion[0]
     assert not [line for line in lines if "autoencoders.md" in line], "nothing of them was measured"
 
 

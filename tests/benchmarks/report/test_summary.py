@@ -45,6 +45,19 @@ def test_what_was_only_judged_and_what_was_only_timed_have_rows_too() -> None:
     assert summary.sections([quality("alone", 100, 1.0)])[0].rows[0].title == "alone"
 
 
+def test_what_nobody_judges_shows_its_pictures_among_the_first() -> None:
+    looks = quality("looks", 100, 1.0, judged=False)
+    identity = {key: value for key, value in looks["identity"].items() if key not in ("format", "kind")}
+    content = {key: value for key, value in looks.items() if key not in ("id", "identity", "time", "digest")}
+    looks = records.make("quality", identity, **{**content, "count": 0})
+    found = [*made_up("a", 1.0, 100, 1.0), *made_up("b", 1.0, 60, 1.0), *made_up("c", 1.0, 60, 1.0), looks]
+    many, few = summary.sections([*found, cell("looks", 2.0)])
+    assert ([row.title for row in many.rows], many.count) == (["b", "c", "looks"], 60)
+    assert [row.title for row in few.rows] == ["a"]
+    assert many.rows[-1].grid == looks["grid"]
+    assert summary.sections([looks])[0].count == 0
+
+
 def test_what_was_timed_on_one_machine_is_not_missing_on_another() -> None:
     elsewhere = cell("there", 1.0)
     machine = {**elsewhere["identity"]["machine"], "cpu": "another"}
@@ -66,7 +79,7 @@ def test_generators_of_other_data_stand_beside_and_are_not_compared() -> None:
     assert not other.baselines
     assert drawings.front(other, Comparison(other.rows, other.opinions)) is None
     assert [row.title for row in summary.beside(main, [main, other])] == ["fast", "good", "striped"]
-    assert overview.distances(other.rows[0], main) == ["", ""]
+    assert overview.distances(other.rows[0], main) == [""] * len(main.opinions)
 
 
 def test_weights_that_were_trained_again_replace_the_old_ones_on_every_runtime() -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from zoo.sampling.noise import MAX_SEED, normal
+from zoo.sampling.noise import MAX_SEED, normal, uniform
 
 GOLDEN_SEED_7 = [-0.14712793, 0.50211215, -1.09110105, 0.73758703, -0.73446286, -2.1076498]
 
@@ -42,3 +42,11 @@ def test_it_never_changes() -> None:
 def test_a_seed_out_of_range_is_refused(seed: int) -> None:
     with pytest.raises(ValueError, match="outside"):
         normal([seed], (1,))
+
+
+def test_uniform_numbers_are_a_seed_s_own_and_no_part_of_its_noise() -> None:
+    drawn = uniform(range(2000), 1 << 32)
+    assert stats.kstest(drawn, "uniform").pvalue > 1e-3
+    np.testing.assert_array_equal(uniform([7, 3], 1 << 32), drawn[[7, 3]])
+    assert abs(np.corrcoef(drawn, normal(range(2000), (1,))[:, 0])[0, 1]) < 0.1
+    assert not np.intersect1d(drawn, uniform(range(2000))).size

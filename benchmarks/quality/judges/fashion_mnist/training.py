@@ -3,8 +3,9 @@
 `classifier` learns the classes, so it sees what a picture shows. `critic` learns without labels to tell what is wrong
 with a picture (blur, noise, shuffled tiles, torn rows, a ghost of another picture: which, and how much), how it is
 rotated, and which two views come from one picture. Its features come from every depth, so it sees texture that a
-classifier overlooks. `contrastive` learns one thing only, which two views are of one picture (Chen et al. 2020): neither
-our classes nor our list of faults shaped it. All end in features of zero mean and unit variance over the training set.
+classifier overlooks. `contrastive` learns one thing only, which two views are of one picture (Chen et al. 2020):
+neither our classes nor our list of faults shaped it. All end in features of zero mean and unit variance over the
+training set.
 """
 
 from __future__ import annotations
@@ -310,9 +311,10 @@ DESIGNS = {
             "comparison", images=600_000, batch_size=200, learning_rate=2e-3, ema_images=10_000, seed=15, minutes=15.0
         ),
         "Tells which two windows were cut from one picture, mirrored and lighter or darker as they may be (SimCLR, "
-        "Chen et al. 2020), and was taught nothing else: neither our classes nor our list of faults. Nothing is resampled "
-        "or blurred in its training, so it need not overlook sharpness. A convolutional network; the features are the "
-        "channel means of its last depth, and the maps of all four depths are what perceptual distances compare.",
+        "Chen et al. 2020), and was taught nothing else: neither our classes nor our list of faults. Nothing is "
+        "resampled or blurred in its training, so it need not overlook sharpness. A convolutional network; the "
+        "features are the channel means of its last depth, and the maps of all four depths are what perceptual "
+        "distances compare.",
         "It sees less of what a picture shows than the classifier: a linear probe that learns from 5,000 test pictures "
         "tells 83 % of the others right. It overlooks light and contrast, and where in a picture something is.",
     ),
