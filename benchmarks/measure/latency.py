@@ -169,10 +169,12 @@ class _Run:
         def stop(*_: object) -> None:
             self.error = KeyboardInterrupt()
 
-        if threading.current_thread() is not threading.main_thread():  # which alone may say what a signal does
+        before = signal.getsignal(signal.SIGINT)
+        here = threading.current_thread() is threading.main_thread()  # which alone may say what a signal does
+        if not here or before in (signal.SIG_IGN, None):  # a job in the background is not meant
             yield
             return
-        before = signal.signal(signal.SIGINT, stop)
+        signal.signal(signal.SIGINT, stop)
         try:
             yield
         finally:
