@@ -58,6 +58,7 @@ def bench(
         float | None, typer.Option(min=0.0, help="Of an hour of this machine, for a column of costs.")
     ] = None,
     again: Annotated[bool, typer.Option(help="Measure also what is on record.")] = False,
+    ray: Ray = None,
     records: Records = RECORDS,
     as_json: Json = False,
 ) -> None:
@@ -69,9 +70,10 @@ def bench(
     from dataclasses import replace
 
     from benchmarks.measure import costs as costing
-    from benchmarks.measure import sweep
+    from benchmarks.measure import distributed, sweep
     from benchmarks.measure.rounds import FULL, QUICK
     from benchmarks.measure.workload import RUNTIMES, SCENARIOS, SINGLE, WorkloadError, load
+    from zoo import fanout
     from zoo.contract.errors import RequestError, nearest
 
     scenarios = scenario or ([SINGLE] if quick else list(SCENARIOS))
@@ -96,11 +98,16 @@ def bench(
     cells = sweep.cells(wanted, runtimes, loads, protocol, beside)
     judged = sweep.judged(wanted, runtimes[0], samples)
     found = [*sweep.baselines(judged, records)]
-    found += sweep.run(
-        cells, judged, records, reference=sweep.reference_cell(beside, runtimes, protocol), again=again, told=tell
-    )
-    if costs and not quick:
-        found += costing.run(costing.wanted(bundles, runtimes), records, again=again, told=tell)
+    first = sweep.reference_cell(beside, runtimes, protocol)
+    costed = costing.wanted(bundles, runtimes) if costs and not quick else []
+    if ray:
+        with fanout.workers(ray, lambda text: typer.echo(text, err=True)) as workers:
+            found += distributed.run(
+                cells, judged, records, workers, reference=first, costed=costed, again=again, told=tell
+            )
+    else:
+        found += sweep.run(cells, judged, records, reference=first, again=again, told=tell)
+        found += costing.run(costed, records, again=again, told=tell)
     if as_json:
         typer.echo(json.dumps(found))
         return
@@ -384,7 +391,7 @@ def race(
         if value not in RUNTIMES:
             raise RequestError(f"unknown {value!r}: {nearest(value, RUNTIMES)}")
         sweep.check(value)
-    runtimes = runtime or [each for each in sweep.available() if each != "triton"][::-1]
+    runtimes = runtime or [each for each in sweep.available() if each != "triton"]
     tell: Callable[[str], None] = (lambda _: None) if as_json else typer.echo
     choice = sweep.Choice(tree=True)
     rows = sweep.rows(_bundles(names or _measurable(choice), tell), choice)

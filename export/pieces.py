@@ -26,7 +26,7 @@ def checkpoints(folders: Sequence[fanout.Folder]) -> Iterator[None]:
     before = os.environ.get(shelf.TREE_VARIABLE)
     missing = [folder for folder in folders if not _is_here(folder)]
     if missing:
-        tree = fanout.received([[folder.name, *folder.files] for folder in missing])
+        tree = fanout.received([[folder.name, *folder.digests] for folder in missing])
         for folder in missing:
             folder.bring(tree)
         os.environ[shelf.TREE_VARIABLE] = str(tree)
@@ -42,7 +42,7 @@ def checkpoints(folders: Sequence[fanout.Folder]) -> Iterator[None]:
 def _is_here(folder: fanout.Folder) -> bool:
     """Whether the name stands for these files here; a card beside them decides nothing."""
     place = shelf.directory(folder.name)
-    return all((place / name).is_file() and files.sha256(place / name) == digest for name, digest in folder.files)
+    return all((place / name).is_file() and files.sha256(place / name) == digest for name, digest in folder.digests)
 
 
 def checkpoint_folder(name: str) -> fanout.Folder:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 from zoo import fanout
 from zoo.errors import GenzooError
@@ -24,6 +25,16 @@ def slow_square(given: tuple[int, str]) -> tuple[int, str]:
     number, folder = given
     (Path(folder) / f"{number}-{home().name}-{time.time_ns()}").touch()
     time.sleep(0.4)
+    return number * number, home().name
+
+
+def patient_square(given: tuple[int, str]) -> tuple[int, str]:
+    """The first few at once, the others once there is a file `go` in the folder."""
+    number, folder = given
+    (Path(folder) / f"{number}-{home().name}-{time.time_ns()}").touch()
+    while number >= 4 and not (Path(folder) / "go").exists():
+        time.sleep(0.05)
+    time.sleep(0.1)
     return number * number, home().name
 
 
@@ -63,3 +74,12 @@ def opened(folder: fanout.Folder) -> str:
     from export.bundle import Bundle
 
     return str(Bundle.open(folder.here()).path)
+
+
+def study_checkpoints(piece: Any) -> dict[str, str]:
+    """The digests of a study's checkpoints as this worker finds them."""
+    from benchmarks import studies
+    from export import pieces
+
+    with pieces.checkpoints(piece.checkpoints):
+        return dict(studies.identity(piece.name)["checkpoints"])

@@ -68,7 +68,7 @@ OWNERS = {
     "mlperf_loadgen": {"benchmarks/measure/latency.py"},
     "diffusers": {"benchmarks/measure/ratios.py", "zoo/families/diffusers_unet.py"},
     "huggingface_hub": {"zoo/store/remotes/hf.py"},
-    "ray": {"zoo/fanout.py"},
+    "ray": {"zoo/fanout/driver.py", "zoo/fanout/worker.py"},
     "model_signing": {"zoo/store/signing.py"},
 }
 # Words of one data set, and who may say them: a file or a folder, and why.

@@ -188,7 +188,7 @@ def deciding(bundle: Bundle, runtime: str) -> dict[str, Any]:
     """What decides how fast a bundle is on a runtime: a part of an identity."""
     return {
         "artifact": artifact(bundle) | _engines(bundle, runtime),
-        "machine": environment.machine() | _gpu(runtime),
+        "machine": machine(runtime),
         "software": environment.software(runtime),
     }
 
@@ -201,9 +201,10 @@ def _engines(bundle: Bundle, runtime: str) -> dict[str, Any]:
     return {"engines": {graph: for_gpu(bundle, graph, here).sha256 for graph in graphs_to_build(bundle)}}
 
 
-def _gpu(runtime: str) -> dict[str, Any]:
+def machine(runtime: str) -> dict[str, Any]:
+    """With its GPU, for a runtime that needs one. Raises GpuError."""
     on_gpu = runtime != COMPILED and Runtime(runtime).on_gpu
-    return {"gpu": dataclasses.asdict(gpu())} if on_gpu else {}
+    return environment.machine() | ({"gpu": dataclasses.asdict(gpu())} if on_gpu else {})
 
 
 @dataclass(frozen=True)
@@ -485,7 +486,7 @@ def quality(each: Judged, opened: _Open, told: Tell) -> Record:
 
     found, checked = metrics.nothing(row.judges, 0), None
     if each.count:
-        asked = (row.setting, each.count, {**row.artifact, **_executor(each)})
+        asked = (row.setting, each.count, made_by(each))
         found = samples.judge(generator, *asked, row.judges, row.bundle.assets, progress)
         frequencies = metrics.frequencies(row.judges)
         checked = drawn(each, samples.draw(generator, *asked, row.bundle.assets, frequencies), opened)
@@ -522,9 +523,10 @@ def drawn(each: Judged, images: np.ndarray, opened: _Open) -> served.Served:
     return served.Served(compared, tolerance, window)
 
 
-def _executor(each: Judged) -> dict[str, Any]:
-    """What beside an artifact decides the last bit of its images."""
-    return {"runtime": each.runtime, "batch": BATCH_SIZE, **_engines(each.row.bundle, each.runtime)}
+def made_by(each: Judged) -> dict[str, Any]:
+    """What decides its images to the last bit."""
+    executor = {"runtime": each.runtime, "batch": BATCH_SIZE, **_engines(each.row.bundle, each.runtime)}
+    return {**each.row.artifact, **executor}
 
 
 def unjudged(row: Row) -> str:

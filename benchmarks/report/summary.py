@@ -18,6 +18,7 @@ from benchmarks import records
 from benchmarks.measure.workload import RUNTIMES, SCENARIOS, title
 from benchmarks.quality import judges
 from benchmarks.quality.judges import Judges
+from benchmarks.quality.metric import metric_name
 from benchmarks.records import Record, RecordError
 from benchmarks.report.pareto import ALIKE, BETTER, WORSE
 from benchmarks.statistics import Estimate, Jackknifed

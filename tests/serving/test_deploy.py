@@ -11,10 +11,14 @@ import sys
 from fnmatch import fnmatch
 from importlib.metadata import distribution, requires
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 from packaging.requirements import Requirement
+from typer.testing import CliRunner
 
+from genzoo import cli
 from serving.endpoint import RESTRICTED, SECRET_HEADER
 from serving.install import CONTAINER_FLOOR
 
@@ -117,3 +121,82 @@ def test_a_deployment_is_closed_by_a_secret_that_nobody_has(tmp_path: Path) -> N
         secrets.add(http.rpartition("=")[2])
         assert grpc == f"--grpc-restricted-protocol={prefix}{http.rpartition('=')[2]}"
     assert len(secrets) == 2
+
+
+def rendered(template: str, values: dict[str, Any], release: str = "zoo") -> list[dict[str, Any]]:
+    """The objects of a chart's template, by the few of Helm's actions that it uses."""
+    tokens = re.split(r"\{\{-?\s*(.*?)\s*-?\}\}", re.sub(r"[ \t]*(\{\{-)", r"\1", template))
+    root = {"Values": values, "Release": {"Name": release}}
+
+    def value(words: str, dot: Any) -> Any:
+        expression, *filters = (part.strip() for part in words.split("|"))
+        if expression.startswith("add "):
+            _, path, number = expression.split()
+            return value(path, dot) + int(number)
+        found: Any = root if expression.startswith("$") else dot
+        for name in filter(None, expression.lstrip("$").split(".")):
+            found = found[name]
+        return json.dumps(str(found)) if filters == ["quote"] else found
+
+    def block(position: int, dot: Any, shown: bool) -> tuple[str, int]:
+        text = ""
+        while position < len(tokens):
+            text += tokens[position] if shown else ""
+            position += 1
+            if position == len(tokens):
+                break
+            action, position = tokens[position], position + 1
+            if action == "end":
+                return text, position
+            word, _, rest = action.partition(" ")
+            if word in ("if", "with", "range"):
+                found = value(rest, dot) if shown else None
+                turns = (found if word == "range" else [found if word == "with" else dot]) if found else []
+                after = block(position, dot, False)[1]
+                text += "".join(block(position, each, True)[0] for each in turns)
+                position = after
+            elif shown:
+                text += str(value(action, dot))
+        return text, position
+
+    return [each for each in yaml.safe_load_all(block(0, root, True)[0]) if each]
+
+
+def test_the_job_is_a_ray_cluster_whose_head_takes_no_work(tmp_path: Path) -> None:
+    chart = DEPLOY / "chart"
+    values = yaml.safe_load((chart / "values.yaml").read_text())
+    template = (chart / "templates" / "job.yaml").read_text()
+    assert rendered(template, values) == [], "a cluster that nobody asked for"
+    values["cluster"] |= {"workers": 3, "results": "results"}
+    service, job = rendered(template, values)
+    assert service["spec"]["clusterIP"] == "None"
+    spec = job["spec"]
+    assert (spec["completionMode"], spec["completions"], spec["parallelism"]) == ("Indexed", 4, 4)
+    assert spec["successPolicy"]["rules"] == [{"succeededIndexes": "0"}]
+    pod = spec["template"]["spec"]
+    assert pod["subdomain"] == service["metadata"]["name"]
+    assert spec["template"]["metadata"]["labels"] == service["spec"]["selector"]
+    [container] = pod["containers"]
+    assert container["resources"]["requests"] == container["resources"]["limits"]
+    assert {each["name"] for each in container["volumeMounts"]} == {each["name"] for each in pod["volumes"]}
+    script, name, *command = container["args"]
+    assert name == "genzoo"
+    assert command == values["cluster"]["command"]
+    subprocess.run(["sh", "-n", "-c", script], check=True)
+    # As it would run, with programs that say what they were asked.
+    for program in ("ray", "genzoo", "hostname", "python3"):
+        (tmp_path / program).write_text(f'#!/bin/sh\necho "{program} $@"\n')
+        (tmp_path / program).chmod(0o755)
+
+    def said(index: int) -> list[str]:
+        environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "JOB_COMPLETION_INDEX": str(index)}
+        words = [*container["command"], script, name, *command]
+        return subprocess.run(words, env=environment, capture_output=True, text=True, check=True).stdout.splitlines()
+
+    head, genzoo = said(0)
+    assert head.startswith("ray start --head --port 6379 --num-cpus 0 ")
+    assert genzoo == f"genzoo {' '.join(command)} --ray hostname -i:6379"
+    node = said(2)[-1]
+    assert node.startswith("ray start --address zoo-cluster-0.zoo-cluster:6379 --node-name node-2 --num-cpus 4 ")
+    options = CliRunner().invoke(cli.app, [command[0], "--help"], env={"COLUMNS": "200", "NO_COLOR": "1"}).output
+    assert all(word in options for word in (*command, "--ray") if word.startswith("--"))

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from zoo.exchange.pull import Pulled
     from zoo.exchange.vouched import Vouched
     from zoo.store.artifact import Kind, Manifest
+    from zoo.store.offers import Policy
     from zoo.store.signing import Trust
 
 app = typer.Typer()
@@ -40,6 +41,9 @@ def pull(
     accept_licence: Annotated[str, typer.Option(help="The restricted licence that you accept.")] = "",
     allow_rollback: Annotated[bool, typer.Option("--allow-rollback", help="Also what is older than yours.")] = False,
     offline: Annotated[bool, typer.Option("--offline", help="Only verify what is here.")] = False,
+    ray: Annotated[
+        str | None, typer.Option("--ray", help="Then to every node of the Ray cluster with its head at host:port.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object for machines.")] = False,
 ) -> None:
     """Fetch a checkpoint, a bundle or engines: parallel, resumable, every byte verified, from any mirror that works.
@@ -61,7 +65,24 @@ def pull(
         with _progress(as_json) as begin, _resumable():
             mirrors = pulling.mirrors(remotes or ())
             pulled = pulling.pull(name, mirrors, store, policy, kind=kind, variant=variant, begin=begin)
+    if ray:
+        _broadcast(ray, name, variant, policy, pulled)
     _report(name, pulled, trust, as_json)
+
+
+def _broadcast(address: str, name: str, variant: str, policy: Policy, pulled: Pulled) -> None:
+    """To every node of a cluster, each of which says what it lacked."""
+    from zoo import fanout
+    from zoo.exchange.broadcast import broadcast
+    from zoo.shelf import blob_store
+
+    def say(text: str) -> None:
+        typer.echo(text, err=True)
+
+    with fanout.workers(address, say) as workers:
+        found = broadcast(pulled.ref, pulled.manifest, name, variant, policy, blob_store(), workers)
+    for node, (fetched, path) in found.items():
+        say(f"{node}: {fetched / 1e6:.1f} MB from peers, {path}")
 
 
 def _kind(bundle: bool, variant: str, engine: str) -> tuple[Kind, str]:
