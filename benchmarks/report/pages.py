@@ -21,10 +21,10 @@ from benchmarks.report.overview import (
     distances,
     markdown,
     percent,
-    replace_marked,
     timed,
 )
 from benchmarks.report.summary import Row, Section, listed
+from benchmarks.templates.marks import replace_marked
 from zoo import shelf
 from zoo.family import Branch, Checkpoint
 
@@ -32,7 +32,7 @@ FOLDER, MARK = Path("docs/families"), "numbers"
 
 
 def write(root: Path, tree: FamilyTree) -> list[Path]:
-    """Write the numbers of each page below `root`; the paths. Raises WorkloadError where a page lacks its marks."""
+    """Write the numbers of each page below `root`; the paths. Raises MarkError where a page lacks its marks."""
     pages = {"README": index(tree)} | {branch.page: numbers(branch, tree) for branch in Branch}
     written = []
     for name, text in pages.items():
