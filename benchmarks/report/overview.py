@@ -136,7 +136,7 @@ def systems(tree: FamilyTree) -> str:
                 blank = [f"not measured: `{tree.command(place)}`", *[""] * (len(section.opinions) + 2)]
                 rows.append([*cells, f"{place.nfe:,}", *blank])
                 continue
-            cells += [*cost(place.row, section), *distances(place.row, section), accuracy(place.row, section)]
+            cells += [*cost(place.row, section), *distances(place.row, section), accuracy(place.row)]
             rows.append([*cells, verdicts.get(place.title, "")])
     rows += [["", f"*{words}*", "", "", "", "", *of, "", ""] for words, of in baselines(section)]
     return markdown(head, rows, words=4)
@@ -186,8 +186,9 @@ def distances(row: Row, section: Section) -> list[str]:
     return [_shown(row.metric("fd", net)) for net in section.opinions]
 
 
-def accuracy(row: Row, section: Section) -> str:
-    return percent(row.metric("accuracy", section.judges.judge))
+def accuracy(row: Row) -> str:
+    """By whoever judges images of its own data set."""
+    return percent(row.metric("accuracy", row.quality["judge"]) if row.quality else None)
 
 
 def percent(found: Estimate | None) -> str:

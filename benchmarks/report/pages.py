@@ -66,7 +66,7 @@ def measured(branch: Branch, tree: FamilyTree) -> str:
         place = places.get((row.generator, row.setting))
         system, reported = (place.system.title, place.system.reported) if place else ("", "")
         cells = [f"`{row.title}`", system, *cost(row, section), _milliseconds(row, section), *_scores(row, section)]
-        rows.append([*cells, accuracy(row, section), verdicts.get(row.title, ""), reported])
+        rows.append([*cells, accuracy(row), verdicts.get(row.title, ""), reported])
     for place in tree.branch(branch):
         if place.row is None:
             blank = [f"not measured: `{tree.command(place)}`", *[""] * (2 * len(nets) + 3)]
