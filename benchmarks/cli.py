@@ -253,14 +253,14 @@ def ratios(
     """Measure the fused graph against a plain PyTorch loop, a diffusers pipeline, and itself behind Triton."""
     from benchmarks import records as writing
     from benchmarks.measure import ratios as measuring
-    from benchmarks.report import overview
+    from benchmarks.templates.marks import replace_marked
 
     [bundle] = _bundles([name])
     record = measuring.measure(bundle, rounds, triton=triton)
     writing.append(records, record)
     table = measuring.markdown(record)
     if readme:
-        overview.replace_marked(readme, "ratios", table)
+        replace_marked(readme, "ratios", table)
     typer.echo(json.dumps(record) if as_json else table)
 
 
