@@ -15,7 +15,7 @@ compared by the differences of these values. What the jackknife has too much is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
@@ -149,20 +149,6 @@ class Root:
     def from_json(cls, found: Mapping[str, Any]) -> Root:
         """Raises TypeError or ValueError for what `to_json` does not give."""
         return cls(**{**found, "left_out": np.array(found["left_out"], dtype=np.float64)})
-
-
-def verdicts(
-    rows: Sequence[Jackknifed], reference: Jackknifed, *, lower_is_better: bool
-) -> list[tuple[Verdict, Verdict | None]]:
-    """Of each row of a table: against a reference row, and against the row above it (None for the first)."""
-    above = [None, *rows[:-1]]
-    return [
-        (
-            row.against(reference, lower_is_better=lower_is_better),
-            row.against(before, lower_is_better=lower_is_better) if before else None,
-        )
-        for row, before in zip(rows, above, strict=True)
-    ]
 
 
 def mean(values: np.ndarray, *, share: bool = False) -> Jackknifed:

@@ -142,15 +142,6 @@ def test_equals_are_told_apart_once_in_twenty_times(rng: np.random.Generator) ->
     assert 0.035 < np.mean(told) < 0.065
 
 
-def test_a_table_s_verdicts_are_on_the_reference_and_on_the_row_above() -> None:
-    def row(value: float) -> Jackknifed:
-        return Jackknifed(value, value + 0.001 * np.arange(GROUPS))
-
-    found = statistics.verdicts([row(1.0), row(3.0), row(2.0)], row(2.0), lower_is_better=True)
-    words = [(first.word, second.word if second else "") for first, second in found]
-    assert words == [("better", ""), ("worse", "worse"), ("indistinguishable", "better")]
-
-
 def test_percentile_interval_holds_the_percentile(rng: np.random.Generator) -> None:
     samples = rng.exponential(size=400)
     found = statistics.percentile(samples, 90)
