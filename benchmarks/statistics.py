@@ -192,18 +192,19 @@ def jackknife(
 PAIRS = np.array([(group, (group + away) % GROUPS) for away in range(1, 6) for group in range(GROUPS)])  # (P, 2)
 
 
-def corrected(value: float, left_out: np.ndarray, pairs: np.ndarray) -> Jackknifed:
+def corrected(value: float, left_out: np.ndarray, pairs: np.ndarray, part: float = 1.0) -> Jackknifed:
     """The values without each group, (GROUPS,), drawn together by as much as their jackknife is too wide.
 
     `pairs` has the values without both groups of each of PAIRS, (P,), which stand for all pairs. What two groups do
     together is Q = n t - (n - 1) (t_i + t_j) + (n - 2) t_ij, and the jackknife exceeds the variance by the sum of its
     squares over n (n - 1) (Efron & Stein 1981, equation 4.2); at most by half, which is where there is nothing else.
+    Where more than two do something together, that is too much, and a `part` of it is taken.
     """
     n, variance = GROUPS, _variance(left_out)
     if variance == 0.0:
         return Jackknifed(value, left_out)
     together = n * value - (n - 1) * left_out[PAIRS].sum(1) + (n - 2) * pairs
-    remains = max(0.5, 1.0 - float(together.var()) / 2.0 / variance)
+    remains = max(0.5, 1.0 - part * float(together.var()) / 2.0 / variance)
     return Jackknifed(value, left_out.mean() + np.sqrt(remains) * (left_out - left_out.mean()))
 
 
