@@ -53,6 +53,9 @@ def bench(
     bound_ms: Annotated[
         float | None, typer.Option(min=0.001, help="Server: nine in ten answers must come within.")
     ] = None,
+    net: Annotated[
+        list[Path] | None, typer.Option(help="A feature net of yours, ONNX with a .json beside it; repeatable.")
+    ] = None,
     costs: Annotated[bool, typer.Option(help="Also cold start, load, build, memory, parts and energy.")] = True,
     price: Annotated[
         float | None, typer.Option(min=0.0, help="Of an hour of this machine, for a column of costs.")
@@ -91,7 +94,7 @@ def bench(
     bundles = _bundles(names or _measurable(choice), tell)
     if left := sweep.left_out(bundles, choice):
         tell(f"left to a run without --quick, more than {choice.calls} calls an image: {', '.join(left)}")
-    wanted = sweep.rows(bundles, choice)
+    wanted = sweep.rows(bundles, choice, net or ())
     if not wanted:
         raise WorkloadError("there is nothing to measure: no checkpoint has such a setting")
     beside = _reference(wanted, reference, tell)
@@ -250,14 +253,14 @@ def ratios(
     """Measure the fused graph against a plain PyTorch loop, a diffusers pipeline, and itself behind Triton."""
     from benchmarks import records as writing
     from benchmarks.measure import ratios as measuring
-    from benchmarks.report import overview
+    from benchmarks.templates.marks import replace_marked
 
     [bundle] = _bundles([name])
     record = measuring.measure(bundle, rounds, triton=triton)
     writing.append(records, record)
     table = measuring.markdown(record)
     if readme:
-        overview.replace_marked(readme, "ratios", table)
+        replace_marked(readme, "ratios", table)
     typer.echo(json.dumps(record) if as_json else table)
 
 

@@ -27,6 +27,7 @@ from benchmarks.records import Record, RecordError
 from benchmarks.report import cards, family_tree, overview, pages
 from benchmarks.report.family_tree import FamilyTree
 from benchmarks.statistics import GROUPS, Estimate, Jackknifed, Root
+from benchmarks.templates.marks import replace_marked
 from benchmarks.transfers import downloads
 from zoo import index, shelf
 from zoo.family import Checkpoint
@@ -257,7 +258,7 @@ def _write_tables(root: Path, found: Sequence[Record], notes: list[str]) -> Iter
         mine = [record for record in found if record["identity"]["kind"] == kind]
         for path in [each for each in _published(root) if f"<!-- {mark}:begin -->" in (root / each).read_text()]:
             if mine:
-                overview.replace_marked(root / path, mark, text(mine[-1]))
+                replace_marked(root / path, mark, text(mine[-1]))
                 yield path
             else:
                 notes.append(f"{path}: the table {mark!r} was not made again, no such record is there")

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks.report.overview import replace_marked
+from benchmarks.templates.marks import replace_marked
 from zoo import index, registry
 from zoo.contract.conditions import Condition
 from zoo.contract.request import why_no_edits

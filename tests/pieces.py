@@ -29,9 +29,11 @@ def slow_square(given: tuple[int, str]) -> tuple[int, str]:
 
 
 def patient_square(given: tuple[int, str]) -> tuple[int, str]:
-    """The first few at once, the others once there is a file `go` in the folder."""
+    """The first few at once, the others once one of them is on the node `late`."""
     number, folder = given
     (Path(folder) / f"{number}-{home().name}-{time.time_ns()}").touch()
+    if home().name == "late":
+        (Path(folder) / "go").touch()
     while number >= 4 and not (Path(folder) / "go").exists():
         time.sleep(0.05)
     time.sleep(0.1)

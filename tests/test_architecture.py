@@ -252,9 +252,13 @@ def test_the_command_line_and_serving_live_without_torch() -> None:
 
 
 def documented_commands() -> list[str]:
-    """Every `genzoo ...` line of a shell block in the README, in CONTRIBUTING and on two pages of docs/."""
+    """Every `genzoo ...` line of a shell block in the README, in CONTRIBUTING and on three pages of docs/."""
     commands = []
-    for name in ("README.md", "CONTRIBUTING.md", "docs/conditions.md", "docs/benchmarks.md"):
+    for name in (
+        "README.md",
+        "CONTRIBUTING.md",
+        *(f"docs/{page}.md" for page in ("conditions", "benchmarks", "cluster")),
+    ):
         for block in re.findall(r"```(?:sh|bash)\n(.*?)```", (ROOT / name).read_text(), re.DOTALL):
             commands += [line.split("#")[0].strip() for line in block.splitlines() if line.startswith("genzoo ")]
     return commands

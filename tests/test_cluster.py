@@ -123,7 +123,6 @@ def test_a_killed_node_costs_its_pieces_only_and_a_new_one_helps(cluster_of_thre
             if count == 3:
                 cluster_of_three.kill(victim)
                 late = cluster_of_three.add("late")
-                (tmp_path / "go").touch()
     cluster_of_three.kill(late)
     assert {index: value for index, (value, _) in found.items()} == {number: number**2 for number in range(24)}
     assert {node for _, node in found.values()} >= {*NODES, "late"}

@@ -176,7 +176,7 @@ def export_seconds(bundle: Bundle) -> float | None:
         "--precision",
         manifest["precision"],
         *loop,
-        *(["--steps", str(manifest["steps"])] if "steps" in manifest else []),
+        *(["--steps", str(manifest["steps"])] if manifest.get("steps") else []),
     ]
     with tempfile.TemporaryDirectory(prefix="genzoo-export-") as home:
         began = time.perf_counter()

@@ -169,10 +169,12 @@ class _Run:
         def stop(*_: object) -> None:
             self.error = KeyboardInterrupt()
 
-        if threading.current_thread() is not threading.main_thread():  # which alone may say what a signal does
+        before = signal.getsignal(signal.SIGINT)
+        here = threading.current_thread() is threading.main_thread()  # which alone may say what a signal does
+        if not here or before in (signal.SIG_IGN, None):  # a job in the background is not meant
             yield
             return
-        before = signal.signal(signal.SIGINT, stop)
+        signal.signal(signal.SIGINT, stop)
         try:
             yield
         finally:
@@ -226,9 +228,12 @@ class _Run:
             list(workers.map(lambda batch: self._answer(batch, loadgen), batches))
 
     def _answer(self, batch: Sequence[Any], loadgen: Any, arrived: float | None = None) -> None:
-        """One that failed is answered too, because LoadGen waits for ever otherwise."""
+        """One that failed is answered too, because LoadGen waits for ever otherwise.
+
+        The last batch is filled up: what was compiled for one size would be compiled again for another.
+        """
         began = time.perf_counter() if arrived is None else arrived
-        seeds, images = self.seeds.take(len(batch)), None
+        seeds, images = self.seeds.take(self.load.batch_size), None
         try:
             if self.error is None:
                 images = self.ask(seeds)
@@ -240,7 +245,7 @@ class _Run:
             self.latencies_ms.append(1000.0 * (ended - began))
             self.ended = max(self.ended, ended)
             if images is not None:
-                self._keep(seeds, images)
+                self._keep(seeds[: len(batch)], images[: len(batch)])
 
     def _keep(self, seeds: list[int], images: np.ndarray) -> None:
         """A few of all answers, each as likely as any other (Vitter 1985, algorithm R)."""

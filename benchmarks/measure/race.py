@@ -259,8 +259,8 @@ class Race:
             self.told(f"{at} {row.title}: {executor}, {1000 * seconds:.3g} ms an image")
             tried.append((executor, seconds))
         self._open.clear()  # most of what was tried is not used
-        counts = self._counts(tried)
-        return [{**asdict(executor), **count} for (executor, _), count in zip(tried, counts, strict=True)]
+        found = counts(self.course, tried)
+        return [{**asdict(executor), **count} for (executor, _), count in zip(tried, found, strict=True)]
 
     def _choose(self, row: Row) -> tuple[Executor, float]:
         """The fastest executor of a row, and its seconds an image. Raises RaceError where there is none."""
@@ -315,41 +315,6 @@ class Race:
             generator.sample(request, executor.batch)
             times.append(time.perf_counter() - began)
         return min(times) / executor.batch * nfe(row.spec, row.setting) / nfe(row.spec, setting)
-
-    def _counts(self, tried: Sequence[tuple[Executor, float]]) -> list[dict[str, int]]:
-        """How many images of each row count, so that all fit into the time; the most are cut first.
-
-        Raises RaceError where not even the least fits.
-        """
-        images, turns = self.course.images, self.course.rounds
-        least = [min(images, max(turns * executor.batch, GROUPS)) for executor, _ in tried]
-        reference = self.course.rows.index(self.course.reference)
-        executor, seconds = tried[reference]
-        least[reference] = min(images, max(turns * self.course.pulses * executor.batch, GROUPS))
-        needed = sum(count * each for count, (_, each) in zip(least, tried, strict=True)) / 60.0
-        if needed > self.course.minutes:
-            raise RaceError(
-                f"{turns} rounds take {needed:.3g} minutes where every row makes as few images as can be timed: give "
-                f"--minutes {math.ceil(needed)} or more, or name fewer checkpoints"
-            )
-        cap = self._cap([each for _, each in tried], least)
-        found = []
-        for (_, seconds), smallest in zip(tried, least, strict=True):
-            counted = images if images * seconds <= cap else max(smallest, int(cap / seconds / smallest) * smallest)
-            found.append({"counted": min(images, counted), "per_pulse": 0})
-        count = Entrant(self.course.reference, tried[reference][0], found[reference]["counted"], self.course)
-        found[reference]["per_pulse"] = math.ceil(len(count.leg(0)) / self.course.pulses)
-        return found
-
-    def _cap(self, seconds: Sequence[float], least: Sequence[int]) -> float:
-        """The seconds that one row may take, so that all together take what there is."""
-        images, budget = self.course.images, 60.0 * self.course.minutes
-        low, high = 0.0, max(images * each for each in seconds)
-        for _ in range(60):
-            cap = (low + high) / 2.0
-            taken = sum(max(min(images * each, cap), few * each) for each, few in zip(seconds, least, strict=True))
-            low, high = (cap, high) if taken <= budget else (low, cap)
-        return high
 
     def _estimate(self, missing: Sequence[Entrant]) -> str:
         if not missing:
@@ -486,6 +451,45 @@ class _Pulses:
         images = np.concatenate(self._images)
         run = run_of(self.turn, self._seconds, len(images), probe, self._watch.others())
         return {**run, "reference_ms": per_image_ms(run)}, images
+
+
+def counts(course: Course, tried: Sequence[tuple[Executor, float]]) -> list[dict[str, int]]:
+    """How many images of each row count, by its seconds an image, so that all fit into the time.
+
+    Those that would take longest are cut, to the same time each.
+
+    Raises RaceError where not even the least fits.
+    """
+    images, turns = course.images, course.rounds
+    least = [min(images, max(turns * executor.batch, GROUPS)) for executor, _ in tried]
+    reference = course.rows.index(course.reference)
+    executor, seconds = tried[reference]
+    least[reference] = min(images, max(turns * course.pulses * executor.batch, GROUPS))
+    needed = sum(count * each for count, (_, each) in zip(least, tried, strict=True)) / 60.0
+    if needed > course.minutes:
+        raise RaceError(
+            f"{turns} rounds take {needed:.3g} minutes where every row makes as few images as can be timed: give "
+            f"--minutes {math.ceil(needed)} or more, or name fewer checkpoints"
+        )
+    cap = _cap(course, [each for _, each in tried], least)
+    found = []
+    for (_, seconds), smallest in zip(tried, least, strict=True):
+        counted = images if images * seconds <= cap else max(smallest, int(cap / seconds / smallest) * smallest)
+        found.append({"counted": min(images, counted), "per_pulse": 0})
+    count = Entrant(course.reference, tried[reference][0], found[reference]["counted"], course)
+    found[reference]["per_pulse"] = math.ceil(len(count.leg(0)) / course.pulses)
+    return found
+
+
+def _cap(course: Course, seconds: Sequence[float], least: Sequence[int]) -> float:
+    """The seconds that one row may take, so that all together take what there is."""
+    images, budget = course.images, 60.0 * course.minutes
+    low, high = 0.0, max(images * each for each in seconds)
+    for _ in range(60):
+        cap = (low + high) / 2.0
+        taken = sum(max(min(images * each, cap), few * each) for each, few in zip(seconds, least, strict=True))
+        low, high = (cap, high) if taken <= budget else (low, cap)
+    return high
 
 
 def _any_steps(row: Row) -> bool:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from benchmarks.measure import rounds, samples, served, workload
 from benchmarks.measure.latency import Ask
 from benchmarks.measure.rounds import Journal, Rounds, Session, Subject, clock
 from benchmarks.measure.workload import COMPILED, MULTI, SERVER, SINGLE, Load, WorkloadError, for_runtime, title
-from benchmarks.quality import judges, metrics
+from benchmarks.quality import external, judges, metrics
 from benchmarks.quality.judges import Judges
 from benchmarks.records import Record
 from benchmarks.statistics import GROUPS, Estimate
@@ -55,6 +55,7 @@ class Row:
 
     bundle: Bundle
     setting: Setting
+    nets: tuple[Path, ...] = ()  # of a user, in which it is judged too
 
     @property
     def spec(self) -> GeneratorSpec:
@@ -71,7 +72,9 @@ class Row:
     @cached_property
     def judges(self) -> Judges:
         """Those of its data set; none for a bundle that only its folder knows."""
-        return judges.of(registry.entry(self.bundle.name).dataset if self.bundle.name in registry.names() else "")
+        return judges_of(
+            registry.entry(self.bundle.name).dataset if self.bundle.name in registry.names() else "", self.nets
+        )
 
     @property
     def words(self) -> dict[str, Any]:
@@ -184,6 +187,13 @@ def artifact(bundle: Bundle) -> dict[str, Any]:
     return {**weights, "graphs": graphs, **assets}
 
 
+@cache
+def judges_of(dataset: str, nets: tuple[Path, ...]) -> Judges:
+    """A data set's judges, and a user's nets beside them where it has any. Raises ExternalNetError, DatasetError."""
+    found = judges.of(dataset)
+    return external.with_nets(found, nets) if found.nets and nets else found
+
+
 def deciding(bundle: Bundle, runtime: str) -> dict[str, Any]:
     """What decides how fast a bundle is on a runtime: a part of an identity."""
     return {
@@ -238,9 +248,13 @@ class Choice:
 USUAL = Choice()
 
 
-def rows(bundles: Iterable[Bundle], choice: Choice = USUAL) -> list[Row]:
-    """Every generator at each of its settings."""
-    return [Row(each, setting) for each in bundles for setting in choice.settings(each.served_spec, _systems(each))]
+def rows(bundles: Iterable[Bundle], choice: Choice = USUAL, nets: Sequence[Path] = ()) -> list[Row]:
+    """Every generator at each of its settings; `nets` are a user's, in which images are judged too."""
+    return [
+        Row(each, setting, tuple(nets))
+        for each in bundles
+        for setting in choice.settings(each.served_spec, _systems(each))
+    ]
 
 
 def judged(wanted: Sequence[Row], runtime: str, count: int) -> list[Judged]:

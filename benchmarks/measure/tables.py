@@ -46,7 +46,7 @@ def latencies(cells: Sequence[Record], price: float | None) -> Table:
                 short(timing["p99"]["value"]) if timing["p99"] else "",
                 short(rate),
                 str(Estimate(**timing["relative"])),
-                *([] if price is None else [short(costs.price_per_thousand(price, rate))]),
+                *([] if price is None else [f"{costs.price_per_thousand(price, rate):.2g}"]),
                 ", ".join(record["flags"]),
             ]
         )

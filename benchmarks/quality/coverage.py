@@ -227,7 +227,7 @@ def table(replicates: int, told: Callable[[str], None]) -> str:
 def main(page: Path, replicates: int) -> None:
     with threadpool_limits(1, "blas"):
         found = table(replicates, lambda text: print(text, file=sys.stderr, flush=True))
-    from benchmarks.report.overview import replace_marked
+    from benchmarks.templates.marks import replace_marked
 
     replace_marked(page, "coverage", found)
 

@@ -17,9 +17,9 @@ MOST_PAIRS = 2_000  # beyond that the interval is narrow enough, and a pair cost
 def distance(a: Sequence[np.ndarray], b: Sequence[np.ndarray]) -> np.ndarray:
     """Of N pairs, from the maps (N, C, H, W) of each depth: (N,) in [0, 4 depths].
 
-    Zhang et al. 2018, equation 1, with all weights 1, as nobody's judgements are at hand to learn them from: at each place the
-    channels become a unit vector, squared differences are summed over channels, averaged over places, and summed over
-    depths.
+    Zhang et al. 2018, equation 1, with all weights 1, as nobody's judgements are at hand to learn from: at each place
+    the channels become a unit vector, squared differences are summed over channels, averaged over places, and summed
+    over depths.
     """
     parts = [((_unit(x) - _unit(y)) ** 2).sum(1).mean((1, 2)) for x, y in zip(a, b, strict=True)]
     return np.asarray(np.sum(parts, axis=0))

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.measure.samples import GRID_ROWS
-from benchmarks.measure.workload import WorkloadError
 from benchmarks.report import drawings, plot, races, students
 from benchmarks.report.comparison import Comparison
 from benchmarks.report.family_tree import FamilyTree, Place
@@ -24,6 +23,7 @@ from benchmarks.report.races import Race
 from benchmarks.report.summary import ALONE, Row, Section, warned
 from benchmarks.statistics import Estimate, short
 from benchmarks.templates import template
+from benchmarks.templates.marks import replace_marked
 from zoo import files
 from zoo.family import Branch
 
@@ -35,23 +35,8 @@ LETTERS = 23  # of a line beside a strip
 FASTER = 2.0  # times: what a branch's second row must be, beside its best
 
 
-def replace_marked(path: Path, name: str, text: str) -> None:
-    """Put `text` between `<!-- name:begin -->` and `<!-- name:end -->`. Raises WorkloadError where they are missing."""
-    begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
-    if not path.is_file():
-        raise WorkloadError(
-            f"there is no file {path}: the text goes between {begin} and {end} of a checkout's README.md"
-        )
-    page = path.read_text()
-    if page.count(begin) != 1 or page.count(end) != 1:
-        raise WorkloadError(f"{path} needs one {begin} and one {end}: the text goes between them")
-    head, rest = page.split(begin)
-    with files.atomic(path) as temporary:
-        temporary.write_text(f"{head}{begin}\n{text}\n{end}{rest.split(end)[1]}")
-
-
 def write(root: Path, tree: FamilyTree) -> list[Path]:
-    """Write tables and pictures into README and docs below `root`; their paths. Raises WorkloadError."""
+    """Write tables and pictures into README and docs below `root`; their paths. Raises MarkError."""
     race = races.of(tree.records)
     replace_marked(root / README, "tree", table(tree))
     replace_marked(root / README, "race", race_in_short(race, tree))
@@ -151,7 +136,7 @@ def systems(tree: FamilyTree) -> str:
                 blank = [f"not measured: `{tree.command(place)}`", *[""] * (len(section.opinions) + 2)]
                 rows.append([*cells, f"{place.nfe:,}", *blank])
                 continue
-            cells += [*cost(place.row, section), *distances(place.row, section), accuracy(place.row, section)]
+            cells += [*cost(place.row, section), *distances(place.row, section), accuracy(place.row)]
             rows.append([*cells, verdicts.get(place.title, "")])
     rows += [["", f"*{words}*", "", "", "", "", *of, "", ""] for words, of in baselines(section)]
     return markdown(head, rows, words=4)
@@ -201,8 +186,9 @@ def distances(row: Row, section: Section) -> list[str]:
     return [_shown(row.metric("fd", net)) for net in section.opinions]
 
 
-def accuracy(row: Row, section: Section) -> str:
-    return percent(row.metric("accuracy", section.judges.judge))
+def accuracy(row: Row) -> str:
+    """By whoever judges images of its own data set."""
+    return percent(row.metric("accuracy", row.quality["judge"]) if row.quality else None)
 
 
 def percent(found: Estimate | None) -> str:

@@ -21,10 +21,10 @@ from benchmarks.report.overview import (
     distances,
     markdown,
     percent,
-    replace_marked,
     timed,
 )
 from benchmarks.report.summary import Row, Section, listed
+from benchmarks.templates.marks import replace_marked
 from zoo import shelf
 from zoo.family import Branch, Checkpoint
 
@@ -32,7 +32,7 @@ FOLDER, MARK = Path("docs/families"), "numbers"
 
 
 def write(root: Path, tree: FamilyTree) -> list[Path]:
-    """Write the numbers of each page below `root`; the paths. Raises WorkloadError where a page lacks its marks."""
+    """Write the numbers of each page below `root`; the paths. Raises MarkError where a page lacks its marks."""
     pages = {"README": index(tree)} | {branch.page: numbers(branch, tree) for branch in Branch}
     written = []
     for name, text in pages.items():
@@ -66,7 +66,7 @@ def measured(branch: Branch, tree: FamilyTree) -> str:
         place = places.get((row.generator, row.setting))
         system, reported = (place.system.title, place.system.reported) if place else ("", "")
         cells = [f"`{row.title}`", system, *cost(row, section), _milliseconds(row, section), *_scores(row, section)]
-        rows.append([*cells, accuracy(row, section), verdicts.get(row.title, ""), reported])
+        rows.append([*cells, accuracy(row), verdicts.get(row.title, ""), reported])
     for place in tree.branch(branch):
         if place.row is None:
             blank = [f"not measured: `{tree.command(place)}`", *[""] * (2 * len(nets) + 3)]

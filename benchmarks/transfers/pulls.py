@@ -34,12 +34,12 @@ def pulls(
 ) -> None:
     """Measure pulls on loopback against hf download and aria2c, on disk and in memory, verified and not."""
     from benchmarks import records as writing
-    from benchmarks.report import overview
+    from benchmarks.templates.marks import replace_marked
     from benchmarks.transfers import downloads
 
     record = downloads.measure(parse_size(size), files, rounds)
     writing.append(records, record)
     table = downloads.markdown(record)
     if readme:
-        overview.replace_marked(readme, "pulls", table)
+        replace_marked(readme, "pulls", table)
     typer.echo(json.dumps(record) if as_json else table)

@@ -113,8 +113,8 @@ CHECKPOINTS = (
         paper="Miyato & Koyama 2018, arXiv:1802.05637",
         description=(
             "A conditional GAN of 2018: a generator whose class and noise modulate every convolution (styles, Karras "
-            "et al. 2019), a projection discriminator, and R1 (Mescheder et al. 2018, arXiv:1801.04406). Nothing of the "
-            "first conditional GAN is left but the idea."
+            "et al. 2019), a projection discriminator, and R1 (Mescheder et al. 2018, arXiv:1801.04406). Nothing of "
+            "the first conditional GAN is left but the idea."
         ),
         faults=("Some shirts, bags and sandals are torn or speckled.",),
         systems=(

@@ -16,9 +16,10 @@ from benchmarks.measure.rounds import Journal
 from benchmarks.measure.sweep import Row
 from benchmarks.measure.workload import WorkloadError
 from export.bundle import Bundle
+from zoo import files
 from zoo.contract.request import SampleRequest, Setting
 
-IMAGES = 600
+IMAGES = 1000
 ROUNDS = 3
 
 
@@ -29,8 +30,20 @@ def rows(toy_bundles: Mapping[str, Path]) -> tuple[Row, ...]:
     return Row(few, Setting()), Row(slow, Setting(300, "ddpm")), Row(other, Setting())
 
 
-def course(rows: tuple[Row, ...], minutes: float = 0.06, runtimes: tuple[str, ...] = ("onnxruntime",)) -> Course:
+def course(rows: tuple[Row, ...], minutes: float = 1.0, runtimes: tuple[str, ...] = ("onnxruntime",)) -> Course:
     return Course.of(rows, IMAGES, ROUNDS, minutes, runtimes)
+
+
+@pytest.fixture
+def planned(rows: tuple[Row, ...], home: Path) -> Course:
+    """With a plan on disk as trials leave it, which a busy host does not decide: the slower row is cut."""
+    found = course(rows)
+    plan = [
+        {"runtime": "onnxruntime", "batch": 64, "counted": IMAGES, "per_pulse": 0},
+        {"runtime": "onnxruntime", "batch": 16, "counted": 96, "per_pulse": 1},
+    ]
+    files.write_json(home / "race" / f"{found.id}.json", plan)
+    return found
 
 
 def runner(of: Course, path: Path, told: race.Tell = lambda _: None) -> Race:
@@ -50,9 +63,9 @@ def test_the_slowest_by_calls_is_the_reference_and_other_shapes_are_left_out(row
         Course.of(rows, IMAGES, 2, 1, ())
 
 
-def test_a_race_is_counted_where_it_can_be_and_extrapolated_where_not(rows: tuple[Row, ...], tmp_path: Path) -> None:
+def test_a_race_is_counted_where_it_can_be_and_extrapolated_where_not(planned: Course, tmp_path: Path) -> None:
     path, said = tmp_path / "records.jsonl", []
-    found = list(runner(course(rows), path, said.append).run(path))
+    found = list(runner(planned, path, said.append).run(path))
     quick, slow = found
     assert records.read(path) == found
     assert quick["identity"]["race"]["generator"] == "toy-student"
@@ -62,25 +75,24 @@ def test_a_race_is_counted_where_it_can_be_and_extrapolated_where_not(rows: tupl
     assert quick["seconds"]["value"] == pytest.approx(sum(run["seconds"] for run in quick["runs"]))
     assert slow["extrapolated"]
     counted = slow["identity"]["protocol"]["counted"]
-    assert ROUNDS * 16 <= counted < IMAGES
+    assert counted == 96
     assert sum(run["images"] for run in slow["runs"]) == counted
     assert slow["left_out"] is None
-    assert slow["seconds"]["value"] == pytest.approx(
-        IMAGES / counted * sum(run["seconds"] for run in slow["runs"]), rel=0.5
-    )
+    each = [run["seconds"] / run["images"] for run in slow["runs"]]
+    assert slow["seconds"]["value"] == pytest.approx(IMAGES * np.exp(np.log(each).mean()))
     assert slow["speedup"] == {"value": 1.0, "low": 1.0, "high": 1.0}
-    assert quick["speedup"]["low"] > 3.0
+    assert quick["speedup"]["value"] > 3.0
     assert any(f"counted on fewer: toy-diffusion 300 ddpm ({counted})" in sentence for sentence in said)
     caption, _, lines = next(tables.of(found))
-    assert caption == "600 images, beside toy-diffusion 300 ddpm"
+    assert caption == "1,000 images, beside toy-diffusion 300 ddpm"
     assert [line[0] for line in lines] == ["toy-student 2", "toy-diffusion 300 ddpm"]
     assert lines[1][3] == f"{counted}"
-    again = list(runner(course(rows), path, said.append).run(path))
+    again = list(runner(planned, path, said.append).run(path))
     assert again == found, "what is on record is raced again"
     assert said[-1] == "every row is on record"
 
 
-def test_its_images_are_the_shards_that_anybody_would_draw(rows: tuple[Row, ...], tmp_path: Path, home: Path) -> None:
+def test_its_images_are_the_shards_that_anybody_would_draw(planned: Course, tmp_path: Path, home: Path) -> None:
     """In executions of the same size; nothing but the records and what they were judged on stays."""
     path = tmp_path / "records.jsonl"
 
@@ -89,8 +101,8 @@ def test_its_images_are_the_shards_that_anybody_would_draw(rows: tuple[Row, ...]
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        list(runner(course(rows), path, stop).run(path))
-    for each in runner(course(rows), path).entrants():
+        list(runner(planned, path, stop).run(path))
+    for each in runner(planned, path).entrants():
         images = np.concatenate([np.load(each.folder() / f"{turn}.npy") for turn in range(ROUNDS)])
         assert len(images) == each.counted
         parts, spec, generator = [], each.row.spec, sweep.in_process(each.row.bundle)
@@ -99,12 +111,12 @@ def test_its_images_are_the_shards_that_anybody_would_draw(rows: tuple[Row, ...]
             request = SampleRequest(tuple(shard.seeds), asked, shard.setting)
             parts.append(generator.sample(request, each.executor.batch))
         np.testing.assert_array_equal(images, np.concatenate(parts))
-    assert len(list(runner(course(rows), path).run(path))) == 2
+    assert len(list(runner(planned, path).run(path))) == 2
     assert not list((home / "race").glob("*/"))
     assert not Journal.beside(path).path.exists()
 
 
-def test_a_race_that_is_stopped_goes_on_with_its_plan_and_its_legs(rows: tuple[Row, ...], tmp_path: Path) -> None:
+def test_a_race_that_is_stopped_goes_on_with_its_plan_and_its_legs(planned: Course, tmp_path: Path) -> None:
     path, said = tmp_path / "records.jsonl", []
 
     def stop(sentence: str) -> None:
@@ -113,13 +125,13 @@ def test_a_race_that_is_stopped_goes_on_with_its_plan_and_its_legs(rows: tuple[R
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        list(runner(course(rows), path, stop).run(path))
+        list(runner(planned, path, stop).run(path))
     assert "the same command goes on" in said[-1]
     legs = Journal.beside(path)
-    before = {each.id: legs.runs(each.id) for each in runner(course(rows), path).entrants()}
+    before = {each.id: legs.runs(each.id) for each in runner(planned, path).entrants()}
     assert [len(runs) for runs in before.values()] == [2, 2]
     said.clear()
-    found = list(runner(course(rows), path, said.append).run(path))
+    found = list(runner(planned, path, said.append).run(path))
     assert not [sentence for sentence in said if "tried" in sentence], "executors are chosen anew"
     assert "4 of 6 legs are kept from before" in said[0]
     assert [record["runs"][:2] for record in found] == list(before.values())
@@ -128,7 +140,7 @@ def test_a_race_that_is_stopped_goes_on_with_its_plan_and_its_legs(rows: tuple[R
 
 def test_every_runtime_is_tried_and_the_fastest_is_named(rows: tuple[Row, ...], tmp_path: Path) -> None:
     path, said = tmp_path / "records.jsonl", []
-    wanted = course(rows, 0.3, ("onnxruntime", "torch"))
+    wanted = course(rows, 2.0, ("onnxruntime", "torch"))
     entrants = runner(wanted, path, said.append).entrants()
     assert len(said) == 2
     assert all(each.executor.runtime in wanted.runtimes and each.executor.batch in race.BATCHES for each in entrants)
@@ -138,11 +150,11 @@ def test_every_runtime_is_tried_and_the_fastest_is_named(rows: tuple[Row, ...], 
 
 def test_too_little_time_is_a_sentence(rows: tuple[Row, ...], tmp_path: Path) -> None:
     path = tmp_path / "records.jsonl"
-    with pytest.raises(RaceError, match="give --minutes 1 or more, or name fewer checkpoints"):
-        list(runner(course(rows, 1e-5), path).run(path))
+    with pytest.raises(RaceError, match=r"give --minutes [0-9]+ or more, or name fewer checkpoints"):
+        list(runner(course(rows, 1e-6), path).run(path))
     assert not path.exists()
     with pytest.raises(RaceError, match="toy-student 2 runs on nothing that is here"):
-        list(runner(course(rows, 0.06, ("tensorrt",)), path).run(path))
+        list(runner(course(rows, 1.0, ("tensorrt",)), path).run(path))
 
 
 def test_legs_are_whole_executions_of_shards(rows: tuple[Row, ...]) -> None:
@@ -163,9 +175,23 @@ def test_a_time_is_what_was_measured_or_the_mean_for_as_many() -> None:
     assert longer.high / longer.value == pytest.approx(whole.high / whole.value)
 
 
-def test_the_plan_is_kept_as_plain_numbers(rows: tuple[Row, ...], tmp_path: Path, home: Path) -> None:
-    wanted = course(rows)
-    runner(wanted, tmp_path / "records.jsonl").entrants()
-    [quick, slow] = json.loads((home / "race" / f"{wanted.id}.json").read_text())
+def test_what_would_take_longest_is_cut_to_the_time_there_is(rows: tuple[Row, ...]) -> None:
+    executor = Executor("onnxruntime", 16)
+    tried = [(executor, 0.001), (executor, 0.5)]  # a second, and more than eight minutes
+    quick, slow = race.counts(course(rows, 10.0), tried)
+    assert (quick["counted"], slow["counted"]) == (IMAGES, IMAGES)
+    quick, slow = race.counts(course(rows, 2.0), tried)
     assert quick["counted"] == IMAGES
-    assert slow["per_pulse"] >= 1
+    assert slow["counted"] == 192, "two minutes, in whole rounds of its pulses"
+    assert slow["per_pulse"] == 2
+    with pytest.raises(RaceError, match=r"3 rounds take 0\.801 minutes .* give --minutes 1 or more"):
+        race.counts(course(rows, 0.5), tried)
+
+
+def test_a_plan_is_tried_once_and_kept(rows: tuple[Row, ...], tmp_path: Path, home: Path) -> None:
+    wanted, said = course(rows, 1000.0), []
+    first = runner(wanted, tmp_path / "records.jsonl", said.append).entrants()
+    assert [each.counted for each in first] == [IMAGES, IMAGES]
+    assert len(json.loads((home / "race" / f"{wanted.id}.json").read_text())) == 2
+    assert runner(wanted, tmp_path / "records.jsonl", said.append).entrants() == first
+    assert len(said) == 2

@@ -17,6 +17,8 @@ from benchmarks.measure import sweep, tables, workload
 from benchmarks.measure.rounds import Journal, Rounds
 from benchmarks.measure.sweep import Cell
 from benchmarks.measure.workload import BATCHES, SCENARIOS, Load, WorkloadError
+from benchmarks.quality import judges
+from benchmarks.quality.external import ExternalNetError
 from export import admission
 from export.bundle import Bundle
 from export.cuda import Gpu
@@ -164,6 +166,14 @@ def test_who_is_not_judged_is_shown_and_said_with_the_reason(toy_bundles: Mappin
     [again] = sweep.run([], wanted, tmp_path / "records.jsonl", again=True, told=said.append)
     assert (again["grid"], again["interpolation"]) == (first["grid"], first["interpolation"])
     assert not list(sweep.baselines(wanted, tmp_path / "records.jsonl"))
+
+
+def test_a_users_net_judges_what_the_data_sets_own_nets_judge(tmp_path: Path) -> None:
+    """What such a net measures is tests/benchmarks/quality/test_external.py's matter."""
+    net = tmp_path / "encoder.onnx"
+    assert sweep.judges_of("toys", (net,)) == judges.Judges("toys")
+    with pytest.raises(ExternalNetError, match=r"encoder\.json does not describe encoder\.onnx"):
+        sweep.judges_of(judges.FIRST, (net,))
 
 
 def test_generators_that_do_not_fit_into_memory_are_parts(toy_bundles: Mapping[str, Path]) -> None:

@@ -1,4 +1,4 @@
-"""Each metric that is no distance: against a reference implementation, closed forms, and known damage."""
+"""Each metric that is no distance, against a reference implementation and closed forms."""
 
 from __future__ import annotations
 
@@ -11,14 +11,12 @@ import pytest
 from scipy.stats import norm
 
 from benchmarks import statistics
-from benchmarks.quality import comparisons, density, distances, features, judges, perceptual, probes
+from benchmarks.quality import density, distances, features, perceptual, probes
 from benchmarks.quality.agreement import agreement_score
 from benchmarks.quality.inception_score import inception_score
-from benchmarks.quality.metric import Sample
 from benchmarks.statistics import GROUPS, Jackknifed, groups
 from tests.benchmarks.quality.degradations import DAMAGES
 
-JUDGES = judges.of("fashion_mnist")
 COUNT = 300
 
 
@@ -57,6 +55,22 @@ def test_density_and_coverage_are_those_of_the_authors(real: np.ndarray, generat
     np.testing.assert_allclose(drawn_together, drawn_together[0])
     assert covering.left_out.mean() == pytest.approx(plain.left_out.mean())
     assert 0.7 < drawn_together[0] < 1.0
+
+
+@pytest.mark.parametrize("shift", [0.0, 1.5])
+def test_intervals_of_density_and_coverage_hold_what_they_say(shift: float) -> None:
+    """Of 100 samples of one generator, 95 in the mean; 88 or fewer are one chance in two hundred."""
+    generator = np.random.default_rng(0)
+    points = generator.normal(size=(500, 4))
+    radii = distances.radii(points, density.NEIGHBOURS)
+    samples = [generator.normal(size=(300, 4)) + shift for _ in range(100)]
+    for metric in (density.density, density.coverage):
+        found = [metric(sample, points, radii) for sample in samples]
+        mean = np.mean([each.value for each in found])
+        within = [each.estimate().low <= mean <= each.estimate().high for each in found]
+        assert sum(within) > 88
+        spread = np.std([each.value for each in found])
+        assert 0.8 < np.mean([each.error for each in found]) / spread < 1.35
 
 
 def test_density_and_coverage_of_points_on_a_line() -> None:
@@ -213,49 +227,3 @@ def test_what_is_learnt_from_real_pictures_is_scikit_learn_s_score() -> None:
     assert wrong is not None
     assert wrong.value < 0.3 < found.value
     assert probes.trained_on_samples(x[:COUNT], np.zeros(COUNT, int), x[5000:], y[5000:]) is None
-
-
-KINDS = [("density", net) for net in JUDGES.names] + [("coverage", net) for net in JUDGES.names]
-KINDS += [("is", "classifier"), ("c2st", "contrastive"), ("cas", "contrastive"), ("diversity", "contrastive")]
-# Fewer classes are no fault of the images that are left, and what a classifier learns of those is as good.
-BLIND = {("density", "mode dropping"), ("diversity", "mode dropping")}
-# Noise and torn tiles differ from image to image, which is variety too: it is read beside a distance.
-BLIND |= {("diversity", "noise"), ("diversity", "tearing")}
-
-
-@pytest.fixture(scope="module")
-def scores(pictures: tuple[np.ndarray, np.ndarray]) -> dict[str, list[dict[tuple[str, str], float]]]:
-    """Each damage's values at rising strength, intact pictures first."""
-    images, class_ids = pictures[0][:COUNT], pictures[1][:COUNT]
-    known = {metric.kind: metric for metric in comparisons.METRICS}
-
-    def score(damaged: np.ndarray, asked: np.ndarray) -> dict[tuple[str, str], float]:
-        found = {}
-        for kind, net in KINDS:
-            view = features.load(net)(damaged)
-            value = known[kind].compute(Sample(JUDGES, judges.net(net), view, damaged, {"class_id": asked}))
-            assert value is not None
-            found[kind, net] = value.value
-        return found
-
-    intact = score(images, class_ids)
-    every = {}
-    for name, (damage, strengths) in DAMAGES.items():
-        every[name] = [intact]
-        for strength in strengths[1::2]:
-            every[name].append(score(damage(images, class_ids, strength), class_ids))
-    return every
-
-
-@pytest.mark.parametrize(("kind", "net"), KINDS)
-@pytest.mark.parametrize("damage", DAMAGES)
-def test_a_comparison_worsens_with_damage(
-    scores: dict[str, list[dict[tuple[str, str], float]]], damage: str, kind: str, net: str
-) -> None:
-    if (kind, damage) in BLIND:
-        pytest.skip("blind by its definition")
-    values = np.array([score[kind, net] for score in scores[damage]])
-    lower = next(metric.lower_is_better for metric in comparisons.METRICS if metric.kind == kind)
-    worse = np.diff(values) if lower else -np.diff(values)
-    assert (worse > -0.02 * abs(values[0])).all(), values
-    assert (values[-1] - values[0] > 0) == lower, values

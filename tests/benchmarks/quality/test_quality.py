@@ -12,13 +12,19 @@ from benchmarks.statistics import GROUPS
 from tests.benchmarks.quality.degradations import DAMAGES
 
 JUDGES = judges.of("fashion_mnist")
-NETS, JUDGE = JUDGES.names, JUDGES.judge
+NETS, JUDGE, PROBER = JUDGES.names, JUDGES.judge, "contrastive"
 COUNT = 500
 # A generator that drops classes makes the others as well as before, and precision asks nothing else.
-BLIND = {("precision", "mode dropping")}
+BLIND = {("precision", "mode dropping"), ("density", "mode dropping")}
+TAKEN_FOR_VARIETY = {("diversity", "noise"), ("diversity", "tearing"), ("diversity", "mode dropping")}
 NEAR = 0.06  # how far a blind metric may move by chance, at 500 images
 MEASURED = [("fd", net) for net in NETS] + [("fd_inf", net) for net in NETS] + [("kd", net) for net in NETS]
 MEASURED += [(kind, net) for kind in ("precision", "recall") for net in NETS] + [("accuracy", JUDGE)]
+MEASURED += [(kind, net) for kind in ("density", "coverage") for net in NETS]
+MEASURED += [("is", JUDGE), ("c2st", PROBER), ("cas", PROBER), ("diversity", PROBER)]
+# Of distances the slightest damage is seen at 500 images; a share or a score may move by so much of itself by chance.
+# Density is not one of them alone: a blur of half a pixel draws images to where the real are densest.
+STRICT, CHANCE = {"fd", "fd_inf", "kd", "accuracy"}, 0.06
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +33,7 @@ def scores(pictures: tuple[np.ndarray, np.ndarray]) -> dict[str, list[dict[str, 
     images, class_ids = pictures[0][:COUNT], pictures[1][:COUNT]
 
     def score(damaged: np.ndarray) -> dict[str, float]:
-        found = metrics.measure(JUDGES, features.look(damaged, NETS), {"class_id": class_ids})["metrics"]
+        found = metrics.measure(JUDGES, features.look(damaged, NETS), {"class_id": class_ids}, damaged)["metrics"]
         return {name: estimate["value"] for name, estimate in found.items()}
 
     intact = score(images)
@@ -43,12 +49,15 @@ def test_a_metric_worsens_with_damage(
     scores: dict[str, list[dict[str, float]]], damage: str, kind: str, net: str
 ) -> None:
     values = np.array([score[metric_name(kind, COUNT, net)] for score in scores[damage]])
+    if (kind, damage) in TAKEN_FOR_VARIETY:
+        pytest.skip("variety and this damage are one to it: it is read beside a distance")
     if (kind, damage) in BLIND:
-        assert np.abs(values - values[0]).max() < NEAR
+        assert np.abs(values - values[0]).max() < NEAR * max(1.0, values[0])
         return
     worse = np.diff(values) if LOWER_IS_BETTER[kind] else -np.diff(values)
     at_the_bottom = (values[1:] == 0) & (values[:-1] == 0)  # nothing is left to lose
-    assert ((worse > 0) | at_the_bottom).all(), values
+    assert ((worse > (0.0 if kind in STRICT else -CHANCE * values[0])) | at_the_bottom).all(), values
+    assert (values[-1] > values[0]) == LOWER_IS_BETTER[kind], values
 
 
 def test_classes_are_counted_as_they_are_dropped(scores: dict[str, list[dict[str, float]]]) -> None:
@@ -79,7 +88,8 @@ def test_blur_is_worse_than_slight_tearing_to_the_critic_and_not_to_the_classifi
 
 def test_floor_is_better_than_any_damage_and_ceiling_worse(scores: dict[str, list[dict[str, float]]]) -> None:
     floor, ceiling = metrics.floor(JUDGES, COUNT)["metrics"], metrics.ceiling(JUDGES, COUNT)["metrics"]
-    assert set(floor) == set(ceiling) == set(scores["blur"][0])
+    pixels = {metric_name("diversity", COUNT, PROBER)}  # of the floor's there are none where the data set is not
+    assert set(floor) | pixels == set(ceiling) == set(scores["blur"][0])
     for net in NETS:
         name = metric_name("fd", COUNT, net)
         damaged = [score[name] for values in scores.values() for score in values[1:]]

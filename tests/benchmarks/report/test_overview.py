@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.measure.workload import WorkloadError
 from benchmarks.report import overview, races, summary
 from benchmarks.report.family_tree import FamilyTree
 from benchmarks.studies import NETS
+from benchmarks.templates.marks import MarkError, replace_marked
 from serving.images import grid as sheet
 from tests.benchmarks.made_up import made_up
 from zoo.family import Branch
@@ -28,14 +28,14 @@ def test_only_what_stands_between_the_marks_is_replaced(tmp_path: Path) -> None:
     readme = tmp_path / "README.md"
     begin, end = "<!-- ratios:begin -->", "<!-- ratios:end -->"
     readme.write_text(f"# genzoo\n{begin}\nold\n{end}\nafter\n")
-    overview.replace_marked(readme, "ratios", "| new |")
+    replace_marked(readme, "ratios", "| new |")
     assert readme.read_text() == f"# genzoo\n{begin}\n| new |\n{end}\nafter\n"
     readme.write_text("no marks")
-    with pytest.raises(WorkloadError, match="ratios:begin"):
-        overview.replace_marked(readme, "ratios", "| new |")
+    with pytest.raises(MarkError, match="ratios:begin"):
+        replace_marked(readme, "ratios", "| new |")
     assert readme.read_text() == "no marks"
-    with pytest.raises(WorkloadError, match=r"there is no file .*none\.md"):
-        overview.replace_marked(tmp_path / "none.md", "ratios", "| new |")
+    with pytest.raises(MarkError, match=r"there is no file .*none\.md"):
+        replace_marked(tmp_path / "none.md", "ratios", "| new |")
 
 
 def test_the_readme_has_the_best_of_each_branch_and_the_best_at_half_its_time(small_tree: FamilyTree) -> None:

@@ -122,7 +122,7 @@ def test_opinions_come_to_a_word_only_where_they_agree() -> None:
 def test_a_generator_without_classes_has_no_accuracy_anywhere() -> None:
     found = [*made_up("free", 1.0, 100, 1.0, unconditional=True), *made_up("asked", 2.0, 100, 1.0)]
     [section] = summary.sections(found)
-    shares = {row.title: overview.accuracy(row, section) for row in section.rows}
+    shares = {row.title: overview.accuracy(row) for row in section.rows}
     assert shares["free"] == ""
     assert shares["asked"].endswith(" %")
 
