@@ -153,8 +153,11 @@ class TritonServer:
             )
         assert self._guardian.stdin
         assert self._guardian.stdout
-        self._guardian.stdin.write(json.dumps(task) + "\n")
-        self._guardian.stdin.flush()
+        with contextlib.suppress(
+            BrokenPipeError
+        ):  # it is dead already, which is told as any other server that did not start
+            self._guardian.stdin.write(json.dumps(task) + "\n")
+            self._guardian.stdin.flush()
         self.pid = int(self._guardian.stdout.readline() or 0)
 
     def _command(self, installation: Installation, places: Places) -> list[str]:
