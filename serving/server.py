@@ -153,9 +153,7 @@ class TritonServer:
             )
         assert self._guardian.stdin
         assert self._guardian.stdout
-        with contextlib.suppress(
-            BrokenPipeError
-        ):  # it is dead already, which is told as any other server that did not start
+        with contextlib.suppress(BrokenPipeError):  # one that is dead already is told as any that did not start
             self._guardian.stdin.write(json.dumps(task) + "\n")
             self._guardian.stdin.flush()
         self.pid = int(self._guardian.stdout.readline() or 0)

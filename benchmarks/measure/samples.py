@@ -166,7 +166,7 @@ def judge(
     Raises QualityError, RequestError.
     """
     nets, spec, frequencies = digests(judges), generator.spec, metrics.frequencies(judges)
-    asked_by = {"nets": nets, "metrics": [metric.kind for metric in metrics.METRICS], "frequencies": frequencies}
+    asked_by = {"nets": nets, "code": metrics.code(), "frequencies": frequencies}
     path = _path("quality", setting.resolved(spec), count, {**made_by, **asked_by, "conditions": DRAWN})
     path = path.with_suffix(".json")
     if path.is_file():

@@ -22,6 +22,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,7 @@ from benchmarks.quality.judges import Judges, Net, Pair, Reader
 from benchmarks.quality.metric import ASKED, FEATURES, TOLD, Metric, Sample
 from benchmarks.quality.metric import metric_name as metric_name
 from benchmarks.statistics import GROUPS, Jackknifed
+from zoo import files
 from zoo.datasets import Data, DatasetError, dataset
 from zoo.errors import GenzooError
 
@@ -96,6 +98,13 @@ METRICS = (
     *comparisons.METRICS,
 )
 LOWER_IS_BETTER = {metric.kind: metric.lower_is_better for metric in METRICS} | {"agreement": False}
+
+
+@lru_cache
+def code() -> str:
+    """A digest of the files that calculate metrics: what they said once is not said again after they changed."""
+    folder = Path(__file__).parent
+    return files.identify({path.name: files.sha256(path) for path in (*folder.glob("*.py"), Path(statistics.__file__))})
 
 
 def judged(judges: Judges, images: np.ndarray, asked: Mapping[str, np.ndarray]) -> dict[str, Any]:
