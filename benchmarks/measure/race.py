@@ -38,6 +38,7 @@ from zoo.contract.spec import GeneratorSpec
 from zoo.errors import GenzooError
 
 IMAGES = 50_000
+KINDS = ("fd", "fd_inf")  # which are quick to calculate, and what a race is judged by
 BATCHES = (16, 64, samples.SHARD)  # images of an execution
 TRIAL_STEPS = 4  # at most, of a generator that takes any number
 TRIALS = 2  # calls, of which the faster counts
@@ -403,7 +404,9 @@ class Race:
         made = Made(row.spec, images, lambda: self._generator(row, each.executor.runtime))
         judged: dict[str, Any] = {"metrics": {}, "left_out": {}}
         if not sweep.unjudged(row):
-            judged = samples.judge(made, row.setting, each.judged, each.made_by, row.judges, row.bundle.assets)
+            judged = samples.judge(
+                made, row.setting, each.judged, each.made_by, row.judges, row.bundle.assets, kinds=KINDS
+            )
         return records.make(
             "race",
             each.identity,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import io
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -160,13 +160,15 @@ def judge(
     judges: Judges,
     assets: Assets = NO_ASSETS,
     told: Callable[[int], None] = lambda _: None,
+    kinds: Collection[str] = (),
 ) -> dict[str, Any]:
-    """The quality of `count` images, of random conditions: what `metrics.judged` finds.
+    """The quality of `count` images, of random conditions: what `metrics.judged` finds, by some kinds of metric or all.
 
     Raises QualityError, RequestError.
     """
     nets, spec, frequencies = digests(judges), generator.spec, metrics.frequencies(judges)
     asked_by = {"nets": nets, "code": metrics.code(), "frequencies": frequencies}
+    asked_by |= {"kinds": sorted(kinds)} if kinds else {}
     path = _path("quality", setting.resolved(spec), count, {**made_by, **asked_by, "conditions": DRAWN})
     path = path.with_suffix(".json")
     if path.is_file():
@@ -176,7 +178,7 @@ def judge(
     values = conditions(spec, range(FIRST_SEED, FIRST_SEED + count), assets, frequencies)
     sizes = sizes_of(spec, {})
     asked = {each.name: arrays(each, values[each.name], sizes) for each in spec.conditions}
-    found = metrics.judged(judges, images, asked)
+    found = metrics.judged(judges, images, asked, kinds)
     files.write_json(path, found)
     return found
 

@@ -19,7 +19,7 @@ The floor is what the first half of the test set scores, the ceiling what unifor
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
@@ -107,8 +107,12 @@ def code() -> str:
     return files.identify({path.name: files.sha256(path) for path in (*folder.glob("*.py"), Path(statistics.__file__))})
 
 
-def judged(judges: Judges, images: np.ndarray, asked: Mapping[str, np.ndarray]) -> dict[str, Any]:
+def judged(
+    judges: Judges, images: np.ndarray, asked: Mapping[str, np.ndarray], kinds: Collection[str] = ()
+) -> dict[str, Any]:
     """A quality record's content, plain JSON, of uint8 (N, H, W, C) images and what each was asked for, by condition.
+
+    Only metrics of some `kinds`, if any are named: what takes long is left out where tens of thousands are judged.
 
     `count`, `judge`, `references` (digests), `metrics` {name: {value, low, high}}, `left_out` {name: (GROUPS,)},
     `roots` {name: `statistics.Root`} of those whose interval does not follow from the latter; and `copies`, where they
@@ -116,7 +120,7 @@ def judged(judges: Judges, images: np.ndarray, asked: Mapping[str, np.ndarray]) 
     Raises QualityError as `measure` does.
     """
     views = features.look(images, judges.names) if judges.nets else {}
-    found = measure(judges, views, asked, images) if judges.nets else nothing(judges, len(images))
+    found = measure(judges, views, asked, images, kinds) if judges.nets else nothing(judges, len(images))
     for name, estimate in found["metrics"].items():
         if name.startswith("copies_"):
             found = {**found, "copies": comparisons.copies_found(judges.dataset, estimate["value"], len(images))}
@@ -160,7 +164,11 @@ def _with(found: dict[str, Any], more: Mapping[str, Jackknifed]) -> dict[str, An
 
 
 def measure(
-    judges: Judges, views: Views, asked: Mapping[str, np.ndarray], images: np.ndarray | None = None
+    judges: Judges,
+    views: Views,
+    asked: Mapping[str, np.ndarray],
+    images: np.ndarray | None = None,
+    kinds: Collection[str] = (),
 ) -> dict[str, Any]:
     """The same by the nets alone, of what each sees in N images.
 
@@ -171,15 +179,21 @@ def measure(
         raise QualityError(f"quality of {count} images: give {GROUPS} to {MOST}")
     references = {net: features.reference(net).digest for net in judges.names}
     with threadpool_limits(1, "blas"):  # small matrices: threads cost more than they gain, far more on a busy machine
-        found = dict(_metrics(judges, views, asked, images))
+        found = dict(_metrics(judges, views, asked, images, kinds))
     return _with({**nothing(judges, count), "references": references}, found)
 
 
 def _metrics(
-    judges: Judges, views: Views, asked: Mapping[str, np.ndarray], images: np.ndarray | None
+    judges: Judges,
+    views: Views,
+    asked: Mapping[str, np.ndarray],
+    images: np.ndarray | None,
+    kinds: Collection[str],
 ) -> Iterator[tuple[str, Jackknifed]]:
     samples = [Sample(judges, net, views[net.name], images, asked) for net in judges.nets]
     for metric in METRICS:
+        if kinds and metric.kind not in kinds:
+            continue
         for sample in samples[:1] if metric.by else samples:
             if not all(sample.has(need) for need in metric.needs):
                 continue
