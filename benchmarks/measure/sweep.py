@@ -327,8 +327,8 @@ class Part:
 
 
 def parts(wanted: Sequence[Cell], judged: Sequence[Judged], memory: int | None = None) -> list[Part]:
-    """All of it, in as few parts as the memory allows (bytes; half of what is free now)."""
-    memory = environment.available_bytes() // 2 if memory is None else memory
+    """All of it, in as few parts as the memory allows (bytes; three quarters of what is free now)."""
+    memory = 3 * environment.available_bytes() // 4 if memory is None else memory
     runtimes: dict[str, set[str]] = {}
     files: dict[str, int] = {}
     everything: list[Cell | Judged] = [*wanted, *judged]
