@@ -27,6 +27,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "both": {"spectral": True, "r1": 1.0},
     "neither, minimax loss": {"loss": "minimax"},
 }
+KINDS = ("classes", "fd", "recall")
 METRICS = (
     *(metric_name(kind, IMAGES, net) for kind in ("fd", "recall") for net in NETS),
     metric_name("classes", IMAGES, JUDGE),
@@ -37,7 +38,7 @@ def run() -> Findings:
     rows: list[Cells] = []
     for name, options in OPTIONS.items():
         trained = ablation(options)
-        found = samples.judge(trained.generator(), Setting(), IMAGES, trained.made_by, JUDGES)["metrics"]
+        found = samples.judge(trained.generator(), Setting(), IMAGES, trained.made_by, JUDGES, kinds=KINDS)["metrics"]
         rows.append((name, last_loss(trained), *shown(found, METRICS)))
     return Findings(("regularized by", "discriminator's last loss", *METRICS), tuple(rows), _answer(rows))
 

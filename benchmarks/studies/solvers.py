@@ -23,7 +23,7 @@ def run() -> Findings:
     settings.append(Setting(REFERENCE_STEPS, "ddpm"))
     rows: list[Cells] = []
     for setting in settings:
-        metrics = samples.judge(generator, setting, IMAGES, artifact(bundle), JUDGES)["metrics"]
+        metrics = samples.judge(generator, setting, IMAGES, artifact(bundle), JUDGES, kinds=("fd",))["metrics"]
         calls = nfe(bundle.spec, setting)
         rows.append((setting.sampler, setting.num_steps, calls, *shown(metrics, DISTANCES)))
     columns = ("sampler", "steps", "NFE", *DISTANCES)

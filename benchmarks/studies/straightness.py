@@ -33,7 +33,7 @@ def run() -> Findings:
         bent = None if spec.sampling.whole_steps else bending(name)
         generator, made_by = in_process(bundle := require(prepare(name))), artifact(bundle)
         for calls in (each for each in CALLS if not spec.sampling.steps or each in spec.sampling.steps):
-            found = samples.judge(generator, Setting(calls), IMAGES, made_by, JUDGES)["metrics"]
+            found = samples.judge(generator, Setting(calls), IMAGES, made_by, JUDGES, kinds=("fd",))["metrics"]
             rows.append((name, bent, calls, *shown(found, DISTANCES)))
     columns = ("generator", "bending", "NFE", *DISTANCES)
     return Findings(columns, tuple(rows), answer(rows))

@@ -53,7 +53,7 @@ def images(name: str, steps: int, count: int) -> np.ndarray:
 def distances(name: str, steps: int, count: int) -> list[float]:
     """The Fréchet distance of those images in each net."""
     bundle = require(prepare(name))
-    found = samples.judge(in_process(bundle), Setting(steps), count, artifact(bundle), JUDGES)["metrics"]
+    found = samples.judge(in_process(bundle), Setting(steps), count, artifact(bundle), JUDGES, kinds=("fd",))["metrics"]
     return [found[metric_name("fd", count, net)]["value"] for net in NETS]
 
 
