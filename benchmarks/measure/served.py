@@ -19,7 +19,7 @@ from benchmarks.measure.latency import Ask
 from benchmarks.statistics import CONFIDENCE, Estimate
 
 CACHED_FROM = 0.9  # of the time of new seeds
-PAIRS, PAIR_SECONDS = (10, 40), 0.3  # at least and at most, and when enough is enough
+PAIRS, PAIR_SECONDS = (10, 100), 0.3  # at least and at most, and when enough is enough
 WINDOW_IMAGES = 250
 
 Kept = Sequence[tuple[int, np.ndarray]]  # seeds and the images that were given for them
@@ -82,18 +82,18 @@ class Audit:
 
 
 def audit(ask: Ask, first_seed: int) -> Audit:
-    """Of one image a call. What looks like a cache is looked at again: chance alone looks so once in forty times."""
-    found = _audit(ask, first_seed)
-    return _audit(ask, first_seed + 2 * PAIRS[1]) if found.cached else found
+    """Of one image a call. What could be a cache is looked at again, in as many pairs as there may be."""
+    found = _audit(ask, first_seed, PAIRS[0])
+    return _audit(ask, first_seed + 2 * PAIRS[1], PAIRS[1]) if found.ratio.value < CACHED_FROM else found
 
 
-def _audit(ask: Ask, first_seed: int) -> Audit:
+def _audit(ask: Ask, first_seed: int, least: int) -> Audit:
     """Pairs of calls, the order reversed every other time."""
     ratios: list[float] = []
     repeated = first_seed
     ask([repeated])
     began = time.perf_counter()
-    while len(ratios) < PAIRS[0] or (len(ratios) < PAIRS[1] and time.perf_counter() - began < PAIR_SECONDS):
+    while len(ratios) < least or (len(ratios) < PAIRS[1] and time.perf_counter() - began < PAIR_SECONDS):
         new = first_seed + 1 + len(ratios)
         order = (new, repeated) if len(ratios) % 2 else (repeated, new)
         took = {seed: _seconds(ask, seed) for seed in order}
