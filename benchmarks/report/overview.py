@@ -214,14 +214,17 @@ def race_table(race: Race | None, shown: Collection[str] | None = None) -> str:
     if race is None:
         return "Nobody ran yet: `genzoo race` runs it."
     head = ["system", "on", f"time for {race.images:,} images", f"speed-up over `{race.slowest}`", "images made"]
-    head += [*(f"FD {net}" for net in race.nets), f"images against `{race.reference}`"]
+    against = [f"images against `{race.reference}`"] if race.reference else []  # nobody made all of them
+    head += [*(f"FD {net}" for net in race.nets), *against]
     rows = []
     for each in race.runners:
         if shown is not None and each.title not in shown:
             continue
         cells = [f"`{each.title}`", each.runtime, each.took, _shown(each.speedup), f"{each.counted:,}"]
-        rows.append([*cells, *(_shown(each.distances.get(net)) for net in race.nets), each.verdict])
-    note = "\n\n≈: extrapolated from the images that were made, and without a verdict." if _guessed(race, shown) else ""
+        distances = [_shown(each.distances.get(net)) for net in race.nets]
+        rows.append([*cells, *distances, *([each.verdict] if against else [])])
+    words = "extrapolated from the images that were made, on which quality is judged, and without a verdict"
+    note = f"\n\n≈: {words}." if _guessed(race, shown) else ""
     return markdown(head, rows, words=2) + note
 
 
