@@ -215,7 +215,7 @@ def race_table(race: Race | None, shown: Collection[str] | None = None) -> str:
         return "Nobody ran yet: `genzoo race` runs it."
     head = ["system", "on", f"time for {race.images:,} images", f"speed-up over `{race.slowest}`", "images made"]
     against = [f"images against `{race.reference}`"] if race.reference else []  # nobody made all of them
-    head += [*(f"FD {net}" for net in race.nets), *against]
+    head += [*(f"FD {net}, n → ∞" for net in race.nets), *against]
     rows = []
     for each in race.runners:
         if shown is not None and each.title not in shown:
@@ -243,7 +243,9 @@ def race_in_short(race: Race | None, tree: FamilyTree) -> str:
 
 def race_picture(race: Race) -> str:
     drawn = races.drawn(race, FRAME)
-    title = f"Fréchet distance ({race.nets[0]}) against the time for {race.images:,} images; hollow: extrapolated"
+    title = (
+        f"Fréchet distance ({race.nets[0]}, n → ∞) against the time for {race.images:,} images; hollow: extrapolated"
+    )
     svg: str = template("picture.svg.j2").render(
         plot=drawn,
         looks=drawn.looks if drawn else [],

@@ -22,6 +22,7 @@ from benchmarks.report.palette import Look, look
 from benchmarks.report.plot import Frame, Plot, Point
 from benchmarks.statistics import Estimate, Jackknifed, short
 
+SHOWN = "fd_inf"  # the distance that may be compared where systems made different numbers of images
 UNITS = (("s", 1.0, 120.0), ("min", 60.0, 7200.0), ("h", 3600.0, math.inf))  # each with its length, and up to where
 
 
@@ -37,7 +38,7 @@ class Runner:
     seconds: Estimate
     extrapolated: bool
     speedup: Estimate | None
-    distances: dict[str, Estimate]  # by net
+    distances: dict[str, Estimate]  # in infinitely many images, by net
     verdict: str  # of all opinions, against the one that all are compared with
 
     @property
@@ -90,7 +91,7 @@ def _runner(record: Record, reference: Record | None, nets: Sequence[str]) -> Ru
     identity, counted = record["identity"], int(record["identity"]["protocol"]["counted"])
     distances = {}
     for net in nets:
-        if name := summary.named(record["metrics"], "fd", net):
+        if name := summary.named(record["metrics"], SHOWN, net):
             distances[net] = Estimate(**record["metrics"][name])
     words = {net: _verdict(record, reference, net) for net in nets}
     return Runner(
@@ -122,7 +123,7 @@ def _jackknifed(record: Record, net: str) -> Jackknifed | None:
 
 
 def drawn(race: Race | None, frame: Frame = plot.FRAME) -> Plot | None:
-    """Seconds for all images against the distance in the first net's features; hollow is extrapolated."""
+    """Seconds for all images against `SHOWN` in the first net's features; hollow is extrapolated."""
     if race is None or not race.nets:
         return None
     points = [
