@@ -110,7 +110,8 @@ def _interrupts_held() -> Iterator[None]:
 
 
 def _leave(number: int, frame: object) -> None:
-    """A worker that is told to end removes first what it has half written."""
+    """A worker that is told to end removes first what it has half written; from here on it has nothing to say."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # native code that was interrupted may end it with a traceback
     sys.exit(128 + number)
 
 
