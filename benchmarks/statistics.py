@@ -273,11 +273,11 @@ class Covered:
         return Jackknifed(value, value - factor * effects, self.count)
 
 
-def _quantile() -> float:
-    """Student's t at CONFIDENCE with GROUPS - 1 degrees of freedom."""
+def _quantile(degrees: int = GROUPS - 1) -> float:
+    """Student's t at CONFIDENCE."""
     from scipy.special import stdtrit
 
-    return float(stdtrit(GROUPS - 1, 0.5 * (1.0 + CONFIDENCE)))
+    return float(stdtrit(degrees, 0.5 * (1.0 + CONFIDENCE)))
 
 
 def share(hits: np.ndarray) -> Estimate:
@@ -303,8 +303,6 @@ def between_runs(values: np.ndarray) -> Estimate:
 
     Calls of one run share its clock, memory and neighbours, so what a repetition may find is said by runs alone.
     """
-    from scipy.special import stdtrit
-
     logs = np.log(values.astype(np.float64))
-    half = stdtrit(len(logs) - 1, 0.5 * (1.0 + CONFIDENCE)) * logs.std(ddof=1) / np.sqrt(len(logs))
+    half = _quantile(len(logs) - 1) * logs.std(ddof=1) / np.sqrt(len(logs))
     return Estimate(*(float(np.exp(logs.mean() + side * half)) for side in (0, -1, 1)))

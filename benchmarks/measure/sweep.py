@@ -18,7 +18,7 @@ from benchmarks import environment, records
 from benchmarks.measure import rounds, samples, served, workload
 from benchmarks.measure.latency import Ask
 from benchmarks.measure.rounds import Journal, Rounds, Session, Subject, clock
-from benchmarks.measure.workload import COMPILED, MULTI, SERVER, SINGLE, Load, WorkloadError, for_runtime, title
+from benchmarks.measure.workload import COMPILED, OFFLINE, SINGLE, Load, WorkloadError, for_runtime, title
 from benchmarks.quality import external, judges, metrics
 from benchmarks.quality.judges import Judges
 from benchmarks.records import Record
@@ -480,7 +480,7 @@ def tolerance_of(bundle: Bundle) -> served.Tolerance:
 def said(record: Record) -> str:
     """What a cell's record says, in a line: `p50 4.56 ms (4.5 to 4.6), 1.02 x the reference; noisy`."""
     timing, scenario = record["latency"], record["identity"]["cell"]["scenario"]
-    main = {SINGLE: "p50", MULTI: "p50", SERVER: "p50"}.get(scenario, "images_per_second")
+    main = "images_per_second" if scenario == OFFLINE else "p50"
     unit = "ms" if main == "p50" else "images/s"
     value, relative = (Estimate(**timing[name]) for name in (main, "relative"))
     text = f"{value} {unit}, {relative} of the reference"

@@ -91,19 +91,14 @@ class Here:
         title: str = "",
     ) -> Iterator[tuple[int, Found]]:
         pieces = list(items)
-        with _progress(title, len(pieces)) as done:
-            for index, item in enumerate(pieces):
-                found = function(item)
-                done()
-                yield index, found
+        yield from _counted(((index, function(item)) for index, item in enumerate(pieces)), title, len(pieces))
 
     def everywhere(self, function: Callable[[], Found], cargo: Cargo = NOTHING) -> dict[str, Found]:
         return {"this machine": function()}
 
 
-@contextmanager
-def _progress(title: str, total: int) -> Iterator[Callable[[], None]]:
-    """Counts pieces where somebody watches, and `title` says of what."""
+def _counted(found: Iterator[tuple[int, Found]], title: str, total: int) -> Iterator[tuple[int, Found]]:
+    """The same, counted where somebody watches and `title` says of what."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -112,7 +107,9 @@ def _progress(title: str, total: int) -> Iterator[Callable[[], None]]:
     shown = bool(title) and total > 1 and console.is_terminal
     with Progress(*columns, console=console, transient=True, disable=not shown) as bar:
         task = bar.add_task(title, total=total)
-        yield lambda: bar.advance(task)
+        for each in found:
+            bar.advance(task)
+            yield each
 
 
 class There:
@@ -132,10 +129,7 @@ class There:
     ) -> Iterator[tuple[int, Found]]:
         pieces = list(items)
         carried = [cargo(piece) if cargo else {} for piece in pieces]
-        with _progress(title, len(pieces)) as done:
-            for index, found in self._cluster.map(function, pieces, carried, exclusive):
-                done()
-                yield index, found
+        yield from _counted(self._cluster.map(function, pieces, carried, exclusive), title, len(pieces))
 
     def everywhere(self, function: Callable[[], Found], cargo: Cargo = NOTHING) -> dict[str, Found]:
         return self._cluster.everywhere(function, cargo)
