@@ -236,9 +236,9 @@ def _print_differences(heading: str, rows: Sequence[Difference], of: str, every:
     from rich.console import Console
     from rich.table import Table
 
-    from benchmarks.statistics import short
+    from benchmarks.statistics import ALIKE, short
 
-    alike = [each for each in rows if each.word == "indistinguishable"]
+    alike = [each for each in rows if each.word == ALIKE]
     shown = [each for each in rows if every or each not in alike]
     if rows:
         more = "" if every or not alike else "; --all shows them"

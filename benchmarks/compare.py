@@ -22,7 +22,7 @@ from benchmarks.measure.workload import OFFLINE
 from benchmarks.quality.metrics import LOWER_IS_BETTER
 from benchmarks.receipts import FAILED, described
 from benchmarks.records import Record
-from benchmarks.statistics import CONFIDENCE, GROUPS, Estimate, Jackknifed, between_runs
+from benchmarks.statistics import ALIKE, BETTER, CONFIDENCE, GROUPS, WORSE, Estimate, Jackknifed, between_runs
 from zoo.errors import GenzooError
 
 LEVEL = 1.0 - CONFIDENCE
@@ -68,7 +68,7 @@ class Difference:
     @property
     def word(self) -> str:
         """ "better", "worse" or "indistinguishable", beyond what chance does to one of so many."""
-        return "indistinguishable" if self.adjusted >= LEVEL else "worse" if self.worse > 0 else "better"
+        return ALIKE if self.adjusted >= LEVEL else WORSE if self.worse > 0 else BETTER
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 CONFIDENCE = 0.95
+BETTER, WORSE, ALIKE = "better", "worse", "indistinguishable"  # what a comparison says of the first
 GROUPS = 50
 
 
@@ -108,8 +109,8 @@ class Jackknifed:
         """Whether this is better or worse than another row of the same seeds and the same number of images."""
         paired = self.less(other).estimate()
         if paired.low <= 0.0 <= paired.high:
-            return Verdict("indistinguishable", paired)
-        return Verdict("better" if (paired.value < 0.0) == lower_is_better else "worse", paired)
+            return Verdict(ALIKE, paired)
+        return Verdict(BETTER if (paired.value < 0.0) == lower_is_better else WORSE, paired)
 
 
 @dataclass(frozen=True)

@@ -87,7 +87,7 @@ class Journal:
 
     def add(self, cell: str, run: Run) -> None:
         self._runs[cell, run["round"]] = run
-        records.append(self.path, records.make("run", {"cell": cell, "round": run["round"]}, run=run))
+        records.append(self.path, self._sealed(cell, run))
 
     def drop(self, cells: Iterable[str]) -> None:
         """What is complete stands in a record; the file goes with the last of it."""
@@ -96,9 +96,13 @@ class Journal:
         if not self._runs:
             self.path.unlink(missing_ok=True)
             return
+        left = [records.canonical(self._sealed(cell, run)) + b"\n" for (cell, _), run in self._runs.items()]
         with files.atomic(self.path) as temporary:
-            for (cell, turn), run in self._runs.items():
-                records.append(temporary, records.make("run", {"cell": cell, "round": turn}, run=run))
+            temporary.write_bytes(b"".join(left))
+
+    @staticmethod
+    def _sealed(cell: str, run: Run) -> records.Record:
+        return records.make("run", {"cell": cell, "round": run["round"]}, run=run)
 
 
 @dataclass

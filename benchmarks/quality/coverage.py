@@ -166,7 +166,7 @@ def _coverage(pairs: list[tuple[Jackknifed, Jackknifed]], known: float | None) -
     errors = np.array([[each.error for each in pair] for pair in pairs])
     width = float(np.sqrt((errors**2).mean() / values.var(axis=0, ddof=1).mean()))
     verdicts = [a.against(b, lower_is_better=True) for a, b in pairs]
-    false = float(np.mean([each.word != "indistinguishable" for each in verdicts]))
+    false = float(np.mean([each.word != statistics.ALIKE for each in verdicts]))
     paired = float(np.mean([a.less(b).error for a, b in pairs]))
     return Coverage(right, held, width, false, paired / float(np.mean(np.hypot(errors[:, 0], errors[:, 1]))))
 

@@ -13,8 +13,8 @@ from itertools import combinations
 
 from benchmarks.quality.metrics import LOWER_IS_BETTER
 from benchmarks.report import pareto, summary
-from benchmarks.report.pareto import ALIKE, BETTER, WORSE
 from benchmarks.report.summary import Row
+from benchmarks.statistics import ALIKE, BETTER, WORSE
 
 LETTERS = {BETTER: "b", WORSE: "w", ALIKE: "i", "": "-"}
 _TURNED = {BETTER: WORSE, WORSE: BETTER, ALIKE: ALIKE, "": ""}

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-BETTER, WORSE, ALIKE = "better", "worse", "indistinguishable"
+from benchmarks.statistics import ALIKE, BETTER, WORSE
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,7 @@ from benchmarks.quality import judges
 from benchmarks.quality.judges import Judges
 from benchmarks.quality.metric import metric_name
 from benchmarks.records import Record, RecordError
-from benchmarks.report.pareto import ALIKE, BETTER, WORSE
-from benchmarks.statistics import Estimate, Jackknifed
+from benchmarks.statistics import ALIKE, BETTER, WORSE, Estimate, Jackknifed
 from zoo.contract.request import Setting
 
 ALONE = "single-stream"  # one request at a time: what a latency is, where nothing else is said

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.report import pareto
-from benchmarks.report.pareto import ALIKE, BETTER, WORSE, Dispute, Point
+from benchmarks.report.pareto import Dispute, Point
+from benchmarks.statistics import ALIKE, BETTER, WORSE
 
 NETS = ("a", "b", "c")
 VALUES = st.floats(0.01, 100.0).map(lambda value: round(value, 1))
