@@ -260,7 +260,8 @@ def documented_commands() -> list[str]:
         *(f"docs/{page}.md" for page in ("conditions", "benchmarks", "cluster")),
     ):
         for block in re.findall(r"```(?:sh|bash)\n(.*?)```", (ROOT / name).read_text(), re.DOTALL):
-            commands += [line.split("#")[0].strip() for line in block.splitlines() if line.startswith("genzoo ")]
+            lines = block.replace("\\\n", " ").splitlines()
+            commands += [line.split("#")[0].strip() for line in lines if line.startswith("genzoo ")]
     return commands
 
 
