@@ -15,6 +15,7 @@ import torch
 
 from export.bundle import Bundle
 from export.runners import TorchRunner, of_row
+from export.tiers import EXACT_DB, psnrs, together
 from export.variant import Precision
 from zoo.contract.conditions import kind
 from zoo.contract.feeds import Feeds, Runner, Tensors
@@ -37,7 +38,7 @@ class Limits:
 
 
 LIMITS: dict[Precision, Limits] = {
-    Precision.FP32: Limits(tensor=1e-4, lsb=1, differing=0.002, psnr_db=60.0, drift=0.01),
+    Precision.FP32: Limits(tensor=1e-4, lsb=1, differing=0.002, psnr_db=EXACT_DB, drift=0.01),
     Precision.FP16: Limits(tensor=1e-2, lsb=255, differing=1.0, psnr_db=45.0, drift=0.05),
     Precision.BF16: Limits(tensor=5e-2, lsb=255, differing=1.0, psnr_db=45.0, drift=0.1),
     Precision.INT8: Limits(tensor=0.3, lsb=255, differing=1.0, psnr_db=35.0, drift=0.2),
@@ -59,11 +60,12 @@ class TensorFault:
 
 @dataclass(frozen=True)
 class ImageError:
-    """Differences of two batches of images, uint8."""
+    """Differences of two batches of images, uint8: `psnr_db` of all together, `worst_db` of the worst of them."""
 
     lsb: int
     differing: float
     psnr_db: float
+    worst_db: float
 
     def fault(self, limits: Limits) -> str | None:
         if self.lsb > limits.lsb or self.differing > limits.differing:
@@ -78,9 +80,9 @@ class ImageError:
 
 def image_error(reference: np.ndarray, candidate: np.ndarray) -> ImageError:
     difference = np.abs(reference.astype(np.int64) - candidate)
-    mean_square = float((difference**2).mean())
-    psnr_db = 10.0 * np.log10(255.0**2 / mean_square) if mean_square else 200.0
-    return ImageError(int(difference.max()), float((difference > 0).mean()), float(psnr_db))
+    decibels = psnrs(reference, candidate)
+    lsb, differing = int(difference.max()), float((difference > 0).mean())
+    return ImageError(lsb, differing, together(decibels), float(decibels.min()))
 
 
 def tensor_error(reference: np.ndarray, candidate: np.ndarray) -> float:

@@ -42,6 +42,15 @@ class Tier:
         mean = together(found)
         return Held(mean, float(found.min()), hits, low, high, mean >= self.bound_db and low >= self.share)
 
+    def states(self, held: Held) -> str:
+        """What was found, as a clause."""
+        if held.worst >= IDENTICAL_DB:
+            return "every image the reference's own"
+        return (
+            f"its images at {held.mean:.1f} dB, the worst at {held.worst:.1f} dB, {held.share:.1%} of them (95 % "
+            f"interval {held.low:.1%} to {held.high:.1%}) at {self.bound_db:g} dB or more"
+        )
+
     def __str__(self) -> str:
         return self.name
 
@@ -57,12 +66,6 @@ class Held:
     low: float
     high: float
     ok: bool
-
-    def __str__(self) -> str:
-        return (
-            f"{self.mean:.1f} dB, the worst image {self.worst:.1f} dB, {self.share:.1%} of the images "
-            f"({self.low:.1%} to {self.high:.1%}) within the bound"
-        )
 
 
 TIERS = (Tier("exact", None), Tier("45dB", 45.0), Tier("40dB", 40.0))  # each holds where one before it does
