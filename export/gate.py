@@ -21,7 +21,8 @@ import numpy as np
 from export.bundle import Bundle
 from export.cases import label, many, requests
 from export.drift import drift
-from export.parity import LIMITS, Limits, Parity, image_error
+from export.limits import LIMITS, Limits, image_error
+from export.parity import Parity
 from export.runners import TorchRunner, bundle_generator, graph_runner
 from export.tiers import TIERS, Tier, psnrs, tier
 from export.variant import Precision

@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 
 from genzoo import cli
 from serving.endpoint import RESTRICTED, SECRET_HEADER
-from serving.install import CONTAINER_FLOOR
+from export.floors import CONTAINER_FLOOR
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "serving" / "deploy"
