@@ -114,6 +114,9 @@ def gate(
     runtime: Annotated[
         Runtime, typer.Option(help="What is judged: the bundle by itself, or on a GPU; `tensorrt`: its engines there.")
     ] = Runtime.ONNXRUNTIME,
+    sizes: Annotated[
+        bool, typer.Option("--sizes", help="Judge the ends and random places of its sizes: wrong images, and cliffs in time.")
+    ] = False,
     golden: Annotated[
         Path | None, typer.Option(help="Judge nothing, but record in this file what each stage gives for fixed seeds.")
     ] = None,
@@ -130,6 +133,9 @@ def gate(
 
     check_runtime(runtime)
     bundles = _bundles(sources, Variant(loop, precision, steps))
+    if sizes:
+        _probe(bundles, runtime, as_json)
+        return
     if golden or against:
         _hold(bundles, runtime, golden, against, again, as_json)
         return
@@ -144,6 +150,24 @@ def gate(
     if refused:
         raise GateError(f"refused: {', '.join(refused)}; nothing of these is served, see the messages above")
     _next(f"genzoo build {' '.join(sources or [])}".rstrip(), as_json)
+
+
+def _probe(bundles: Iterable[Bundle], runtime: Runtime, as_json: bool) -> None:
+    """Say what is found at each shape of each bundle, then fail at the first that is wrong."""
+    from export.probe import ProbeError, cliffs, probe
+
+    wrong = []
+    for bundle in bundles:
+        found = []
+        for each in probe(bundle, runtime):
+            found.append(each)
+            line = f"{bundle.name} on {runtime}, {each.shape}: {1e3 * each.seconds:.1f} ms, {each.fault or 'right'}"
+            _print({"name": bundle.name, "runtime": runtime.value, **asdict(each)}, [line], as_json)
+            wrong += [f"{bundle.name} at {each.shape}: {each.fault}"] if each.fault else []
+        for cliff in cliffs(found):
+            _print({"name": bundle.name, "runtime": runtime.value, "cliff": cliff}, [f"{bundle.name}: {cliff}"], as_json)
+    if wrong:
+        raise ProbeError(f"{len(wrong)} shapes are wrong, first {wrong[0]}")
 
 
 def _hold(
