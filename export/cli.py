@@ -115,13 +115,17 @@ def gate(
         Runtime, typer.Option(help="What is judged: the bundle by itself, or on a GPU; `tensorrt`: its engines there.")
     ] = Runtime.ONNXRUNTIME,
     sizes: Annotated[
-        bool, typer.Option("--sizes", help="Judge the ends and random places of its sizes: wrong images, and cliffs in time.")
+        bool,
+        typer.Option(
+            "--sizes", help="Judge the ends and random places of its sizes: wrong images, and cliffs in time."
+        ),
     ] = False,
     golden: Annotated[
         Path | None, typer.Option(help="Judge nothing, but record in this file what each stage gives for fixed seeds.")
     ] = None,
     against: Annotated[
-        Path | None, typer.Option(help="Judge by such a file: what differs first since it was written, and by how much.")
+        Path | None,
+        typer.Option(help="Judge by such a file: what differs first since it was written, and by how much."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -165,7 +169,9 @@ def _probe(bundles: Iterable[Bundle], runtime: Runtime, as_json: bool) -> None:
             _print({"name": bundle.name, "runtime": runtime.value, **asdict(each)}, [line], as_json)
             wrong += [f"{bundle.name} at {each.shape}: {each.fault}"] if each.fault else []
         for cliff in cliffs(found):
-            _print({"name": bundle.name, "runtime": runtime.value, "cliff": cliff}, [f"{bundle.name}: {cliff}"], as_json)
+            _print(
+                {"name": bundle.name, "runtime": runtime.value, "cliff": cliff}, [f"{bundle.name}: {cliff}"], as_json
+            )
     if wrong:
         raise ProbeError(f"{len(wrong)} shapes are wrong, first {wrong[0]}")
 

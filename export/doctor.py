@@ -29,7 +29,7 @@ class DoctorError(GenzooError):
 @dataclass(frozen=True)
 class Examination:
     """`found`: versions by name, None where there is none; `gpu`: what it is, or why there is none; `faults`: what has
-    to change; `works`: what can be done here; `install`: the extras that fit; `container`: the tag of Triton's image."""
+    to change; `works`: what can be done; `install`: the extras that fit; `container`: the tag of Triton's image."""
 
     host: dict[str, Any]
     found: dict[str, str | None]
@@ -135,7 +135,9 @@ def _works(found: dict[str, str | None], providers: tuple[str, ...], here: cuda.
         generations = ", ".join(each for each in Target if each not in (Target.PORTABLE, Target.SM90))
         told.append(f"engines ahead of time by TensorRT-RTX, portable or for {generations}")
     if here:
-        told += [f"sampling on {here.name} by ONNX Runtime's {each}" for each in (CUDA, TENSORRT, RTX) if each in providers]
+        told += [
+            f"sampling on {here.name} by ONNX Runtime's {each}" for each in (CUDA, TENSORRT, RTX) if each in providers
+        ]
         told += [f"engines on {here.name} by {name}" for name in ("tensorrt", "tensorrt-rtx") if found[name]]
     return told
 

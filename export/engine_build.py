@@ -9,8 +9,8 @@ from typing import Any
 from export.bundle import Bundle
 from export.changes import why
 from export.cuda import gpu
-from export.engine import Engine, EngineError, Library, Target, inputs, known, made, plan_path, recorded
-from export.engine_key import WORKSPACE_BYTES
+from export.engine import Engine, EngineError, Library, Target, known, made, plan_path, recorded
+from export.engine_key import WORKSPACE_BYTES, inputs
 from export.profiles import axes, profile
 from zoo import files
 from zoo.exchange import derived
@@ -109,8 +109,9 @@ class _Build:
         return bytes(plan)
 
     def _timed_before(self, config: Any) -> Path | None:
-        """Give the builder what it measured of this generation of GPUs before: where that is kept, None where nothing is
-        measured. TensorRT-RTX measures nothing: it compiles kernels where the engine is loaded."""
+        """Give the builder what it measured of such GPUs before: where that is kept, None where nothing is measured.
+
+        TensorRT-RTX measures nothing: it compiles kernels where the engine is loaded."""
         if self.library is not Library.FULL:
             return None
         name = f"{self.library}-{self.trt.__version__}-{gpu().generation}.timings"

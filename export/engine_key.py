@@ -15,7 +15,6 @@ from typing import Any
 from export.bundle import Bundle
 from export.profiles import axes, profile
 
-
 WORKSPACE_BYTES = 2 << 30
 COPY_BYTES = 1 << 20
 

@@ -85,7 +85,6 @@ class Replay:
             f"with other bits, first at {self.first}{changed}"
         )
 
-
     def plain(self) -> dict[str, Any]:
         """For a JSON object, which has no infinite number: null."""
         found = asdict(self)
@@ -192,7 +191,8 @@ def _sums(sketch: str) -> np.ndarray:
 
 def compare(bundle: Bundle, before: Mapping[str, Any], now: Mapping[str, Any]) -> Replay:
     """A record made now against one that was made before."""
-    changes = why(*({key: each[key] for key in ("made_of", "versions")} for each in (before, now)))
+    then, today = ({key: each[key] for key in ("made_of", "versions")} for each in (before, now))
+    changes = why(then, today)
     found = list(_differences(bundle, before["requests"], now["requests"]))
     differing = [each for each in found if each.error > 0.0]
     fault = next((each for each in differing if each.error > each.limit), None)
@@ -224,7 +224,7 @@ def _side_by_side(before: list[Any], now: list[Any]) -> Iterator[tuple[Any, Any]
 
 
 def _limit(bundle: Bundle, stage: Mapping[str, Any], tensor: Mapping[str, Any]) -> float:
-    """The root mean square by which a tensor may be off: the gate's limits; what the host calculates is nearly equal."""
+    """The root mean square by which a tensor may be off: the gate's limits, and nearly nothing on the host."""
     limits = LIMITS[Precision(bundle.manifest["precision"])]
     if tensor["dtype"] == "uint8":
         return float(255.0 * 10.0 ** (-limits.psnr_db / 20.0))

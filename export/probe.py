@@ -69,7 +69,10 @@ def shapes(bundle: Bundle) -> list[Shape]:
     """The least of everything, the optimum, the most of each axis by itself and of all, then random ones; steps are cut
     to what BUDGET allows."""
     ranges = _ranges(bundle)
-    corners = [{name: low for name, (low, _, _) in ranges.items()}, {name: usual for name, (_, usual, _) in ranges.items()}]
+    corners = [
+        {name: low for name, (low, _, _) in ranges.items()},
+        {name: usual for name, (_, usual, _) in ranges.items()},
+    ]
     corners += [{**corners[0], name: high} for name, (_, _, high) in ranges.items()]
     corners.append({name: high for name, (_, _, high) in ranges.items()})
     rng = np.random.Generator(np.random.Philox(key=SEED))
@@ -137,7 +140,7 @@ def _fault(expected: np.ndarray, found: np.ndarray, worst: float, limit: float) 
     if any(constant_images(found) & ~constant_images(expected)):
         return "an image is constant, as one of NaN is"
     if worst < limit:
-        return f"an image is {worst:.1f} dB from what its seed gives alone on the CPU, at least {limit:.0f} dB are expected"
+        return f"an image is {worst:.1f} dB from its seed's own on the CPU, at least {limit:.0f} dB are expected"
     return None
 
 
@@ -148,7 +151,6 @@ def cliffs(found: list[Probed]) -> list[str]:
         larger = [each for each in found if each is not one and one.shape.within(each.shape)]
         cheapest = min(larger, key=lambda each: each.seconds, default=None)
         if cheapest and one.seconds > CLIFF * cheapest.seconds:
-            told.append(
-                f"{one.shape} takes {1e3 * one.seconds:.1f} ms, the larger {cheapest.shape} {1e3 * cheapest.seconds:.1f} ms"
-            )
+            took, larger_took = (f"{1e3 * each.seconds:.1f} ms" for each in (one, cheapest))
+            told.append(f"{one.shape} takes {took}, the larger {cheapest.shape} {larger_took}")
     return told

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-
 import numpy as np
 
 from export.bundle import Bundle
@@ -33,9 +32,7 @@ class Stage:
 StagesOf = Callable[[SampleRequest], Iterator[Stage]]
 
 
-def by_graphs(
-    bundle: Bundle, runner_of: RunnerOf, graphs: tuple[str, ...], request: SampleRequest
-) -> Iterator[Stage]:
+def by_graphs(bundle: Bundle, runner_of: RunnerOf, graphs: tuple[str, ...], request: SampleRequest) -> Iterator[Stage]:
     """The stages of a request by runners of `graphs`, those that there are; each row starts from what the graphs gave
     at the row before. Raises as a runner does."""
     given: list[Stage] = []
@@ -45,7 +42,9 @@ def by_graphs(
     yield from given
     yield from fed(bundle, tensors)
     if "table" in tensors and not bundle.is_first_format and set(graphs) >= INNER:
-        yield from _walk(bundle, tensors, {graph: runner_of(graph) for graph in ("denoiser", *INNER) if graph in graphs})
+        yield from _walk(
+            bundle, tensors, {graph: runner_of(graph) for graph in ("denoiser", *INNER) if graph in graphs}
+        )
     if bundle.entry != "step":
         yield Stage(bundle.entry, None, bundle_runner(bundle, runner_of).run(**dict(tensors)))
 

@@ -24,9 +24,9 @@ from export import admission
 from export.bundle import Bundle
 from export.cuda import Gpu, GpuError
 from export.engine import Engine, EngineError, Library, Target, placed, plan_path
-from export.engine_key import inputs
 from export.engine_build import build
 from export.engine_gate import admit
+from export.engine_key import inputs
 from export.exporter import export
 from export.gate import require
 from export.runners import bundle_runner
