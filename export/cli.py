@@ -270,8 +270,10 @@ def build(
             for _ in build_all(missing, workers):
                 pass
     for bundle, graph, each in wanted:
-        with nullcontext() if ray else _working(f"building {bundle.name} {graph} for {each}"):
-            engine = build_engine(bundle, graph, each, library)
+        engine = current(bundle, graph, each, library)
+        if engine is None:
+            with _working(f"building {bundle.name} {graph} for {each}"):
+                engine = build_engine(bundle, graph, each, library)
         _report_engine(engine, as_json)
 
 
