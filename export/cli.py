@@ -1,4 +1,4 @@
-"""`genzoo export`, `genzoo gate` and `genzoo build`."""
+"""`genzoo export`, `genzoo gate`, `genzoo build`, `genzoo release` and `genzoo doctor`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,7 +16,7 @@ from export.engine import Library, Target
 from export.runtimes import Runtime
 from export.runtimes import check as check_runtime
 from export.variant import LoopKind, Precision, Variant
-from zoo import completion
+from zoo import completion, files
 
 if TYPE_CHECKING:
     from export.bundle import Bundle
@@ -52,21 +53,25 @@ def export_command(
     as_json: AsJson = False,
 ) -> None:
     """Write checkpoints as bundles: ONNX graphs around one safetensors file, made again only when an input changed."""
-    from export.exporter import cached, export, resolve
+    from export.exporter import cached, export, resolve, up_to_date
     from zoo import registry
 
-    checkpoints = [registry.checkpoint(name) for name in names or _here()]
-    variants = [resolve(checkpoint, Variant(loop, precision, steps)) for checkpoint in checkpoints]
+    wanted = Variant(loop, precision, steps)
+    found = {name: up_to_date(name, wanted) for name in names or _here()}
+    checkpoints = {name: registry.checkpoint(name) for name, bundle in found.items() if bundle is None}
+    missing = [(each, resolve(each, wanted)) for each in checkpoints.values()]
+    for ready in filter(None, found.values()):
+        _report_bundle(ready.name, ready.path.name, "up to date", [], ready, as_json)
     if ray and not why:
-        _export_on(ray, list(zip(checkpoints, variants, strict=True)), as_json)
-    for checkpoint, variant in () if ray and not why else zip(checkpoints, variants, strict=True):
+        _export_on(ray, missing, as_json)
+    for checkpoint, variant in () if ray and not why else missing:
         bundle, changes = cached(checkpoint, variant)
         state = "up to date" if bundle else ("out of date" if changes else "not exported yet")
         if not why:
             with _working(f"exporting {checkpoint.name} {variant.name}") if bundle is None else nullcontext():
                 bundle = export(checkpoint, variant)
             state = "up to date" if state == "up to date" else "exported"
-        _report_bundle(checkpoint.name, variant, state, changes, bundle, as_json)
+        _report_bundle(checkpoint.name, variant.name, state, changes, bundle, as_json)
     _next(f"genzoo gate {' '.join(names or [])}".rstrip(), as_json)
 
 
@@ -80,22 +85,22 @@ def _export_on(address: str, wanted: list[tuple[Checkpoint, Variant]], as_json: 
     for checkpoint, variant in wanted:
         bundle, changes = cached(checkpoint, variant)
         if bundle:
-            _report_bundle(checkpoint.name, variant, "up to date", [], bundle, as_json)
+            _report_bundle(checkpoint.name, variant.name, "up to date", [], bundle, as_json)
         else:
             missing.append((checkpoint, variant))
             changed[checkpoint.name] = changes
     if missing:
         with fanout.workers(address, _say) as workers:
             for checkpoint, variant, bundle in export_all(missing, workers):
-                _report_bundle(checkpoint.name, variant, "exported", changed[checkpoint.name], bundle, as_json)
+                _report_bundle(checkpoint.name, variant.name, "exported", changed[checkpoint.name], bundle, as_json)
 
 
 def _report_bundle(
-    name: str, variant: Variant, state: str, changes: list[str], bundle: Bundle | None, as_json: bool
+    name: str, variant: str, state: str, changes: list[str], bundle: Bundle | None, as_json: bool
 ) -> None:
-    record: dict[str, Any] = {"name": name, "variant": variant.name, "state": state, "changes": changes}
+    record: dict[str, Any] = {"name": name, "variant": variant, "state": state, "changes": changes}
     record |= {"path": str(bundle.path), "digest": bundle.digest, "admitted": bundle.admitted} if bundle else {}
-    lines = [f"{name} {variant.name}: {state}{f', {bundle.path}' if bundle else ''}"]
+    lines = [f"{name} {variant}: {state}{f', {bundle.path}' if bundle else ''}"]
     _print(record, [*lines, *(f"  {change}" for change in changes)], as_json)
 
 
@@ -109,14 +114,39 @@ def gate(
     runtime: Annotated[
         Runtime, typer.Option(help="What is judged: the bundle by itself, or on a GPU; `tensorrt`: its engines there.")
     ] = Runtime.ONNXRUNTIME,
+    sizes: Annotated[
+        bool,
+        typer.Option(
+            "--sizes", help="Judge the ends and random places of its sizes: wrong images, and cliffs in time."
+        ),
+    ] = False,
+    golden: Annotated[
+        Path | None, typer.Option(help="Judge nothing, but record in this file what each stage gives for fixed seeds.")
+    ] = None,
+    against: Annotated[
+        Path | None,
+        typer.Option(help="Judge by such a file: what differs first since it was written, and by how much."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Admit or refuse bundles: parity with torch, images under the same seeds, constant images, drift."""
-    from export.gate import GateError
+    """Admit or refuse bundles: parity with torch, images under the same seeds, constant images, drift.
+
+    After an upgrade of ONNX Runtime, TensorRT, torch or genzoo, --against says which graph, at which row of the
+    sampler's table, first departs from what --golden recorded before it.
+    """
 
     check_runtime(runtime)
+    bundles = _bundles(sources, Variant(loop, precision, steps))
+    if sizes:
+        _probe(bundles, runtime, as_json)
+        return
+    if golden or against:
+        _hold(bundles, runtime, golden, against, again, as_json)
+        return
+    from export.gate import GateError
+
     refused = []
-    for bundle in _bundles(sources, Variant(loop, precision, steps)):
+    for bundle in bundles:
         verdict = _judged(bundle, runtime, again)
         _print({"name": bundle.name, "path": str(bundle.path), **verdict}, [str(verdict["message"])], as_json)
         if not verdict["admitted"]:
@@ -124,6 +154,63 @@ def gate(
     if refused:
         raise GateError(f"refused: {', '.join(refused)}; nothing of these is served, see the messages above")
     _next(f"genzoo build {' '.join(sources or [])}".rstrip(), as_json)
+
+
+def _probe(bundles: Iterable[Bundle], runtime: Runtime, as_json: bool) -> None:
+    """Say what is found at each shape of each bundle, then fail at the first that is wrong."""
+    from export.probe import ProbeError, cliffs, probe
+
+    wrong = []
+    for bundle in bundles:
+        found = []
+        for each in probe(bundle, runtime):
+            found.append(each)
+            line = f"{bundle.name} on {runtime}, {each.shape}: {1e3 * each.seconds:.1f} ms, {each.fault or 'right'}"
+            _print({"name": bundle.name, "runtime": runtime.value, **asdict(each)}, [line], as_json)
+            wrong += [f"{bundle.name} at {each.shape}: {each.fault}"] if each.fault else []
+        for cliff in cliffs(found):
+            _print(
+                {"name": bundle.name, "runtime": runtime.value, "cliff": cliff}, [f"{bundle.name}: {cliff}"], as_json
+            )
+    if wrong:
+        raise ProbeError(f"{len(wrong)} shapes are wrong, first {wrong[0]}")
+
+
+def _hold(
+    bundles: Iterable[Bundle], runtime: Runtime, golden: Path | None, against: Path | None, again: bool, as_json: bool
+) -> None:
+    """Record what bundles give, each as soon as it is done, or compare it with a record."""
+    from export import replay
+    from export.golden import GoldenError, check, record
+
+    if golden and against:
+        raise GoldenError("--golden writes a record and --against reads one: give one of them")
+    path = against or golden
+    assert path is not None
+    if golden:
+        files.check_writable(golden.parent)
+    if runtime is Runtime.TRITON:
+        raise GoldenError(f"{runtime} has no stages to record: choose a runtime of this process")
+    records = replay.read(path) if against or path.exists() else {}
+    departed = []
+    for bundle in bundles:
+        name = replay.key(bundle, runtime)
+        if golden and name in records and not again:
+            _print({"name": bundle.name, "key": name, "state": "kept"}, [f"{name} is in {path} already"], as_json)
+            continue
+        with _working(f"{bundle.name} is {'replayed' if against else 'recorded'} on {runtime}"):
+            now = record(bundle, runtime.value, replay.stages_on(bundle, runtime))
+        if golden:
+            check(bundle.name, now)
+            records[name] = now
+            replay.write(golden, records)
+            _print({"name": bundle.name, "key": name, "state": "recorded"}, [f"{name} is recorded in {path}"], as_json)
+            continue
+        found = replay.replay(bundle, path, records, now)
+        _print({"name": bundle.name, "key": name, **found.plain()}, [found.message], as_json)
+        departed += [bundle.name] if found.fault else []
+    if departed:
+        raise GoldenError(f"departed from their record: {', '.join(departed)}; see the messages above")
 
 
 def _judged(bundle: Bundle, runtime: Runtime, again: bool) -> dict[str, Any]:
@@ -158,6 +245,7 @@ def build(
     loop: Loop = LoopKind.ONNX,
     steps: Steps = None,
     precision: Numbers = Precision.FP32,
+    why: Annotated[bool, typer.Option("--why", help="Only say what has changed since the engines were built.")] = False,
     ray: Ray = None,
     as_json: AsJson = False,
 ) -> None:
@@ -172,14 +260,20 @@ def build(
     targets = every if all_targets else tuple(target or (Target.PORTABLE,))
     bundles = _bundles(sources, Variant(loop, precision, steps))
     wanted = [(bundle, graph, each) for bundle in bundles for graph in graphs_to_build(bundle) for each in targets]
+    if why:
+        for piece in wanted:
+            _report_changes(*piece, library, as_json)
+        return
     missing = [(*each, library) for each in wanted if ray and current(*each, library) is None]
     if ray and missing:
         with fanout.workers(ray, _say) as workers:
             for _ in build_all(missing, workers):
                 pass
     for bundle, graph, each in wanted:
-        with nullcontext() if ray else _working(f"building {bundle.name} {graph} for {each}"):
-            engine = build_engine(bundle, graph, each, library)
+        engine = current(bundle, graph, each, library)
+        if engine is None:
+            with _working(f"building {bundle.name} {graph} for {each}"):
+                engine = build_engine(bundle, graph, each, library)
         _report_engine(engine, as_json)
 
 
@@ -210,6 +304,27 @@ def release(
     _next(f"genzoo pull {wanted[-1]} --from {output} --key PUBLIC_KEY", as_json)
 
 
+@app.command()
+def doctor(as_json: AsJson = False) -> None:
+    """Say what this host has, what works on it, and which packages and which container fit."""
+    from export.doctor import DoctorError, examine
+
+    found = examine()
+    _print(asdict(found), found.lines, as_json)
+    if found.faults:
+        raise DoctorError("; ".join(found.faults))
+
+
+def _report_changes(bundle: Bundle, graph: str, target: Target, library: Library, as_json: bool) -> None:
+    from export.engine_build import changed
+
+    changes = changed(bundle, graph, target, library)
+    state = "not built yet" if changes is None else "out of date" if changes else "up to date"
+    record = {"name": bundle.name, "graph": graph, "target": target.value, "library": library.value}
+    lines = [f"{bundle.name} {graph} for {target} by {library}: {state}", *(f"  {each}" for each in changes or ())]
+    _print({**record, "state": state, "changes": changes or []}, lines, as_json)
+
+
 def _report_engine(engine: Engine, as_json: bool) -> None:
     record = engine.record
     what = f"{record['name']} {record['inputs']['graph']} for {record['inputs']['target']}"
@@ -219,15 +334,18 @@ def _report_engine(engine: Engine, as_json: bool) -> None:
 
 def _here() -> list[str]:
     """The checkpoints of the tables whose weights are here: a wheel carries a part of them."""
-    from zoo import registry, shelf
+    from zoo import index, registry, shelf
 
+    known = index.records()
+    if known.keys() >= set(shelf.folders()):  # in the order of the tables, without torch
+        return [name for name in known if shelf.is_here(name)]
     return [each.name for each in registry.checkpoints() if shelf.is_here(each.name)]
 
 
 def _bundles(sources: list[str] | None, variant: Variant) -> Iterable[Bundle]:
     """The bundles in folders, or of checkpoints by name, exported now if need be; of all that are here for none."""
     from export.bundle import Bundle
-    from export.exporter import cached, export, resolve
+    from export.exporter import export, up_to_date
     from zoo import registry
     from zoo.contract.layout import BUNDLE_MANIFEST
 
@@ -235,10 +353,11 @@ def _bundles(sources: list[str] | None, variant: Variant) -> Iterable[Bundle]:
         if "/" in source or (Path(source) / BUNDLE_MANIFEST).is_file():
             yield Bundle.open(source)
         else:
-            checkpoint = registry.checkpoint(source)
-            here = cached(checkpoint, resolve(checkpoint, variant))[0]
-            with _working(f"exporting {source}") if here is None else nullcontext():
-                bundle = here or export(checkpoint, variant)
+            here = up_to_date(source, variant)
+            checkpoint = registry.checkpoint(source) if here is None else None
+            with _working(f"exporting {source}") if checkpoint else nullcontext():
+                bundle = export(checkpoint, variant) if checkpoint else here
+            assert bundle is not None
             yield bundle
 
 

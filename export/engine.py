@@ -12,14 +12,14 @@ import hashlib
 import importlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from export.bundle import Bundle
 from export.cuda import Gpu
-from export.profiles import axes
+from export.engine_key import first_inputs, inputs
 from zoo import files
 from zoo.errors import GenzooError
 from zoo.exchange import derived
@@ -98,17 +98,6 @@ def plan_path(bundle: Bundle, graph: str, target: Target, library: Library) -> P
     return derived.engines() / bundle.name / f"{graph}-{variant}-{target.value}.{library.value}.plan"
 
 
-def inputs(bundle: Bundle, graph: str, target: Target, library: Library) -> dict[str, Any]:
-    """Everything that determines an engine, but for the library's version."""
-    return {
-        "bundle": bundle.digest,
-        "graph": graph,
-        "target": target.value,
-        "library": library.value,
-        "axes": {axis: asdict(sizes) for axis, sizes in axes(bundle.served_spec, bundle.max_batch).items()},
-    }
-
-
 def graphs_to_build(bundle: Bundle) -> tuple[str, ...]:
     """The graphs that make images: conditions' encoders, the entry, the decoder where the host walks the table."""
     return (*bundle.encoders, bundle.entry, *(("decoder",) if bundle.entry == "step" else ()))
@@ -142,8 +131,11 @@ def recorded(path: Path) -> Engine | None:
 def known(bundle: Bundle, graph: str, target: Target, library: Library) -> Engine | None:
     """The engine of a graph that was built here or pulled, by whichever release of its library; None without one."""
     found = recorded(plan_path(bundle, graph, target, library))
-    made_from = {key: value for key, value in found.record["inputs"].items() if key != "version"} if found else None
-    return found if made_from == inputs(bundle, graph, target, library) else None
+    if found is None:
+        return None
+    made_from = {key: value for key, value in found.record["inputs"].items() if key != "version"}
+    wanted = first_inputs if "bundle" in made_from else inputs
+    return found if made_from == wanted(bundle, graph, target, library) else None
 
 
 def choose(bundle: Bundle, graph: str, targets: Sequence[Target], library: Library | None = None) -> Engine | None:

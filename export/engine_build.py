@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from export.bundle import Bundle
+from export.changes import why
 from export.cuda import gpu
-from export.engine import Engine, EngineError, Library, Target, inputs, known, made, plan_path
+from export.engine import Engine, EngineError, Library, Target, known, made, plan_path, recorded
+from export.engine_key import WORKSPACE_BYTES, inputs
 from export.profiles import axes, profile
 from zoo import files
 from zoo.exchange import derived
-
-WORKSPACE_BYTES = 2 << 30
 
 
 def build(bundle: Bundle, graph: str, target: Target = Target.PORTABLE, library: Library = Library.RTX) -> Engine:
@@ -31,6 +31,7 @@ def build(bundle: Bundle, graph: str, target: Target = Target.PORTABLE, library:
         "bytes": len(plan),
         "file": path.name,
         "name": bundle.name,
+        "bundle": bundle.digest,
         "inputs": wanted,
         "seconds": round(time.perf_counter() - began, 3),
         "built_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -42,6 +43,19 @@ def current(bundle: Bundle, graph: str, target: Target, library: Library) -> Eng
     """The engine of a graph that is here and was built by the installed release. Raises EngineError."""
     found = known(bundle, graph, target, library)
     return found if found and found.version == library.version else None
+
+
+def changed(bundle: Bundle, graph: str, target: Target, library: Library) -> list[str] | None:
+    """What is no longer as it was when a graph's engine was built, [] where it is up to date; None where there is none.
+
+    Raises EngineError.
+    """
+    if current(bundle, graph, target, library):
+        return []
+    found = recorded(plan_path(bundle, graph, target, library))
+    if found is None:
+        return None
+    return why(found.record["inputs"], {**inputs(bundle, graph, target, library), "version": library.version})
 
 
 def admit(path: Path, record: dict[str, Any]) -> Engine:
@@ -80,6 +94,7 @@ class _Build:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, WORKSPACE_BYTES)
         self._set_target(config)
         config.clear_flag(trt.BuilderFlag.TF32)
+        timed = self._timed_before(config)
         shapes = self.builder.create_optimization_profile()
         sizes = axes(bundle.served_spec, bundle.max_batch)
         for name, (smallest, optimum, largest) in profile(bundle.inputs(graph), sizes).items():
@@ -88,7 +103,23 @@ class _Build:
         plan = self.builder.build_serialized_network(network, config)
         if plan is None:
             raise self._failed(f"could not build {graph} of {bundle.name} for {self.target.value}")
+        if timed:
+            with files.atomic(timed) as temporary:
+                temporary.write_bytes(bytes(config.get_timing_cache().serialize()))
         return bytes(plan)
+
+    def _timed_before(self, config: Any) -> Path | None:
+        """Give the builder what it measured of such GPUs before: where that is kept, None where nothing is measured.
+
+        TensorRT-RTX measures nothing: it compiles kernels where the engine is loaded."""
+        if self.library is not Library.FULL:
+            return None
+        name = f"{self.library}-{self.trt.__version__}-{gpu().generation}.timings"
+        path = derived.engines() / "timings" / name
+        cache = config.create_timing_cache(path.read_bytes() if path.is_file() else b"")
+        if not config.set_timing_cache(cache, False):  # of another GPU: measured anew
+            config.set_timing_cache(config.create_timing_cache(b""), False)
+        return path
 
     def _set_target(self, config: Any) -> None:
         """Without a compute capability TensorRT-RTX builds for all that it supports ahead of time."""

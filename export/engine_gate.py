@@ -13,9 +13,9 @@ from export.admission import found, record
 from export.bundle import Bundle
 from export.cuda import Gpu, gpu
 from export.engine import Engine, for_gpu, graphs_to_build
-from export.gate import GateError, Verdict, fault_of, graph_runner, require
+from export.gate import GateError, Verdict, fault_of, judged, require
 from export.gpu_runners import TensorRTRunner
-from export.runners import bundle_generator
+from export.runners import bundle_generator, graph_runner
 from export.runtimes import Runtime, generator
 from zoo.contract.generator import Generator
 
@@ -50,8 +50,8 @@ def compare(bundle: Bundle, entry: Generator, on: str) -> Verdict:
     began, numbers = time.perf_counter(), dict[str, Any]()
     fault = fault_of(bundle, reference, entry, numbers)
     numbers["seconds"] = round(time.perf_counter() - began, 2)
-    result = f"refused: {fault}" if fault else "admitted"
-    return Verdict(fault is None, f"{bundle.name} {bundle.manifest['precision']} on {on} was {result}", numbers)
+    message = f"{bundle.name} {bundle.manifest['precision']} on {on} was {judged(fault, numbers)}"
+    return Verdict(fault is None, message, numbers)
 
 
 def on_runtime(bundle: Bundle, runtime: Runtime) -> Verdict:

@@ -12,6 +12,7 @@ import numpy as np
 
 from export import sources
 from export.bundle import Bundle, BundleError
+from export.changes import why
 from export.runners import TorchRunner
 from export.variant import LoopKind, Precision, Variant
 from zoo import files, registry, shelf
@@ -19,7 +20,7 @@ from zoo.contract.graph import ENCODE, MAX_BATCH, TensorSpec
 from zoo.contract.layout import BUNDLE_FORMAT, BUNDLE_MANIFEST, WEIGHTS
 from zoo.errors import GenzooError
 from zoo.exchange import derived
-from zoo.family import Checkpoint
+from zoo.family import Checkpoint, Entry
 
 PACKAGES = ("torch", "onnx", "onnxscript", "onnx-ir", "numpy")
 
@@ -32,7 +33,7 @@ def folder(name: str, variant: Variant) -> Path:
     return derived.bundles() / name / variant.name
 
 
-def inputs(checkpoint: Checkpoint, variant: Variant) -> dict[str, Any]:
+def inputs(checkpoint: Entry, variant: Variant) -> dict[str, Any]:
     """Everything that determines a bundle's bytes."""
     runs = ("export.exporter", f"zoo.families.{checkpoint.spec.family}")
     return {
@@ -56,24 +57,7 @@ def _versions(variant: Variant, *packages: str) -> dict[str, str]:
     return found
 
 
-def why(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """The inputs that differ, one sentence each: "versions.torch was 2.12, is 2.13"."""
-    changes: list[str] = []
-    for key in sorted({*before, *now}):
-        old, new = before.get(key), now.get(key)
-        if isinstance(old, Mapping) and isinstance(new, Mapping):
-            changes += why(old, new, f"{prefix}{key}.")
-        elif old != new:
-            changes.append(f"{prefix}{key} was {_short(old)}, is {_short(new)}")
-    return changes
-
-
-def _short(value: Any) -> str:
-    text = str(value)
-    return text[:12] if len(text) >= 16 and text.isalnum() else text
-
-
-def cached(checkpoint: Checkpoint, variant: Variant) -> tuple[Bundle | None, list[str]]:
+def cached(checkpoint: Entry, variant: Variant) -> tuple[Bundle | None, list[str]]:
     """The bundle that is up to date, or None; and what changed since the one in the store was made."""
     try:
         bundle = Bundle.open(folder(checkpoint.name, variant))
@@ -85,6 +69,23 @@ def cached(checkpoint: Checkpoint, variant: Variant) -> tuple[Bundle | None, lis
     return (None if changes else bundle), changes
 
 
+def up_to_date(name: str, variant: Variant) -> Bundle | None:
+    """The bundle of a checkpoint if nothing has to be made, else None: known without torch, and so at once.
+
+    A table's spec is in `inputs` twice, as values and as the code that says it: where neither changed, the spec that
+    the weights came with is the table's. Raises ExportError for a variant that has no meaning.
+    """
+    try:
+        entry = registry.entry(name)
+    except GenzooError:  # whoever goes on says it
+        return None
+    variant = resolve(entry, variant)
+    try:
+        return cached(entry, variant)[0]
+    except importlib.metadata.PackageNotFoundError:  # a host that cannot export
+        return None
+
+
 def export(checkpoint: Checkpoint, variant: Variant | None = None) -> Bundle:
     """The bundle of a checkpoint, from the store or newly made. Raises ExportError and StoreError."""
     variant = resolve(checkpoint, variant or Variant())
@@ -92,7 +93,7 @@ def export(checkpoint: Checkpoint, variant: Variant | None = None) -> Bundle:
     return bundle or _export(checkpoint, variant)
 
 
-def resolve(checkpoint: Checkpoint, variant: Variant) -> Variant:
+def resolve(checkpoint: Entry, variant: Variant) -> Variant:
     """The variant with its number of rows decided. Raises ExportError for one that has no meaning."""
     sampling = checkpoint.spec.sampling
     if sampling is None and (variant.loop is not LoopKind.ONNX or variant.steps):

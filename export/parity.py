@@ -14,34 +14,14 @@ import numpy as np
 import torch
 
 from export.bundle import Bundle
+from export.limits import LIMITS, image_error, tensor_error
 from export.runners import TorchRunner, of_row
+from export.stages import Stage, StagesOf, Watched, fed
 from export.variant import Precision
+from zoo import registry
 from zoo.contract.conditions import kind
-from zoo.contract.feeds import Feeds, Runner, Tensors
+from zoo.contract.feeds import Encoder, Feeds, Runner, Tensors
 from zoo.contract.request import SampleRequest, Setting, columns, values
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What a variant may differ by.
-
-    `tensor`: root mean square error over the reference's, of any tensor; `lsb`, `differing`: grey levels, and the
-    share of the values of all images that differ at all; `psnr_db`: of all images; `drift`: half the window's width.
-    """
-
-    tensor: float
-    lsb: int
-    differing: float
-    psnr_db: float
-    drift: float
-
-
-LIMITS: dict[Precision, Limits] = {
-    Precision.FP32: Limits(tensor=1e-4, lsb=1, differing=0.002, psnr_db=60.0, drift=0.01),
-    Precision.FP16: Limits(tensor=1e-2, lsb=255, differing=1.0, psnr_db=45.0, drift=0.05),
-    Precision.BF16: Limits(tensor=5e-2, lsb=255, differing=1.0, psnr_db=45.0, drift=0.1),
-    Precision.INT8: Limits(tensor=0.3, lsb=255, differing=1.0, psnr_db=35.0, drift=0.2),
-}
 
 
 @dataclass(frozen=True)
@@ -55,41 +35,6 @@ class TensorFault:
     def __str__(self) -> str:
         place = "" if self.row is None else f" at row {self.row} of the table"
         return f"{self.component} is wrong{place}: {self.what}"
-
-
-@dataclass(frozen=True)
-class ImageError:
-    """Differences of two batches of images, uint8."""
-
-    lsb: int
-    differing: float
-    psnr_db: float
-
-    def fault(self, limits: Limits) -> str | None:
-        if self.lsb > limits.lsb or self.differing > limits.differing:
-            return (
-                f"images differ by up to {self.lsb} grey levels in {self.differing:.2%} of the values, at most "
-                f"{limits.lsb} in {limits.differing:.2%} are expected"
-            )
-        if self.psnr_db < limits.psnr_db:
-            return f"images agree to {self.psnr_db:.1f} dB, at least {limits.psnr_db:.0f} dB are expected"
-        return None
-
-
-def image_error(reference: np.ndarray, candidate: np.ndarray) -> ImageError:
-    difference = np.abs(reference.astype(np.int64) - candidate)
-    mean_square = float((difference**2).mean())
-    psnr_db = 10.0 * np.log10(255.0**2 / mean_square) if mean_square else 200.0
-    return ImageError(int(difference.max()), float((difference > 0).mean()), float(psnr_db))
-
-
-def tensor_error(reference: np.ndarray, candidate: np.ndarray) -> float:
-    """Root mean square of the difference over that of the reference; infinite where the candidate is not finite."""
-    if not np.isfinite(candidate).all():
-        return float("inf")
-    scale = float(np.sqrt(np.square(reference, dtype=np.float64).mean()))
-    error = float(np.sqrt(np.square(candidate.astype(np.float64) - reference).mean()))
-    return error / max(scale, 1e-6)
 
 
 class Parity:
@@ -191,3 +136,23 @@ def evaluations(reference: TorchRunner, feeds: Tensors) -> Iterator[Evaluation]:
         inputs = {**state, "noise": draw, "row": table[:, index], **of_row(same, index)}
         yield Evaluation(*calls.pop(), inputs, outputs)
         state = {"x": outputs["x_next"], "previous": outputs["denoised"], "saved": outputs["saved_next"]}
+
+
+def stages_of_reference(bundle: Bundle) -> StagesOf:
+    """How the reference's own stages are had for a request: those of a bundle, computed by torch on one core."""
+    reference = TorchRunner(registry.checkpoint(bundle.name))
+
+    def stages_of(request: SampleRequest) -> Iterator[Stage]:
+        given: list[Stage] = []
+        encoders = {name: Encoder(Watched(name, each, given)) for name, each in reference.encoders.items()}
+        rows = bundle.manifest.get("steps") or 0
+        tensors = Feeds(bundle.served_spec.at_any_steps(), reference.assets, encoders, rows).of(request)
+        yield from given
+        yield from fed(bundle, tensors)
+        if bundle.spec.sampling is not None:
+            for index, row in enumerate(evaluations(reference, tensors)):
+                yield Stage("denoiser", index, row.network_outputs)
+                yield Stage("step", index, row.outputs)
+        yield Stage(bundle.entry, None, reference.run(**tensors))
+
+    return stages_of

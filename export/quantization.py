@@ -16,8 +16,9 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
+from export.limits import tensor_error
 from export.onnx_graph import OnnxGraph, as_model, initializers
-from export.parity import encoded, evaluations, tensor_error
+from export.parity import encoded, evaluations
 from export.rewrite import nodes_of
 from export.runners import TorchRunner
 from zoo.contract.feeds import Tensors

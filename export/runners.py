@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from export.bundle import Bundle
+from export.variant import Precision
 from zoo.contract.assets import Assets
 from zoo.contract.feeds import Runner, Tensors, feeds
 from zoo.contract.generator import Generator
@@ -196,6 +197,19 @@ def bundle_runner(bundle: Bundle, runner_of: Callable[[str], Runner] | None = No
 
 def graph_opener(bundle: Bundle, threads: int | None = None) -> Callable[[str], Runner]:
     return lambda graph: OnnxRuntimeRunner(bundle.graph_path(graph), threads=threads)
+
+
+def graph_runner(bundle: Bundle, graph: str) -> OnnxRuntimeRunner:
+    """One graph of a bundle on one core, as the gate runs it: 16 bits are emulated."""
+    path = bundle.graph_path(graph)
+    if Precision(bundle.manifest["precision"]) in (Precision.FP32, Precision.INT8):
+        return OnnxRuntimeRunner(path, threads=1)
+    import onnx
+
+    from export.precision import emulate
+
+    emulated = emulate(onnx.load(path, load_external_data=False))
+    return OnnxRuntimeRunner(path, threads=1, model=emulated.SerializeToString())
 
 
 def bundle_generator(bundle: Bundle, runner_of: Callable[[str], Runner] | None = None) -> Generator:

@@ -30,7 +30,7 @@ APPS = (
 )
 # In the order of `genzoo --help`.
 PANELS = {
-    "Look": ("list", "show", "sample"),
+    "Look": ("list", "show", "sample", "doctor"),
     "Make": ("train", "export", "gate", "build", "index"),
     "Serve": ("serve", "repository", "install-server"),
     "Measure": ("demo", "bench", "race", "gpu", "report", "tree", "ratios", "study", "card", "train-features", "pulls"),

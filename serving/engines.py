@@ -16,6 +16,7 @@ from export.bundle import Bundle
 from export.cuda import capability
 from export.engine import Engine, Library, Target, choose, plan_path, recorded
 from export.engine_build import build
+from export.engine_key import is_of
 from serving.model_config import Placement, Plans
 from zoo.contract.errors import RequestError
 from zoo.errors import GenzooError
@@ -112,8 +113,7 @@ def plans_of(bundle: Bundle, engines: Sequence[Engine], allow_unadmitted: bool =
 
 
 def _check_origin(bundle: Bundle, engine: Engine) -> None:
-    made_from = engine.record["inputs"]
-    if (made_from["bundle"], made_from["graph"]) != (bundle.digest, bundle.entry):
+    if not is_of(engine.record["inputs"], bundle, bundle.entry):
         raise EngineNotServedError(
             f"{engine.path} was not built from {bundle.path}: `genzoo build {bundle.name}` again"
         )

@@ -27,7 +27,6 @@ from zoo.files import home
 
 PYTRITON = "nvidia-pytriton==0.7.0"  # for the loopback address only
 TRITONSERVER = "2.51.0"  # which is in it, the 24.10 release
-CONTAINER_FLOOR = "26.07"  # NVIDIA's container: below it are CVE-2026-24207 and CVE-2026-47627, both rated 9.8
 # The stub of 2.51 sends empty outputs, silently, under NumPy 2; ONNX Runtime is the project's own, for equal bits.
 MODEL_PACKAGES = ("numpy==1.26.4", "onnxruntime==1.31.1")
 PYTHONS = ((3, 11), (3, 12))  # which have both a stub and that NumPy

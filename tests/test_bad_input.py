@@ -50,7 +50,7 @@ WORDS = {
     "gc": ("--max-size", "no-such"),
     "release": ("folder", "no-such", "--sign-key", "no-such.key"),
 }
-LEFT_OUT = {"list", "index", "install-server"}  # take nothing that could be wrong
+LEFT_OUT = {"list", "index", "install-server", "doctor"}  # take nothing that could be wrong
 NO_LIMIT = [("--max-size", "no-such", "--max-size", ""), ("--max-size", "no-such", "--max-age", "")]
 NAMES = ("", "no-such", "[/foo]", "../vae", "\x1b[31m", "a" * 5000, "\udcff", "vae\n")
 PATHS = ("", "folder", "file", "file/below", "/proc/genzoo/below", "a" * 5000, "\udcff.npz/below.npz")

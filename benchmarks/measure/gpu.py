@@ -163,7 +163,7 @@ def _said(line: dict[str, Any]) -> str:
 
 def check(checkpoint: Checkpoint, device: str) -> dict[str, Any]:
     """How the images of a device differ from the CPU's: grey levels at most, and the share of the values."""
-    from export.parity import image_error
+    from export.limits import image_error
     from export.runners import TorchRunner
 
     tensors = request(checkpoint, CHECKED)

@@ -28,7 +28,7 @@ from benchmarks.measure.workload import COMPILED
 from benchmarks.quality import metrics
 from benchmarks.records import Record
 from benchmarks.statistics import GROUPS, Estimate, between_runs
-from export.parity import LIMITS, image_error
+from export.limits import LIMITS, image_error
 from export.runtimes import Runtime
 from export.variant import Precision
 from zoo import files

@@ -470,7 +470,7 @@ def audited(cell: Cell, runs: Sequence[rounds.Run], subject: Subject) -> served.
 
 def tolerance_of(bundle: Bundle) -> served.Tolerance:
     """By its precision, the gate's."""
-    from export.parity import LIMITS
+    from export.limits import LIMITS
     from export.variant import Precision
 
     limits = LIMITS[Precision(bundle.manifest["precision"])]

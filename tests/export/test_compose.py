@@ -13,8 +13,8 @@ import pytest
 from export import compose
 from export.bundle import Bundle
 from export.exporter import export
+from export.limits import image_error
 from export.onnx_graph import OnnxGraph, subgraphs, to_onnx
-from export.parity import image_error
 from export.runners import OnnxRuntimeRunner, TorchRunner, bundle_runner, of_row
 from export.variant import LoopKind, Variant
 from zoo.contract import names

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from export.bundle import Bundle
 from export.cuda import Gpu
@@ -25,10 +27,12 @@ from export.engine import (
     placed,
     recorded,
 )
-from export.engine_build import build
+from export.engine_build import build, changed
+from export.engine_key import first_inputs, is_of
 from export.exporter import export
 from export.profiles import Range, axes, profile
 from export.variant import LoopKind, Precision, Variant
+from zoo import files
 from zoo.contract.graph import TensorSpec
 from zoo.contract.spec import Sampling
 from zoo.exchange import derived
@@ -77,7 +81,7 @@ def test_a_portable_engine_is_built_once_and_recorded(toy_bundles: Mapping[str, 
     bundle = Bundle.open(toy_bundles[name])
     built = build(bundle, bundle.entry)
     assert built.path.stat().st_size == built.record["bytes"] > 1000
-    assert built.record["inputs"]["bundle"] == bundle.digest
+    assert built.record["bundle"] == bundle.digest
     written = built.path.stat().st_mtime_ns
     assert build(bundle, bundle.entry).path.stat().st_mtime_ns == written
     again = json.loads(derived.built(built.sha256).read_text())
@@ -175,3 +179,48 @@ def test_missing_tensorrt_is_one_sentence(toy_bundles: Mapping[str, Path]) -> No
     bundle = Bundle.open(toy_bundles["toy-linear"])
     with pytest.raises(EngineError, match=r"tensorrt is not installed .* build with --library tensorrt-rtx"):
         build(bundle, bundle.entry, Target.PORTABLE, Library.FULL)
+
+
+@needs_rtx
+def test_only_the_graph_that_changed_is_built_again(
+    toy_diffusion: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A decoder that was trained further leaves the step's engine as it is, and --why says what changed."""
+    bundle = export(toy_diffusion, Variant(LoopKind.HOST))
+    monkeypatch.setenv(HOME_VARIABLE, str(tmp_path / "home"))
+    assert changed(bundle, "step", Target.PORTABLE, Library.RTX) is None
+    before = {graph: build(bundle, graph) for graph in graphs_to_build(bundle)}
+    shutil.copytree(bundle.path, tmp_path / "bundle")
+    weights = load_file(tmp_path / "bundle" / "model.safetensors")
+    name = next(key for key in weights if key.startswith("decoder") and key.endswith("bias"))
+    weights[name] = weights[name] + 1
+    save_file(weights, tmp_path / "bundle" / "model.safetensors", metadata={"format": "pt"})
+    manifest = json.loads((tmp_path / "bundle" / "manifest.json").read_text())
+    manifest["weights"]["sha256"] = files.sha256(tmp_path / "bundle" / "model.safetensors")
+    (tmp_path / "bundle" / "manifest.json").write_text(json.dumps(manifest))
+    further = Bundle.open(tmp_path / "bundle")
+    assert changed(further, "step", Target.PORTABLE, Library.RTX) == []
+    (told,) = changed(further, "decoder", Target.PORTABLE, Library.RTX) or ()
+    assert told.startswith("weights_sha256 was ")
+    assert build(further, "step").sha256 == before["step"].sha256
+    assert build(further, "decoder").record["bundle"] == further.digest
+    record = before["step"].record
+    older = {**record, "inputs": {**record["inputs"], "version": "1.3.0"}}
+    files.write_json(derived.built(before["step"].sha256), older)
+    version = Library.RTX.version
+    assert changed(further, "step", Target.PORTABLE, Library.RTX) == [f"version was 1.3.0, is {version}"]
+
+
+@needs_rtx
+def test_an_engine_of_the_first_records_is_known_as_long_as_its_whole_bundle_is_the_same(
+    toy_student: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = export(toy_student)
+    monkeypatch.setenv(HOME_VARIABLE, str(tmp_path))
+    engine = build(bundle, bundle.entry)
+    made_from = first_inputs(bundle, bundle.entry, Target.PORTABLE, Library.RTX) | {"version": Library.RTX.version}
+    for digest, found in ((bundle.digest, True), ("0" * 64, False)):
+        old = {**engine.record, "inputs": json.loads(json.dumps({**made_from, "bundle": digest}))}
+        files.write_json(derived.built(engine.sha256), old)
+        assert (choose(bundle, bundle.entry, [Target.PORTABLE]) is not None) == found
+        assert is_of(old["inputs"], bundle, bundle.entry) == found

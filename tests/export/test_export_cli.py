@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from export.exporter import export, up_to_date
+from export.variant import Variant
 from genzoo import cli
 from zoo import shelf
 from zoo.family import Checkpoint
@@ -48,3 +50,21 @@ def test_all_are_those_that_are_here(
     monkeypatch.setattr(shelf, "TREE", tmp_path / "tree")
     out, _ = run(capsys, "export", "--why", "--json")
     assert [json.loads(line)["name"] for line in out] == ["vae"]
+
+
+def test_what_is_up_to_date_is_known_without_its_network(
+    toy_one_shot: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second run imports no torch: what would is not asked."""
+    monkeypatch.setenv(HOME_VARIABLE, str(tmp_path))
+    assert up_to_date("toy-linear", Variant()) is None
+    made = export(toy_one_shot)
+    found = up_to_date("toy-linear", Variant())
+    assert found
+    assert found.digest == made.digest
+    assert up_to_date("no-such", Variant()) is None
+    manifest = made.path / "manifest.json"
+    changed = json.loads(manifest.read_text())
+    changed["inputs"]["versions"]["onnx"] = "1.0"
+    manifest.write_text(json.dumps(changed))
+    assert up_to_date("toy-linear", Variant()) is None

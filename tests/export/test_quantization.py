@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import nn
 
+from export.limits import tensor_error
 from export.onnx_graph import OnnxGraph, save, to_onnx
-from export.parity import tensor_error
 from export.quantization import quantize
 from export.runners import OnnxRuntimeRunner
 from export.weights import Weights, write

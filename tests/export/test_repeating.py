@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch._higher_order_ops.while_loop import while_loop
 
+from export.limits import tensor_error
 from export.onnx_graph import OnnxGraph, save, subgraphs, to_onnx
-from export.parity import tensor_error
 from export.precision import OPSETS, emulate, lower
 from export.quantization import quantize
 from export.runners import OnnxRuntimeRunner

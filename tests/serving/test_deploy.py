@@ -18,9 +18,9 @@ import yaml
 from packaging.requirements import Requirement
 from typer.testing import CliRunner
 
+from export.floors import CONTAINER_FLOOR
 from genzoo import cli
 from serving.endpoint import RESTRICTED, SECRET_HEADER
-from serving.install import CONTAINER_FLOOR
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "serving" / "deploy"

@@ -23,9 +23,10 @@ from typer.testing import CliRunner
 from export import admission
 from export.bundle import Bundle
 from export.cuda import Gpu, GpuError
-from export.engine import Engine, EngineError, Library, Target, inputs, placed, plan_path
+from export.engine import Engine, EngineError, Library, Target, placed, plan_path
 from export.engine_build import build
 from export.engine_gate import admit
+from export.engine_key import inputs
 from export.exporter import export
 from export.gate import require
 from export.runners import bundle_runner
@@ -262,7 +263,7 @@ def test_a_pulled_engine_of_another_export_is_not_built_over(bundle: Bundle) -> 
     assert files.sha256(engine.path) == engine.sha256
     files.write_json(derived.built(engine.sha256), {**engine.record, "inputs": made_from})
     (ours,) = wanted.engines(bundle)
-    assert ours.record["inputs"]["bundle"] == bundle.digest
+    assert ours.record["bundle"] == bundle.digest
 
 
 def test_a_killed_process_of_our_backend_is_replaced(bundle: Bundle, tmp_path: Path) -> None:

@@ -223,7 +223,7 @@ def _of_engine(config: Mapping[str, Any], paths: Mapping[str, Path]) -> dict[str
     plans = [name for name in paths if not name.endswith(layout.RECORD)]
     records = [_json(paths[name + layout.RECORD]) for name in plans]
     built = [{"plan": record["file"], "built_at": record.get("built_at"), **record["inputs"]} for record in records]
-    bundles = sorted({str(record["inputs"]["bundle"]) for record in records})
+    bundles = sorted({str(record.get("bundle") or record["inputs"]["bundle"]) for record in records})
     parents = [{"role": "bundle", "name": records[0]["name"], "sha256": digest} for digest in bundles]
     return {"family": config.get("family"), "engines": built, "parents": parents}
 
