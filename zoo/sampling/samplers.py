@@ -29,10 +29,12 @@ from typing import Any
 import numpy as np
 
 from zoo.sampling.parameterization import Parameterization
+from zoo.sampling.schedules import SIGMA_MAX
 
 COLUMNS = ("c_in", "c_skip", "c_out", "c_noise", "a", "b", "p", "s", "n", "e", "f", "g")
 X_COLUMNS = [COLUMNS.index(name) for name in ("c_in", "c_skip", "a", "e")]  # those that multiply x
 
+FARTHEST = 2.0 * SIGMA_MAX  # from such a level a step down to the image is no line
 LEAST_RATIO = 0.5  # of two steps in log sigma: from a shorter one no line is drawn through a longer one
 
 Rows = list[dict[str, float]]  # one row: its `sigma` and the non-zero coefficients of the two updates
@@ -90,10 +92,16 @@ def ddpm_large(sigmas: np.ndarray) -> Rows:
 
 
 def heun(sigmas: np.ndarray) -> Rows:
-    """Karras et al. 2022, algorithm 1: two rows a step, one for the last; S keeps x + h d / 2."""
+    """Karras et al. 2022, algorithm 1: two rows a step; one for the last, and for steps from where no image is left.
+
+    S keeps x + h d / 2.
+    """
     rows: Rows = []
     for now, following in pairwise(sigmas):
         h = (following - now) / now
+        if now > FARTHEST and following > 0:
+            rows.append({"sigma": now, "a": 1.0 + h, "b": -h, "m": following})
+            continue
         rows.append({"sigma": now, "a": 1.0 + h, "b": -h, "e": 1.0 + h / 2, "f": -h / 2, "m": following})
         if following > 0:
             half = (following - now) / (2 * following)

@@ -37,8 +37,8 @@ def styled(
     batch: Any = "b",
     activation: str = "Tanh",
 ) -> Any:
-    """z (B, 8), a class of 5, psi -> gain tanh(psi (z + row) W): (B, C, 4, 4), or (B, 4, 4, C) for `last`."""
-    size = channels * 16
+    """z (B, 8), a class of 5, psi -> gain tanh(psi (z + row) W): (B, C, 5, 5), or (B, 5, 5, C) for `last`."""
+    size = channels * 25
     weights = [tensor("W", 8, size), tensor("table", 5, 8), helper.make_tensor("gain", TensorProto.FLOAT, [], [gain])]
     inputs, nodes, source = [value("z", TensorProto.FLOAT, batch, 8)], [], "z"
     if label == "one-hot":
@@ -62,7 +62,7 @@ def styled(
             weights.append(helper.make_tensor("psi", TensorProto.FLOAT, list(psi), [default]))
         nodes.append(helper.make_node("Mul", [source, scale], ["zs"]))
         source = "zs"
-    shape = [-1, 4, 4, channels] if last else [-1, channels, 4, 4]
+    shape = [-1, 5, 5, channels] if last else [-1, channels, 5, 5]
     weights.append(helper.make_tensor("shape", TensorProto.INT64, [4], shape))
     nodes += [
         helper.make_node("MatMul", [source, "W"], ["flat"]),
@@ -72,7 +72,9 @@ def styled(
     ]
     output = value("out", TensorProto.FLOAT, batch, *shape[1:])
     graph = helper.make_graph(nodes, "g", inputs, [output], weights)
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=min(11, max(4, opset - 6)))
+    return helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=min(11, max(4, opset - 6))
+    )
 
 
 def images_of(model: Any, checkpoint: Any, request: SampleRequest, scale: float, shift: float) -> np.ndarray:
@@ -165,7 +167,7 @@ def test_opsets_are_those_that_the_runtime_has(opset: int, tmp_path: Path) -> No
     assert opset >= MIN_OPSET
     imported = import_from(saved(styled(opset=opset), tmp_path / "theirs.onnx"))
     assert imported.draft.usable
-    assert registry.checkpoint("theirs").spec.image_shape == (4, 4, 3)
+    assert registry.checkpoint("theirs").spec.image_shape == (5, 5, 3)
 
 
 def faults() -> Iterator[tuple[str, Any, str]]:
@@ -180,15 +182,15 @@ def faults() -> Iterator[tuple[str, Any, str]]:
     yield "dropout that drops", model, r"draws random numbers itself \(Dropout"
     yield "eight colours", styled(channels=8), r"expected 1, 3 or 4 colours"
     yield "eight colours last", styled(channels=8, last=True), r"expected 1, 3 or 4 colours"
-    model = styled(opset=10)
-    scales = helper.make_tensor("scales", TensorProto.FLOAT, [4], [1.0, 1.0, 2.0, 2.0])
-    model.graph.initializer.append(scales)
-    model.graph.node[-1].output[0] = "small"
-    model.graph.node.append(helper.make_node("Resize", ["small", "scales"], ["out"], mode="nearest"))
-    del model.graph.output[0].type.tensor_type.shape.dim[2:]
-    for size in (8, 8):
-        model.graph.output[0].type.tensor_type.shape.dim.add(dim_value=size)
-    yield "an operator that cannot be brought to opset 20", model, r"cannot be exported: opset 10 cannot be brought to 20"
+    model = styled(opset=23)
+    model.graph.initializer.append(helper.make_tensor("scale", TensorProto.FLOAT, [8], [1.0] * 8))
+    model.graph.node[1].output[0] = "loud"
+    model.graph.node.insert(2, helper.make_node("RMSNormalization", ["loud", "scale"], ["zc"]))
+    yield (
+        "an operator that cannot be brought to opset 20",
+        model,
+        r"cannot be exported: opset 23 cannot be brought to 20",
+    )
 
 
 @pytest.mark.parametrize(("model", "message"), [each[1:] for each in faults()], ids=[each[0] for each in faults()])

@@ -46,7 +46,9 @@ def combinations() -> list[dict[str, Any]]:
     found = []
     for kind, own in OWN.items():
         keys = {**SHARED, **own}
-        found += [{"_class_name": kind, **dict(zip(keys, each, strict=True))} for each in itertools.product(*keys.values())]
+        found += [
+            {"_class_name": kind, **dict(zip(keys, each, strict=True))} for each in itertools.product(*keys.values())
+        ]
         found += [{"_class_name": kind, **each} for each in OTHERS]
     return found
 
@@ -153,7 +155,10 @@ def test_a_request_may_bring_its_own_spacing() -> None:
     assert own.table.tolist() == sampling.table(7, "ddim@karras").tolist()
 
 
-@pytest.mark.parametrize(("sampler", "message"), [("ddim@fine", "no spacing 'fine'"), ("x@karras", "no sampler 'x'"), ("ddim@", "no spacing ''")])
+@pytest.mark.parametrize(
+    ("sampler", "message"),
+    [("ddim@fine", "no spacing 'fine'"), ("x@karras", "no sampler 'x'"), ("ddim@", "no spacing ''")],
+)
 def test_a_spacing_that_is_not_there_is_refused(sampler: str, message: str) -> None:
     spec = known({"_class_name": "DDIMScheduler"}).spec
     with pytest.raises(GenzooError, match=message):

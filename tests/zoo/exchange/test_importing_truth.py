@@ -38,7 +38,9 @@ def of_diffusers(scheduler: Any, num_steps: int, noise: torch.Tensor, **step: An
     return z
 
 
-@pytest.mark.parametrize("changes", [{}, {"set_alpha_to_one": False}, {"set_alpha_to_one": False, "clip_sample": False}])
+@pytest.mark.parametrize(
+    "changes", [{}, {"set_alpha_to_one": False}, {"set_alpha_to_one": False, "clip_sample": False}]
+)
 @pytest.mark.parametrize("num_steps", [5, 20])
 def test_images_are_those_of_the_pipeline_s_defaults(changes: dict[str, Any], num_steps: int, tmp_path: Path) -> None:
     scheduler = diffusers.DDIMScheduler(**changes)
@@ -81,7 +83,11 @@ def test_a_scheduler_and_a_spacing_of_one_s_own(tmp_path: Path) -> None:
     sampling = registry.checkpoint("pipe").spec.sampling
     assert sampling is not None
     assert sampling.samplers[0] == "dpmpp_2m"
-    for option, source in (("--as", folder), ("--range", folder), ("--spacing", shelf.TREE / "gan" / "model.safetensors")):
+    for option, source in (
+        ("--as", folder),
+        ("--range", folder),
+        ("--spacing", shelf.TREE / "gan" / "model.safetensors"),
+    ):
         result = run("import", str(source), option, "karras", "--name", "mine")
         assert f"takes no {option}" in str(result.exception)
 
@@ -114,7 +120,9 @@ def test_an_artifact_without_weights_is_refused(tmp_path: Path) -> None:
     for name in ("unet", "vae", "text_encoder"):
         (folder / name / "model.safetensors").unlink()
         (folder / name / "model.onnx").write_bytes(b"\0")
-    with pytest.raises(ImportingError, match=r"unet \(UNet2DConditionModel\) has no safetensors.* the ONNX model unet/model\.onnx"):
+    with pytest.raises(
+        ImportingError, match=r"unet \(UNet2DConditionModel\) has no safetensors.* the ONNX model unet/model\.onnx"
+    ):
         import_from(folder)
     assert shelf.pulled("sd") is None
 
@@ -125,13 +133,15 @@ def test_a_class_conditioned_pipeline_is_not_called_one_of_text(tmp_path: Path) 
         shutil.rmtree(folder / name)
     (folder / "unet").rename(folder / "transformer")
     parts = {"transformer": ["diffusers", "DiTTransformer2DModel"], "vae": ["diffusers", "AutoencoderKL"]}
-    (folder / "model_index.json").write_text(json.dumps({"_class_name": "DiTPipeline", "id2label": {"0": "tench"}, **parts}))
+    (folder / "model_index.json").write_text(
+        json.dumps({"_class_name": "DiTPipeline", "id2label": {"0": "tench"}, **parts})
+    )
     imported = import_from(folder)
     assert imported.draft.notes[0].startswith("class-conditioned generators of latents cannot be sampled")
 
 
 def variant(folder: Path, name: str = "fp16") -> None:
-    """Leave the weights of a pipeline's network in half precision only, as `save_pretrained(variant=...)` writes them."""
+    """Leave a pipeline's network in half precision only, as `save_pretrained(variant=...)` writes it."""
     unet = diffusers.UNet2DModel.from_pretrained(folder / "unet").half()
     (folder / "unet" / WEIGHTS).unlink()
     unet.save_pretrained(folder / "unet", variant=name)
@@ -179,14 +189,19 @@ def test_pickles_alone_are_named_over_http_too(tmp_path: Path) -> None:
     folder = pipeline(tmp_path / "pipe")
     torch.save(load_file(folder / "unet" / WEIGHTS), folder / "unet" / "diffusion_pytorch_model.bin")
     (folder / "unet" / WEIGHTS).unlink()
-    with StaticServer(tmp_path) as server, pytest.raises(UntrustedError, match=r"diffusion_pytorch_model\.bin is a pickle"):
+    with (
+        StaticServer(tmp_path) as server,
+        pytest.raises(UntrustedError, match=r"diffusion_pytorch_model\.bin is a pickle"),
+    ):
         import_from(f"{server.url}/pipe")
 
 
 @pytest.mark.parametrize("over_http", [False, True])
 def test_averaged_weights_of_a_training_run_are_taken(over_http: bool, tmp_path: Path) -> None:
     folder = pipeline(tmp_path / "run")
-    ema = diffusers.training_utils.EMAModel(network().parameters(), model_cls=diffusers.UNet2DModel, model_config=network().config)
+    ema = diffusers.training_utils.EMAModel(
+        network().parameters(), model_cls=diffusers.UNet2DModel, model_config=network().config
+    )
     ema.save_pretrained(folder / "unet_ema")
     keys = set(json.loads((folder / "unet_ema" / "config.json").read_text()))
     assert set(unet_import.OF_TRAINING) <= keys
@@ -197,7 +212,12 @@ def test_averaged_weights_of_a_training_run_are_taken(over_http: bool, tmp_path:
 
 CANNOT: dict[str, tuple[Mapping[str, Any], str]] = {
     "a size that levels do not divide": (
-        {"sample_size": 28, "block_out_channels": (8, 8, 8, 8), "down_block_types": ("DownBlock2D",) * 4, "up_block_types": ("UpBlock2D",) * 4},
+        {
+            "sample_size": 28,
+            "block_out_channels": (8, 8, 8, 8),
+            "down_block_types": ("DownBlock2D",) * 4,
+            "up_block_types": ("UpBlock2D",) * 4,
+        },
         r"makes no images of 28x28.*expected to be multiples of 8",
     ),
     "an odd size": ({"sample_size": 15}, r"makes no images of 15x15.*multiples of 2"),

@@ -233,7 +233,11 @@ def test_stochastic_tables_are_those_that_add_noise() -> None:
         name: sampler_table(sampler, schedules.cosine(3), PARAMETERIZATIONS["v"]) for name, sampler in SAMPLERS.items()
     }
     added = {name for name, table in tables.items() if samplers.is_stochastic(table)}
-    assert added == {name for name, sampler in SAMPLERS.items() if sampler.stochastic} == {"ddpm", "ddpm_large", "consistency"}
+    assert (
+        added
+        == {name for name, sampler in SAMPLERS.items() if sampler.stochastic}
+        == {"ddpm", "ddpm_large", "consistency"}
+    )
 
 
 def test_a_sampler_follows_one_path_or_adds_noise() -> None:

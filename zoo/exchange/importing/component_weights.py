@@ -1,8 +1,8 @@
 """The weights of one component, among the files that diffusers and transformers write: a file, or shards, of a variant.
 
-    diffusion_pytorch_model.safetensors            diffusion_pytorch_model.fp16.safetensors
-    model-00001-of-00002.safetensors               model.fp16-00001-of-00002.safetensors
-    model.safetensors.index.json                   model.safetensors.index.fp16.json
+diffusion_pytorch_model.safetensors            diffusion_pytorch_model.fp16.safetensors
+model-00001-of-00002.safetensors               model.fp16-00001-of-00002.safetensors
+model.safetensors.index.json                   model.safetensors.index.fp16.json
 """
 
 from __future__ import annotations

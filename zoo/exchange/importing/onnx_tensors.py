@@ -187,9 +187,9 @@ def _count(model: Any, edge: Edge, path: Path) -> int:
     for node in model.graph.node:
         if node.op_type in ID_OPERATORS and node.input[0] in names:
             names.update(node.output)
-        if node.op_type == "Gather" and node.input[1] in names and node.input[0] in constants:
-            if dims := constants[node.input[0]].dims:
-                return int(dims[0])
+        table = constants.get(node.input[0]) if node.op_type == "Gather" and node.input[1] in names else None
+        if table is not None and table.dims:
+            return int(table.dims[0])
         if node.op_type == "OneHot" and node.input[0] in names and node.input[1] in constants:
             return int(onnx.numpy_helper.to_array(constants[node.input[1]]).flat[0])
     raise ImportingError(f"{path} takes {edge.name}, and no table shows how many classes there are")
