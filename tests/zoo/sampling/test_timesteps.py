@@ -12,8 +12,8 @@ from zoo.sampling.schedules import SPACINGS, Timesteps
 
 MEAN = 0.3
 STDS = np.array([0.2, 0.35, 0.5, 0.8])  # smooth: no data is nearer to each other than a step is long
-# Euler's slope at the end of a step that begins above all data and ends below is no second opinion: few steps are Heun's
-# own limit (Karras et al. 2022 begin at 18 levels), whatever the grid; published systems keep their tables.
+# A step from above all data to below it is too long for a slope at its end, whatever the grid: few steps are Heun's own
+# limit (Karras et al. 2022 begin at 18 levels), and published systems keep their tables.
 LEAST_STEPS = {"heun": 20, "dpmpp_2m": 2}
 STEPS = (2, 3, 4, 5, 7, 10, 15, 20, 30, 50, 100)
 GRIDS: dict[str, Sampling] = {
