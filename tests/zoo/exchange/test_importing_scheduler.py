@@ -80,7 +80,7 @@ def test_a_step_that_nobody_expected_is_refused(monkeypatch: pytest.MonkeyPatch)
     config = {"_class_name": "DDPMScheduler", "variance_type": "fixed_large"}
     checkpoint = known({"_class_name": "DDPMScheduler"})
     monkeypatch.setitem(scheduler.VARIANCES, "fixed_large", "ddpm")
-    with pytest.raises(ImportingError, match=r"step 1 of 10 is not that of DDPMScheduler"):
+    with pytest.raises(ImportingError, match=r"step 2 of 10 is not that of DDPMScheduler"):
         comparison.told(config, checkpoint)
 
 
@@ -94,10 +94,17 @@ def test_every_key_of_diffusers_is_known_here(kind: str) -> None:
     assert others - keys - {"kwargs", "args"} <= scheduler.OF_OTHERS
 
 
-@pytest.mark.parametrize("other", ["DPMSolverMultistepScheduler", "PNDMScheduler", "EulerDiscreteScheduler"])
-def test_a_config_made_from_another_scheduler_s_is_read(other: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        ("DPMSolverMultistepScheduler", {"lambda_min_clipped": -math.inf, "use_karras_sigmas": True}),
+        ("PNDMScheduler", {"skip_prk_steps": True}),
+        ("EulerDiscreteScheduler", {"use_karras_sigmas": True}),
+    ],
+)
+def test_a_config_made_from_another_scheduler_s_is_read(other: str, said: dict[str, Any], tmp_path: Path) -> None:
     """diffusers keeps the other's keys, and writes -Infinity, which JSON does not know."""
-    made = diffusers.DDIMScheduler.from_config(getattr(diffusers, other)().config)
+    made = diffusers.DDIMScheduler.from_config(getattr(diffusers, other)(**said).config)
     made.save_pretrained(tmp_path)
     config = read_json(tmp_path / "scheduler_config.json", infinite=True)
     if other.startswith("DPM"):
@@ -130,7 +137,7 @@ def test_a_solver_may_bring_its_own_spacing() -> None:
     config = {"_class_name": "DDIMScheduler", "clip_sample": False}
     sampling, _, _ = scheduler.sampling(config, "config", scheduler.Choice("DPMSolverMultistepScheduler"))
     assert sampling.timesteps is not None
-    assert (sampling.samplers[0], sampling.timesteps.spacing) == ("dpmpp_2m", "trailing")
+    assert (sampling.samplers[0], sampling.timesteps.spacing) == ("dpmpp_2m", "logsnr")
     sampling, _, clip = scheduler.sampling(config, "config", scheduler.Choice("heun", "karras"))
     assert sampling.timesteps is not None
     assert (sampling.samplers[0], sampling.timesteps.spacing) == ("heun", "karras")

@@ -53,7 +53,7 @@ SOLVERS = {
     "EulerDiscreteScheduler": "ddim",
     "HeunDiscreteScheduler": "heun",
 }
-SPACING_OF = {"dpmpp_2m": "trailing"}  # what a solver brings where nobody named a spacing
+SPACING_OF = {"dpmpp_2m": "logsnr"}  # what a solver brings where nobody named a spacing; its paper's
 
 
 @dataclass(frozen=True)
