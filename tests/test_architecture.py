@@ -66,6 +66,7 @@ OWNERS = {
     "tensorrt_rtx": {"export/engine.py"},
     "cuda": {"export/cuda.py"},
     "mlperf_loadgen": {"benchmarks/measure/latency.py"},
+    "openvino": {"export/runtimes/openvino.py"},
     "diffusers": {"benchmarks/measure/ratios.py", "zoo/families/diffusers_unet.py"},
     "huggingface_hub": {"zoo/store/remotes/hf.py"},
     "ray": {"zoo/fanout/driver.py", "zoo/fanout/worker.py"},
@@ -245,19 +246,19 @@ def test_the_command_line_and_serving_live_without_torch() -> None:
         "zoo.store.remotes.hf",
         "zoo.exchange.importing",
     ]
-    blocked = {"torch", "onnxscript", "diffusers", "tensorrt", "tensorrt_rtx", "matplotlib", "mlperf_loadgen"}
+    blocked = {"torch", "openvino", "onnxscript", "diffusers", "tensorrt", "tensorrt_rtx", "matplotlib", "mlperf_loadgen"}
     blocked |= {"ray", "huggingface_hub", "model_signing", "cryptography", "tokenizers", "PIL"}
     script = SERVING_ONLY.format(blocked=blocked, modules=modules)
     subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT)
 
 
 def documented_commands() -> list[str]:
-    """Every `genzoo ...` line of a shell block in the README, in CONTRIBUTING and on three pages of docs/."""
+    """Every `genzoo ...` line of a shell block in the README, in CONTRIBUTING and on four pages of docs/."""
     commands = []
     for name in (
         "README.md",
         "CONTRIBUTING.md",
-        *(f"docs/{page}.md" for page in ("conditions", "benchmarks", "cluster")),
+        *(f"docs/{page}.md" for page in ("conditions", "benchmarks", "cluster", "tuning")),
     ):
         for block in re.findall(r"```(?:sh|bash)\n(.*?)```", (ROOT / name).read_text(), re.DOTALL):
             lines = block.replace("\\\n", " ").splitlines()
