@@ -256,8 +256,8 @@ def ratios(
 ) -> None:
     """Measure the fused graph, and what was tuned here, against the best of what others would run, and behind Triton.
 
-    The plain PyTorch loop, torch with its options, OpenVINO, and a diffusers pipeline of a network of the same size; where
-    `genzoo tune` was run on this host, each tier against the best peer of the same loss.
+    The plain PyTorch loop, torch with its options, OpenVINO, and a diffusers pipeline of a network of the same size;
+    where `genzoo tune` was run on this host, each tier against the best peer of the same loss.
     """
     from benchmarks import records as writing
     from benchmarks.measure import ratios as measuring

@@ -69,7 +69,11 @@ DECIDING = {
     "tensorrt": ("tensorrt-cu13", "tensorrt-cu12", "tensorrt", "tensorrt-rtx"),
     "triton": ("grpcio",),
     # What was tuned may be any of these; the executor itself is a part of the identity too.
-    **{f"{who}{tier}": ("onnxruntime", "openvino", "torch") for who in ("tuned", "peer") for tier in ("", "-45dB", "-40dB")},
+    **{
+        f"{who}{tier}": ("onnxruntime", "openvino", "torch")
+        for who in ("tuned", "peer")
+        for tier in ("", "-45dB", "-40dB")
+    },
 }
 DRIVING = ("genzoo", "numpy", "mlcommons_loadgen")
 

@@ -199,9 +199,7 @@ def of_row(tensors: Tensors, index: int) -> Tensors:
     return {**tensors, "guidance_weights": weights[:, min(index, weights.shape[1] - 1)]}
 
 
-def bundle_runner(
-    bundle: Bundle, runner_of: Callable[[str], Runner] | None = None, *, on_host: bool = False
-) -> Runner:
+def bundle_runner(bundle: Bundle, runner_of: Callable[[str], Runner] | None = None, *, on_host: bool = False) -> Runner:
     """The runner of a whole bundle, whoever walks its table: `on_host` this process, whatever the bundle holds.
 
     `runner_of` opens one graph, by default on the CPU.

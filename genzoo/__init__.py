@@ -103,7 +103,8 @@ def load(
 
     `runtime` is one of `genzoo sample --runtime`: "onnxruntime", "torch", "tensorrt", "onnxruntime-cuda", ...; without,
     it is what `genzoo tune` found to be the fastest of this host that is of the `tier` ("exact", "45dB", "40dB"), or
-    "onnxruntime" where nothing was tuned and nothing but exact is asked for. With `url`, the gRPC address of a Triton server, it is asked there (see `serve`). What the gate refused is not loaded
+    "onnxruntime" where nothing was tuned and exact is asked for. With `url`, the gRPC address of a Triton server, it is
+    asked there (see `serve`). What the gate refused is not loaded
     unless `ungated`. Raises GenzooError: no such name, weights that are not here, a runtime that cannot be used here.
     """
     from export.runtimes import Runtime, named

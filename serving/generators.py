@@ -52,7 +52,8 @@ def opened(
 ) -> Iterator[tuple[GeneratorSpec, Runner]]:
     """A generator's spec and its endpoint: nothing after this can tell where it runs.
 
-    Without a `runtime` it is on what was tuned for this host, of the `tier`. `url` is a running Triton server's gRPC address; without, one is started, and ended after the block. Raises
+    Without a `runtime` it is on what was tuned for this host, of the `tier`. `url` is a running Triton server's gRPC
+    address; without, one is started, and ended after the block. Raises
     GenzooError: no such generator, refused by the gate (unless `ungated`), or a runtime that cannot be used here.
     """
     if runtime is Runtime.TRITON:
@@ -241,4 +242,6 @@ def write_repository(
     found = {} if on_engines else {bundle.name: tuned(bundle, tier, report, allowed) for bundle in bundles}
     engines = {bundle.name: on_engines.engines(bundle, report) for bundle in bundles} if on_engines else None
     placement = on_engines.placement if on_engines else None
-    return model_repository.write(bundles, path, engines=engines, placement=placement, tuned=found, allow_unadmitted=ungated)
+    return model_repository.write(
+        bundles, path, engines=engines, placement=placement, tuned=found, allow_unadmitted=ungated
+    )

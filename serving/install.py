@@ -92,7 +92,7 @@ def add(installation: Installation, packages: Sequence[str]) -> None:
 
 
 def has(installation: Installation, package: str) -> bool:
-    """Whether NAME==VERSION, or NAME of any version, is there; a look at the files, for pip takes a second to say so."""
+    """Whether NAME==VERSION, or any NAME, is there; a look at the files, for pip takes a second to say so."""
     name, _, version = package.partition("==")
     pattern = f"lib/python*/site-packages/{re.sub('[-_.]+', '_', name)}-{version or '*'}.dist-info"
     return any((installation.root / "python").glob(pattern))

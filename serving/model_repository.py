@@ -114,7 +114,7 @@ def _packages(models: Sequence[ServedModel]) -> list[str]:
 
 
 def _of_executors(tuned: Mapping[str, Mapping[int, Executor]]) -> list[str]:
-    """What executors run by that the models' environment does not have anyway, of the releases that are installed here."""
+    """What executors run by that the models do not have anyway, of the releases that are installed here."""
     runtimes = {executor.runtime for each in tuned.values() for executor in each.values()}
     names = {name for runtime in runtimes for name in adapter(runtime).packages}
     names -= {"onnxruntime", "torch"}  # torch is what such an environment has of its own accord, or has not
@@ -136,7 +136,7 @@ def _executors(tuned: Mapping[int, Executor]) -> dict[str, Any]:
 
 
 def _bundles(bundle: Bundle, tuned: Mapping[int, Executor]) -> dict[str, Path]:
-    """The folders of the bundles that executors run, and of the one itself, by variant; none where nothing was tuned."""
+    """The folders of the bundles that executors run, and of the bundle itself, by variant; none without any."""
     if not tuned:
         return {}
     bundle_of = beside(bundle)

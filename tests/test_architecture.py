@@ -246,7 +246,16 @@ def test_the_command_line_and_serving_live_without_torch() -> None:
         "zoo.store.remotes.hf",
         "zoo.exchange.importing",
     ]
-    blocked = {"torch", "openvino", "onnxscript", "diffusers", "tensorrt", "tensorrt_rtx", "matplotlib", "mlperf_loadgen"}
+    blocked = {
+        "torch",
+        "openvino",
+        "onnxscript",
+        "diffusers",
+        "tensorrt",
+        "tensorrt_rtx",
+        "matplotlib",
+        "mlperf_loadgen",
+    }
     blocked |= {"ray", "huggingface_hub", "model_signing", "cryptography", "tokenizers", "PIL"}
     script = SERVING_ONLY.format(blocked=blocked, modules=modules)
     subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT)

@@ -17,11 +17,10 @@ from typing import Any, TypeVar
 import numpy as np
 
 from benchmarks import environment, records
-from benchmarks.measure import costs, samples, sweep
+from benchmarks.measure import costs, samples, sweep, workload
 from benchmarks.measure.costs import Cost
 from benchmarks.measure.rounds import Journal
 from benchmarks.measure.sweep import Cell, Judged, Part, Row, Tell
-from benchmarks.measure import workload
 from benchmarks.quality import metrics
 from benchmarks.records import Record
 from export import pieces, runtimes

@@ -24,8 +24,8 @@ from export.runtimes import Executor, opened
 from export.tiers import TIERS, Tier, tier
 from export.tuning.candidates import PEERS, candidates, is_peer, usable
 from export.tuning.record import Tuned, executor_of
-from export.tuning.variants import beside
 from export.tuning.turns import BURST, SETTLE, Contender, interleaved
+from export.tuning.variants import beside
 from zoo import registry
 from zoo.contract.errors import RequestError
 from zoo.contract.feeds import Runner, Tensors, feeds
@@ -53,7 +53,13 @@ def measure(bundle: Bundle, rounds: int, *, triton: bool) -> Record:
         "protocol": {"rounds": rounds, "settle": SETTLE, "burst": BURST, "torch_threads": torch.get_num_threads()},
         "machine": environment.machine(),
     }
-    content = {"lines": found, "tiers": tiers, "triton": overhead, "sizes": sizes(bundle.name), "environment": environment.describe()}
+    content = {
+        "lines": found,
+        "tiers": tiers,
+        "triton": overhead,
+        "sizes": sizes(bundle.name),
+        "environment": environment.describe(),
+    }
     return records.make("ratio", identity, **content)
 
 
@@ -93,7 +99,7 @@ def lines(
 
 @dataclass(frozen=True)
 class Field:
-    """What takes part for a batch size: peers, each with the tier that its images are of, and what was tuned by tier."""
+    """What takes part for a batch size: peers, each with the tier of its images, and by tier what was tuned."""
 
     peers: Mapping[Executor, Tier]
     ours: Mapping[Tier, Executor]
@@ -127,9 +133,7 @@ class Field:
         return min(names, key=lambda name: float(np.median(times[name])))
 
 
-def _of_tier(
-    num_steps: int, batch: int, tier: Tier, field: Field, times: Mapping[str, np.ndarray]
-) -> dict[str, Any]:
+def _of_tier(num_steps: int, batch: int, tier: Tier, field: Field, times: Mapping[str, np.ndarray]) -> dict[str, Any]:
     ours, best = field.ours[tier].title, field.best(tier, times)
     found = _line(num_steps, batch, best, times, ours)
     return found | {"tier": tier.name, "ours": ours, "ours_ms": found.pop("fused_ms")}

@@ -203,7 +203,7 @@ def deciding(bundle: Bundle, runtime: str) -> dict[str, Any]:
 
 
 def _runs_on(bundle: Bundle, runtime: str) -> dict[str, Any]:
-    """The digests of the plans that run, where some do; by batch size the executors that were tuned. Raises TuningError."""
+    """The digests of plans, where some run; by batch size the executors that were tuned. Raises TuningError."""
     if runtime in TUNED:
         found = TUNED[runtime].executors(bundle)
         return {"executors": {str(batch): plain(executor) for batch, executor in found.items()}}

@@ -26,8 +26,8 @@ class Executor:
     `precision`: the numbers of products and convolutions; `loop`: `host` walks the table in this process whatever the
     bundle holds, None as the bundle does. `threads`: all cores for None; `parts` of a batch run side by side, the
     runtime's own rule for None. `batch`: images in a call of a program that is compiled for one size; `frozen`:
-    compiled around its weights as constants; `channels_last`: torch's memory format. `bundle`: the variant that it runs, the
-    one of its precision for None.
+    compiled around its weights as constants; `channels_last`: torch's memory format. `bundle`: the variant that it
+    runs, the one of its precision for None.
     """
 
     runtime: Runtime = Runtime.ONNXRUNTIME
@@ -62,8 +62,8 @@ class Adapter:
     """A runtime. `packages` decide what it does and how fast, `extra` of genzoo brings them; `precisions` are those
     that it computes in.
 
-    `check` raises GenzooError, before anything is made, where it cannot be used on this host; `opened` gives a generator
-    of a checkpoint or of its bundle, `graphs` how to open one graph of a bundle, for a runtime that runs those.
+    `check` raises GenzooError, before anything is made, where it cannot be used on this host; `opened` gives a
+    generator of a checkpoint or of its bundle, `graphs` opens one graph of a bundle, for a runtime that runs those.
     """
 
     runtime: Runtime

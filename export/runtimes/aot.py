@@ -160,6 +160,4 @@ def _opened(source: Bundle | Checkpoint, executor: Executor) -> Generator:
     return Generator(source.spec, loop, reference.assets, reference.encoders)
 
 
-ADAPTERS = {
-    Runtime.AOTINDUCTOR: Adapter(Runtime.AOTINDUCTOR, ("torch",), "export", check, _opened, precisions=BOTH)
-}
+ADAPTERS = {Runtime.AOTINDUCTOR: Adapter(Runtime.AOTINDUCTOR, ("torch",), "export", check, _opened, precisions=BOTH)}

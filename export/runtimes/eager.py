@@ -44,7 +44,9 @@ def _opened(source: Bundle | Checkpoint, executor: Executor) -> Generator:
 
     use_threads(executor.threads)
     found = TorchRunner(checkpoint_of(source))
-    found.graphs = {name: replace(each, module=in_numbers(each.module, executor)) for name, each in found.graphs.items()}
+    found.graphs = {
+        name: replace(each, module=in_numbers(each.module, executor)) for name, each in found.graphs.items()
+    }
     return found.generator
 
 

@@ -8,7 +8,7 @@ from functools import partial
 from export.bundle import Bundle
 from export.runners import OnnxRuntimeRunner, onnxruntime_with
 from export.runtimes.adapter import Executor, check_options, of_graphs
-from export.runtimes.names import PROVIDERS, Runtime
+from export.runtimes.names import PROVIDERS
 from export.variant import LoopKind, Precision
 from zoo.contract.feeds import Runner
 

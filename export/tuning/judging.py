@@ -73,6 +73,8 @@ def _measured(numbers: dict[str, Any]) -> dict[str, Any]:
     if "tiers" in numbers:
         some = next(iter(numbers["tiers"].values()))
         found |= {"mean_db": round(some["mean"], 2), "worst_db": round(some["worst"], 2)}
-        shares = {name: [round(each[key], 4) for key in ("share", "low", "high")] for name, each in numbers["tiers"].items()}
+        shares = {
+            name: [round(each[key], 4) for key in ("share", "low", "high")] for name, each in numbers["tiers"].items()
+        }
         found |= {"shares": shares, "drift": numbers["drift"]}
     return found

@@ -39,7 +39,9 @@ def path_of(name: str) -> Path:
 def plain(executor: Executor) -> dict[str, Any]:
     """An executor as JSON has it, without what is usual."""
     usual = dataclasses.asdict(Executor())
-    return {key: value for key, value in dataclasses.asdict(executor).items() if value != usual[key] or key == "runtime"}
+    return {
+        key: value for key, value in dataclasses.asdict(executor).items() if value != usual[key] or key == "runtime"
+    }
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,9 @@ def chosen(
     try:
         if reasons := found.stale(bundle):
             raise TuningError(f"what was tuned for {bundle.name} is stale, {'; '.join(reasons)}: {again} again")
-        taken = (lambda each: is_peer(each) and allowed(each)) if peers else (lambda each: keeps(each) and allowed(each))
+        taken = (
+            (lambda each: is_peer(each) and allowed(each)) if peers else (lambda each: keeps(each) and allowed(each))
+        )
         executors = found.choice(tier, taken)
     except (KeyError, TypeError, ValueError, AttributeError, PlainError) as error:
         raise TuningError(f"{path_of(bundle.name)} cannot be used, {error}: {again} again") from error

@@ -19,8 +19,8 @@ from export.tuning.candidates import UNTUNED, candidates, is_peer, keeps, usable
 from export.tuning.judging import Kept, judge
 from export.tuning.record import FORMAT, Tuned, decisive, executor_of, path_of, plain
 from export.tuning.turns import turns
-from export.tuning.work import Work, name_of, spread
 from export.tuning.variants import beside, searched
+from export.tuning.work import Work, name_of, spread
 from export.variant import Precision, Variant
 from zoo import files, registry
 from zoo.contract.feeds import Tensors
@@ -180,14 +180,16 @@ def _call(generator: Generator, tensors: Tensors) -> Callable[[], Tensors]:
 def _standing(judged: dict[str, Any]) -> str:
     if judged["tier"] is None:
         return f"refused, {list(judged['faults'].values())[-1]}"
-    decibels = f", {judged['mean_db']:.1f} dB, the worst image {judged['worst_db']:.1f} dB" if "mean_db" in judged else ""
+    decibels = (
+        f", {judged['mean_db']:.1f} dB, the worst image {judged['worst_db']:.1f} dB" if "mean_db" in judged else ""
+    )
     return f"{judged['tier']}{decibels}"
 
 
 def _lines(
     wanted: Sequence[Executor], judged: dict[Executor, dict[str, Any]], times: dict[Executor, np.ndarray]
 ) -> Iterator[dict[str, Any]]:
-    """A line each with its time, also as a share of the untuned executor's in the same rounds, and why it is not kept."""
+    """A line each with its time, and its share of the untuned executor's in the same rounds, and what became of it."""
     base = times.get(UNTUNED)
     shares = {each: values / (values if base is None else base) for each, values in times.items()}
     order = sorted(times, key=lambda each: float(np.median(shares[each])))
@@ -223,7 +225,8 @@ def _why(
     if kept := [name for name, one in best.items() if one == executor]:
         return f"the fastest of the tier {' and '.join(kept)}"
     if executor not in times:
-        return f"refused: {list(judged['faults'].values())[-1]}" if judged["tier"] is None else "looser than was asked for"
+        refused = f"refused: {list(judged['faults'].values())[-1]}"
+        return refused if judged["tier"] is None else "looser than was asked for"
     if not keeps(executor):
         return "compiles in every process anew: what is kept of it is the package of aotinductor"
     rival = best[judged["tier"]]

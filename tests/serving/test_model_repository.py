@@ -103,7 +103,7 @@ def test_what_was_tuned_lies_in_the_public_model_for_a_cpu(bundles: dict[str, Bu
     public = repository.path / "toy-ddpm"
     assert Bundle.open(public / "1/bundles/fp32").digest == bundles["toy-ddpm"].digest
     on_cpu = (public / "configs/cpu.pbtxt").read_text()
-    assert r'\"1\": {\"runtime\": \"onnxruntime\", \"threads\": 1}' in on_cpu
+    assert r"\"1\": {\"runtime\": \"onnxruntime\", \"threads\": 1}" in on_cpu
     assert "tuned" not in (public / "config.pbtxt").read_text(), "native backends run what they run"
     assert not (repository.path / "toy-gan/1/bundles").exists()
     assert repository.packages == ()

@@ -1,4 +1,4 @@
-"""A package of native code is made once, gives the reference's images at any batch size, and is loaded only as it was."""
+"""A package of native code is made once, gives the reference's images at any batch size, and is loaded as it was."""
 
 from __future__ import annotations
 
@@ -23,19 +23,30 @@ from zoo.family import Checkpoint
 EXECUTOR = Executor(Runtime.AOTINDUCTOR, threads=1)
 
 
-def test_a_package_is_made_once_and_loaded_only_as_it_was(
-    toy_diffusion: Checkpoint, toy_bundles: Mapping[str, Path], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.longer
+def test_a_denoiser_makes_the_images_of_the_reference_at_any_batch_size(
+    toy_diffusion: Checkpoint, toy_bundles: Mapping[str, Path]
 ) -> None:
-    bundle = Bundle.open(toy_bundles["toy-diffusion"])
-    opened(bundle, EXECUTOR)
-    monkeypatch.setattr(aot, "_build", lambda *_: pytest.fail("it is there already"))
-    generator = opened(bundle, EXECUTOR)
+    generator = opened(Bundle.open(toy_bundles["toy-diffusion"]), EXECUTOR)
     for count, guidance in ((1, 1.0), (3, 2.0), (70, 2.0)):
         asked = SampleRequest(tuple(range(count)), setting=Setting(2, guidance_scale=guidance))
         expected = TorchRunner(toy_diffusion).generator.sample(asked)
         assert image_error(expected, generator.sample(asked)).lsb <= 1
-    folder = aot.package(toy_diffusion, EXECUTOR)
-    code = folder / "denoiser.pt2"
+
+
+def test_a_package_is_made_once_and_loaded_only_as_it_was(
+    toy_one_shot: Checkpoint, toy_bundles: Mapping[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = Bundle.open(toy_bundles["toy-linear"])
+    opened(bundle, EXECUTOR)
+    monkeypatch.setattr(aot, "_build", lambda *_: pytest.fail("it is there already"))
+    generator = opened(bundle, EXECUTOR)
+    for count in (1, 3, 70):
+        asked = SampleRequest(tuple(range(count)))
+        expected = TorchRunner(toy_one_shot).generator.sample(asked)
+        assert image_error(expected, generator.sample(asked)).lsb <= 1
+    folder = aot.package(toy_one_shot, EXECUTOR)
+    code = folder / "generator.pt2"
     code.write_bytes(code.read_bytes() + b"\0")
     with pytest.raises(RunnerError, match="is native code that was altered since it was made: remove"):
         opened(bundle, EXECUTOR)

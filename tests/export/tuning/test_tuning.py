@@ -102,14 +102,21 @@ def test_the_tuned_batch_is_the_nearest_by_ratio() -> None:
     assert nearest((8,), 1) == 8
 
 
-class Stopped(Exception):
-    pass
+class StoppedError(Exception):
+    """In the middle of the rounds."""
+
+
+@pytest.fixture
+def one_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Networks as small as the toys only wait for another core's threads."""
+    monkeypatch.setattr("export.tuning.candidates.cores", lambda: 1)
 
 
 def tuned(bundle: Bundle, tell: Callable[[str], None] = lambda _: None, **options: Any) -> Tuned:
     return tuning(bundle, Plan(batches=(1, 4), rounds=3, **options), FOUND, tell=tell).run()
 
 
+@pytest.mark.usefixtures("one_core")
 def test_what_was_tuned_is_kept_used_and_goes_stale(
     bundle: Bundle, toy_diffusion: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -118,12 +125,12 @@ def test_what_was_tuned_is_kept_used_and_goes_stale(
     def stop(text: str) -> None:
         said.append(text)
         if "round 2 of 3" in text:
-            raise Stopped
+            raise StoppedError
 
     assert generators.tuned(bundle) == {}
     with pytest.raises(TuningError, match="nothing was tuned for toy-diffusion on this host: `genzoo tune"):
         generators.on_what_was_tuned(bundle, tier("45dB"))
-    with pytest.raises(Stopped):
+    with pytest.raises(StoppedError):
         tuned(bundle, stop)
     kept = json.loads(path_of(bundle.name).with_suffix(".work.json").read_text())
     assert len(kept["rounds"]["1"]) == 2
@@ -171,6 +178,7 @@ def used(bundle: Bundle, checkpoint: Checkpoint) -> None:
     assert isinstance(untuned.runner, OnnxRuntimeRunner)
 
 
+@pytest.mark.usefixtures("one_core")
 def test_a_record_that_was_altered_is_said_to_be_so(bundle: Bundle) -> None:
     path = path_of(bundle.name)
     tuned(bundle, tier=TIERS[0])
