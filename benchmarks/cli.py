@@ -30,7 +30,9 @@ def bench(
     names: Names = None,
     runtime: Annotated[
         list[str] | None,
-        typer.Option(help="triton, onnxruntime, torch, torch-compile, tensorrt, ...; all that are here by default."),
+        typer.Option(
+            help="triton, onnxruntime, torch, tuned, peer, ...; all by default that need no tuning and are here."
+        ),
     ] = None,
     scenario: Annotated[
         list[str] | None, typer.Option(help="single-stream, multi-stream, server or offline; all by default.")
@@ -75,7 +77,7 @@ def bench(
     from benchmarks.measure import costs as costing
     from benchmarks.measure import distributed, sweep
     from benchmarks.measure.rounds import FULL, QUICK
-    from benchmarks.measure.workload import RUNTIMES, SCENARIOS, SINGLE, WorkloadError, load
+    from benchmarks.measure.workload import RUNTIMES, SCENARIOS, SINGLE, TUNED, WorkloadError, load
     from zoo import fanout
     from zoo.contract.errors import RequestError, nearest
 
@@ -85,6 +87,8 @@ def bench(
             raise RequestError(f"unknown {value!r}: {nearest(value, choices)}")
     for value in runtime or ():
         sweep.check(value)
+    if ray and (own := [each for each in runtime or () if each in TUNED]):
+        raise RequestError(f"{own[0]} is what was tuned for one host, which --ray is not: name runtimes")
     runtimes = runtime or (["triton"] if quick else sweep.available())
     loads = [load(name, quick=quick, rate=rate, bound_ms=bound_ms) for name in scenarios]
     protocol = QUICK if quick else FULL
@@ -250,7 +254,11 @@ def ratios(
     records: Records = RECORDS,
     as_json: Json = False,
 ) -> None:
-    """Measure the fused graph against a plain PyTorch loop, a diffusers pipeline, and itself behind Triton."""
+    """Measure the fused graph, and what was tuned here, against the best of what others would run, and behind Triton.
+
+    The plain PyTorch loop, torch with its options, OpenVINO, and a diffusers pipeline of a network of the same size;
+    where `genzoo tune` was run on this host, each tier against the best peer of the same loss.
+    """
     from benchmarks import records as writing
     from benchmarks.measure import ratios as measuring
     from benchmarks.templates.marks import replace_marked

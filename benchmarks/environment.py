@@ -14,6 +14,8 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
+from export.tuning.host import cpu
+
 PACKAGES = (
     "genzoo", "numpy", "onnxruntime", "onnxruntime-gpu", "torch", "onnx", "tritonclient", "mlcommons_loadgen",
     "diffusers",
@@ -35,7 +37,7 @@ def describe() -> dict[str, Any]:
 def machine() -> dict[str, Any]:
     """`host` tells two machines of a kind apart, and names neither."""
     size = {"cores": len(os.sched_getaffinity(0)), "memory_gb": round(_memory_bytes() / 2**30)}
-    return {"cpu": _cpu(), **size, "host": host()}
+    return {"cpu": cpu(), **size, "host": host()}
 
 
 # What stays the same over reboots, the best first: systemd's, D-Bus's, the firmware's.
@@ -58,12 +60,20 @@ def host(places: Iterable[str | Path] = HOST_IDS) -> str | None:
 DECIDING = {
     "torch": ("torch",),
     "torch-compile": ("torch",),
+    "aotinductor": ("torch",),
+    "openvino": ("openvino",),
     "onnxruntime": ("onnxruntime",),
     "onnxruntime-cuda": ("onnxruntime-gpu",),
     "onnxruntime-tensorrt": ("onnxruntime-gpu", "tensorrt-cu13", "tensorrt-cu12"),
     "onnxruntime-rtx": ("onnxruntime-gpu", "onnxruntime-trt-rtx", "tensorrt-rtx"),
     "tensorrt": ("tensorrt-cu13", "tensorrt-cu12", "tensorrt", "tensorrt-rtx"),
     "triton": ("grpcio",),
+    # What was tuned may be any of these; the executor itself is a part of the identity too.
+    **{
+        f"{who}{tier}": ("onnxruntime", "openvino", "torch")
+        for who in ("tuned", "peer")
+        for tier in ("", "-45dB", "-40dB")
+    },
 }
 DRIVING = ("genzoo", "numpy", "mlcommons_loadgen")
 
@@ -87,14 +97,6 @@ def _threads(runtime: str) -> int:
 
         return torch.get_num_threads()
     return len(os.sched_getaffinity(0))
-
-
-def _cpu() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.machine()
 
 
 def _memory_bytes() -> int:

@@ -96,13 +96,18 @@ def require(bundle: Bundle) -> Bundle:
 
 
 def fault_of(
-    bundle: Bundle, reference: Generator, entry: Generator, numbers: dict[str, Any], parity: Parity | None = None
+    bundle: Bundle,
+    reference: Generator,
+    entry: Generator,
+    numbers: dict[str, Any],
+    parity: Parity | None = None,
+    limits: Limits | None = None,
 ) -> str | None:
     """What is wrong first with the images of `entry`, the whole bundle, or None; fills in `numbers`.
 
-    `parity` looks into the graphs before.
+    `parity` looks into the graphs before; `limits` take the place of those of the bundle's precision.
     """
-    limits = LIMITS[Precision(bundle.manifest["precision"])]
+    limits = limits or LIMITS[Precision(bundle.manifest["precision"])]
     numbers |= {"limits": dataclasses.asdict(limits), "requests": []}
     for request in requests(bundle):
         asked = label(bundle.spec, request)

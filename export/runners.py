@@ -23,6 +23,7 @@ from zoo.contract.feeds import Runner, Tensors, feeds
 from zoo.contract.generator import Generator
 from zoo.contract.graph import ENCODE, Graph
 from zoo.contract.request import SampleRequest
+from zoo.contract.spec import GeneratorSpec
 from zoo.errors import GenzooError
 from zoo.family import Checkpoint
 from zoo.sampling.samplers import walk
@@ -45,14 +46,21 @@ class OnnxRuntimeRunner:
     """A graph or a bundle on ONNX Runtime's CPU provider.
 
     A large batch runs as one chunk a core, concurrently, because images are independent; a small one uses all cores for
-    each operator. `threads` bounds both; None takes every core that this process may use. `model` takes the place of
-    the file's bytes.
+    each operator. `threads` bounds both; None takes every core that this process may use. `parts`: so many chunks,
+    whatever the batch. `model` takes the place of the file's bytes.
     """
 
-    def __init__(self, source: Path | str | Bundle, *, threads: int | None = None, model: bytes | None = None) -> None:
+    def __init__(
+        self,
+        source: Path | str | Bundle,
+        *,
+        threads: int | None = None,
+        parts: int | None = None,
+        model: bytes | None = None,
+    ) -> None:
         self.path = source.entry_path if isinstance(source, Bundle) else Path(source)
         self.model = model
-        self.threads = threads or cores()
+        self.threads, self.parts = threads or cores(), parts
         self._session = session(self.path, threads=self.threads, model=model)
         self._inputs = [tensor.name for tensor in self._session.get_inputs()]
         self._outputs = [tensor.name for tensor in self._session.get_outputs()]
@@ -62,15 +70,21 @@ class OnnxRuntimeRunner:
     def run(self, **tensors: np.ndarray) -> Tensors:
         """Raises RunnerError where an input is missing, too many, or of the wrong type or shape."""
         batch = len(next(iter(tensors.values())))
-        if self.threads == 1 or batch < SPLIT_FROM:
+        count = min(batch, self.parts or (self.threads if batch >= SPLIT_FROM else 1))
+        if count == 1:
             return self._run(self._session, tensors)
         if self._pool is None:
-            self._single = session(self.path, threads=1, model=self.model)
-            self._pool = ThreadPoolExecutor(self.threads)
-        bounds = np.linspace(0, batch, self.threads + 1).astype(int)
+            self._single = session(self.path, threads=self._of_a_part, model=self.model)
+            self._pool = ThreadPoolExecutor(self.parts or self.threads)
+        bounds = np.linspace(0, batch, count + 1).astype(int)
         parts = [{name: tensor[first:last] for name, tensor in tensors.items()} for first, last in pairwise(bounds)]
         results = list(self._pool.map(lambda part: self._run(self._single, part), parts))
         return {name: np.concatenate([result[name] for result in results]) for name in self._outputs}
+
+    @property
+    def _of_a_part(self) -> int:
+        """Threads."""
+        return max(1, self.threads // self.parts) if self.parts else 1
 
     def _run(self, session: Any, tensors: Tensors) -> Tensors:
         check_names(self.path, tensors, self._inputs)
@@ -185,10 +199,13 @@ def of_row(tensors: Tensors, index: int) -> Tensors:
     return {**tensors, "guidance_weights": weights[:, min(index, weights.shape[1] - 1)]}
 
 
-def bundle_runner(bundle: Bundle, runner_of: Callable[[str], Runner] | None = None) -> Runner:
-    """The runner of a whole bundle, whoever walks its table; `runner_of` opens one graph, by default on the CPU."""
+def bundle_runner(bundle: Bundle, runner_of: Callable[[str], Runner] | None = None, *, on_host: bool = False) -> Runner:
+    """The runner of a whole bundle, whoever walks its table: `on_host` this process, whatever the bundle holds.
+
+    `runner_of` opens one graph, by default on the CPU.
+    """
     open_graph = runner_of or graph_opener(bundle)
-    if bundle.entry != "step":
+    if bundle.entry != "step" and not (on_host and "step" in bundle.graphs):
         found = open_graph(bundle.entry)
     else:
         found = HostLoopRunner(open_graph("step"), open_graph("decoder"), bundle.spec.noise[0].name)
@@ -212,11 +229,13 @@ def graph_runner(bundle: Bundle, graph: str) -> OnnxRuntimeRunner:
     return OnnxRuntimeRunner(path, threads=1, model=emulated.SerializeToString())
 
 
-def bundle_generator(bundle: Bundle, runner_of: Callable[[str], Runner] | None = None) -> Generator:
+def bundle_generator(
+    bundle: Bundle, runner_of: Callable[[str], Runner] | None = None, *, on_host: bool = False
+) -> Generator:
     """The generator of a bundle, with the graphs that its conditions go through first."""
     open_graph = runner_of or graph_opener(bundle)
     encoders = {graph: open_graph(graph) for graph in bundle.encoders}
-    runner, rows = bundle_runner(bundle, open_graph), bundle.manifest.get("steps") or 0
+    runner, rows = bundle_runner(bundle, open_graph, on_host=on_host), bundle.manifest.get("steps") or 0
     return Generator(bundle.served_spec, runner, bundle.assets, encoders, rows)
 
 
@@ -261,41 +280,14 @@ class ModuleRunner:
         return {each.name: value.cpu().numpy() for each, value in zip(self.graph.outputs, found, strict=True)}
 
 
-class TorchRunner:
-    """The reference: the checkpoint's own module, and `zoo.sampling.samplers.walk` around a denoiser.
+class TorchLoop:
+    """`zoo.sampling.samplers.walk` around a denoiser, or one call of a generator, whatever computes them.
 
-    `module` takes the place of the published weights; `device` is torch's, where it runs.
+    `graphs` by name, each with a module that takes and gives torch's tensors on `device`.
     """
 
-    def __init__(self, checkpoint: Checkpoint, module: Any = None, device: str = "cpu") -> None:
-        from zoo import registry
-
-        self.spec, self.device = checkpoint.spec, device
-        self.module = (registry.load_module(checkpoint) if module is None else module).to(device)
-        graphs: tuple[Graph, ...] = registry.family(self.spec.family).graphs(self.module, checkpoint)
-        self.graphs = {graph.name: graph for graph in graphs}
-        for graph in graphs:
-            graph.module.eval().to(device)
-
-    @property
-    def encoders(self) -> dict[str, Runner]:
-        """The graphs that conditions and images go through first."""
-        found = {name: graph for name, graph in self.graphs.items() if name.startswith(ENCODE)}
-        return {name: ModuleRunner(graph, self.device) for name, graph in found.items()}
-
-    @property
-    def assets(self) -> Assets:
-        from zoo import shelf
-
-        return shelf.assets(self.spec.name)
-
-    def feeds(self, request: SampleRequest) -> Tensors:
-        """The tensors of a request, of as many steps as it likes, for this and for every other runner."""
-        return feeds(self.spec.at_any_steps(), request, self.assets, self.encoders)
-
-    @property
-    def generator(self) -> Generator:
-        return Generator(self.spec, self, self.assets, self.encoders)
+    def __init__(self, spec: GeneratorSpec, graphs: Mapping[str, Graph], device: str = "cpu") -> None:
+        self.spec, self.graphs, self.device = spec, dict(graphs), device
 
     def run(self, **tensors: np.ndarray) -> Tensors:
         import torch
@@ -359,3 +351,39 @@ class TorchRunner:
         from zoo.images import to_images
 
         return to_images(self.graphs["decoder"].module(x) if "decoder" in self.graphs else x)
+
+
+class TorchRunner(TorchLoop):
+    """The reference: the checkpoint's own module, and `zoo.sampling.samplers.walk` around a denoiser.
+
+    `module` takes the place of the published weights; `device` is torch's, where it runs.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, module: Any = None, device: str = "cpu") -> None:
+        from zoo import registry
+
+        self.module = (registry.load_module(checkpoint) if module is None else module).to(device)
+        graphs: tuple[Graph, ...] = registry.family(checkpoint.spec.family).graphs(self.module, checkpoint)
+        super().__init__(checkpoint.spec, {graph.name: graph for graph in graphs}, device)
+        for graph in graphs:
+            graph.module.eval().to(device)
+
+    @property
+    def encoders(self) -> dict[str, Runner]:
+        """The graphs that conditions and images go through first."""
+        found = {name: graph for name, graph in self.graphs.items() if name.startswith(ENCODE)}
+        return {name: ModuleRunner(graph, self.device) for name, graph in found.items()}
+
+    @property
+    def assets(self) -> Assets:
+        from zoo import shelf
+
+        return shelf.assets(self.spec.name)
+
+    def feeds(self, request: SampleRequest) -> Tensors:
+        """The tensors of a request, of as many steps as it likes, for this and for every other runner."""
+        return feeds(self.spec.at_any_steps(), request, self.assets, self.encoders)
+
+    @property
+    def generator(self) -> Generator:
+        return Generator(self.spec, self, self.assets, self.encoders)

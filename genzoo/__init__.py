@@ -91,14 +91,24 @@ def names() -> list[str]:
 
 
 @_extras()
-def load(name: str, *, runtime: str = "onnxruntime", url: str | None = None, ungated: bool = False) -> LoadedGenerator:
+def load(
+    name: str,
+    *,
+    runtime: str | None = None,
+    tier: str = "exact",
+    url: str | None = None,
+    ungated: bool = False,
+) -> LoadedGenerator:
     """A generator by its checkpoint's name, or by the folder of a bundle.
 
-    `runtime` is one of `genzoo sample --runtime`: "onnxruntime", "torch", "tensorrt", "onnxruntime-cuda", ...; with
-    `url`, the gRPC address of a Triton server, it is asked there (see `serve`). What the gate refused is not loaded
+    `runtime` is one of `genzoo sample --runtime`: "onnxruntime", "torch", "tensorrt", "onnxruntime-cuda", ...; without,
+    it is what `genzoo tune` found to be the fastest of this host that is of the `tier` ("exact", "45dB", "40dB"), or
+    "onnxruntime" where nothing was tuned and exact is asked for. With `url`, the gRPC address of a Triton server, it is
+    asked there (see `serve`). What the gate refused is not loaded
     unless `ungated`. Raises GenzooError: no such name, weights that are not here, a runtime that cannot be used here.
     """
     from export.runtimes import Runtime, named
+    from export.tiers import tier as tier_of
     from serving import generators
     from zoo.contract.errors import RequestError
 
@@ -107,10 +117,12 @@ def load(name: str, *, runtime: str = "onnxruntime", url: str | None = None, ung
 
         client = TritonRunner(url, name)
         return LoadedGenerator(client.spec, client, ungated)
-    chosen = named(runtime)
+    chosen, wanted = named(runtime) if runtime else None, tier_of(tier)
+    if chosen and wanted.psnr_db is not None:
+        raise RequestError(f"the tier {wanted} chooses among what was tuned here: leave runtime={runtime!r} out")
     if chosen is Runtime.TRITON:
         raise RequestError("a Triton server is asked by its address: give url, as `genzoo.serve` yields it")
-    generator = generators.in_process(name, chosen, ungated=ungated)
+    generator = generators.in_process(name, chosen, wanted, ungated=ungated)
     return LoadedGenerator(generator.spec, generator, ungated)
 
 

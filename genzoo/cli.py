@@ -23,6 +23,7 @@ APPS = (
     "zoo.exchange.commands.importing",
     "zoo.exchange.commands.maintenance",
     "export.cli",
+    "export.tuning.cli",
     "serving.cli",
     "benchmarks.cli",
     "benchmarks.bench_commands",
@@ -31,7 +32,7 @@ APPS = (
 # In the order of `genzoo --help`.
 PANELS = {
     "Look": ("list", "show", "sample", "doctor"),
-    "Make": ("train", "export", "gate", "build", "index"),
+    "Make": ("train", "export", "gate", "build", "tune", "index"),
     "Serve": ("serve", "repository", "install-server"),
     "Measure": ("demo", "bench", "race", "gpu", "report", "tree", "ratios", "study", "card", "train-features", "pulls"),
     "Exchange": ("pull", "push", "import", "verify", "gc", "release"),

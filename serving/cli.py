@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
+EXACT = "exact"
 COMPOSE = "serving/deploy/compose.yaml"
 
 SAMPLER_KINDS = ", ".join(f"{name} ({sampler.kind})" for name, sampler in SAMPLERS.items())
@@ -43,6 +44,9 @@ Engines = Annotated[
 ]
 By = Annotated[Library | None, typer.Option(help="Whose engines; TensorRT's before TensorRT-RTX's by default.")]
 Gpus = Annotated[str | None, typer.Option(help="GPUs by number, like 0,1; all that Triton sees by default.")]
+Tier = Annotated[
+    str, typer.Option("--tier", help="How far from exact what was tuned here may be: exact, 45dB or 40dB.")
+]
 Instances = Annotated[int, typer.Option(min=1, help="Instances of each graph on each GPU.")]
 
 
@@ -63,6 +67,7 @@ def write_repository(
     library: By = None,
     gpus: Gpus = None,
     instances: Instances = 1,
+    tier: Tier = EXACT,
     ungated: Ungated = False,
     as_json: Json = False,
 ) -> None:
@@ -74,8 +79,8 @@ def write_repository(
     from serving.engines import Wanted
     from serving.generators import write_repository as write
 
-    on_engines = Wanted.of(engine, library, gpus, instances)
-    repository = write(names, output, on_engines, ungated=ungated, report=_say)
+    on_engines, wanted = Wanted.of(engine, library, gpus, instances), _tier(tier, engine)
+    repository = write(names, output, on_engines, wanted, ungated=ungated, report=_say)
     if as_json:
         models = [model.spec.name for model in repository.models]
         typer.echo(
@@ -118,6 +123,7 @@ def serve(
     library: By = None,
     gpus: Gpus = None,
     instances: Instances = 1,
+    tier: Tier = EXACT,
     ungated: Ungated = False,
     as_json: Json = False,
 ) -> None:
@@ -126,14 +132,15 @@ def serve(
     One JSON line on standard output says when it is ready and where it listens. The embedded Triton is the 24.10
     release, older than what is safe on a network (26.07, see serving/deploy): it listens on 127.0.0.1 only, and
     loading, logging, tracing and shared memory are closed to clients. With --engine, graphs run on TensorRT plans on
-    this machine's GPU, which the gate has admitted.
+    this machine's GPU, which the gate has admitted; without, on the fastest executors that `genzoo tune` found for this
+    host, of the tier that is asked for.
     """
     from serving.engines import Wanted
     from serving.generators import served
 
     ports = {"http": http_port, "grpc": grpc_port, "metrics": metrics_port}
-    on_engines = Wanted.of(engine, library, gpus, instances)
-    with _ended_by_signals(), served(names, ports, on_engines, ungated=ungated, report=_say) as server:
+    on_engines, wanted = Wanted.of(engine, library, gpus, instances), _tier(tier, engine)
+    with _ended_by_signals(), served(names, ports, on_engines, wanted, ungated=ungated, report=_say) as server:
         ready = {
             "http": server.http_url,
             "grpc": server.grpc_url,
@@ -181,7 +188,11 @@ def sample(
     ] = None,
     size: Annotated[str | None, typer.Option(help="HEIGHTxWIDTH, of a generator that makes several sizes.")] = None,
     frames: Annotated[int | None, typer.Option(help="A row of so many images from each seed to the next.")] = None,
-    runtime: Annotated[Runtime, typer.Option(help="Where the graph runs.")] = Runtime.ONNXRUNTIME,
+    runtime: Annotated[
+        Runtime | None,
+        typer.Option(help="Where the graph runs; on what was tuned for this host, or onnxruntime, by default."),
+    ] = None,
+    tier: Tier = EXACT,
     url: Annotated[str | None, typer.Option(help="A Triton server's gRPC address; one is started without.")] = None,
     ray: Annotated[
         str | None, typer.Option("--ray", help="By the Ray cluster whose head is at this host:port.")
@@ -200,7 +211,10 @@ def sample(
 
     images.check_path(output)
     if url and runtime is not Runtime.TRITON:
-        raise RequestError(f"--url is for --runtime triton, not {runtime.value}")
+        raise RequestError(f"--url is for --runtime triton, not {runtime.value if runtime else 'this process'}")
+    wanted = _tier(tier, runtime or ray)
+    if ray and runtime is None:
+        runtime = Runtime.ONNXRUNTIME
     if ray and (frames is not None or url or runtime not in PROVIDERS):
         choices = ", ".join(PROVIDERS)
         raise RequestError(f"--ray makes the images of seeds by bundles: leave --frames out, --runtime is {choices}")
@@ -220,8 +234,8 @@ def sample(
     setting = Setting(
         steps, sampler, guidance_scale, guidance_interval=asked.interval(guidance_interval), strength=strength
     )
-    opened: Any = generators.opened(name, runtime, url, ungated=ungated, report=_say)
-    if ray:
+    opened: Any = generators.opened(name, runtime, url, wanted, ungated=ungated, report=_say)
+    if ray and runtime:
         opened = shards.opened(name, runtime, ray, ungated=ungated, report=_say)
     with opened as (spec, endpoint):
         sizes = asked.sizes(spec, size)
@@ -235,17 +249,28 @@ def sample(
             made = generators.sample(spec, endpoint, request, _watched)
         else:
             made = _between(endpoint, request, frames)
-        seconds = time.perf_counter() - start
+        seconds, where = time.perf_counter() - start, generators.runs_on(endpoint, runtime)
     if not ungated:
         images.check_contents(made, spec.name)
     images.write(output, made, np.array(numbers, np.uint64), asked.labels(spec, request), columns=frames)
     if as_json:
-        report = {"output": str(output), "images": len(made), "runtime": runtime.value, "seconds": round(seconds, 3)}
+        report = {"output": str(output), "images": len(made), "runtime": where, "seconds": round(seconds, 3)}
         typer.echo(json.dumps(report))
     else:
         measurable = find_spec("torch") and find_spec("threadpoolctl")  # which a host that only serves lacks
         following = f"genzoo bench {name}" if measurable else "open it"
         typer.echo(f"{output}: {len(made)} images in {seconds:.2f} s; next: {following}")
+
+
+def _tier(text: str, other: object) -> Any:
+    """The tier of that name. Raises RequestError beside what decides where a graph runs by itself."""
+    from export.tiers import tier
+    from zoo.contract.errors import RequestError
+
+    found = tier(text)
+    if other and found.name != EXACT:
+        raise RequestError(f"--tier {found} chooses among what was tuned here: leave --runtime, --engine and --ray out")
+    return found
 
 
 def _watched(starts: Sequence[int]) -> Iterable[int]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from export.runtimes import Runtime
+from export.tiers import TIERS, Tier
 from serving.asked import several
 from serving.interface import tensors
 from zoo.contract.errors import RequestError, shown
@@ -23,11 +24,15 @@ from zoo.contract.spec import GeneratorSpec
 from zoo.files import home
 
 if TYPE_CHECKING:
+    from export.bundle import Bundle
+    from export.runtimes import Executor
     from serving.engines import Wanted
+    from serving.install import Installation
     from serving.model_repository import Repository
     from serving.server import TritonServer
 
 BATCH_SIZE = 32  # images a call
+EXACT = TIERS[0]
 
 Report = Callable[[str], None]
 
@@ -37,11 +42,18 @@ def _silent(_: str) -> None: ...
 
 @contextmanager
 def opened(
-    name: str, runtime: Runtime, url: str | None = None, *, ungated: bool = False, report: Report = _silent
+    name: str,
+    runtime: Runtime | None,
+    url: str | None = None,
+    tier: Tier = EXACT,
+    *,
+    ungated: bool = False,
+    report: Report = _silent,
 ) -> Iterator[tuple[GeneratorSpec, Runner]]:
     """A generator's spec and its endpoint: nothing after this can tell where it runs.
 
-    `url` is a running Triton server's gRPC address; without, one is started, and ended after the block. Raises
+    Without a `runtime` it is on what was tuned for this host, of the `tier`. `url` is a running Triton server's gRPC
+    address; without, one is started, and ended after the block. Raises
     GenzooError: no such generator, refused by the gate (unless `ungated`), or a runtime that cannot be used here.
     """
     if runtime is Runtime.TRITON:
@@ -55,23 +67,67 @@ def opened(
             (model,) = server.repository.models
             yield model.spec, TritonRunner(server.grpc_url, model.spec.name)
         return
-    generator = in_process(name, runtime, ungated=ungated, report=report)
+    generator = in_process(name, runtime, tier, ungated=ungated, report=report)
     yield generator.spec, generator
 
 
-def in_process(name: str, runtime: Runtime, *, ungated: bool = False, report: Report = _silent) -> Generator:
+def in_process(
+    name: str, runtime: Runtime | None, tier: Tier = EXACT, *, ungated: bool = False, report: Report = _silent
+) -> Generator:
     """A generator in this process. Raises as `opened` does."""
-    from export.runtimes import check, generator
-
-    if runtime is Runtime.TORCH:
-        from zoo import registry
-
-        return generator(registry.checkpoint(name), runtime)
+    from export.runtimes import adapter, check, generator
     from serving.bundles import prepare
 
-    check(runtime)
+    if runtime is not None:
+        check(runtime)
+        if adapter(runtime).graphs is None:
+            from zoo import registry
+
+            return generator(registry.checkpoint(name), runtime)
     bundle = prepare(name, report, judge=False, ungated=ungated)  # judging takes longer than sampling
-    return generator(bundle, runtime)
+    return on_what_was_tuned(bundle, tier, report) if runtime is None else generator(bundle, runtime)
+
+
+def on_what_was_tuned(bundle: Bundle, tier: Tier = EXACT, report: Report = _silent) -> Generator:
+    """A bundle on the fastest executors of this host; of the exact tier as it is where none were found.
+
+    Raises TuningError for a looser tier that was not tuned.
+    """
+    from export.runtimes import generator
+    from export.tuning import opening
+    from export.tuning.variants import beside
+
+    executors = tuned(bundle, tier, report)
+    return opening.generator(bundle, executors, beside(bundle)) if executors else generator(bundle, Runtime.ONNXRUNTIME)
+
+
+def tuned(
+    bundle: Bundle,
+    tier: Tier = EXACT,
+    report: Report = _silent,
+    allowed: Callable[[Executor], bool] = lambda _: True,
+) -> dict[int, Executor]:
+    """What was tuned of a tier, by batch size; nothing of the exact tier where there is nothing that counts here."""
+    from export.tuning.record import TuningError, chosen, path_of
+
+    try:
+        return chosen(bundle, tier, allowed=allowed)
+    except TuningError as error:
+        if tier is not EXACT:
+            raise
+        if path_of(bundle.name).is_file():
+            report(f"{error}; {Runtime.ONNXRUNTIME} runs it untuned")
+        return {}
+
+
+def runs_on(endpoint: Runner, runtime: Runtime | None) -> str:
+    """The name of where an endpoint runs, once it is known what was tuned."""
+    from export.tuning.opening import ByBatch
+
+    if runtime is not None:
+        return runtime.value
+    was_tuned = isinstance(endpoint, Generator) and isinstance(endpoint.runner, ByBatch)
+    return "tuned" if was_tuned else Runtime.ONNXRUNTIME.value
 
 
 def request_of(
@@ -122,6 +178,7 @@ def served(
     names: Sequence[str],
     ports: Mapping[str, int] | None = None,
     on_engines: Wanted | None = None,
+    tier: Tier = EXACT,
     *,
     ungated: bool = False,
     report: Report = _silent,
@@ -141,7 +198,9 @@ def served(
     folder = home() / "serving"
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix="models-") as models:
-        repository = write_repository(names, Path(models) / "models", on_engines, ungated=ungated, report=report)
+        repository = write_repository(
+            names, Path(models) / "models", on_engines, tier, ungated=ungated, report=report, installation=installation
+        )
         with TritonServer(
             repository,
             folder / f"{Path(models).name.replace('models', 'triton')}.log",
@@ -158,15 +217,31 @@ def write_repository(
     names: Iterable[str],
     path: Path,
     on_engines: Wanted | None = None,
+    tier: Tier = EXACT,
     *,
     ungated: bool = False,
     report: Report = _silent,
+    installation: Installation | None = None,
 ) -> Repository:
-    """The model repository of some generators, exported, judged and built where that has not happened yet."""
+    """The model repository of some generators, exported, judged and built where that has not happened yet.
+
+    On a CPU they run on what was tuned for this host, of the `tier`; what of it needs torch only where the models'
+    environment, of an `installation`, has it.
+    """
+    from export.runtimes import adapter
     from serving import model_repository
     from serving.bundles import prepare_all
+    from serving.install import has
 
     bundles = prepare_all(names, report, ungated=ungated)
+    with_torch = installation is not None and has(installation, "torch")
+
+    def allowed(executor: Executor) -> bool:
+        return with_torch or not adapter(executor.runtime).needs_torch
+
+    found = {} if on_engines else {bundle.name: tuned(bundle, tier, report, allowed) for bundle in bundles}
     engines = {bundle.name: on_engines.engines(bundle, report) for bundle in bundles} if on_engines else None
     placement = on_engines.placement if on_engines else None
-    return model_repository.write(bundles, path, engines=engines, placement=placement, allow_unadmitted=ungated)
+    return model_repository.write(
+        bundles, path, engines=engines, placement=placement, tuned=found, allow_unadmitted=ungated
+    )

@@ -85,15 +85,15 @@ def install(root: Path | None = None, report: Callable[[str], None] = lambda _: 
 
 def add(installation: Installation, packages: Sequence[str]) -> None:
     """Packages that some models need beside the usual ones, into the models' environment. Raises InstallError."""
-    if missing := [each for each in packages if not _has(installation, each)]:
+    if missing := [each for each in packages if not has(installation, each)]:
         with _lock(installation.root):
             _pip(installation, *missing)
 
 
-def _has(installation: Installation, package: str) -> bool:
-    """Whether NAME==VERSION is there; a look at the files, for pip takes a second to say so."""
+def has(installation: Installation, package: str) -> bool:
+    """Whether NAME==VERSION, or any NAME, is there; a look at the files, for pip takes a second to say so."""
     name, _, version = package.partition("==")
-    pattern = f"lib/python*/site-packages/{re.sub('[-_.]+', '_', name)}-{version}.dist-info"
+    pattern = f"lib/python*/site-packages/{re.sub('[-_.]+', '_', name)}-{version or '*'}.dist-info"
     return any((installation.root / "python").glob(pattern))
 
 

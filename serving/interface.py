@@ -28,6 +28,7 @@ from zoo.contract.request import (
 from zoo.contract.spec import GeneratorSpec
 
 ONNX_FILE = "model.onnx"  # of a graph in a model repository
+BUNDLES = "bundles"  # the folder in a public model of what was tuned for the host
 # NumPy's names of types -> Triton's; a configuration writes TYPE_ before them, and TYPE_STRING for text.
 DTYPES = {
     "bool": "BOOL",

@@ -79,9 +79,19 @@ class Parts:
         return found | ({"assets": "1"} if self.assets else {})
 
 
-def public_config(spec: GeneratorSpec, parts: Parts, file: str | None = None, max_batch: int = MAX_BATCH) -> str:
-    """The model that clients call. With `file`, ONNX Runtime inside it takes the place of the models of `parts`."""
+def public_config(
+    spec: GeneratorSpec,
+    parts: Parts,
+    file: str | None = None,
+    max_batch: int = MAX_BATCH,
+    tuned: Mapping[str, Any] | None = None,
+) -> str:
+    """The model that clients call. With `file`, ONNX Runtime inside it takes the place of the models of `parts`.
+
+    `tuned` are executors by batch size that do so instead.
+    """
     parameters = {"spec": json.dumps(spec.to_json()), **parts.parameters} | ({"file": file} if file else {})
+    parameters |= {"tuned": json.dumps(tuned)} if tuned else {}
     taken = interface.inputs(spec)
     return pbtxt(
         {

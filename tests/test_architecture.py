@@ -71,6 +71,7 @@ OWNERS = {
         "zoo/exchange/importing/comparison.py",
         "zoo/families/diffusers_unet.py",
     },
+    "openvino": {"export/runtimes/openvino.py"},
     "huggingface_hub": {"zoo/store/remotes/hf.py"},
     "ray": {"zoo/fanout/driver.py", "zoo/fanout/worker.py"},
     "model_signing": {"zoo/store/signing.py"},
@@ -249,7 +250,16 @@ def test_the_command_line_and_serving_live_without_torch() -> None:
         "zoo.store.remotes.hf",
         "zoo.exchange.importing",
     ]
-    blocked = {"torch", "onnxscript", "diffusers", "tensorrt", "tensorrt_rtx", "matplotlib", "mlperf_loadgen"}
+    blocked = {
+        "torch",
+        "openvino",
+        "onnxscript",
+        "diffusers",
+        "tensorrt",
+        "tensorrt_rtx",
+        "matplotlib",
+        "mlperf_loadgen",
+    }
     blocked |= {"ray", "huggingface_hub", "model_signing", "cryptography", "tokenizers", "PIL"}
     script = SERVING_ONLY.format(blocked=blocked, modules=modules)
     subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT)
@@ -261,7 +271,7 @@ def documented_commands() -> list[str]:
     for name in (
         "README.md",
         "CONTRIBUTING.md",
-        *(f"docs/{page}.md" for page in ("conditions", "benchmarks", "cluster", "importing")),
+        *(f"docs/{page}.md" for page in ("conditions", "benchmarks", "cluster", "importing", "tuning")),
     ):
         for block in re.findall(r"```(?:sh|bash)\n(.*?)```", (ROOT / name).read_text(), re.DOTALL):
             lines = block.replace("\\\n", " ").splitlines()

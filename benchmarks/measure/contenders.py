@@ -5,12 +5,9 @@ Each takes the tensors of a request on the host and gives images on the host, so
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,10 +15,10 @@ from benchmarks.measure.floor import Work, work_of
 from benchmarks.measure.workload import COMPILED
 from export.runners import TorchRunner
 from export.runtimes import Runtime, check, generator
+from export.runtimes.compiled import compiled_runner
 from zoo.contract.feeds import Tensors
 from zoo.contract.graph import MAX_BATCH
 from zoo.contract.request import SampleRequest, Setting, table
-from zoo.errors import GenzooError
 from zoo.family import Checkpoint
 
 if TYPE_CHECKING:
@@ -56,39 +53,6 @@ def contender(name: str, checkpoint: Checkpoint, device: str) -> Run:
         build_engines(bundle)
     opened = generator(bundle, Runtime(name)).runner
     return lambda tensors: np.concatenate([opened.run(**part)["images"] for part in split(tensors)])
-
-
-class CompilerError(GenzooError):
-    """torch cannot compile on this host."""
-
-
-def check_compiler() -> None:
-    """Raises CompilerError where torch, or the C++ compiler that it calls on a CPU, is missing."""
-    if find_spec("torch") is None:
-        raise CompilerError("torch-compile needs torch: `pip install genzoo[export]`")
-    if not shutil.which(os.environ.get("CXX", "g++")):
-        raise CompilerError("torch-compile needs a C++ compiler: install g++, or name one in CXX")
-
-
-def compiled_runner(checkpoint: Checkpoint, device: str) -> TorchRunner:
-    """The checkpoint's own module, each of its graphs compiled at its first call."""
-    found = TorchRunner(checkpoint, device=device)
-    graphs = found.graphs.items()
-    found.graphs = {key: replace(graph, module=compiled(graph.module, device)) for key, graph in graphs}
-    return found
-
-
-def compiled(module: Any, device: str) -> Callable[..., Any]:
-    """A module compiled for the shapes that it meets, on a GPU as CUDA graphs."""
-    import torch
-
-    made: Any = torch.compile(module, dynamic=False, mode="default" if device == "cpu" else "reduce-overhead")
-
-    def call(*inputs: Any) -> Any:
-        torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
-        return made(*inputs).clone()  # the next replay of the graph overwrites its output
-
-    return call
 
 
 def bundle_of(checkpoint: Checkpoint) -> Bundle:

@@ -27,7 +27,7 @@ from benchmarks.measure.rounds import clock
 from benchmarks.measure.workload import COMPILED
 from benchmarks.records import Record
 from export.bundle import Bundle
-from export.runtimes import Runtime
+from export.runtimes import Runtime, adapter
 from zoo.contract.feeds import Runner, Tensors
 from zoo.contract.graph import MAX_BATCH
 from zoo.contract.request import Setting
@@ -228,6 +228,10 @@ def paid_off(cost: Record, cells: Iterable[Record]) -> dict[str, float | None]:
     }
 
 
+def _runs_graphs(runtime: str) -> bool:
+    return runtime not in workload.TUNED and adapter(Runtime(runtime)).graphs is not None
+
+
 def components(bundle: Bundle, runtime: str) -> dict[str, float]:
     """Milliseconds of each exported graph alone, for one image of the usual size and one row of its table."""
     from export.profiles import axes
@@ -265,9 +269,8 @@ def main(folder: str, runtime: str, *options: str) -> None:
         _say({"build_s": build, "memory_mb": environment.peak_bytes() / 1e6})
         if not options:
             return
-        on_gpu = runtime != COMPILED and Runtime(runtime).on_gpu
-        counted = energy.per_image(lambda: _image(endpoint, bundle, BATCH), BATCH, on_gpu=on_gpu)
-        parts = {} if runtime in (COMPILED, Runtime.TORCH) else components(bundle, runtime)
+        counted = energy.per_image(lambda: _image(endpoint, bundle, BATCH), BATCH, on_gpu=workload.on_gpu(runtime))
+        parts = components(bundle, runtime) if _runs_graphs(runtime) else {}
         _say({"energy": counted, "components": parts})
 
 

@@ -17,12 +17,10 @@ from typing import Any, TypeVar
 import numpy as np
 
 from benchmarks import environment, records
-from benchmarks.measure import costs, samples, sweep
-from benchmarks.measure.contenders import compiled_runner
+from benchmarks.measure import costs, samples, sweep, workload
 from benchmarks.measure.costs import Cost
 from benchmarks.measure.rounds import Journal
 from benchmarks.measure.sweep import Cell, Judged, Part, Row, Tell
-from benchmarks.measure.workload import COMPILED
 from benchmarks.quality import metrics
 from benchmarks.records import Record
 from export import pieces, runtimes
@@ -139,11 +137,6 @@ class _InBatches:
 @lru_cache(maxsize=1)
 def _opened(carried: Carried, runtime: str) -> _InBatches:
     bundle = carried.open()
-    if runtime == COMPILED:
-        import torch
-
-        torch.set_num_threads(THREADS)
-        return _InBatches(compiled_runner(registry.checkpoint(bundle.name), "cpu").generator, bundle)
     return _InBatches(runtimes.generator(bundle, Runtime(runtime), THREADS), bundle)
 
 
@@ -265,7 +258,7 @@ def _draw(judged: Sequence[Judged], carried: Mapping[str, Carried], workers: fan
     if not wanted:
         return
     told(f"{len(wanted)} shards of at most {samples.SHARD} images are drawn")
-    on_gpu = any(each.runtime != COMPILED and Runtime(each.runtime).on_gpu for each in wanted)
+    on_gpu = any(workload.on_gpu(each.runtime) for each in wanted)
     for index, images in fanout.run(wanted, workers, exclusive=on_gpu, title="drawing"):
         wanted[index].shard.keep(images)
 

@@ -1,16 +1,15 @@
-"""What the fused graph is worth: against the same checkpoint in a plain PyTorch loop and against a diffusers pipeline
-of a network of the same size, and what Triton adds to it, in one run.
+"""What the fused graph, and what was tuned, are worth: against the same checkpoint in a plain PyTorch loop, against the
+best of what others would run it with, against a diffusers pipeline of a network of the same size; and what Triton adds.
 
-Contenders take turns, so that a clock that changes or a neighbour that wakes up meets them all. A turn is a short burst
-of calls, of which the first ones are not counted: a runtime's idle threads go on spinning for a while and would slow
-whoever comes next. Each round gives a ratio; the median of the rounds is what is published, with its interval.
+Contenders take turns, all in one run. Each round gives a ratio; the median of the rounds is what is published, with its
+interval.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,12 @@ from benchmarks.records import Record
 from benchmarks.statistics import Estimate, percentile
 from export.bundle import Bundle
 from export.runners import OnnxRuntimeRunner
+from export.runtimes import Executor, opened
+from export.tiers import TIERS, Tier, tier
+from export.tuning.candidates import PEERS, candidates, is_peer, usable
+from export.tuning.record import Tuned, executor_of
+from export.tuning.turns import BURST, SETTLE, Contender, interleaved
+from export.tuning.variants import beside
 from zoo import registry
 from zoo.contract.errors import RequestError
 from zoo.contract.feeds import Runner, Tensors, feeds
@@ -29,31 +34,7 @@ from zoo.contract.request import SampleRequest, Setting
 from zoo.contract.spec import GeneratorSpec
 
 STEPS, BATCHES, OVERHEAD_STEPS = (1, 2, 4), (1, 16), 1
-SETTLE, BURST = 3, 5  # calls of a turn: not counted, and counted by their median
-Contender = Callable[[], Any]
-
-
-def interleaved(contenders: Mapping[str, Contender], rounds: int) -> dict[str, np.ndarray]:
-    """Milliseconds a call of each contender in each round, the order reversed every other round: (rounds,) each."""
-    names = list(contenders)
-    times: dict[str, list[float]] = {name: [] for name in names}
-    for turn in range(-1, rounds):
-        for name in names if turn % 2 == 0 else reversed(names):
-            value = _burst(contenders[name])
-            if turn >= 0:  # the first round is a warm-up
-                times[name].append(value)
-    return {name: np.array(values) for name, values in times.items()}
-
-
-def _burst(contender: Contender) -> float:
-    for _ in range(SETTLE):
-        contender()
-    times = []
-    for _ in range(BURST):
-        began = time.perf_counter()
-        contender()
-        times.append(1000.0 * (time.perf_counter() - began))
-    return float(np.median(times))
+FUSED, PLAIN, DIFFUSERS = "fused", "plain PyTorch loop", "diffusers pipeline"
 
 
 def measure(bundle: Bundle, rounds: int, *, triton: bool) -> Record:
@@ -61,7 +42,8 @@ def measure(bundle: Bundle, rounds: int, *, triton: bool) -> Record:
     import torch
 
     _check(bundle.spec)
-    found, overhead = lines(bundle, rounds), None
+    found, tiers = lines(bundle, rounds)
+    overhead = None
     if triton:
         with sweep.endpoints("triton", [bundle]) as connect:
             overhead = triton_overhead(sweep.in_process(bundle), connect(bundle), OVERHEAD_STEPS, rounds)
@@ -71,7 +53,13 @@ def measure(bundle: Bundle, rounds: int, *, triton: bool) -> Record:
         "protocol": {"rounds": rounds, "settle": SETTLE, "burst": BURST, "torch_threads": torch.get_num_threads()},
         "machine": environment.machine(),
     }
-    content = {"lines": found, "triton": overhead, "sizes": sizes(bundle.name), "environment": environment.describe()}
+    content = {
+        "lines": found,
+        "tiers": tiers,
+        "triton": overhead,
+        "sizes": sizes(bundle.name),
+        "environment": environment.describe(),
+    }
     return records.make("ratio", identity, **content)
 
 
@@ -84,32 +72,83 @@ def _check(spec: GeneratorSpec) -> None:
 
 def lines(
     bundle: Bundle, rounds: int, steps: Sequence[int] = STEPS, batches: Sequence[int] = BATCHES
-) -> list[dict[str, Any]]:
-    """The fused graph against the other two, for each number of steps and batch size."""
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The fused graph against the others, and by tier what was tuned here against the best peer of that tier.
+
+    For each number of steps and batch size. Nothing of tiers where nothing was tuned for this host.
+    """
     fused, pipeline = OnnxRuntimeRunner(bundle), DiffusersPipeline()
-    plain = plain_torch(bundle.name)
-    found = []
+    plain, fields = plain_torch(bundle.name), {batch: Field.of(bundle, batch) for batch in batches}
+    found, tiers = [], []
     for num_steps in steps:
         for batch in batches:
             tensors = feeds(bundle.spec, SampleRequest(tuple(range(batch)), setting=Setting(num_steps)))
             contenders: dict[str, Contender] = {
-                "fused": lambda tensors=tensors: fused.run(**tensors),  # type: ignore[misc]
-                "plain PyTorch loop": lambda tensors=tensors: plain(tensors),  # type: ignore[misc]
-                "diffusers pipeline": lambda b=batch, n=num_steps: pipeline(b, n),  # type: ignore[misc]
+                FUSED: partial(fused.run, **tensors),
+                PLAIN: partial(plain, tensors),
+                DIFFUSERS: partial(pipeline, batch, num_steps),
+                **fields[batch].contenders(tensors),
             }
             times = interleaved(contenders, rounds)
-            found += [_line(num_steps, batch, against, times) for against in list(contenders)[1:]]
-    return found
+            best = fields[batch].best(TIERS[0], times)
+            found += [_line(num_steps, batch, against, times) for against in (PLAIN, DIFFUSERS)]
+            found.append(_line(num_steps, batch, best, times) | {"against": f"best peer: {best}"})
+            tiers += [_of_tier(num_steps, batch, tier, fields[batch], times) for tier in fields[batch].ours]
+    return found, tiers
 
 
-def _line(num_steps: int, batch: int, against: str, times: Mapping[str, np.ndarray]) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Field:
+    """What takes part for a batch size: peers, each with the tier of its images, and by tier what was tuned."""
+
+    peers: Mapping[Executor, Tier]
+    ours: Mapping[Tier, Executor]
+    generators: Mapping[Executor, Generator]
+
+    @classmethod
+    def of(cls, bundle: Bundle, batch: int) -> Field:
+        """Those that can be used here. What was not tuned has float32's tier by its numbers, or none."""
+        tuned = Tuned.read(bundle.name)
+        if tuned is not None and (tuned.stale(bundle) or batch not in tuned.batches):
+            tuned = None
+        if tuned is None:
+            runtimes = [each for each in usable()[0] if each in PEERS]
+            peers = {each: TIERS[0] for each in candidates(bundle, batch, runtimes, exact=True) if is_peer(each)}
+            ours: dict[Tier, Executor] = {}
+        else:
+            lines = [each for each in tuned.lines(batch) if each["peer"] and each["tier"]]
+            peers = {executor_of(each): tier(each["tier"]) for each in lines}
+            ours = {each: found for each in TIERS if (found := tuned.fastest(batch, each))}
+        bundle_of = beside(bundle)
+        every = dict.fromkeys([*peers, *ours.values()])
+        return cls(peers, ours, {each: opened(bundle_of(each), each) for each in every})
+
+    def contenders(self, tensors: Tensors) -> dict[str, Contender]:
+        return {each.title: partial(made.runner.run, **tensors) for each, made in self.generators.items()}
+
+    def best(self, tier: Tier, times: Mapping[str, np.ndarray]) -> str:
+        """The fastest peer whose images are of a tier; the plain loop is one of the exact tier."""
+        within = TIERS[: TIERS.index(tier) + 1]
+        names = [PLAIN, *(each.title for each, its in self.peers.items() if its in within)]
+        return min(names, key=lambda name: float(np.median(times[name])))
+
+
+def _of_tier(num_steps: int, batch: int, tier: Tier, field: Field, times: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    ours, best = field.ours[tier].title, field.best(tier, times)
+    found = _line(num_steps, batch, best, times, ours)
+    return found | {"tier": tier.name, "ours": ours, "ours_ms": found.pop("fused_ms")}
+
+
+def _line(
+    num_steps: int, batch: int, against: str, times: Mapping[str, np.ndarray], ours: str = FUSED
+) -> dict[str, Any]:
     return {
         "num_steps": num_steps,
         "batch": batch,
         "against": against,
-        "fused_ms": float(np.median(times["fused"])),
+        "fused_ms": float(np.median(times[ours])),
         "other_ms": float(np.median(times[against])),
-        "ratio": asdict(percentile(times[against] / times["fused"], 50)),
+        "ratio": asdict(percentile(times[against] / times[ours], 50)),
     }
 
 
@@ -222,6 +261,8 @@ def markdown(found: Record) -> str:
         "|---|---|---|---|---|---|",
         *rows,
     ]
+    if found.get("tiers"):
+        text += ["", *_tiers(found["tiers"])]
     if found["triton"]:
         added = found["triton"]["added_ms"]
         text += [
@@ -230,3 +271,20 @@ def markdown(found: Record) -> str:
             f"{found['triton']['in_process_ms']:.2f} ms in process ({found['triton']['num_steps']} steps, batch 1).",
         ]
     return "\n".join(text)
+
+
+def _tiers(lines: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The second table: what `genzoo tune` found against the best peer that is as exact."""
+    rows = [
+        f"| {line['tier']} | {line['num_steps']} | {line['batch']} | {line['ours']} | {line['ours_ms']:.2f} "
+        f"| {line['against']} | {line['other_ms']:.2f} | **{line['ratio']['value']:.2f}** "
+        f"({line['ratio']['low']:.2f} to {line['ratio']['high']:.2f}) |"
+        for line in lines
+    ]
+    return [
+        "What was tuned for this host, against the best of what others run the checkpoint with at the same loss:",
+        "",
+        "| tier | steps | batch | tuned | ms | best peer | ms | ratio |",
+        "|---|---|---|---|---|---|---|---|",
+        *rows,
+    ]

@@ -18,7 +18,7 @@ from benchmarks import environment, records
 from benchmarks.measure import rounds, samples, served, workload
 from benchmarks.measure.latency import Ask
 from benchmarks.measure.rounds import Journal, Rounds, Session, Subject, clock
-from benchmarks.measure.workload import COMPILED, OFFLINE, SINGLE, Load, WorkloadError, for_runtime, title
+from benchmarks.measure.workload import OFFLINE, SINGLE, TUNED, Load, WorkloadError, for_runtime, title
 from benchmarks.quality import external, judges, metrics
 from benchmarks.quality.judges import Judges
 from benchmarks.records import Record
@@ -29,6 +29,9 @@ from export.engine import for_gpu, graphs_to_build
 from export.runtimes import Runtime
 from export.runtimes import check as check_runtime
 from export.runtimes import generator as on_runtime
+from export.tuning import opening
+from export.tuning.record import plain
+from export.tuning.variants import beside
 from serving.generators import BATCH_SIZE
 from serving.generators import sample as sample_through
 from zoo import registry
@@ -135,7 +138,7 @@ class Judged:
         return {
             "quality": {**self.row.words, "runtime": self.runtime},
             **of_dataset(self.row.judges.dataset),
-            "artifact": self.row.artifact | _engines(self.row.bundle, self.runtime),
+            "artifact": self.row.artifact | _runs_on(self.row.bundle, self.runtime),
             "protocol": judging(self.count),
             "nets": samples.digests(self.row.judges),
         }
@@ -152,17 +155,13 @@ def judging(count: int) -> dict[str, Any]:
 
 def check(runtime: str) -> None:
     """Raises GenzooError, before anything is made for it, where a runtime cannot be used on this host."""
-    if runtime == COMPILED:
-        from benchmarks.measure.contenders import check_compiler
-
-        check_compiler()
-    else:
+    if runtime not in TUNED:  # which is of each bundle
         check_runtime(Runtime(runtime))
 
 
 def available() -> list[str]:
-    """Every runtime that can be used here, the nearest to production first."""
-    return [runtime for runtime in workload.RUNTIMES if _usable(runtime)]
+    """Every usual runtime that can be used here, the nearest to production first."""
+    return [runtime for runtime in workload.USUAL if _usable(runtime)]
 
 
 def _usable(runtime: str) -> bool:
@@ -197,14 +196,17 @@ def judges_of(dataset: str, nets: tuple[Path, ...]) -> Judges:
 def deciding(bundle: Bundle, runtime: str) -> dict[str, Any]:
     """What decides how fast a bundle is on a runtime: a part of an identity."""
     return {
-        "artifact": artifact(bundle) | _engines(bundle, runtime),
+        "artifact": artifact(bundle) | _runs_on(bundle, runtime),
         "machine": machine(runtime),
         "software": environment.software(runtime),
     }
 
 
-def _engines(bundle: Bundle, runtime: str) -> dict[str, Any]:
-    """The digests of the plans that run, where some do."""
+def _runs_on(bundle: Bundle, runtime: str) -> dict[str, Any]:
+    """The digests of plans, where some run; by batch size the executors that were tuned. Raises TuningError."""
+    if runtime in TUNED:
+        found = TUNED[runtime].executors(bundle)
+        return {"executors": {str(batch): plain(executor) for batch, executor in found.items()}}
     if runtime != Runtime.TENSORRT:
         return {}
     here = gpu()
@@ -213,8 +215,7 @@ def _engines(bundle: Bundle, runtime: str) -> dict[str, Any]:
 
 def machine(runtime: str) -> dict[str, Any]:
     """With its GPU, for a runtime that needs one. Raises GpuError."""
-    on_gpu = runtime != COMPILED and Runtime(runtime).on_gpu
-    return environment.machine() | ({"gpu": dataclasses.asdict(gpu())} if on_gpu else {})
+    return environment.machine() | ({"gpu": dataclasses.asdict(gpu())} if workload.on_gpu(runtime) else {})
 
 
 @dataclass(frozen=True)
@@ -460,7 +461,7 @@ def audited(cell: Cell, runs: Sequence[rounds.Run], subject: Subject) -> served.
     """What a cell served while it was timed, against the bundle's own images, and whether it was made anew."""
     compared = served.pooled(run["served"] for run in runs)
     seed, window, cache = rounds.first_seed(subject.id, cell.rounds.count + 1), None, None
-    tolerance = tolerance_of(cell.row.bundle)
+    tolerance = tolerance_of(cell.row.bundle, cell.runtime)
     if not served.ROUNDING.explains(compared):
         window = served.window(subject.ask, subject.own, seed, tolerance, cell.load.batch_size)
     if cell.load.scenario == SINGLE:
@@ -468,12 +469,13 @@ def audited(cell: Cell, runs: Sequence[rounds.Run], subject: Subject) -> served.
     return served.Served(compared, tolerance, window, cache)
 
 
-def tolerance_of(bundle: Bundle) -> served.Tolerance:
-    """By its precision, the gate's."""
+def tolerance_of(bundle: Bundle, runtime: str = "") -> served.Tolerance:
+    """By its precision, or by the tier that was tuned, the gate's."""
     from export.limits import LIMITS
+    from export.tuning.judging import limits as of_tier
     from export.variant import Precision
 
-    limits = LIMITS[Precision(bundle.manifest["precision"])]
+    limits = of_tier(TUNED[runtime].tier) if runtime in TUNED else LIMITS[Precision(bundle.manifest["precision"])]
     return served.Tolerance(limits.lsb, limits.differing, limits.drift)
 
 
@@ -531,7 +533,7 @@ def drawn(each: Judged, images: np.ndarray, opened: _Open) -> served.Served:
 
     places = np.random.default_rng(0).choice(len(images), min(CHECKED, len(images)), replace=False)
     compared = served.compare([(first + int(place), images[place]) for place in places], own)
-    window, tolerance = None, tolerance_of(row.bundle)
+    window, tolerance = None, tolerance_of(row.bundle, each.runtime)
     if not served.ROUNDING.explains(compared):
         window = served.window(given, own, first, tolerance, BATCH_SIZE, min(len(images), served.WINDOW_IMAGES))
     return served.Served(compared, tolerance, window)
@@ -539,7 +541,7 @@ def drawn(each: Judged, images: np.ndarray, opened: _Open) -> served.Served:
 
 def made_by(each: Judged) -> dict[str, Any]:
     """What decides its images to the last bit."""
-    executor = {"runtime": each.runtime, "batch": BATCH_SIZE, **_engines(each.row.bundle, each.runtime)}
+    executor = {"runtime": each.runtime, "batch": BATCH_SIZE, **_runs_on(each.row.bundle, each.runtime)}
     return {**each.row.artifact, **executor}
 
 
@@ -629,10 +631,8 @@ def endpoints(runtime: str, bundles: Iterable[Bundle]) -> Iterator[Connect]:
 
 
 def _endpoint(bundle: Bundle, runtime: str) -> Runner:
-    if runtime == COMPILED:
-        from benchmarks.measure.contenders import compiled_runner
-
-        return compiled_runner(registry.checkpoint(bundle.name), "cpu").generator
+    if runtime in TUNED:
+        return opening.generator(bundle, TUNED[runtime].executors(bundle), beside(bundle))
     if runtime == Runtime.TENSORRT:
         from export.engine_gate import require_engines
 

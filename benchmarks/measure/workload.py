@@ -6,21 +6,51 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from export.runtimes import Runtime
+from export.bundle import Bundle
+from export.runtimes import Executor, Runtime
+from export.tiers import TIERS, Tier
 from serving import interface
 from zoo.contract.feeds import Tensors
 from zoo.contract.request import SampleRequest, Setting
 from zoo.contract.spec import GeneratorSpec
 from zoo.errors import GenzooError
 
-COMPILED = "torch-compile"
-RUNTIMES = (*(str(runtime) for runtime in reversed(Runtime)), COMPILED)  # the nearest to production first
+COMPILED = Runtime.TORCH_COMPILE.value
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What `genzoo tune` found for a host: the fastest executor of a tier, or of those the fastest `peer`."""
+
+    tier: Tier
+    peers: bool
+
+    @property
+    def name(self) -> str:
+        """`tuned`, `peer-45dB`."""
+        return ("peer" if self.peers else "tuned") + ("" if self.tier is TIERS[0] else f"-{self.tier}")
+
+    def executors(self, bundle: Bundle) -> dict[int, Executor]:
+        """By batch size. Raises TuningError."""
+        from export.tuning.record import chosen
+
+        return chosen(bundle, self.tier, peers=self.peers)
+
+
+TUNED = {each.name: each for each in (Tuned(tier, peers) for peers in (False, True) for tier in TIERS)}
+RUNTIMES = (*(str(runtime) for runtime in reversed(Runtime)), *TUNED)  # the nearest to production first
+# What is measured where nothing is named: the others are for a host, and `genzoo tune` measures them all.
+USUAL = tuple(each for each in RUNTIMES if each not in (Runtime.OPENVINO, Runtime.AOTINDUCTOR, *TUNED))
 SINGLE, MULTI, SERVER, OFFLINE = SCENARIOS = ("single-stream", "multi-stream", "server", "offline")
 BATCHES = {SINGLE: 1, MULTI: 8, SERVER: 1, OFFLINE: 16}  # images a call
 
 
 class WorkloadError(GenzooError, ValueError):
     """A cell that cannot be measured."""
+
+
+def on_gpu(runtime: str) -> bool:
+    return runtime not in TUNED and Runtime(runtime).on_gpu
 
 
 def tensors(spec: GeneratorSpec, setting: Setting, seeds: Sequence[int]) -> Tensors:

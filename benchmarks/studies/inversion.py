@@ -19,11 +19,11 @@ import torch
 from torch import nn
 
 from benchmarks.measure import samples
-from benchmarks.measure.ratios import interleaved
 from benchmarks.statistics import percentile
 from benchmarks.studies import Cell, Cells, Findings, Study
 from export.onnx_graph import save, to_onnx
 from export.runners import OnnxRuntimeRunner
+from export.tuning.turns import interleaved
 from export.weights import Weights, write
 from zoo import registry
 from zoo.contract.conditions import in_turn_of

@@ -17,11 +17,11 @@ from itertools import count
 
 import numpy as np
 
-from benchmarks.measure.ratios import interleaved
 from benchmarks.measure.sweep import endpoints, in_process
 from benchmarks.statistics import Estimate, percentile
 from benchmarks.studies import Cells, Findings, Study
 from export.gate import require
+from export.tuning.turns import interleaved
 from serving import interface
 from serving.bundles import prepare
 from zoo.contract.feeds import CALL_COST, Runner, Tensors, feeds

@@ -17,13 +17,18 @@ from typing import Any
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
+from export.bundle import Bundle
 from export.runners import FirstFormatRunner, OnnxRuntimeRunner
-from serving.interface import ONNX_FILE, canary, merged, of_one_size
+from export.runtimes import Executor
+from export.tuning import opening
+from export.tuning.candidates import UNTUNED
+from serving.interface import BUNDLES, ONNX_FILE, canary, merged, of_one_size
 from zoo.contract.assets import NO_ASSETS, Assets
 from zoo.contract.feeds import Runner, Tensors
 from zoo.contract.generator import Generator
 from zoo.contract.spec import GeneratorSpec
 from zoo.errors import GenzooError
+from zoo.plain import rebuild
 
 MAX_ERROR = 1000  # characters: gRPC ends the stream where an error has more than 16 KiB, three of each byte
 
@@ -55,23 +60,38 @@ class TritonPythonModel:
         parameters = {key: value["string_value"] for key, value in config["parameters"].items()}
         self.spec = GeneratorSpec.from_json(json.loads(parameters["spec"]))
         here = Path(args["model_repository"])
-        self.assets = Assets(here / args["model_version"]) if parameters.get("assets") else NO_ASSETS
+        if tuned := json.loads(parameters.get("tuned", "{}")):
+            self.generator = self._tuned(here / args["model_version"] / BUNDLES, tuned)
+            sizes = [1, *map(int, tuned), config["max_batch_size"]]
+        else:
+            self.generator = self._untuned(here, args["model_version"], parameters)
+            sizes = [1, config["max_batch_size"]] if "file" in parameters else []  # the graph's model has its own
+        self.assets = self.generator.feeds.assets
+        for batch in sorted({*sizes}):  # warm-up
+            self.generator.run(**canary(self.spec, batch))
+
+    def _tuned(self, bundles: Path, tuned: dict[str, Any]) -> Generator:
+        """On executors by batch size, of the bundles in a folder."""
+        executors = {int(batch): rebuild(Executor, each, "executor") for batch, each in tuned.items()}
+        untuned = Bundle.open(bundles / UNTUNED.bundle_name)
+        return opening.generator(untuned, executors, lambda each: Bundle.open(bundles / each.bundle_name))
+
+    def _untuned(self, here: Path, version: str, parameters: dict[str, str]) -> Generator:
+        assets = Assets(here / version) if parameters.get("assets") else NO_ASSETS
         file, graphs = parameters.get("file"), json.loads(parameters.get("encoders", "{}"))
         entry = self._runner(here, parameters["graph"], file, ["images"])
         if columns := int(parameters.get("first_columns", 0)):
             entry = FirstFormatRunner(entry, self.spec.name, columns)
-        self.generator = Generator(
+        return Generator(
             self.spec,
             entry,
-            self.assets,
+            assets,
             {
                 name: self._runner(here, graph, file and f"{graph}/1/{ONNX_FILE}", outputs)
                 for name, (graph, outputs) in graphs.items()
             },
             int(parameters.get("rows", 0)),
         )
-        for batch in (1, config["max_batch_size"]) if file else ():  # warm-up; the graph's own model has its own
-            self.generator.run(**canary(self.spec, batch))
 
     @staticmethod
     def _runner(here: Path, graph: str, file: str | None, outputs: Sequence[str]) -> Runner:

@@ -28,7 +28,7 @@ def test_a_host_is_a_digest_of_the_first_id_that_there_is(tmp_path: Path) -> Non
     assert environment.host([missing, empty]) is None
 
 
-@pytest.mark.parametrize("runtime", [name for name in RUNTIMES if not name.startswith("torch")])
+@pytest.mark.parametrize("runtime", [name for name in RUNTIMES if "torch" not in environment.DECIDING[name]])
 def test_software_is_of_its_runtime(runtime: str) -> None:
     found = environment.software(runtime)
     assert {"python", "numpy", "genzoo", "threads"} <= set(found)

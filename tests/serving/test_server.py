@@ -26,6 +26,7 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from export.bundle import Bundle
 from export.runners import OnnxRuntimeRunner
+from export.runtimes import Executor
 from serving import canary, guardian, model_repository
 from serving.client import ServingError, TritonRunner
 from serving.endpoint import SECRET_HEADER, Endpoint
@@ -89,6 +90,17 @@ def test_the_sampler_is_chosen_for_each_image(server: TritonServer, bundles: dic
     expected = in_process(bundles["toy-ddpm"]).run(**tensors)["image"]
     np.testing.assert_array_equal(runner.run(**tensors)["image"], expected)
     assert len(np.unique(expected.reshape(3, -1).sum(1))) == 3
+
+
+def test_what_was_tuned_serves_batches_of_any_size(bundles: dict[str, Bundle], tmp_path: Path) -> None:
+    tuned = {"toy-ddpm": {1: Executor(threads=1), 4: Executor(threads=2, parts=2)}}
+    repository = model_repository.write([bundles["toy-ddpm"]], tmp_path / "models", tuned=tuned)
+    with TritonServer(repository, tmp_path / "log", canary_seconds=0) as server:
+        runner = TritonRunner(server.grpc_url, "toy-ddpm")
+        for count in (1, 3, 9):
+            tensors = {"seed": np.arange(count, dtype=np.uint64)}
+            served = runner.run(**tensors)["image"]
+            np.testing.assert_array_equal(served, in_process(bundles["toy-ddpm"]).run(**tensors)["image"])
 
 
 def test_the_production_configuration_gives_the_same_images(bundles: dict[str, Bundle], tmp_path: Path) -> None:

@@ -1,0 +1,66 @@
+"""OpenVINO on the CPU: it reads a bundle's graphs as they are, and computes in float32 or bfloat16."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from export.bundle import Bundle
+from export.runners import RunnerError, check_names, cores
+from export.runtimes.adapter import BOTH, Executor, check_options, of_graphs
+from export.runtimes.names import Runtime
+from export.variant import Precision
+from zoo.contract.feeds import Runner, Tensors
+
+HINTS = {Precision.FP32: "f32", Precision.INT8: "f32", Precision.BF16: "bf16"}
+
+
+def check() -> Any:
+    """The installed package. Raises RunnerError."""
+    try:
+        import openvino
+    except ImportError as error:
+        raise RunnerError("OpenVINO is not installed: `pip install genzoo[openvino]`") from error
+    return openvino
+
+
+class OpenVinoRunner:
+    """A graph's file on OpenVINO's CPU plug-in; one call at a time."""
+
+    def __init__(self, path: Path, threads: int | None = None, precision: Precision = Precision.FP32) -> None:
+        self.path = path
+        core = check().Core()
+        config = {
+            "INFERENCE_PRECISION_HINT": HINTS[precision],
+            "INFERENCE_NUM_THREADS": threads or cores(),
+            "PERFORMANCE_HINT": "LATENCY",
+        }
+        try:
+            self._compiled = core.compile_model(core.read_model(str(path)), "CPU", config)
+        except Exception as error:  # its errors are RuntimeErrors of a page
+            reason = " ".join(str(error).split())[-200:]
+            raise RunnerError(f"OpenVINO could not load {path}: {reason}; choose another runtime") from error
+        self._inputs = [port.any_name for port in self._compiled.inputs]
+        self._outputs = [port.any_name for port in self._compiled.outputs]
+        self._request = self._compiled.create_infer_request()
+
+    def run(self, **tensors: np.ndarray) -> Tensors:
+        """Raises RunnerError where an input is missing, too many, or of the wrong type or shape."""
+        check_names(self.path, tensors, self._inputs)
+        try:
+            found = self._request.infer({name: np.ascontiguousarray(each) for name, each in tensors.items()})
+        except Exception as error:  # as when loading
+            reason = " ".join(str(error).split())[-200:]
+            raise RunnerError(f"OpenVINO could not run {self.path}: {reason}") from error
+        return {name: np.asarray(found[port]) for port, name in enumerate(self._outputs)}
+
+
+def _graphs(bundle: Bundle, executor: Executor) -> Callable[[str], Runner]:
+    check_options(executor, "precision", "loop", "threads")
+    return lambda graph: OpenVinoRunner(bundle.graph_path(graph), executor.threads, executor.precision)
+
+
+ADAPTERS = {Runtime.OPENVINO: of_graphs(Runtime.OPENVINO, ("openvino",), "openvino", check, _graphs, BOTH)}

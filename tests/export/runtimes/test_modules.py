@@ -1,0 +1,37 @@
+"""Programs of one size, called with any."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.importorskip("torch")
+
+import torch
+
+from export.runtimes.modules import InRows
+
+
+@pytest.mark.parametrize(("count", "fixed", "called"), [(4, True, [4]), (3, True, [4]), (9, True, [4, 4, 4])])
+def test_a_program_of_one_size_is_filled_up(count: int, fixed: bool, called: list[int]) -> None:
+    sizes: list[int] = []
+
+    def program(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(x))
+        assert len(x) == len(y)
+        return x + y[:, None]
+
+    x, y = torch.arange(2 * count).reshape(count, 2), torch.arange(count)
+    assert torch.equal(InRows(program, 4, fixed=fixed)(x, y), x + y[:, None])
+    assert sizes == called
+
+
+def test_a_program_of_at_most_some_rows_takes_fewer() -> None:
+    sizes: list[int] = []
+
+    def program(x: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(x))
+        return 2 * x
+
+    for count in (1, 4, 6):
+        assert torch.equal(InRows(program, 4)(torch.ones(count)), torch.full((count,), 2.0))
+    assert sizes == [1, 4, 4, 2]
