@@ -84,6 +84,15 @@ def _shares(batch: int, every: int) -> list[tuple[int, int]]:
     return list(dict.fromkeys(shares))
 
 
+def as_judged(executor: Executor) -> Executor:
+    """The form in which an executor goes before the gate: a graph on one thread, as the gate itself runs it.
+
+    How many threads share a sum moves its last bit and nothing else, and on a busy machine they wait for each other.
+    """
+    graphs = adapter(executor.runtime).graphs is not None and not executor.runtime.on_gpu
+    return replace(executor, threads=1, parts=None) if graphs else executor
+
+
 def keeps(executor: Executor) -> bool:
     """Whether an executor can be the tuned one: what compiles in every process anew has its kept form, the package."""
     return not executor.runtime.compiles

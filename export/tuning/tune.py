@@ -15,7 +15,7 @@ from export.bundle import Bundle
 from export.runners import TorchRunner
 from export.runtimes import Executor, Runtime, opened
 from export.tiers import TIERS, Tier
-from export.tuning.candidates import UNTUNED, candidates, is_peer, keeps, usable
+from export.tuning.candidates import UNTUNED, as_judged, candidates, is_peer, keeps, usable
 from export.tuning.judging import Kept, judge
 from export.tuning.record import FORMAT, Tuned, decisive, executor_of, path_of, plain
 from export.tuning.turns import turns
@@ -94,14 +94,15 @@ class Tuning:
         admitted = [each for each in wanted if self._tier(each)]
         times = self._times(batch, admitted) if admitted else {}
         self.generators.clear()
-        yield from _lines(wanted, {each: self.work.judged[name_of(each)] for each in wanted}, times)
+        yield from _lines(wanted, {each: self.work.judged[name_of(as_judged(each))] for each in wanted}, times)
 
     def _tier(self, executor: Executor) -> str | None:
         """The tier of an executor, if it is one that is tried."""
-        found = self.work.judged[name_of(executor)]["tier"]
+        found = self.work.judged[name_of(as_judged(executor))]["tier"]
         return found if found in [each.name for each in TIERS[: TIERS.index(self.plan.tier) + 1]] else None
 
     def _judge(self, executor: Executor, where: str) -> None:
+        asked, executor = executor, as_judged(executor)
         name = name_of(executor)
         if name not in self.work.judged:
             began = time.perf_counter()
@@ -115,7 +116,7 @@ class Tuning:
             found["seconds"] = round(time.perf_counter() - began, 1)
             self.work.judged[name] = found
             self.work.keep()
-        self.tell(f"{where}: {executor.title}: {_standing(self.work.judged[name])}")
+        self.tell(f"{where}: {asked.title}: {_standing(self.work.judged[name])}")
 
     def _reference(self) -> Kept:
         """The float32 reference's images, made once."""

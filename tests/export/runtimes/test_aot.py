@@ -17,6 +17,7 @@ from export.bundle import Bundle
 from export.parity import image_error
 from export.runners import RunnerError, TorchRunner
 from export.runtimes import Executor, Runtime, aot, opened
+from tests.examples import at_random
 from zoo.contract.request import SampleRequest, Setting
 from zoo.family import Checkpoint
 
@@ -24,6 +25,7 @@ EXECUTOR = Executor(Runtime.AOTINDUCTOR, threads=1)
 
 
 @pytest.mark.longer
+@pytest.mark.skipif(not at_random, reason="it compiles for a minute: in `make fuzz`")
 def test_a_denoiser_makes_the_images_of_the_reference_at_any_batch_size(
     toy_diffusion: Checkpoint, toy_bundles: Mapping[str, Path]
 ) -> None:
