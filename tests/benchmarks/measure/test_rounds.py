@@ -78,8 +78,10 @@ def test_a_ratio_is_of_the_reference_runs_around_it(tmp_path: Path) -> None:
     made.tell = lambda text: speed.__setitem__(0, 3.0) if "round 2" in text else None
     found = rounds.summary(SINGLE, measured(made).journal.runs("c"))
     assert found["p50"]["high"] / found["p50"]["low"] > 2.0
-    assert 1.2 < found["relative"]["low"] <= 1.55
-    assert found["relative"]["high"] < 1.9
+    assert (
+        1.2 < found["relative"]["value"] < 2.0
+    )  # what sleeps wakes late on a busy machine: its own interval is wide there
+    assert found["relative"]["high"] / found["relative"]["low"] < 0.7 * found["p50"]["high"] / found["p50"]["low"]
 
 
 def test_what_was_cut_off_goes_on_with_the_rounds_that_are_missing(tmp_path: Path) -> None:
