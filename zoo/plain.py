@@ -48,7 +48,7 @@ def rebuild(kind: type[T], data: Any, path: str = "") -> T:
     if unknown := sorted(set(data) - set(fields)):
         known = ", ".join(fields)
         raise PlainError(f"{path or kind.__name__} has {unknown[0]!r}, which is none of {known}; a newer genzoo's?")
-    hints = _hints(kind)
+    hints = _hints(kind)  # type: ignore[arg-type]  # a class is hashable
     values = {name: _value(hints[name], data[name], f"{path}.{name}".lstrip(".")) for name in data}
     try:
         return kind(**values)
