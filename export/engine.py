@@ -134,8 +134,9 @@ def known(bundle: Bundle, graph: str, target: Target, library: Library) -> Engin
     if found is None:
         return None
     made_from = {key: value for key, value in found.record["inputs"].items() if key != "version"}
-    wanted = first_inputs if "bundle" in made_from else inputs
-    return found if made_from == wanted(bundle, graph, target, library) else None
+    if "bundle" in made_from:
+        return found if made_from == first_inputs(bundle, graph, target, library) else None
+    return found if made_from == inputs(bundle, graph, target, library, found.record) else None
 
 
 def choose(bundle: Bundle, graph: str, targets: Sequence[Target], library: Library | None = None) -> Engine | None:

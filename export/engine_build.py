@@ -32,6 +32,7 @@ def build(bundle: Bundle, graph: str, target: Target = Target.PORTABLE, library:
         "file": path.name,
         "name": bundle.name,
         "bundle": bundle.digest,
+        "weights": bundle.manifest["weights"]["sha256"],
         "inputs": wanted,
         "seconds": round(time.perf_counter() - began, 3),
         "built_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),

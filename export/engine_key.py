@@ -7,6 +7,7 @@ graphs builds nothing again.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
@@ -19,14 +20,19 @@ WORKSPACE_BYTES = 2 << 30
 COPY_BYTES = 1 << 20
 
 
-def inputs(bundle: Bundle, graph: str, target: str, library: str) -> dict[str, Any]:
-    """Everything that determines an engine, but for the library's version. Raises BundleError."""
+def inputs(
+    bundle: Bundle, graph: str, target: str, library: str, record: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Everything that determines an engine, but for the library's version.
+
+    `record` is that of an engine that may fit: where the whole files are those that it names, no weight is read.
+    """
     entry, sizes = bundle.manifest["graphs"][graph], axes(bundle.served_spec, bundle.max_batch)
     shapes = profile(bundle.inputs(graph), sizes)
     return {
         "graph": graph,
         "graph_sha256": entry["sha256"],
-        "weights_sha256": _weights(bundle.graph_path(graph), entry["sha256"], bundle.manifest["weights"]["sha256"]),
+        "weights_sha256": _weights_of(bundle, graph, record),
         "precision": {key: bundle.manifest.get(key) for key in ("precision", "islands", "tier")},
         "target": str(target),
         "library": str(library),
@@ -46,14 +52,13 @@ def flags(library: str, target: str) -> dict[str, Any]:
     }
 
 
-def is_of(made_from: dict[str, Any], bundle: Bundle, graph: str) -> bool:
+def is_of(record: Mapping[str, Any], bundle: Bundle, graph: str) -> bool:
     """Whether an engine's record says that it was built from this graph of this bundle, whatever for."""
+    made_from = record["inputs"]
     if "bundle" in made_from:
         return (made_from["bundle"], made_from["graph"]) == (bundle.digest, graph)
-    entry = bundle.manifest["graphs"][graph]
-    weights = _weights(bundle.graph_path(graph), entry["sha256"], bundle.manifest["weights"]["sha256"])
     found = [made_from.get(key) for key in ("graph", "graph_sha256", "weights_sha256")]
-    return found == [graph, entry["sha256"], weights]
+    return found == [graph, bundle.manifest["graphs"][graph]["sha256"], _weights_of(bundle, graph, record)]
 
 
 def first_inputs(bundle: Bundle, graph: str, target: str, library: str) -> dict[str, Any]:
@@ -65,6 +70,14 @@ def first_inputs(bundle: Bundle, graph: str, target: str, library: str) -> dict[
         "library": str(library),
         "axes": {axis: asdict(sizes) for axis, sizes in axes(bundle.served_spec, bundle.max_batch).items()},
     }
+
+
+def _weights_of(bundle: Bundle, graph: str, record: Mapping[str, Any] | None) -> str:
+    whole = bundle.manifest["graphs"][graph]["sha256"], bundle.manifest["weights"]["sha256"]
+    made_from = record["inputs"] if record else {}
+    if record and (made_from.get("graph_sha256"), record.get("weights")) == whole and "weights_sha256" in made_from:
+        return str(made_from["weights_sha256"])
+    return _weights(bundle.graph_path(graph), *whole)
 
 
 @lru_cache(maxsize=256)

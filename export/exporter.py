@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -49,12 +50,15 @@ def inputs(checkpoint: Entry, variant: Variant) -> dict[str, Any]:
 
 def _versions(variant: Variant, *packages: str) -> dict[str, str]:
     """ONNX Runtime's too where it decides which layers int8 suits."""
-    found = {package: importlib.metadata.version(package) for package in packages}
+    found = {package: _version(package) for package in packages}
     if variant.precision is Precision.INT8:
         import onnxruntime
 
         found["onnxruntime"] = onnxruntime.__version__
     return found
+
+
+_version = cache(importlib.metadata.version)
 
 
 def cached(checkpoint: Entry, variant: Variant) -> tuple[Bundle | None, list[str]]:

@@ -135,7 +135,8 @@ def _fault_of_many(
     numbers["tiers"] = {each.name: dataclasses.asdict(outcome) for each, outcome in held.items()}
     wanted = _tier_of(bundle)
     shown = wanted or next((each for each, outcome in held.items() if outcome.ok), TIERS[-1])
-    numbers["images"] = shown.states(held[shown])
+    standing = f"of the tier {shown}" if held[shown].ok else f"not of the tier {shown}"
+    numbers["images"] = f"{shown.states(held[shown])}, {standing}"
     if not measured.within(window):
         return (
             f"{bundle.entry}'s images have drifted: {measured.feature} moved by {measured.estimate:+.3f} standard "

@@ -113,7 +113,7 @@ def plans_of(bundle: Bundle, engines: Sequence[Engine], allow_unadmitted: bool =
 
 
 def _check_origin(bundle: Bundle, engine: Engine) -> None:
-    if not is_of(engine.record["inputs"], bundle, bundle.entry):
+    if not is_of(engine.record, bundle, bundle.entry):
         raise EngineNotServedError(
             f"{engine.path} was not built from {bundle.path}: `genzoo build {bundle.name}` again"
         )

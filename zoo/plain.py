@@ -10,6 +10,7 @@ import dataclasses
 import types
 from collections.abc import Mapping
 from enum import Enum
+from functools import cache
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from zoo.errors import GenzooError
@@ -47,13 +48,16 @@ def rebuild(kind: type[T], data: Any, path: str = "") -> T:
     if unknown := sorted(set(data) - set(fields)):
         known = ", ".join(fields)
         raise PlainError(f"{path or kind.__name__} has {unknown[0]!r}, which is none of {known}; a newer genzoo's?")
-    hints = get_type_hints(kind)
+    hints = _hints(kind)  # type: ignore[arg-type]  # a class is hashable
     values = {name: _value(hints[name], data[name], f"{path}.{name}".lstrip(".")) for name in data}
     try:
         return kind(**values)
     except TypeError as error:
         missing = sorted(name for name in fields if name not in data and _is_required(fields[name]))
         raise PlainError(f"{path or kind.__name__} lacks {', '.join(missing) or error}") from error
+
+
+_hints = cache(get_type_hints)  # of a dataclass, which never changes
 
 
 def _is_required(field: dataclasses.Field[Any]) -> bool:

@@ -223,4 +223,4 @@ def test_an_engine_of_the_first_records_is_known_as_long_as_its_whole_bundle_is_
         old = {**engine.record, "inputs": json.loads(json.dumps({**made_from, "bundle": digest}))}
         files.write_json(derived.built(engine.sha256), old)
         assert (choose(bundle, bundle.entry, [Target.PORTABLE]) is not None) == found
-        assert is_of(old["inputs"], bundle, bundle.entry) == found
+        assert is_of(old, bundle, bundle.entry) == found
