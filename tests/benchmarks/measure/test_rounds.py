@@ -76,12 +76,12 @@ def test_a_ratio_is_of_the_reference_runs_around_it(tmp_path: Path) -> None:
     times = {"a": slowed(0.002), "b": slowed(0.004), "c": slowed(0.006), "reference": slowed(0.004)}
     made = session(tmp_path, [], 4, **times)
     made.tell = lambda text: speed.__setitem__(0, 3.0) if "round 2" in text else None
-    found = rounds.summary(SINGLE, measured(made).journal.runs("c"))
-    assert found["p50"]["high"] / found["p50"]["low"] > 2.0
-    assert (
-        1.2 < found["relative"]["value"] < 2.0
-    )  # what sleeps wakes late on a busy machine: its own interval is wide there
-    assert found["relative"]["high"] / found["relative"]["low"] < 0.7 * found["p50"]["high"] / found["p50"]["low"]
+    runs = measured(made).journal.runs("c")
+    p50 = sorted(np.median(run["latencies_ms"]) for run in runs)
+    assert p50[2] / p50[1] > 2.0
+    ratio = np.median([rounds.relative(SINGLE, run) for run in runs])
+    assert 1.2 < ratio < 2.0, "of the four, as a busy machine may stretch one"
+
 
 
 def test_what_was_cut_off_goes_on_with_the_rounds_that_are_missing(tmp_path: Path) -> None:
