@@ -83,7 +83,6 @@ def test_a_ratio_is_of_the_reference_runs_around_it(tmp_path: Path) -> None:
     assert 1.2 < ratio < 2.0, "of the four, as a busy machine may stretch one"
 
 
-
 def test_what_was_cut_off_goes_on_with_the_rounds_that_are_missing(tmp_path: Path) -> None:
     class CutError(Exception):
         """As by Ctrl-C."""
