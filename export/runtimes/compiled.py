@@ -50,23 +50,26 @@ def compiled(module: Any, device: str, executor: Executor) -> Callable[..., Any]
     """A module compiled for the shapes that it meets, or for the one batch of an executor; on a GPU as CUDA graphs."""
     import torch
 
-    from export.runtimes.modules import InRows, frozen_while_tracing
+    from export.runtimes.modules import InRows, compiling
 
-    made: Any = torch.compile(module, dynamic=False, mode="default" if device == "cpu" else "reduce-overhead")
     if device != "cpu":
+        made: Any = torch.compile(module, dynamic=False, mode="reduce-overhead")
 
         def replayed(*inputs: Any) -> Any:
             torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
             return made(*inputs).clone()  # the next replay of the graph overwrites its output
 
         return replayed
+    # Said to torch, too: it would take the program of another module with the same code and other options.
+    made = torch.compile(module, dynamic=False, options={"freezing": executor.frozen})
     met: set[tuple[Any, ...]] = set()
 
-    def call(*inputs: Any) -> Any:
+    def call(*given: Any) -> Any:
+        inputs = [each.contiguous() for each in given]  # or it is compiled anew for the strides of another table
         shapes = tuple(each.shape for each in inputs)
         if shapes in met:
             return made(*inputs)
-        with frozen_while_tracing(executor.frozen):
+        with compiling(frozen=executor.frozen):
             try:
                 result = made(*inputs)
             except Exception as error:  # of tracing, of lowering and of the compiler, with no common root

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 
 from export.runtimes.adapter import Executor
 from export.variant import Precision
+
+PROGRAMS = 256
 
 
 class Plain(torch.nn.Module):
@@ -59,7 +61,8 @@ def in_numbers(module: torch.nn.Module, executor: Executor) -> torch.nn.Module:
 class InRows:
     """A program that takes at most `rows` of a batch, called with any number.
 
-    `fixed`: it takes exactly so many; the last part is filled up with its first row.
+    `fixed`: it takes exactly so many; the last part is filled up with its first row. What it is given is contiguous, as
+    it was when it was compiled: native code reads a column of a table wrongly, and torch.compile compiles anew.
     """
 
     def __init__(self, program: Callable[..., Any], rows: int, *, fixed: bool = False) -> None:
@@ -79,14 +82,19 @@ class InRows:
         return tuple(torch.cat([each, each[:1].expand(lacking, *each.shape[1:])]) for each in part)
 
     def _called(self, inputs: tuple[torch.Tensor, ...]) -> torch.Tensor:
-        found: torch.Tensor = self.program(*inputs)
+        found: torch.Tensor = self.program(*(each.contiguous() for each in inputs))
         return found
 
 
-def frozen_while_tracing(frozen: bool) -> Any:
-    """A block in which torch compiles what is called around its weights as constants."""
-    if not frozen:
-        return nullcontext()
-    import torch._inductor.config as settings
+@contextmanager
+def compiling(*, frozen: bool) -> Iterator[None]:
+    """A block in which torch compiles what is called, `frozen` around its weights as constants.
 
-    return settings.patch(freezing=True)
+    It remembers 8 programs of a function, whatever module it is called on, and runs the ninth uncompiled: here that is
+    an error, and far away.
+    """
+    import torch._dynamo.config as tracing
+    import torch._inductor.config as lowering
+
+    with lowering.patch(freezing=frozen), tracing.patch(recompile_limit=PROGRAMS, fail_on_recompile_limit_hit=True):
+        yield

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +28,16 @@ def check() -> Any:
 
 
 class OpenVinoRunner:
-    """A graph's file on OpenVINO's CPU plug-in; one call at a time."""
+    """A graph's file on OpenVINO's CPU plug-in, with the names of its tensors; one call at a time."""
 
-    def __init__(self, path: Path, threads: int | None = None, precision: Precision = Precision.FP32) -> None:
+    def __init__(
+        self,
+        path: Path,
+        inputs: Sequence[str],
+        outputs: Sequence[str],
+        threads: int | None = None,
+        precision: Precision = Precision.FP32,
+    ) -> None:
         self.path = path
         core = check().Core()
         config = {
@@ -43,24 +50,38 @@ class OpenVinoRunner:
         except Exception as error:  # its errors are RuntimeErrors of a page
             reason = " ".join(str(error).split())[-200:]
             raise RunnerError(f"OpenVINO could not load {path}: {reason}; choose another runtime") from error
-        self._inputs = [port.any_name for port in self._compiled.inputs]
-        self._outputs = [port.any_name for port in self._compiled.outputs]
+        self._inputs = {name: _place(self._compiled.inputs, name, path) for name in inputs}
+        self._outputs = {name: _place(self._compiled.outputs, name, path) for name in outputs}
         self._request = self._compiled.create_infer_request()
 
     def run(self, **tensors: np.ndarray) -> Tensors:
         """Raises RunnerError where an input is missing, too many, or of the wrong type or shape."""
         check_names(self.path, tensors, self._inputs)
         try:
-            found = self._request.infer({name: np.ascontiguousarray(each) for name, each in tensors.items()})
+            given = {self._inputs[name]: np.ascontiguousarray(each) for name, each in tensors.items()}
+            found = self._request.infer(given)
         except Exception as error:  # as when loading
             reason = " ".join(str(error).split())[-200:]
             raise RunnerError(f"OpenVINO could not run {self.path}: {reason}") from error
-        return {name: np.asarray(found[port]) for port, name in enumerate(self._outputs)}
+        return {name: np.asarray(found[place]) for name, place in self._outputs.items()}
+
+
+def _place(ports: Sequence[Any], name: str, path: Path) -> int:
+    """Where the tensor of that name is among some: where nothing is done to a value it has several names."""
+    for place, port in enumerate(ports):
+        if name in port.get_names():
+            return place
+    raise RunnerError(f"OpenVINO finds no {name} in {path}; choose another runtime")
 
 
 def _graphs(bundle: Bundle, executor: Executor) -> Callable[[str], Runner]:
     check_options(executor, "precision", "loop", "threads")
-    return lambda graph: OpenVinoRunner(bundle.graph_path(graph), executor.threads, executor.precision)
+
+    def opened(graph: str) -> Runner:
+        inputs, outputs = ([each.name for each in side] for side in (bundle.inputs(graph), bundle.outputs(graph)))
+        return OpenVinoRunner(bundle.graph_path(graph), inputs, outputs, executor.threads, executor.precision)
+
+    return opened
 
 
 ADAPTERS = {Runtime.OPENVINO: of_graphs(Runtime.OPENVINO, ("openvino",), "openvino", check, _graphs, BOTH)}

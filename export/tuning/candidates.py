@@ -22,7 +22,7 @@ def usable(wanted: Sequence[Runtime] = ()) -> tuple[list[Runtime], dict[str, str
     Raises GenzooError.
     """
     found, absent = [], {}
-    for runtime in wanted or [each for each in Runtime if each is not Runtime.TRITON]:
+    for runtime in wanted or [each for each in reversed(Runtime) if each is not Runtime.TRITON]:
         try:
             check(runtime)
             found.append(runtime)

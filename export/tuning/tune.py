@@ -233,7 +233,7 @@ def _why(
     rival = best[judged["tier"]]
     assert rival is not None
     ratios = times[executor] / times[rival]
-    slower = f"{float(np.median(ratios)):.2f} of the time of {rival.title}"
+    slower = f"takes {float(np.median(ratios)):.2f} times as long as {rival.title}"
     return slower if float(np.quantile(ratios, 0.25)) > 1.0 else f"{slower}, within the spread of the rounds"
 
 

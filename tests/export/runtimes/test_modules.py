@@ -25,6 +25,15 @@ def test_a_program_of_one_size_is_filled_up(count: int, fixed: bool, called: lis
     assert sizes == called
 
 
+def test_native_code_is_given_what_lies_side_by_side() -> None:
+    def program(x: torch.Tensor) -> torch.Tensor:
+        assert x.is_contiguous()
+        return x
+
+    column = torch.arange(12).reshape(4, 3)[:, 1]
+    assert torch.equal(InRows(program, 4)(column), torch.tensor([1, 4, 7, 10]))
+
+
 def test_a_program_of_at_most_some_rows_takes_fewer() -> None:
     sizes: list[int] = []
 
