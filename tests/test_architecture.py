@@ -66,7 +66,12 @@ OWNERS = {
     "tensorrt_rtx": {"export/engine.py"},
     "cuda": {"export/cuda.py"},
     "mlperf_loadgen": {"benchmarks/measure/latency.py"},
-    "diffusers": {"benchmarks/measure/ratios.py", "zoo/families/diffusers_unet.py"},
+    "diffusers": {
+        "benchmarks/measure/ratios.py",
+        "zoo/families/diffusers_pipeline.py",
+        "zoo/families/diffusers_unet.py",
+    },
+    "transformers": {"zoo/families/diffusers_pipeline.py"},
     "huggingface_hub": {"zoo/store/remotes/hf.py"},
     "ray": {"zoo/fanout/driver.py", "zoo/fanout/worker.py"},
     "model_signing": {"zoo/store/signing.py"},

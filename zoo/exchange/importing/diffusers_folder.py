@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo.contract.layout import CONFIG
-from zoo.exchange.importing import unet, weights
+from zoo.exchange.importing import pipelines, unet, weights
 from zoo.exchange.importing.draft import UNKNOWN, Component, Draft, ImportingError
 from zoo.files import fault_of_name, sha256
 from zoo.untrusted import PICKLE_SUFFIXES, UntrustedError, check_safetensors, plain_file, read_json, refuse_pickle
@@ -61,6 +61,10 @@ def draft(folder: Path, scratch: Path) -> Draft:
     if unet.fits(kind, {part.name: part.kind for part in parts}):
         by_name = {part.name: part for part in parts}
         made = unet.draft(by_name["unet"].folder, _scheduler(folder, by_name), tensors["unet"], scratch)
+        return Draft(f"diffusers {kind}", made.record, made.files, components, left_out, made.notes)
+    if index and pipelines.fits(kind):
+        folders, kinds = {part.name: part.folder for part in parts}, {part.name: part.kind for part in parts}
+        made = pipelines.draft(kind, folder, folders, kinds, tensors, scratch)
         return Draft(f"diffusers {kind}", made.record, made.files, components, left_out, made.notes)
     return _kept(kind, found, components, left_out)
 
