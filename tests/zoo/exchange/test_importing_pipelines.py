@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,19 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "home"
 
 
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
+    """One folder that is copied where it is changed, and its pipeline."""
+    folder = tmp_path_factory.mktemp("written") / "sd"
+    return folder, pipelines.stable(folder)
+
+
+@pytest.fixture
+def stable(written: tuple[Path, Any], tmp_path: Path) -> tuple[Path, Any]:
+    shutil.copytree(written[0], tmp_path / "sd")
+    return tmp_path / "sd", written[1]
+
+
 def draws(size: int, count: int = 1, channels: int = 4) -> torch.Tensor:
     """(count, seeds, C, size, size), as our runners draw it."""
     return torch.from_numpy(noise.normal(SEEDS, (count, channels, size, size), 0)).transpose(0, 1)
@@ -69,10 +83,10 @@ def same(found: np.ndarray, expected: np.ndarray) -> bool:
     return error.lsb <= 1 and error.differing <= 0.002
 
 
-def test_stable_diffusion_is_the_pipeline_of_diffusers(tmp_path: Path) -> None:
+def test_stable_diffusion_is_the_pipeline_of_diffusers(stable: tuple[Path, Any]) -> None:
     """Its PNDM is no table: the same levels by DDIM; guided, and at a size of its own."""
-    pipeline = pipelines.stable(tmp_path / "sd")
-    imported = import_from(tmp_path / "sd", licence="mit")
+    folder, pipeline = stable
+    imported = import_from(folder, licence="mit")
     assert any("PNDM" in note for note in imported.draft.notes)
     pipeline.scheduler = diffusers.DDIMScheduler.from_config(pipeline.scheduler.config, clip_sample=False)
     for size in (16, 24):
@@ -90,10 +104,12 @@ def picture() -> np.ndarray:
 
 
 def test_image_to_image_and_inpainting_begin_with_what_the_first_stage_means(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    stable: tuple[Path, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pipeline = pipelines.stable(tmp_path / "sd", diffusers.DDIMScheduler(**pipelines.LATENT, clip_sample=False))
-    import_from(tmp_path / "sd")
+    folder, pipeline = stable
+    pipeline.scheduler = diffusers.DDIMScheduler(**pipelines.LATENT, clip_sample=False, steps_offset=1)
+    pipeline.scheduler.save_pretrained(folder / "scheduler")
+    import_from(folder)
     pixels = torch.from_numpy(picture()).permute(2, 0, 1)[None] / 127.5 - 1.0
     with torch.inference_mode():
         means = pipeline.vae.encode(pixels.repeat(2, 1, 1, 1)).latent_dist.mode() * pipeline.vae.config.scaling_factor
@@ -134,10 +150,12 @@ SCHEDULERS = {
 
 
 @pytest.mark.parametrize("name", SCHEDULERS)
-def test_each_scheduler_is_a_table(name: str, tmp_path: Path) -> None:
+def test_each_scheduler_is_a_table(name: str, stable: tuple[Path, Any]) -> None:
     scheduler, sampler = SCHEDULERS[name]
-    pipeline = pipelines.stable(tmp_path / "sd", scheduler)
-    import_from(tmp_path / "sd")
+    folder, pipeline = stable
+    scheduler.save_pretrained(folder / "scheduler")
+    pipeline.scheduler = scheduler
+    import_from(folder)
     spec = registry.checkpoint("sd").spec
     assert spec.sampling is not None
     assert spec.sampling.samplers[0] == sampler
@@ -282,29 +300,29 @@ FAULTS: dict[str, tuple[str, dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_what_would_change_images_is_refused_by_its_name(name: str, tmp_path: Path) -> None:
+def test_what_would_change_images_is_refused_by_its_name(name: str, stable: tuple[Path, Any]) -> None:
     file, changes, expected = FAULTS[name]
-    pipelines.stable(tmp_path / "sd")
-    edit(tmp_path / "sd" / file, **changes)
+    folder, _ = stable
+    edit(folder / file, **changes)
     with pytest.raises(GenzooError, match=expected):
-        import_from(tmp_path / "sd")
+        import_from(folder)
 
 
-def test_a_component_that_is_missing_is_named(tmp_path: Path) -> None:
-    pipelines.stable(tmp_path / "sd")
-    edit(tmp_path / "sd" / "model_index.json", text_encoder=[None, None])
+def test_a_component_that_is_missing_is_named(stable: tuple[Path, Any]) -> None:
+    folder, _ = stable
+    edit(folder / "model_index.json", text_encoder=[None, None])
     with pytest.raises(ImportingError, match="text_encoder of class none, expected CLIPTextModel"):
-        import_from(tmp_path / "sd")
+        import_from(folder)
 
 
-def test_a_pipeline_goes_the_whole_way(tmp_path: Path) -> None:
+def test_a_pipeline_goes_the_whole_way(stable: tuple[Path, Any]) -> None:
     """Export, gate, and the same images on ONNX Runtime, at two sizes and with a picture to begin with."""
     from export.exporter import export
     from export.gate import gate
     from export.runners import bundle_generator
 
-    pipelines.stable(tmp_path / "sd")
-    import_from(tmp_path / "sd")
+    folder, _ = stable
+    import_from(folder)
     checkpoint = registry.checkpoint("sd")
     bundle = export(checkpoint)
     assert set(bundle.graphs) >= {"encode_prompt", "denoiser", "decoder", "encode_image", "sampler"}

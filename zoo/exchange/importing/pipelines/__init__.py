@@ -46,7 +46,7 @@ PROMPTS = (  # for when nobody gives one
 class Pipeline:
     """A class of diffusers: the layout of its graphs, and its networks by the names of their folders.
 
-    `even`: it gives its scheduler the times of a flow, evenly down to 0; `clips`: it leaves `clip_sample` as it is;
+    `even`: it gives its scheduler the times of a flow, evenly down to 0; `clips`: what its scheduler says of clipping holds;
     `optional` are those of its folders that need not be there.
     """
 
@@ -54,24 +54,23 @@ class Pipeline:
     networks: Mapping[str, tuple[str, ...]]  # folder -> the classes that may lie in it
     tokenizers: tuple[str, ...] = ()
     even: bool = False
-    clips: bool = False
+    clips: bool = True
     optional: tuple[str, ...] = ()
 
 
 UNET, VAE = ("UNet2DConditionModel",), ("AutoencoderKL",)
 CLIP, PROJECTED, T5 = ("CLIPTextModel",), ("CLIPTextModelWithProjection",), ("T5EncoderModel",)
-STABLE = Pipeline("text", {"unet": UNET, "vae": VAE, "text_encoder": CLIP}, ("tokenizer",))
+TEXT = Pipeline("text", {"unet": UNET, "vae": VAE, "text_encoder": CLIP}, ("tokenizer",))
+STABLE = dataclasses.replace(TEXT, clips=False)
 XL = Pipeline(
     "sized_text",
     {"unet": UNET, "vae": VAE, "text_encoder": CLIP, "text_encoder_2": PROJECTED},
     ("tokenizer", "tokenizer_2"),
-    clips=True,
 )
 PIXART = Pipeline(
     "masked_text",
     {"transformer": ("PixArtTransformer2DModel",), "vae": VAE, "text_encoder": T5},
     ("tokenizer",),
-    clips=True,
 )
 SD3 = Pipeline(
     "joint_text",
@@ -95,14 +94,14 @@ PIPELINES: dict[str, Pipeline] = {
     "StableDiffusionPipeline": STABLE,
     "StableDiffusionImg2ImgPipeline": STABLE,
     "StableDiffusionInpaintPipeline": STABLE,
-    "LatentConsistencyModelPipeline": STABLE,
-    "LatentConsistencyModelImg2ImgPipeline": STABLE,
+    "LatentConsistencyModelPipeline": TEXT,
+    "LatentConsistencyModelImg2ImgPipeline": TEXT,
     "StableDiffusionXLPipeline": XL,
     "StableDiffusionXLImg2ImgPipeline": XL,
     "StableDiffusionXLInpaintPipeline": XL,
-    "LDMPipeline": Pipeline("unconditional", {"unet": ("UNet2DModel",), "vqvae": ("VQModel",)}, clips=True),
+    "LDMPipeline": Pipeline("unconditional", {"unet": ("UNet2DModel",), "vqvae": ("VQModel",)}),
     "ConsistencyModelPipeline": Pipeline("consistency", {"unet": ("UNet2DModel",)}),
-    "DiTPipeline": Pipeline("class", {"transformer": ("DiTTransformer2DModel",), "vae": VAE}, clips=True),
+    "DiTPipeline": Pipeline("class", {"transformer": ("DiTTransformer2DModel",), "vae": VAE}),
     "PixArtAlphaPipeline": PIXART,
     "PixArtSigmaPipeline": PIXART,
     "StableDiffusion3Pipeline": SD3,
