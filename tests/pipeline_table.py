@@ -1,4 +1,4 @@
-"""What of each class of pipeline goes how far, as docs/pipelines.md shows it: `python -m tests.pipeline_table` writes it.
+"""How far each class of pipeline goes, as docs/pipelines.md shows it: `python -m tests.pipeline_table` writes it.
 
 Each is written by diffusers with random weights, imported, exported, gated, sampled on torch and on ONNX Runtime, built
 for TensorRT without a GPU, and sampled by Triton; a cell says yes, or the sentence that stopped it. Takes minutes.

@@ -177,7 +177,8 @@ def unconditional(folder: Path) -> Any:
         up_block_types=("AttnUpBlock2D", "UpBlock2D"),
     )  # fmt: skip
     codes = diffusers.VQModel(
-        block_out_channels=(8, 8), down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
+        block_out_channels=(8, 8), down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
         latent_channels=3, norm_num_groups=4, num_vq_embeddings=64,
     )  # fmt: skip
     codes.quantize.embedding.weight.data.normal_()
@@ -253,7 +254,8 @@ def flux(folder: Path, distilled: bool = True) -> Any:
         patch_size=1, in_channels=16, num_layers=1, num_single_layers=1, attention_head_dim=8, num_attention_heads=2,
         joint_attention_dim=16, pooled_projection_dim=16, guidance_embeds=distilled, axes_dims_rope=(2, 2, 4),
     )  # fmt: skip
-    scheduler = diffusers.FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=distilled, shift=3.0 if distilled else 1.0)
+    shift = 3.0 if distilled else 1.0
+    scheduler = diffusers.FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=distilled, shift=shift)
     return written(
         diffusers.FluxPipeline(
             transformer=louder(network),

@@ -191,7 +191,7 @@ NEARLY_NOISE = 1.0 - 1e-9  # a time at which nothing of the image is left, and w
 class Flow:
     """Times of z = (1 - t) x0 + t n, shifted towards the noise (Esser et al. 2024, arXiv:2403.03206, equation 23).
 
-    They begin at 1. `even`: down to 1 / num_steps, as of FLUX; else to the first that a network of `count` timesteps was
+    They begin at 1. `even`: down to 1 / num_steps, as of FLUX; else to the first that one of `count` timesteps was
     trained on, as of SD3.
     """
 

@@ -3,7 +3,7 @@
 Sources: Radford et al. 2021 (CLIP); Raffel et al. 2020 (T5); Podell et al. 2023 (two encoders, the last layer but one);
 Esser et al. 2024 (three encoders, CLIP's padded to T5's width). The networks are transformers' own.
 
-Shapes: B batch, L tokens, D width. A mask is 1 where a token is of the text, its ends included, and 0 where it fills up.
+Shapes: B batch, L tokens, D width. A mask is 1 where a token is of the text, its ends included, 0 where it fills up.
 """
 
 from __future__ import annotations

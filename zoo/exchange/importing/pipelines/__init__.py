@@ -46,7 +46,7 @@ PROMPTS = (  # for when nobody gives one
 class Pipeline:
     """A class of diffusers: the layout of its graphs, and its networks by the names of their folders.
 
-    `even`: it gives its scheduler the times of a flow, evenly down to 0; `clips`: what its scheduler says of clipping holds;
+    `even`: it gives its scheduler a flow's times, evenly down to 0; `clips`: what its scheduler says of clipping holds;
     `optional` are those of its folders that need not be there.
     """
 

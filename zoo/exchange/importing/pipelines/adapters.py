@@ -1,7 +1,7 @@
 """Low-rank adapters fused into the weights of a pipeline as it is imported: W + scale * alpha / rank * up down.
 
 Hu et al. 2021 (LoRA). Files of diffusers and peft name a weight by its path, those of kohya's scripts by the same path
-with underscores. Every tensor of a file is used, or the file is refused: half an adapter is none. What it was fused into
+with underscores. Every tensor of a file is used, or the file is refused: half an adapter is none. What it is fused into
 is written anew, so that the pipeline's own files stay as they are, and an import without it gives them back.
 """
 
@@ -100,8 +100,8 @@ def _parts(
         seen = unknown[0] if unknown else "no tensor"
         more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
         raise ImportingError(
-            f"{path} has {seen[:120]}{more}, which is no low-rank part of a weight of this pipeline: LoRA as diffusers, "
-            "peft and kohya's scripts name it is fused"
+            f"{path} has {seen[:120]}{more}, which is no low-rank part of a weight of this pipeline: LoRA as diffusers,"
+            " peft and kohya's scripts name it is fused"
         )
     for weight, part in parts.items():
         if not {"down", "up"} <= set(part):

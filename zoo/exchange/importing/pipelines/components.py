@@ -24,7 +24,11 @@ T5 = (
     "relative_attention_max_distance", "relative_attention_num_buckets", "vocab_size",
 )  # fmt: skip
 READ = {"CLIPTextModel": CLIP, "CLIPTextModelWithProjection": CLIP, "T5EncoderModel": T5}
-MODEL_TYPES = {"CLIPTextModel": "clip_text_model", "CLIPTextModelWithProjection": "clip_text_model", "T5EncoderModel": "t5"}  # fmt: skip
+MODEL_TYPES = {
+    "CLIPTextModel": "clip_text_model",
+    "CLIPTextModelWithProjection": "clip_text_model",
+    "T5EncoderModel": "t5",
+}
 NOT_WEIGHTS = re.compile(r"position_ids$")  # counted, and kept by old versions of transformers
 # diffusers' own names of attention before 0.18, as its `_convert_deprecated_attention_blocks` reads them
 _OLD_NAMES = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}

@@ -182,7 +182,8 @@ def _consistency(networks: Networks, *_: Any) -> Told:
 def _class(networks: Networks, *_: Any) -> Told:
     """A transformer told a class; the class after the last stands for none."""
     transformer = networks["transformer"]
-    check_neutral({"norm_type": "ada_norm_zero", **transformer}, {"norm_type": "ada_norm_zero"}, "transformer", PREDICTED)
+    neutral = {"norm_type": "ada_norm_zero"}
+    check_neutral(neutral | dict(transformer), neutral, "transformer", PREDICTED)
     classes = _whole(transformer, "num_embeds_ada_norm", "transformer")
     condition = Condition("class_id", "class_id", class_id.Options(classes), guided=True)
     return Told(*_one_size(transformer, networks["vae"], "the pipeline"), (condition,))
@@ -208,9 +209,10 @@ def _joint_text(networks: Networks, read: Mapping[str, Tokenizer], _: Mapping[st
     encoders = [networks["text_encoder"], networks["text_encoder_2"]]
     length = min(_length(encoder, clips[name]) for encoder, name in zip(encoders, clips, strict=True))
     transformer = networks["transformer"]
+    width = _whole(transformer, "joint_attention_dim", label)
     pooled = sum(_whole(encoder, "projection_dim", label) for encoder in encoders)
     encoded = (
-        TensorSpec("prompt_context", "float32", (length + WORDS_OF_T5, _whole(transformer, "joint_attention_dim", label))),
+        TensorSpec("prompt_context", "float32", (length + WORDS_OF_T5, width)),
         TensorSpec("prompt_pooled", "float32", (pooled,)),
     )
     sizes = _one_size(transformer, networks["vae"], label)

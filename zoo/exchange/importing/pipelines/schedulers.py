@@ -23,7 +23,7 @@ MAX_GUIDANCE = 30.0
 
 @dataclass(frozen=True)
 class Scheduler:
-    """One class of diffusers: our sampler that is its loop, how it begins, its own defaults; a note where it is none."""
+    """One class of diffusers: our sampler that is its loop, how it begins, its defaults; a note where it is none."""
 
     sampler: str
     steps: int = 50  # where nobody says
@@ -101,7 +101,7 @@ MOOT = {
 class Asked:
     """What of a pipeline says more of its sampling than its scheduler does.
 
-    `encodes`: it has an `encode_image`; `even`: it gives the times of a flow itself, evenly down to 0; `clips`: what its
+    `encodes`: it has an `encode_image`; `even`: it gives a flow's times itself, evenly down to 0; `clips`: what its
     scheduler says of clipping holds; `tokens`: an image of its size, in patches.
     """
 

@@ -1,6 +1,6 @@
 """The folder of a tokenizer, as transformers writes it -> a `tokenizer.json` and the token that fills up a text.
 
-A folder without that file is CLIP's vocabulary and merges, from which the same tokenizer is built (Radford et al. 2021).
+A folder without that file is CLIP's vocabulary and merges, of which the same tokenizer is built (Radford et al. 2021).
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def _of_clip(folder: Path) -> bytes:
     lines = _read(folder / MERGES).decode("utf-8", "replace").split("\n")
     merges = [(left, right) for line in lines for left, _, right in [line.partition(" ")] if right and line[0] != "#"]
     if BEGIN not in vocabulary or END not in vocabulary:
-        raise ImportingError(f"{folder / VOCABULARY} has no {BEGIN} and {END}: only CLIP's vocabulary is read without a "
+        raise ImportingError(f"{folder / VOCABULARY} has no {BEGIN} and {END}: only CLIP's is read without a "
                              f"{TOKENIZER}")  # fmt: skip
     try:
         model = models.BPE(vocabulary, merges, end_of_word_suffix=WORD_END, unk_token=END, fuse_unk=False)
