@@ -52,6 +52,7 @@ SCHEDULERS: dict[str, Scheduler] = {
 }
 FLOW = "FlowMatchEulerDiscreteScheduler"
 CONSISTENCY = "CMStochasticIterativeScheduler"
+TO_FIRST = {"DDIMScheduler": True, "PNDMScheduler": False}  # whether the last step ends without noise
 CLIPPING = ("DDIMScheduler", "DDPMScheduler")  # clip unless they say otherwise
 OF_CONSISTENCY = {
     "clip_denoised", "num_train_timesteps", "rho", "s_noise", "sigma_data", "sigma_max", "sigma_min",
@@ -144,11 +145,13 @@ def sampling(config: Mapping[str, Any], label: str, asked: Asked) -> Found:
         prediction, "timesteps", tuple(samplers), min(scheduler.steps, timesteps.most_steps),
         max_guidance_scale=MAX_GUIDANCE, timesteps=timesteps, encodes_images=asked.encodes,
     )  # fmt: skip
-    return Found(found, tuple(_notes(scheduler, kind, timesteps)))
+    return Found(found, tuple(_notes(scheduler, kind, timesteps, config)))
 
 
-def _notes(scheduler: Scheduler, kind: str, timesteps: Timesteps) -> list[str]:
+def _notes(scheduler: Scheduler, kind: str, timesteps: Timesteps, config: Mapping[str, Any]) -> list[str]:
     found = []
+    if kind in TO_FIRST and not config.get("set_alpha_to_one", TO_FIRST[kind]):
+        found.append("its last step ends without noise, where its own ends at the level of the first timestep")
     if scheduler.note:
         found.append(f"{scheduler.note} are no table: the levels of its {kind} are walked by {scheduler.sampler}")
     if timesteps.spacing == "linspace":
