@@ -18,7 +18,7 @@ import typer
 from export.engine import Library, Target
 from export.runtimes import Runtime
 from zoo import completion
-from zoo.sampling.samplers import SAMPLERS
+from zoo.sampling.samplers import AT, SAMPLERS
 
 if TYPE_CHECKING:
     from zoo.contract.request import SampleRequest
@@ -172,6 +172,9 @@ def sample(
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Steps of the sampler; the checkpoint's own by default.")] = None,
     sampler: Annotated[str | None, typer.Option(help=f"{SAMPLER_KINDS}; those that the checkpoint knows.")] = None,
+    spacing: Annotated[
+        str | None, typer.Option(help="The sampler's grid of noise levels, like karras; else the checkpoint's.")
+    ] = None,
     guidance_scale: Annotated[float, typer.Option(help="Classifier-free guidance; 1 is none.")] = 1.0,
     guidance_interval: Annotated[
         str | None, typer.Option(help="Noise levels at which guidance is on, like 0.2,5; all by default.")
@@ -212,6 +215,8 @@ def sample(
         image=image,
         mask_image=mask,
     )
+    if spacing:
+        sampler = f"{sampler or ''}{AT}{spacing}"
     setting = Setting(
         steps, sampler, guidance_scale, guidance_interval=asked.interval(guidance_interval), strength=strength
     )

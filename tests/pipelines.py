@@ -204,9 +204,7 @@ def dit(folder: Path) -> Any:
         patch_size=2, num_embeds_ada_norm=1000, norm_num_groups=4,
     )  # fmt: skip
     scheduler = diffusers.DDIMScheduler(clip_sample=False)
-    return written(
-        diffusers.DiTPipeline(transformer=louder(network), vae=autoencoder(), scheduler=scheduler), folder
-    )
+    return written(diffusers.DiTPipeline(transformer=louder(network), vae=autoencoder(), scheduler=scheduler), folder)
 
 
 def pixart(folder: Path) -> Any:

@@ -68,6 +68,7 @@ OWNERS = {
     "mlperf_loadgen": {"benchmarks/measure/latency.py"},
     "diffusers": {
         "benchmarks/measure/ratios.py",
+        "zoo/exchange/importing/comparison.py",
         "zoo/families/diffusers_pipeline.py",
         "zoo/families/diffusers_unet.py",
     },
@@ -257,12 +258,12 @@ def test_the_command_line_and_serving_live_without_torch() -> None:
 
 
 def documented_commands() -> list[str]:
-    """Every `genzoo ...` line of a shell block in the README, in CONTRIBUTING and on three pages of docs/."""
+    """Every `genzoo ...` line of a shell block in the README, in CONTRIBUTING and on four pages of docs/."""
     commands = []
     for name in (
         "README.md",
         "CONTRIBUTING.md",
-        *(f"docs/{page}.md" for page in ("conditions", "benchmarks", "cluster")),
+        *(f"docs/{page}.md" for page in ("conditions", "benchmarks", "cluster", "importing")),
     ):
         for block in re.findall(r"```(?:sh|bash)\n(.*?)```", (ROOT / name).read_text(), re.DOTALL):
             lines = block.replace("\\\n", " ").splitlines()

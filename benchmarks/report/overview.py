@@ -28,6 +28,7 @@ from zoo import files
 from zoo.family import Branch
 
 README, SYSTEMS, RACE = Path("README.md"), Path("docs/systems.md"), Path("docs/race.md")
+OPINIONS = Path("docs/opinions.md")
 FRONT, PICTURE, RACE_PICTURE = Path("docs/front.svg"), Path("docs/family-tree.svg"), Path("docs/race.svg")
 FRAME = plot.Frame(width=1000, height=440)
 COLUMN, HEADING, STRIP, SIDE, COLUMNS = 500, 26, 40, 32, 10  # pixels; pictures of a strip
@@ -42,13 +43,14 @@ def write(root: Path, tree: FamilyTree) -> list[Path]:
     replace_marked(root / README, "race", race_in_short(race, tree))
     replace_marked(root / SYSTEMS, "systems", systems(tree))
     replace_marked(root / RACE, "race", race_table(race))
+    replace_marked(root / OPINIONS, "opinions", opinions(tree))
     drawn = {FRONT: picture(tree, best(tree), {}), PICTURE: picture(tree, tree.places, labels(tree.places))}
     if race:
         drawn[RACE_PICTURE] = race_picture(race)
     for path, text in drawn.items():
         with files.atomic(root / path) as temporary:
             temporary.write_text(text)
-    return [root / path for path in (README, SYSTEMS, RACE, *drawn)]
+    return [root / path for path in (README, SYSTEMS, RACE, OPINIONS, *drawn)]
 
 
 def best(tree: FamilyTree) -> list[Place]:
@@ -207,6 +209,29 @@ def baselines(section: Section) -> list[tuple[str, list[str]]]:
             words += f", n = {found.count:,}" if found.count != section.count else ""
             rows.append((words, [_shown(found.metric("fd", net)) for net in section.opinions]))
     return rows
+
+
+def opinions(tree: FamilyTree) -> str:
+    """What every judge says of each branch's best and of real images, in Markdown: where they agree, and where not.
+
+    The last two: how well a classifier tells the images from real ones, and what one learns from them alone.
+    """
+    section = tree.section
+    tests = [(name, net) for name in ("c2st", "cas") for net in section.opinions if _any_has(section, name, net)]
+    head = ["asked as", *(f"FD {net}" for net in section.opinions), *(f"{name} {net}" for name, net in tests)]
+    rows = [
+        [f"`{place.title}`", *distances(place.row, section), *(_shown(place.row.metric(*each)) for each in tests)]
+        for place in best(tree)
+        if place.row
+    ]
+    if floor := section.baselines.get("floor"):
+        asked = [*(("fd", net) for net in section.opinions), *tests]
+        rows.append(["*real images*", *(_shown(floor.metric(*each)) for each in asked)])
+    return f"{section.count:,} images each:\n\n{markdown(head, rows, words=1)}"
+
+
+def _any_has(section: Section, name: str, net: str) -> bool:
+    return any(row.metric(name, net) for row in section.rows)
 
 
 def race_table(race: Race | None, shown: Collection[str] | None = None) -> str:

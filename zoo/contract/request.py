@@ -30,6 +30,9 @@ IMAGE_STRENGTH = 0.6  # of a request that gives an image and no strength: about 
 class Setting:
     """How a generator is asked; None is its default. It decides what an image costs; no seed and no value does.
 
+    `sampler` may name a grid of noise levels after `@`, in place of the generator's own: `dpmpp_2m@karras`, or
+    `@karras` for its own sampler.
+
     `guidance_scales` are those of single conditions, in place of `guidance_scale`. Guidance is on at noise levels from
     the first to the second of `guidance_interval`, in units of sigma. `strength` in (0, 1] is the share of the steps
     that are taken from a given image.
@@ -48,6 +51,8 @@ class Setting:
             return self
         num_steps = spec.sampling.num_steps if self.num_steps is None else self.num_steps
         sampler = spec.sampling.samplers[0] if self.sampler is None else self.sampler
+        if isinstance(sampler, str) and sampler.startswith(samplers.AT):
+            sampler = spec.sampling.samplers[0] + sampler
         return dataclasses.replace(self, num_steps=num_steps, sampler=sampler)
 
     def scales(self, spec: GeneratorSpec) -> tuple[float, ...]:
@@ -217,13 +222,21 @@ def _check_steps(spec: GeneratorSpec, setting: Setting) -> None:
     assert sampling is not None
     assert num_steps is not None
     assert sampler is not None
-    if sampler not in sampling.samplers:
-        raise RequestError(f"{spec.name} has no sampler {shown(sampler)}: {nearest(sampler, sampling.samplers)}")
+    _check_sampler(spec, sampling, sampler)
     if not 1 <= num_steps <= sampling.most_steps:
         raise RequestError(f"num_steps {shown(num_steps)} is outside 1 to {sampling.most_steps}")
     if sampling.steps and num_steps not in sampling.steps:
         allowed = ", ".join(map(str, sampling.steps))
         raise RequestError(f"{spec.name} was trained for {allowed} steps, not {num_steps}")
+
+
+def _check_sampler(spec: GeneratorSpec, sampling: Sampling, sampler: str) -> None:
+    name, spacing = samplers.parted(sampler)
+    if name not in sampling.samplers:
+        raise RequestError(f"{spec.name} has no sampler {shown(name)}: {nearest(name, sampling.samplers)}")
+    if spacing is not None and spacing not in sampling.spacings:
+        why = nearest(spacing, sampling.spacings) if sampling.spacings else "it was trained for its own grid alone"
+        raise RequestError(f"{spec.name} has no spacing {shown(spacing)}: {why}")
 
 
 def _check_guidance(spec: GeneratorSpec, setting: Setting) -> None:

@@ -18,6 +18,7 @@ from zoo.sampling import samplers, schedules
 from zoo.sampling.parameterization import PARAMETERIZATIONS, bounded, timed
 
 MAX_STEPS = 1000
+NO_END = -1.0  # `c_next` of a step that ends without noise, or whose end the network need not know
 
 Shape = tuple[int | str, ...]
 
@@ -77,30 +78,70 @@ class Sampling:
     def most_steps(self) -> int:
         return min(MAX_STEPS, self.clock.most_steps) if self.clock else MAX_STEPS
 
-    def grid(self, num_steps: int) -> Any:
+    @property
+    def spacings(self) -> tuple[str, ...]:
+        """The grids that a request may choose, as `dpmpp_2m@karras`; none where it was trained for its own alone."""
+        if self.steps or (self.whole_steps and not self.timesteps):
+            return ()
+        if self.flow or self.consistency or (self.timesteps and self.timesteps.distilled):
+            return ()
+        return tuple(schedules.SPACINGS if self.timesteps else schedules.SCHEDULES)
+
+    def grid(self, num_steps: int, spacing: str | None = None) -> Any:
         """The noise levels of so many steps, float64 (<= num_steps + 1,), decreasing to 0."""
-        return self.clock.grid(num_steps) if self.clock else schedules.SCHEDULES[self.schedule](num_steps)
+        if self.timesteps:
+            return self.timesteps.grid(num_steps, spacing)
+        return self.clock.grid(num_steps) if self.clock else schedules.SCHEDULES[spacing or self.schedule](num_steps)
 
     def levels(self, num_steps: int, sampler: str, strength: float = 1.0) -> Any:
         """The noise level at which each row of that table calls the network, float64 (rows,)."""
-        sigmas = self.grid(num_steps)[self.skipped(num_steps, strength) :]
-        return np.array([row["sigma"] for row in samplers.SAMPLERS[sampler].rows(sigmas)])
+        name, sigmas, _ = self._walk(num_steps, sampler, strength)
+        return np.array([row["sigma"] for row in samplers.SAMPLERS[name].rows(sigmas)])
 
     def table(self, num_steps: int, sampler: str, strength: float = 1.0) -> Any:
-        """A sampler's table, float64 (rows, columns), of the last `strength` of the steps, in whole steps."""
-        sigmas, dialect, start = self.grid(num_steps), PARAMETERIZATIONS[self.parameterization], None
+        """A sampler's table, float64 (rows, columns), of the last `strength` of the steps, in whole steps.
+
+        `sampler` may name the grid that it walks, after `@`.
+        """
+        name, sigmas, skipped = self._walk(num_steps, sampler, strength)
+        dialect, start = PARAMETERIZATIONS[self.parameterization], None
         if self.clock:
             # As diffusers begins: the noise is the first state, before it was scaled.
-            dialect, start = timed(dialect, self.clock.time), self.clock.start(float(sigmas[0]))
+            dialect = timed(dialect, self.clock.time)
+            start = None if skipped else self.clock.start(float(sigmas[0]))
         if self.timesteps and self.timesteps.boundary:
             dialect = bounded(dialect, self.timesteps.boundary)
-        if (skipped := self.skipped(num_steps, strength)) > 0:
-            sigmas, start = sigmas[skipped:], None
-        return samplers.sampler_table(samplers.SAMPLERS[sampler], sigmas, dialect, start, self.columns)
+        found = samplers.sampler_table(samplers.SAMPLERS[name], sigmas, dialect, start, self.columns)
+        return self._ended(found, name, float(sigmas[-1])) if self.timesteps else found
 
-    def skipped(self, num_steps: int, strength: float) -> int:
+    def _walk(self, num_steps: int, sampler: str, strength: float) -> tuple[str, Any, int]:
+        """The sampler's own name, the levels that it walks, and how many steps are left out before them."""
+        name, spacing = samplers.parted(sampler)
+        sigmas = self.grid(num_steps, spacing)
+        if self.timesteps and not self.timesteps.to_zero and name in samplers.DDIM:
+            sigmas[-1] = self.timesteps.sigmas()[0]
+        skipped = self._skipped(len(sigmas) - 1, strength)
+        return name, sigmas[skipped:], skipped
+
+    def _ended(self, table: Any, name: str, end: float) -> Any:
+        """The table of a network of timesteps: what it is told of a step's end, and the scale of what it ends at.
+
+        The last x is what diffusers shows, the state alpha x of a level that may be above 0.
+        """
+        assert self.timesteps
+        if self.whole_steps:
+            ahead = self.columns.index("c_next")
+            table[-1, ahead] = self.timesteps.time(np.array(end)) if end else NO_END
+            if name != samplers.WHOLE_STEP:
+                table[:, ahead] = NO_END
+        if end:
+            table[-1, [self.columns.index(column) for column in "abpsn"]] /= math.hypot(1.0, end)
+            table[-1, [index for index, column in enumerate(self.columns) if column == "m"]] = 0.0
+        return table
+
+    @staticmethod
+    def _skipped(steps: int, strength: float) -> int:
         """The steps that are left out at the beginning (Meng et al. 2022, SDEdit): the rest is at least one."""
-        steps = len(self.grid(num_steps)) - 1
         # A strength that travelled is a float32: of 1,000 steps, 3e-5 of a step less than what was said.
         return steps - max(1, min(steps, int(steps * strength + 1e-4)))
 
@@ -194,6 +235,8 @@ class GeneratorSpec:
         for name in ("timesteps", "whole_steps", "encodes_images", "flow", "consistency"):
             if self.sampling and not getattr(self.sampling, name):
                 del found["sampling"][name]
+        if self.sampling and self.sampling.timesteps and self.sampling.timesteps.to_zero:
+            del found["sampling"]["timesteps"]["to_zero"]
         found["conditions"] = [condition.to_json() for condition in self.conditions]
         return first_format.written(found) or found
 

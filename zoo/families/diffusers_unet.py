@@ -48,31 +48,57 @@ def build(config: DiffusersUNetConfig) -> Any:
 
 
 class Denoiser(nn.Module):
-    """`forward(x, c_noise, class_ids)` -> F, or the clipped estimate of the image."""
+    """`forward(x, c_noise, class_ids, c_next)` -> F, or the clipped estimate of the image.
 
-    alphas: Tensor
+    Each but the first two is there only where the spec declares it. With `c_next`, the timestep at which the step ends
+    (below 0: without noise), the estimate is the one that takes diffusers' step, see `of_step`.
+    """
+
+    sigmas: Tensor
 
     def __init__(self, network: nn.Module, checkpoint: Checkpoint) -> None:
         super().__init__()
-        assert checkpoint.spec.sampling is not None
-        assert checkpoint.spec.sampling.timesteps is not None
-        sigmas = torch.from_numpy(checkpoint.spec.sampling.timesteps.sigmas())
+        sampling = checkpoint.spec.sampling
+        assert sampling is not None
+        assert sampling.timesteps is not None
+        sigmas = torch.from_numpy(sampling.timesteps.sigmas()).float()
         self.network, self.config = network, checkpoint.config
-        self.register_buffer("alphas", torch.rsqrt(1.0 + sigmas**2).float(), persistent=False)
+        self.conditional = bool(checkpoint.spec.conditions)
+        self.whole_times = self.config.network.get("time_embedding_type") == "learned"  # a row of a table each
+        self.register_buffer("sigmas", sigmas, persistent=False)  # variance exploding
 
-    def forward(self, x: Tensor, c_noise: Tensor, class_ids: Tensor | None = None) -> Tensor:
-        output: Tensor = self.network(x, c_noise, class_labels=class_ids, return_dict=False)[0]
+    def forward(self, x: Tensor, c_noise: Tensor, first: Tensor | None = None, second: Tensor | None = None) -> Tensor:
+        class_ids, c_next = (first, second) if self.conditional else (None, first)
+        times = c_noise.round().long() if self.whole_times else c_noise
+        output: Tensor = self.network(x, times, class_labels=class_ids, return_dict=False)[0]
         if self.config.clip is None:
             return output
-        return self.image(x, output, c_noise).clamp(-self.config.clip, self.config.clip)
+        estimate = self.image(x, output, c_noise)
+        clipped = estimate.clamp(-self.config.clip, self.config.clip)
+        return clipped if c_next is None else self.of_step(clipped, estimate, c_noise, c_next)
 
     def image(self, x: Tensor, output: Tensor, c_noise: Tensor) -> Tensor:
         """x0 from the variance-preserving x and what the network gave."""
-        alpha = self.alphas[c_noise.round().long()][:, None, None, None]
-        sigma = (1.0 - alpha**2).sqrt()
+        level = self.sigma(c_noise)
+        alpha = torch.rsqrt(1.0 + level**2)
+        sigma = level * alpha
         if self.config.prediction == "eps":
             return (x - sigma * output) / alpha
         return alpha * x - sigma * output if self.config.prediction == "v" else output
+
+    def of_step(self, clipped: Tensor, estimate: Tensor, c_noise: Tensor, c_next: Tensor) -> Tensor:
+        """What, in the place of the estimate D, makes of DDIM's step the one whose noise is the network's own.
+
+        The step from sigma to r sigma is x' = r x + (1 - r) D. diffusers clips D and keeps the noise, which is
+        x' = clip(D) + r (x - D): the same for (clip(D) - r D) / (1 - r). A step of no length has b = 1 in its row.
+        """
+        ends = torch.where(c_next < 0.0, 0.0, 1.0)[:, None, None, None] * self.sigma(c_next)
+        ratio = ends / self.sigma(c_noise)
+        return (clipped - ratio * estimate) / torch.where(ratio < 1.0, 1.0 - ratio, 1.0)
+
+    def sigma(self, times: Tensor) -> Tensor:
+        """Of the variance-exploding x: (B, 1, 1, 1)."""
+        return self.sigmas[times.round().long().clamp(min=0)][:, None, None, None]
 
 
 def graphs(module: nn.Module, checkpoint: Checkpoint) -> tuple[Graph, ...]:

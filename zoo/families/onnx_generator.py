@@ -1,4 +1,4 @@
-"""Imported one-shot generators: an ONNX model that makes images from noise, and perhaps from a class, in one call.
+"""Imported one-shot generators: an ONNX model that makes images of noise, perhaps a class and numbers, in one call.
 
 The reference is ONNX Runtime on the model as it came; what is exported is the same model in the house's opset, with the
 house's edges around it, so the gate judges that conversion. Its weights are the checkpoint's; the rest of it, which is
@@ -10,19 +10,22 @@ from __future__ import annotations
 import base64
 import binascii
 import threading
+import time
 from functools import cached_property
 from math import inf
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from zoo.contract.graph import OPSET, Graph
 from zoo.family import Checkpoint, Family
-from zoo.images import to_images
+from zoo.images import PixelError, to_images
 from zoo.networks.onnx_edges import RANGES as RANGES
 from zoo.networks.onnx_edges import OnnxConfig as OnnxConfig
+from zoo.networks.onnx_edges import Scalar as Scalar
 
 WEIGHT = "weight/"  # before the name of each tensor that lies in the checkpoint's file
 TORCH = {1: torch.float32, 10: torch.float16}  # onnx.TensorProto's FLOAT and FLOAT16
@@ -46,7 +49,10 @@ def parse(config: OnnxConfig) -> Any:
 
 
 class OnnxGenerator(nn.Module):
-    """`forward(noise, class_ids)`: (B, 1, ...), (B, 1) int64 -> uint8 NHWC, by ONNX Runtime on the original."""
+    """`forward(noise, class_ids, *numbers)`: (B, 1, ...), (B, 1) int64, each (B, 1) -> uint8 NHWC.
+
+    By ONNX Runtime on the original. What the model does not take is left out.
+    """
 
     def __init__(self, config: OnnxConfig) -> None:
         super().__init__()
@@ -79,15 +85,32 @@ class OnnxGenerator(nn.Module):
             self.complete().SerializeToString(), options, providers=["CPUExecutionProvider"]
         )
 
-    def raw(self, noise: Tensor, class_ids: Tensor | None = None, limit_s: float = inf) -> Tensor:
+    def raw(self, noise: Tensor, *conditions: Tensor, limit_s: float = inf) -> Tensor:
         """What the model itself gives. Raises TimeoutError where it has not ended after `limit_s` seconds."""
-        given = {self.config.inputs[0]: noise[:, 0] if self.config.squeezed else noise}
-        if class_ids is not None:
-            given[self.config.inputs[1]] = class_ids[:, 0] if self.config.class_axes == 1 else class_ids
-        feeds = {name: tensor.contiguous().numpy() for name, tensor in given.items()}
-        return torch.from_numpy(self._run(feeds, limit_s))
+        began, size = time.monotonic(), 1 if self.config.alone else max(1, len(noise))
+        found = [
+            self._run(self._feeds(*(each[at : at + size] for each in (noise, *conditions))), limit_s, began)
+            for at in range(0, max(1, len(noise)), size)
+        ]
+        return torch.from_numpy(np.concatenate(found))
 
-    def _run(self, feeds: dict[str, Any], limit_s: float) -> Any:
+    def _feeds(self, noise: Tensor, *conditions: Tensor) -> dict[str, Any]:
+        """The model's own inputs, of a batch."""
+        config, given = self.config, list(conditions)
+        feeds = {config.inputs[0]: noise[:, 0] if config.squeezed else noise}
+        if len(config.inputs) == 2:
+            feeds[config.inputs[1]] = self._classes(given.pop(0))
+        for scalar, values in zip(config.scalars, given, strict=True):
+            feeds[scalar.input] = values.reshape({0: (), 1: (-1,), 2: (-1, 1)}[scalar.axes])
+        return {name: tensor.contiguous().numpy() for name, tensor in feeds.items()}
+
+    def _classes(self, ids: Tensor) -> Tensor:
+        if self.config.classes == "one_hot":
+            return nn.functional.one_hot(ids[:, 0], self.config.class_count).float()
+        ids = ids.int() if self.config.classes == "int32" else ids
+        return ids[:, 0] if self.config.class_axes == 1 else ids
+
+    def _run(self, feeds: dict[str, Any], limit_s: float, began: float) -> Any:
         """The output, unless the run is stopped: the runtime looks between two nodes, also inside a Loop."""
         import onnxruntime
 
@@ -97,7 +120,7 @@ class OnnxGenerator(nn.Module):
             late.set()
             options.terminate = True
 
-        timer = threading.Timer(limit_s, stop)
+        timer = threading.Timer(max(0.0, began + limit_s - time.monotonic()), stop)
         timer.daemon = True
         if limit_s < inf:
             timer.start()
@@ -110,10 +133,14 @@ class OnnxGenerator(nn.Module):
         finally:
             timer.cancel()
 
-    def forward(self, noise: Tensor, class_ids: Tensor | None = None) -> Tensor:
-        output = self.raw(noise, class_ids)
-        if self.config.range == "uint8":
-            return output
+    def forward(self, noise: Tensor, *conditions: Tensor) -> Tensor:
+        output = self.raw(noise, *conditions)
+        if self.config.channels_last:
+            output = output.permute(0, 3, 1, 2)
+        if self.config.range in ("uint8", "bytes"):  # in [-1, 1] a half of a grey level may be rounded to another
+            if not bool(torch.isfinite(output).all()):
+                raise PixelError("pixels are NaN or infinite: the weights are damaged")
+            return output.float().clamp(0.0, 255.0).round().permute(0, 2, 3, 1).to(torch.uint8)
         images: Tensor = to_images(output if self.config.range == "symmetric" else output * 2.0 - 1.0)
         return images
 

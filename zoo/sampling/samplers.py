@@ -29,9 +29,13 @@ from typing import Any
 import numpy as np
 
 from zoo.sampling.parameterization import Parameterization
+from zoo.sampling.schedules import SIGMA_MAX
 
 COLUMNS = ("c_in", "c_skip", "c_out", "c_noise", "a", "b", "p", "s", "n", "e", "f", "g")
 X_COLUMNS = [COLUMNS.index(name) for name in ("c_in", "c_skip", "a", "e")]  # those that multiply x
+
+FARTHEST = 2.0 * SIGMA_MAX  # from such a level a step down to the image is no line
+LEAST_RATIO = 0.5  # of two steps in log sigma: from a shorter one no line is drawn through a longer one
 
 Rows = list[dict[str, float]]  # one row: its `sigma` and the non-zero coefficients of the two updates
 
@@ -58,6 +62,12 @@ def ddim(sigmas: np.ndarray) -> Rows:
     ]
 
 
+def ddim_eps(sigmas: np.ndarray) -> Rows:
+    """The same for a denoiser that knows where a step ends and keeps the network's noise, whatever its estimate is
+    clipped to (diffusers without `use_clipped_model_output`): its D is that of the step, which may have no length."""
+    return [row | {"b": row["b"] or 1.0} for row in ddim(sigmas)]
+
+
 def ddpm(sigmas: np.ndarray) -> Rows:
     """Ho et al. 2020 (DDPM), equations 6 and 7: a draw from the posterior q(x' | x, D)."""
     return [
@@ -72,11 +82,26 @@ def ddpm(sigmas: np.ndarray) -> Rows:
     ]
 
 
+def ddpm_large(sigmas: np.ndarray) -> Rows:
+    """Ho et al. 2020, section 3.2: the noise of the step forward, beta, in place of the posterior's; none last."""
+    rows = ddpm(sigmas)
+    for row, (now, following) in zip(rows, pairwise(sigmas), strict=True):
+        level = np.sqrt((now**2 - following**2) * (1.0 + following**2) / (1.0 + now**2))
+        row["n"] = level if following > 0 else 0.0
+    return rows
+
+
 def heun(sigmas: np.ndarray) -> Rows:
-    """Karras et al. 2022, algorithm 1: two rows a step, one for the last; S keeps x + h d / 2."""
+    """Karras et al. 2022, algorithm 1: two rows a step; one for the last, and for steps from where no image is left.
+
+    S keeps x + h d / 2.
+    """
     rows: Rows = []
     for now, following in pairwise(sigmas):
         h = (following - now) / now
+        if now > FARTHEST and following > 0:
+            rows.append({"sigma": now, "a": 1.0 + h, "b": -h, "m": following})
+            continue
         rows.append({"sigma": now, "a": 1.0 + h, "b": -h, "e": 1.0 + h / 2, "f": -h / 2, "m": following})
         if following > 0:
             half = (following - now) / (2 * following)
@@ -85,14 +110,15 @@ def heun(sigmas: np.ndarray) -> Rows:
 
 
 def dpmpp_2m(sigmas: np.ndarray) -> Rows:
-    """Lu et al. 2022 (DPM-Solver++), algorithm 2, first order at both ends."""
+    """Lu et al. 2022 (DPM-Solver++), algorithm 2, first order at both ends, and where it would look too far ahead."""
     rows: Rows = []
     for index, (now, following) in enumerate(pairwise(sigmas)):
         gain = 1.0 - following / now  # -expm1(-h), h the step in log(1 / sigma)
         row = {"sigma": now, "a": following / now, "b": gain, "m": following}
         if index and following > 0:
             r = np.log(sigmas[index - 1] / now) / np.log(now / following)
-            row |= {"b": gain * (1.0 + 1.0 / (2.0 * r)), "p": -gain / (2.0 * r)}
+            if r >= LEAST_RATIO:
+                row |= {"b": gain * (1.0 + 1.0 / (2.0 * r)), "p": -gain / (2.0 * r)}
         rows.append(row)
     return rows
 
@@ -104,11 +130,22 @@ def consistency(sigmas: np.ndarray) -> Rows:
 
 SAMPLERS: dict[str, Sampler] = {
     "ddim": Sampler(ddim, 1, False, "Song et al. 2021, arXiv:2010.02502"),
+    "ddim_eps": Sampler(ddim_eps, 1, False, "Song et al. 2021, arXiv:2010.02502"),
     "ddpm": Sampler(ddpm, None, True, "Ho et al. 2020, arXiv:2006.11239"),
+    "ddpm_large": Sampler(ddpm_large, None, True, "Ho et al. 2020, arXiv:2006.11239"),
     "heun": Sampler(heun, 2, False, "Karras et al. 2022, arXiv:2206.00364"),
     "dpmpp_2m": Sampler(dpmpp_2m, 2, False, "Lu et al. 2022, arXiv:2211.01095"),
     "consistency": Sampler(consistency, None, True, "Song et al. 2023, arXiv:2303.01469"),
 }
+WHOLE_STEP = "ddim_eps"  # among those of a network of timesteps, the one that says where a step ends
+DDIM = ("ddim", WHOLE_STEP)
+AT = "@"  # between a sampler and the spacing that it is to walk, in place of the generator's own
+
+
+def parted(name: str) -> tuple[str, str | None]:
+    """A sampler and its spacing, of `dpmpp_2m@karras`; None where it names none."""
+    sampler, at, spacing = name.partition(AT)
+    return sampler, spacing if at else None
 
 
 def sampler_table(

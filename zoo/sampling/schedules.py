@@ -47,11 +47,16 @@ def linear(num_steps: int) -> np.ndarray:
     return linear_sigma(np.linspace(linear_time(SIGMA_MAX), 0.0, num_steps + 1))
 
 
-def karras(num_steps: int, rho: float = 7.0) -> np.ndarray:
-    """Karras et al. 2022, equation 5, with a final 0."""
+def karras_levels(high: float, low: float, num_steps: int, rho: float = 7.0) -> np.ndarray:
+    """Karras et al. 2022, equation 5: from one level to another; of one step, the first."""
     ramp = np.linspace(0.0, 1.0, num_steps) if num_steps > 1 else np.zeros(1)
-    low, high = SIGMA_MIN ** (1.0 / rho), SIGMA_MAX ** (1.0 / rho)
-    return np.append((high + ramp * (low - high)) ** rho, 0.0)
+    low, high = low ** (1.0 / rho), high ** (1.0 / rho)
+    return np.asarray((high + ramp * (low - high)) ** rho)
+
+
+def karras(num_steps: int) -> np.ndarray:
+    """The same between the ends of a continuous schedule, with a final 0."""
+    return np.append(karras_levels(SIGMA_MAX, SIGMA_MIN, num_steps), 0.0)
 
 
 SCHEDULES: dict[str, Schedule] = {"cosine": cosine, "linear": linear, "karras": karras}
@@ -92,7 +97,6 @@ BETAS: dict[str, Callable[[float, float, int], np.ndarray]] = {
     "scaled_linear": scaled_linear_betas,
     "squaredcos_cap_v2": squared_cosine_betas,
 }
-SPACINGS = ("leading", "trailing", "linspace")
 
 
 @dataclass(frozen=True)
@@ -103,42 +107,26 @@ class Timesteps:
     beta_start: float = 1e-4
     beta_end: float = 0.02
     count: int = 1000
-    spacing: str = "leading"  # which timesteps make a short grid: Lin et al. 2024, arXiv:2305.08891, table 2
+    spacing: str = "leading"  # of SPACINGS: which timesteps make a short grid
     offset: int = 0  # added to the timesteps of a leading grid
     distilled: int = 0  # timesteps of the grid that a latent consistency model was distilled on, of its "lcm" spacing
     boundary: float = 0.0  # what its time is scaled by where its estimate is bounded at time 0; 0: it is not
     at_sigma: bool = False  # the first state is sigma n; else it is n itself, the last of a variance-preserving forward
+    to_zero: bool = True  # DDIM's last step ends without noise; else at the level of the first timestep
 
     def sigmas(self) -> np.ndarray:
         """sigma of each timestep, (count,), increasing."""
         bars = np.cumprod(1.0 - BETAS[self.betas](self.beta_start, self.beta_end, self.count))
         return np.asarray(np.sqrt((1.0 - bars) / bars))
 
-    def steps(self, num_steps: int) -> np.ndarray:
+    def steps(self, num_steps: int, spacing: str | None = None) -> np.ndarray:
         """The timesteps of a grid, decreasing; at most `num_steps`, which is at most `count`."""
-        if self.spacing == "leading":
-            found = np.arange(num_steps) * (self.count // num_steps) + self.offset
-        elif self.spacing == "trailing":
-            found = np.round(np.arange(self.count, 0, -self.count / num_steps)) - 1
-        elif self.spacing == "lcm":
-            found = self._of_distilled(num_steps)
-        elif self.spacing == "leading_solver":  # DPM-Solver's: one part more, whose timestep is 0's
-            found = np.arange(1, num_steps + 1) * (self.count // (num_steps + 1)) + self.offset
-        elif self.spacing == "linspace_solver":
-            found = np.round(np.linspace(0, self.count - 1, num_steps + 1))[1:]
-        else:
-            found = np.round(np.linspace(0, self.count - 1, num_steps))
+        found = GRIDS[spacing or self.spacing](self, num_steps)
         return np.unique(np.clip(found, 0, self.count - 1).astype(int))[::-1]
 
-    def _of_distilled(self, num_steps: int) -> np.ndarray:
-        """Evenly among those that it was distilled on, from the last (Luo et al. 2023, arXiv:2310.04378)."""
-        parts = max(1, self.distilled)
-        known = np.arange(1, parts + 1) * (self.count // parts) - 1
-        return known[::-1][np.floor(np.linspace(0, len(known), num_steps, endpoint=False)).astype(int)]
-
-    def grid(self, num_steps: int) -> np.ndarray:
+    def grid(self, num_steps: int, spacing: str | None = None) -> np.ndarray:
         """The sigmas to walk, the last 0."""
-        return np.append(self.sigmas()[self.steps(num_steps)], 0.0)
+        return np.append(self.sigmas()[self.steps(num_steps, spacing)], 0.0)
 
     def start(self, sigma: float) -> float:
         """What the noise is multiplied by to be the first state, whose level is sigma."""
@@ -151,6 +139,65 @@ class Timesteps:
     def time(self, sigma: np.ndarray) -> np.ndarray:
         """The timestep of each sigma, between two of them for a sigma between theirs."""
         return np.asarray(np.interp(np.log(sigma), np.log(self.sigmas()), np.arange(self.count)))
+
+
+# Which timesteps a grid has, in any order: (timesteps, num_steps) -> at most num_steps of them.
+
+
+def leading(of: Timesteps, num_steps: int) -> np.ndarray:
+    """Lin et al. 2024, arXiv:2305.08891, table 2, as the next two."""
+    return np.arange(num_steps) * (of.count // num_steps) + of.offset
+
+
+def trailing(of: Timesteps, num_steps: int) -> np.ndarray:
+    return np.round(np.arange(of.count, 0, -of.count / num_steps))[:num_steps] - 1  # rounding may give it one more
+
+
+def linspace(of: Timesteps, num_steps: int) -> np.ndarray:
+    return np.round(np.linspace(0, of.count - 1, num_steps))
+
+
+def even_logsnr(of: Timesteps, num_steps: int) -> np.ndarray:
+    """The nearest to levels that are even in log sigma (Lu et al. 2022, DPM-Solver, section 3.4)."""
+    low, *_, high = of.sigmas()
+    return np.round(of.time(np.geomspace(high, low, num_steps)))
+
+
+def as_karras(of: Timesteps, num_steps: int) -> np.ndarray:
+    """The nearest to the levels of `karras_levels`."""
+    low, *_, high = of.sigmas()
+    return np.round(of.time(karras_levels(high, low, num_steps)))
+
+
+SPACINGS: dict[str, Callable[[Timesteps, int], np.ndarray]] = {
+    "leading": leading,
+    "trailing": trailing,
+    "linspace": linspace,
+    "logsnr": even_logsnr,
+    "karras": as_karras,
+}
+
+
+def leading_solver(of: Timesteps, num_steps: int) -> np.ndarray:
+    """DPM-Solver's in diffusers: one part more, whose timestep is 0's."""
+    return np.arange(1, num_steps + 1) * (of.count // (num_steps + 1)) + of.offset
+
+
+def linspace_solver(of: Timesteps, num_steps: int) -> np.ndarray:
+    return np.round(np.linspace(0, of.count - 1, num_steps + 1))[1:]
+
+
+def of_distilled(of: Timesteps, num_steps: int) -> np.ndarray:
+    """Evenly among those that it was distilled on, from the last (Luo et al. 2023, arXiv:2310.04378)."""
+    parts = max(1, of.distilled)
+    known = np.arange(1, parts + 1) * (of.count // parts) - 1
+    return known[::-1][np.floor(np.linspace(0, len(known), num_steps, endpoint=False)).astype(int)]
+
+
+# Those that a request may choose, and those that only a network brings.
+GRIDS = SPACINGS | {
+    "leading_solver": leading_solver, "linspace_solver": linspace_solver, "lcm": of_distilled,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 
 from zoo.errors import GenzooError
 
-MAX_HEADER_BYTES = 1 << 20
+MAX_HEADER_BYTES = 4 << 20
 MAX_TENSORS = 20_000
 MAX_AXES = 32
 MAX_JSON_BYTES = 4 << 20
@@ -82,16 +82,19 @@ def is_pointer(head: bytes) -> bool:
     return head.startswith(POINTER)
 
 
-def read_json(path: Path, limit: int = MAX_JSON_BYTES) -> dict[str, Any]:
-    """The JSON object in a plain file of at most `limit` bytes. Raises UntrustedError."""
+def read_json(path: Path, limit: int = MAX_JSON_BYTES, *, infinite: bool = False) -> dict[str, Any]:
+    """The JSON object in a plain file of at most `limit` bytes. Raises UntrustedError.
+
+    `infinite` takes `Infinity` and `-Infinity`, which Python writes and JSON does not know.
+    """
     with plain_file(path) as (stream, size):
         if size > limit:
             raise UntrustedError(f"{path} has {size} bytes, a file of this kind has at most {limit}")
-        return parse_json(stream.read(limit + 1)[:limit], str(path))
+        return parse_json(stream.read(limit + 1)[:limit], str(path), infinite=infinite)
 
 
-def parse_json(data: bytes, label: str) -> dict[str, Any]:
-    """A JSON object in which no key comes twice, no number is infinite and nothing nests too deeply."""
+def parse_json(data: bytes, label: str, *, infinite: bool = False) -> dict[str, Any]:
+    """A JSON object where no key comes twice, no number is infinite unless `infinite`, nothing nests too deeply."""
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)
@@ -100,6 +103,8 @@ def parse_json(data: bytes, label: str) -> dict[str, Any]:
         return found
 
     def constant(name: str) -> float:
+        if infinite and name.endswith("Infinity"):
+            return float(name)
         raise ValueError(f"{name} is no JSON number")
 
     try:

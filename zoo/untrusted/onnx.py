@@ -135,7 +135,8 @@ def _graphs_of_node(node: Any) -> Iterator[Any]:
             yield from graphs_of(inner)
 
 
-def _nodes(model: Any) -> Iterator[Any]:
+def nodes(model: Any) -> Iterator[Any]:
+    """Every node of a model, however deeply nested, and of its functions."""
     for graph in graphs_of(model.graph):
         yield from graph.node
     for function in model.functions:
@@ -154,7 +155,7 @@ def _check_operators(model: Any, path: Path) -> None:
     own = {(function.domain, function.name): function for function in model.functions}
     if len(own) != len(model.functions):
         raise UntrustedError(f"{path} defines a function twice")
-    for node in _nodes(model):
+    for node in nodes(model):
         domain, name = str(node.domain), str(node.op_type)
         if domain not in STANDARD and (domain, name) not in own:
             raise UntrustedError(
@@ -205,7 +206,7 @@ def tensors(model: Any) -> Iterator[Any]:
 
 
 def _attributes(model: Any) -> Iterator[Any]:
-    for node in _nodes(model):
+    for node in nodes(model):
         yield from node.attribute
     for function in model.functions:
         yield from function.attribute_proto

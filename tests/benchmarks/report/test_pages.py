@@ -43,6 +43,7 @@ def test_the_command_writes_the_readme_its_picture_and_every_page(house: Path, s
     race = races.of(small_tree.records)
     assert between_marks(house / "README.md", "race") == overview.race_in_short(race, small_tree)
     assert between_marks(house / "docs/race.md", "race") == overview.race_table(race)
+    assert between_marks(house / "docs/opinions.md", "opinions") == overview.opinions(small_tree)
     labels = overview.labels(small_tree.places)
     assert (house / overview.PICTURE).read_text() == overview.picture(small_tree, small_tree.places, labels)
     assert (house / overview.FRONT).read_text() == overview.picture(small_tree, overview.best(small_tree), {})
@@ -56,7 +57,7 @@ def test_the_command_writes_the_readme_its_picture_and_every_page(house: Path, s
     again = CliRunner().invoke(
         command_line.app, ["tree", str(house), "--records", str(house / "records.jsonl"), "--json"]
     )
-    assert len(json.loads(again.output)) == 7 + len(Branch)
+    assert len(json.loads(again.output)) == 8 + len(Branch)
 
 
 def test_every_checkpoint_is_named_in_a_page(house: Path, small_tree: FamilyTree) -> None:

@@ -231,7 +231,10 @@ UNFIT: dict[str, tuple[Callable[[Path], None], str]] = {
     "trained betas": (lambda f: edit(f / "scheduler/scheduler_config.json", trained_betas=[0.1]), "trained_betas"),
     "no such betas": (lambda f: edit(f / "scheduler/scheduler_config.json", beta_schedule="sigmoid"), "sigmoid"),
     "1e9 timesteps": (lambda f: edit(f / "scheduler/scheduler_config.json", num_train_timesteps=10**9), "10000"),
-    "learned variance": (lambda f: edit(f / "scheduler/scheduler_config.json", variance_type="learned"), "variance"),
+    "learned variance": (
+        lambda f: edit(f / "scheduler/scheduler_config.json", _class_name="DDPMScheduler", variance_type="learned"),
+        "variance",
+    ),
     "no scheduler": (lambda f: (f / "scheduler/scheduler_config.json").unlink(), "scheduler"),
     "1e9 layers": (lambda f: edit(f / "unet/config.json", layers_per_block=10**9), "layers_per_block"),
     "1e9 channels": (lambda f: edit(f / "unet/config.json", block_out_channels=[10**9, 8]), "block_out_channels"),

@@ -128,7 +128,7 @@ def test_image_to_image_and_inpainting_begin_with_what_the_first_stage_means(
     inpaint.set_progress_bar_config(disable=True)
     quietly(inpaint, monkeypatch, draws(16)[0])
     mask = torch.from_numpy(left).permute(2, 0, 1)[None] / 255.0
-    call |= {"image": pixels, "mask_image": mask, "height": 32, "width": 32, "strength": 1.0}
+    call |= {"image": (pixels + 1.0) / 2.0, "mask_image": mask, "height": 32, "width": 32, "strength": 1.0}
     monkeypatch.setattr(pipeline.vae, "encode", lambda image: type("Means", (), {"latents": means / 0.18215})())
     found = ours("sd", Setting(5, guidance_scale=2.0), image=(picture(),), mask_image=(left,))
     assert same(found[:, :, :16], theirs(inpaint, 16, **call, latents=draws(16)[0])[:, :, :16])
@@ -180,7 +180,7 @@ def test_sdxl_turbo_adds_noise_as_diffusers_does(tmp_path: Path, monkeypatch: py
 
     pipeline = pipelines.stable_xl_turbo(tmp_path / "turbo")
     import_from(tmp_path / "turbo")
-    fresh = iter(draws(16, 4)[1:])
+    fresh = iter(draws(16, 5)[1:])
     monkeypatch.setattr(ancestral, "randn_tensor", lambda *_, **__: next(fresh))
     assert same(ours("turbo", Setting(4)), theirs(pipeline, 16, num_inference_steps=4, guidance_scale=0.0))
 
@@ -191,13 +191,13 @@ def test_a_latent_consistency_model_is_told_its_guidance(
 ) -> None:
     from diffusers.schedulers import scheduling_lcm
 
-    pipeline = pipelines.consistency(tmp_path / "lcm")
-    import_from(tmp_path / "lcm")
+    pipeline = pipelines.consistency(tmp_path / "tiny_lcm")
+    import_from(tmp_path / "tiny_lcm")
     fresh = iter(draws(16, 4)[1:])
     monkeypatch.setattr(scheduling_lcm, "randn_tensor", lambda *_, **__: next(fresh))
-    found = ours("lcm", Setting(steps), guidance=(6.0,))
+    found = ours("tiny_lcm", Setting(steps), guidance=(6.0,))
     assert same(found, theirs(pipeline, 16, num_inference_steps=steps, guidance_scale=6.0))
-    assert registry.checkpoint("lcm").spec.guided == ()
+    assert registry.checkpoint("tiny_lcm").spec.guided == ()
 
 
 def quietly(pipeline: Any, monkeypatch: pytest.MonkeyPatch, first: torch.Tensor) -> None:
@@ -207,12 +207,12 @@ def quietly(pipeline: Any, monkeypatch: pytest.MonkeyPatch, first: torch.Tensor)
 
 
 def test_unconditional_latent_diffusion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pipeline = pipelines.unconditional(tmp_path / "ldm")
-    import_from(tmp_path / "ldm")
+    pipeline = pipelines.unconditional(tmp_path / "tiny_ldm")
+    import_from(tmp_path / "tiny_ldm")
     quietly(pipeline, monkeypatch, draws(16, channels=3)[0])
     with torch.inference_mode():
         expected = pipeline(batch_size=2, num_inference_steps=5, output_type="np", return_dict=False)[0]
-    found = unconditional("ldm", Setting(5))
+    found = unconditional("tiny_ldm", Setting(5))
     assert same(found, np.round(expected * 255.0).astype(np.uint8))
 
 

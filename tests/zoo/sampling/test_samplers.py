@@ -89,6 +89,19 @@ def textbook_ddpm(denoise: Denoise, noise: np.ndarray, sigmas: np.ndarray) -> np
     return z
 
 
+def textbook_ddpm_large(denoise: Denoise, noise: np.ndarray, sigmas: np.ndarray) -> np.ndarray:
+    """Ho et al. 2020, algorithm 2 with sigma_t^2 = beta_t, variance preserving; no noise after the last step."""
+    bars = 1.0 / (1.0 + sigmas**2)
+    z = noise[0] * sigmas[0] * np.sqrt(bars[0])
+    for t in range(len(sigmas) - 1):
+        alpha = bars[t] / bars[t + 1]
+        eps = (z - np.sqrt(bars[t]) * denoise(z / np.sqrt(bars[t]), sigmas[t])) / np.sqrt(1.0 - bars[t])
+        mean = (z - (1.0 - alpha) / np.sqrt(1.0 - bars[t]) * eps) / np.sqrt(alpha)
+        last = t == len(sigmas) - 2
+        z = mean + (0.0 if last else np.sqrt(1.0 - alpha) * noise[min(t + 1, len(noise) - 1)])
+    return z
+
+
 def textbook_heun(denoise: Denoise, noise: np.ndarray, sigmas: np.ndarray) -> np.ndarray:
     """Karras et al. 2022, algorithm 1."""
     x = noise[0] * sigmas[0]
@@ -131,7 +144,9 @@ def textbook_consistency(denoise: Denoise, noise: np.ndarray, sigmas: np.ndarray
 
 TEXTBOOK = {
     "ddim": (textbook_ddim, textbook_euler, textbook_flow_matching),
+    "ddim_eps": (textbook_ddim,),
     "ddpm": (textbook_ddpm,),
+    "ddpm_large": (textbook_ddpm_large,),
     "heun": (textbook_heun,),
     "dpmpp_2m": (textbook_dpmpp_2m,),
     "consistency": (textbook_consistency,),
@@ -218,12 +233,17 @@ def test_stochastic_tables_are_those_that_add_noise() -> None:
         name: sampler_table(sampler, schedules.cosine(3), PARAMETERIZATIONS["v"]) for name, sampler in SAMPLERS.items()
     }
     added = {name for name, table in tables.items() if samplers.is_stochastic(table)}
-    assert added == {name for name, sampler in SAMPLERS.items() if sampler.stochastic} == {"ddpm", "consistency"}
+    assert (
+        added
+        == {name for name, sampler in SAMPLERS.items() if sampler.stochastic}
+        == {"ddpm", "ddpm_large", "consistency"}
+    )
 
 
 def test_a_sampler_follows_one_path_or_adds_noise() -> None:
     assert {name: sampler.order for name, sampler in SAMPLERS.items() if not sampler.stochastic} == {
         "ddim": 1,
+        "ddim_eps": 1,
         "heun": 2,
         "dpmpp_2m": 2,
     }
@@ -232,7 +252,7 @@ def test_a_sampler_follows_one_path_or_adds_noise() -> None:
 
 def test_nfe_is_the_number_of_rows() -> None:
     lengths = {name: len(sampler.rows(schedules.cosine(10))) for name, sampler in SAMPLERS.items()}
-    assert lengths == {"ddim": 10, "ddpm": 10, "dpmpp_2m": 10, "consistency": 10, "heun": 19}
+    assert lengths == {name: 19 if name == "heun" else 10 for name in SAMPLERS}
 
 
 @pytest.mark.parametrize("schedule", schedules.SCHEDULES.values())

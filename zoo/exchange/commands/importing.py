@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from zoo.plain import printable
+from zoo.sampling.schedules import SPACINGS
 
 if TYPE_CHECKING:
     from zoo.exchange.importing import Imported
@@ -22,6 +23,13 @@ def import_command(
     name: Annotated[str | None, typer.Option(help="What to call it; default: its file's name.")] = None,
     architecture: Annotated[
         str | None, typer.Option("--as", metavar="CHECKPOINT", help="The checkpoint whose network the weights fit.")
+    ] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(help="Of a pipeline: a sampler, or a scheduler of diffusers, in place of its own.")
+    ] = None,
+    spacing: Annotated[str | None, typer.Option(help=f"Of a pipeline: {', '.join(SPACINGS)}.")] = None,
+    image_range: Annotated[
+        str | None, typer.Option("--range", help="Of an ONNX generator's images: -1,1 or 0,1 or 0,255; else measured.")
     ] = None,
     licence: Annotated[str | None, typer.Option(metavar="SPDX", help="Its licence, like apache-2.0.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object for machines.")] = False,
@@ -40,6 +48,9 @@ def import_command(
             source,
             name=name,
             architecture=architecture,
+            scheduler=scheduler,
+            spacing=spacing,
+            image_range=image_range,
             licence=licence,
             progress=lambda count: bar.advance(task, count),
         )

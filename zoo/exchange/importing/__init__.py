@@ -15,11 +15,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from zoo import untrusted
-from zoo.exchange.importing.draft import Draft, Imported, ImportingError, name_for, publish
+from zoo.exchange.importing.draft import Asked, Draft, Imported, ImportingError, name_for, publish
 from zoo.files import home
 from zoo.store.transfer.connections import public
 
-__all__ = ["Draft", "Imported", "ImportingError", "import_from"]
+__all__ = ["Asked", "Draft", "Imported", "ImportingError", "import_from"]
 
 
 def import_from(
@@ -27,12 +27,17 @@ def import_from(
     *,
     name: str | None = None,
     architecture: str | None = None,
+    scheduler: str | None = None,
+    spacing: str | None = None,
+    image_range: str | None = None,
     licence: str | None = None,
     progress: Callable[[int], None] = lambda _: None,
 ) -> Imported:
     """Take what lies at a path or an HTTP address into the store, under a name of its own.
 
-    Raises ImportingError and UntrustedError. `progress` is told of bytes that arrive.
+    `architecture` is the checkpoint whose network a file's weights fit; `scheduler` and `spacing` are for a pipeline,
+    in place of its own; `image_range` is that of an ONNX generator's images. `progress` is told of bytes that arrive.
+    Raises ImportingError and UntrustedError.
     """
     from zoo.exchange.importing import address
 
@@ -46,11 +51,11 @@ def import_from(
         if remote:
             (Path(scratch) / "fetched").mkdir()
             path = address.fetch(str(source), Path(scratch) / "fetched", progress)
-        found = draft(path, architecture, Path(scratch))
+        found = draft(path, Asked(architecture, scheduler, spacing, image_range), Path(scratch))
         return publish(found, chosen, licence, origin, Path(scratch))
 
 
-def draft(path: Path, architecture: str | None, scratch: Path) -> Draft:
+def draft(path: Path, asked: Asked, scratch: Path) -> Draft:
     """What a path holds, checked. Raises ImportingError and UntrustedError."""
     from zoo.exchange.importing import checkpoint_folder, diffusers_folder, onnx_model, safetensors_file
 
@@ -58,9 +63,10 @@ def draft(path: Path, architecture: str | None, scratch: Path) -> Draft:
         raise untrusted.UntrustedError(f"{path} is a link: name what it points to")
     if path.is_dir():
         if checkpoint_folder.is_checkpoint(path):
+            asked.only("a checkpoint in genzoo's own layout")
             return checkpoint_folder.draft(path, scratch)
         if diffusers_folder.is_diffusers(path):
-            return diffusers_folder.draft(path, scratch)
+            return diffusers_folder.draft(path, scratch, asked.only("a diffusers folder", "scheduler", "spacing"))
         raise ImportingError(
             f"{path} has neither model_index.json nor config.json: name a file in it, or another folder"
         )
@@ -68,7 +74,7 @@ def draft(path: Path, architecture: str | None, scratch: Path) -> Draft:
     with untrusted.plain_file(path) as (stream, _):
         head = stream.read(16)
     if untrusted.is_safetensors(head) or path.suffix.lower() == ".safetensors":
-        return safetensors_file.draft(path, architecture, scratch)
+        return safetensors_file.draft(path, asked.only("a safetensors file", "architecture").architecture, scratch)
     if path.suffix.lower() == ".onnx":
-        return onnx_model.draft(path, scratch)
+        return onnx_model.draft(path, scratch, asked.only("an ONNX generator", "image_range").image_range)
     raise ImportingError(f"{path} is no safetensors file, no .onnx model and no folder: those are taken")

@@ -17,18 +17,23 @@ from urllib.parse import quote, urlsplit, urlunsplit
 
 from zoo.contract import layout
 from zoo.contract.layout import CONFIG
+from zoo.exchange.importing import component_weights
 from zoo.exchange.importing.draft import ImportingError
 from zoo.files import Progress, fault_of_name
 from zoo.store.transfer.connections import public
 from zoo.store.transfer.http import Client, HttpError, Opened, content_range
-from zoo.untrusted import PICKLE_SUFFIXES, UntrustedError, read_json
+from zoo.untrusted import CONVERT, PICKLE_SUFFIXES, UntrustedError, read_json
 
 PIECE_BYTES = 4 << 20
 MAX_FILE_BYTES = 1 << 40
 ATTEMPTS = 5
 INDEX = "model_index.json"
 WEIGHTS = ("diffusion_pytorch_model.safetensors", layout.WEIGHTS)
-SHARDS = tuple(f"{name}.index.json" for name in WEIGHTS)
+VARIANTS = ("", ".fp16", ".bf16")  # the first that is there is fetched
+PICKLES = ("diffusion_pytorch_model.bin", "pytorch_model.bin", "diffusion_pytorch_model.fp16.bin", "model.fp16.bin")
+LORA = "pytorch_lora_weights.safetensors"
+UP = "../"
+SCHEDULER = "scheduler/scheduler_config.json"  # beside the network that it is for
 TEXTS = (
     *(CONFIG, "scheduler_config.json", "preprocessor_config.json", "tokenizer_config.json", "tokenizer.json"),
     *("vocab.json", "merges.txt", "special_tokens_map.json", "spiece.model"),
@@ -89,7 +94,11 @@ class _Fetch:
             for name, entry in read_json(folder / INDEX).items():
                 if isinstance(entry, list) and entry[1:] != [None]:
                     self._component(name, folder)
-        elif not self._component("", folder):
+        elif self._component("", folder):
+            self._optional(UP + SCHEDULER, folder.parent, SCHEDULER)
+        elif self._is_there(LORA):
+            raise ImportingError(f"{public(self.base)} has a LoRA alone, {LORA}: it makes no images by itself")
+        else:
             raise ImportingError(f"{public(self.base)} has neither {INDEX} nor {CONFIG} below it")
         self._optional("README.md", folder)
         return folder
@@ -100,20 +109,35 @@ class _Fetch:
             return False
         prefix = f"{name}/" if name else ""
         found = [text for text in TEXTS if self._optional(prefix + text, folder)]
-        weights = [file for file in WEIGHTS if self._optional(prefix + file, folder)]
-        for index in () if weights else SHARDS:
-            if self._optional(prefix + index, folder):
-                weights += self._shards(prefix, folder, index)
+        weights = self._weights(prefix, folder, VARIANTS if CONFIG in found else VARIANTS[:1])
+        if CONFIG in found and not weights:
+            self._refuse_pickles(prefix)
         if name and not found and not weights:
             return self._component("", folder)
         return bool(found or weights)
 
+    def _weights(self, prefix: str, folder: Path, variants: tuple[str, ...]) -> list[str]:
+        """The files of the first variant that is there: a file, or shards by their index."""
+        for variant in variants:
+            stems = [name.removesuffix(".safetensors") for name in WEIGHTS]
+            names = [f"{stem}{variant}.safetensors" for stem in stems]
+            if found := [name for name in names if self._optional(prefix + name, folder)]:
+                return found
+            for index in (f"{stem}.safetensors.index{variant}.json" for stem in stems):
+                if self._optional(prefix + index, folder):
+                    return self._shards(prefix, folder, index)
+        return []
+
+    def _refuse_pickles(self, prefix: str) -> None:
+        """Raise UntrustedError where a component has its weights as a pickle only."""
+        for name in PICKLES:
+            if self._is_there(prefix + name):
+                where = public(self._below(prefix + name))
+                raise UntrustedError(f"{where} is a pickle, and no safetensors file is beside it; {CONVERT}")
+
     def _shards(self, prefix: str, folder: Path, index: str) -> list[str]:
-        places = read_json(folder / prefix / index, 64 << 20).get("weight_map")
-        names = sorted({str(value) for value in places.values()}) if isinstance(places, dict) else []
+        names = sorted(set(component_weights.shards(folder / prefix / index).values()))
         for name in names:
-            if fault_of_name(name) or "/" in name or not name.endswith(".safetensors"):
-                raise UntrustedError(f"{index} names the file {name[:120]!r}: expected a safetensors file beside it")
             self._file(self._below(prefix + name), folder / prefix / name)
         return names
 
@@ -124,10 +148,20 @@ class _Fetch:
 
     def _below(self, name: str) -> str:
         parts = urlsplit(self.base)
-        return urlunsplit(parts._replace(path=parts.path.rsplit("/", 1)[0] + "/" + quote(name), fragment=""))
+        above, name = parts.path.rsplit("/", 1 + name.startswith(UP))[0], name.removeprefix(UP)
+        return urlunsplit(parts._replace(path=f"{above}/{quote(name)}", fragment=""))
 
-    def _optional(self, name: str, folder: Path) -> bool:
-        path = folder / name
+    def _is_there(self, name: str) -> bool:
+        try:
+            return self.client.head(self._below(name)).status == 200
+        except HttpError as error:
+            if error.status in (404, 405, 410):
+                return False
+            raise
+
+    def _optional(self, name: str, folder: Path, place: str = "") -> bool:
+        """Whether a file is there: then it is fetched, to its `place` in the folder."""
+        path = folder / (place or name)
         if path.is_file():
             return True
         try:

@@ -9,14 +9,14 @@ A folder of one component, its `config.json` and weights at the top, is taken as
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from zoo.contract.layout import CONFIG
-from zoo.exchange.importing import pipelines, unet, weights
-from zoo.exchange.importing.draft import UNKNOWN, Component, Draft, ImportingError
+from zoo.exchange.importing import component_weights, known_layouts, pipelines, scheduler, unet
+from zoo.exchange.importing.draft import UNKNOWN, Asked, Component, Draft, ImportingError
 from zoo.files import fault_of_name, sha256
 from zoo.untrusted import PICKLE_SUFFIXES, UntrustedError, check_safetensors, plain_file, read_json, refuse_pickle
 
@@ -24,9 +24,10 @@ INDEX = "model_index.json"
 MAX_FILES = 10_000
 MAX_TEXT_BYTES = 64 << 20
 TEXTS = (".json", ".txt", ".md", ".model", ".jinja")
-SHARDS = ".safetensors.index.json"
 NOT_SAMPLED = "text-conditioned generators cannot be sampled by this version"
-TEXT_PARTS = ("text_encoder", "tokenizer", "transformer", "prior", "text_encoder_2")
+TEXT_PARTS = ("text_encoder", "tokenizer", "prior")  # how the names of such components begin
+CLASS_CONDITIONED = ("DiTPipeline",)
+NOTHING = Asked()
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,11 @@ class Part:
     def weights(self) -> list[Path]:
         return [path for name, path in sorted(self.files.items()) if name.endswith(".safetensors")]
 
+    @property
+    def indices(self) -> list[Path]:
+        """Those that say which file each tensor is in, where there are several."""
+        return [path for _, path in sorted(self.files.items()) if component_weights.INDEX.fullmatch(path.name)]
+
 
 def is_diffusers(folder: Path) -> bool:
     """Whether a folder has what this file reads."""
@@ -50,29 +56,71 @@ def is_diffusers(folder: Path) -> bool:
     return (folder / CONFIG).is_file() and "_class_name" in read_json(folder / CONFIG)
 
 
-def draft(folder: Path, scratch: Path) -> Draft:
+def draft(folder: Path, scratch: Path, asked: Asked = NOTHING) -> Draft:
     """Raises UntrustedError for a file that is not sound, ImportingError for a folder that is not complete."""
     found, left_out = _files(folder)
     index = read_json(folder / INDEX) if INDEX in found else None
     parts = list(_parts(folder, index, found)) if index else [_bare(folder, found)]
-    tensors = {part.name: _tensors(part) for part in parts}
-    components = tuple(component for part in parts for component in _components(part))
+    taken = {part.name: component_weights.read(part.weights, part.indices) for part in parts}
     kind = str(index.get("_class_name"))[:80] if index else parts[0].kind
+    by_name = {part.name: part for part in parts}
     if unet.fits(kind, {part.name: part.kind for part in parts}):
-        by_name = {part.name: part for part in parts}
-        made = unet.draft(by_name["unet"].folder, _scheduler(folder, by_name), tensors["unet"], scratch)
-        return Draft(f"diffusers {kind}", made.record, made.files, components, left_out, made.notes)
+        config, network = _scheduler(folder, by_name), taken["unet"]
+        choice = scheduler.Choice(asked.scheduler, asked.spacing)
+        made = unet.draft(by_name["unet"].folder, config, network.tensors, scratch, choice)
+        used = {config, by_name["unet"].folder / CONFIG, folder / INDEX, *network.files}
+        return _made(kind, found, parts, left_out, made, used, network.notes)
+    asked.only(f"a {kind}, whose scheduler is its own,")
     if index and pipelines.fits(kind):
         folders, kinds = {part.name: part.folder for part in parts}, {part.name: part.kind for part in parts}
+        tensors = {name: each.tensors for name, each in taken.items()}
         made = pipelines.draft(kind, folder, folders, kinds, tensors, scratch)
-        return Draft(f"diffusers {kind}", made.record, made.files, components, left_out, made.notes)
-    return _kept(kind, found, components, left_out)
+        names = [name for name in pipelines.used(kind) if name in by_name]
+        used = {folder / INDEX, *(path for name in names for path in _read(by_name[name], taken[name]))}
+        told = tuple(note for name in names for note in taken[name].notes)
+        return _made(kind, found, parts, left_out, made, used, told)
+    return _kept(kind, found, parts, left_out)
 
 
-def _kept(kind: str, found: Mapping[str, Path], components: tuple[Component, ...], left_out: tuple[str, ...]) -> Draft:
-    """A pipeline that is stored, verified, and not sampled."""
-    text = any(component.name in TEXT_PARTS for component in components)
-    why = NOT_SAMPLED if text else f"a {kind} cannot be sampled by this version"
+def _read(part: Part, taken: component_weights.Weights) -> Iterator[Path]:
+    """The files of a component that an import reads: those of its weights that were taken, and all that is text."""
+    yield from taken.files
+    yield from (path for path in part.files.values() if path.suffix != ".safetensors" and path not in part.indices)
+
+
+def _made(
+    kind: str, found: Mapping[str, Path], parts: Sequence[Part], left_out: tuple[str, ...], made: Draft, used: Set[Path],
+    told: tuple[str, ...],
+) -> Draft:  # fmt: skip
+    components = tuple(each for part in parts for each in _components(part, used))
+    unused = {*left_out, *(name for name, path in found.items() if path not in used)}
+    notes = (*made.notes, *told, *_not_used(found, parts, used))
+    return Draft(f"diffusers {kind}", made.record, made.files, components, tuple(sorted(unused)), notes)
+
+
+def _not_used(found: Mapping[str, Path], parts: Sequence[Part], used: Set[Path]) -> tuple[str, ...]:
+    """What one may take for a part of the images, as it lies beside a pipeline's weights."""
+    known = {path for part in parts for path in part.weights if component_weights.is_named(path)} | used
+    others = {name: path for name, path in found.items() if name.endswith(".safetensors") and path not in known}
+    return tuple(
+        f"{name} was not used: it {known_layouts.told(check_safetensors(path)) or 'is no component of the pipeline'}"
+        for name, path in sorted(others.items())
+    )
+
+
+def _kept(kind: str, found: Mapping[str, Path], parts: Sequence[Part], left_out: tuple[str, ...]) -> Draft:
+    """A pipeline that is stored, verified, and not sampled. Raises ImportingError where there is nothing to store."""
+    for part in parts:
+        if (part.folder / CONFIG).is_file() and not part.weights:
+            models = [name for name in left_out if name.startswith(f"{part.name}/") and name.endswith(".onnx")]
+            but = f", but the ONNX model {models[0]}: import what the pipeline was exported from" if models else ""
+            raise ImportingError(f"the component {part.name} ({part.kind}) has no safetensors file{but}")
+    why = f"a {kind} cannot be sampled by this version"
+    if kind in CLASS_CONDITIONED:
+        why = "class-conditioned generators of latents cannot be sampled by this version"
+    elif any(part.name.startswith(TEXT_PARTS) for part in parts):
+        why = NOT_SAMPLED
+    components = tuple(component for part in parts for component in _components(part))
     record = {
         "family": None,
         "pipeline": kind,
@@ -81,7 +129,8 @@ def _kept(kind: str, found: Mapping[str, Path], components: tuple[Component, ...
         "components": [vars(component) for component in components],
     }
     files = {f"source/{name}": path for name, path in found.items()}
-    return Draft(f"diffusers {kind}", record, files, components, left_out, (why,), usable=False)
+    notes = (why, *_not_used(found, parts, set()))
+    return Draft(f"diffusers {kind}", record, files, components, left_out, notes, usable=False)
 
 
 def _files(folder: Path) -> tuple[dict[str, Path], tuple[str, ...]]:
@@ -160,37 +209,11 @@ def _refuse_pickles(part: Part) -> None:
             refuse_pickle(path)
 
 
-def _tensors(part: Part) -> weights.Tensors:
-    """The tensors of a component: of its one file, or of the files that its index of shards names."""
+def _components(part: Part, used: Set[Path] | None = None) -> Iterator[Component]:
+    """A component with weights is one entry a file of those used; another has what its files weigh in all."""
     for path in part.weights:
-        check_safetensors(path)
-    shards = [path for name, path in part.files.items() if name.endswith(SHARDS) and ".fp16." not in name]
-    if shards:
-        return _sharded(shards[0])
-    plain = [path for path in part.weights if path.name.count(".") == 1] or part.weights
-    return weights.read(plain[0]) if plain else {}
-
-
-def _sharded(index: Path) -> weights.Tensors:
-    places = read_json(index, MAX_TEXT_BYTES).get("weight_map")
-    if not isinstance(places, dict) or not all(isinstance(value, str) for value in places.values()):
-        raise UntrustedError(f"{index} has no weight_map of tensors to files")
-    files: dict[str, weights.Tensors] = {}
-    for name in sorted(set(places.values())):
-        if fault_of_name(name) or "/" in name or not name.endswith(".safetensors"):
-            raise UntrustedError(f"{index} names the file {name[:120]!r}: expected a safetensors file beside it")
-        files[name] = weights.read(index.parent / name)
-    absent = next((key for key, file in places.items() if key not in files[file]), None)
-    if absent is not None:
-        raise UntrustedError(f"{index} places the tensor {absent[:80]!r} in {places[absent]}, which does not have it")
-    if sum(map(len, files.values())) != len(places):
-        raise UntrustedError(f"{index} does not list every tensor of its files")
-    return {key: files[file][key] for key, file in places.items()}
-
-
-def _components(part: Part) -> Iterator[Component]:
-    """A component with weights is one entry a file; another is listed with what its files weigh together."""
-    for path in part.weights:
+        if used is not None and path not in used:
+            continue
         yield Component(part.name, part.kind, path.stat().st_size, sha256(path))
     if not part.weights:
         path = min(part.files.values(), key=lambda path: (path.suffix != ".json", path.name))

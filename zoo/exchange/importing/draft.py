@@ -12,10 +12,12 @@ from typing import Any
 from zoo import files, shelf
 from zoo.contract.layout import CONFIG
 from zoo.errors import GenzooError
+from zoo.plain import printable
 from zoo.store.artifact import Kind, Manifest, describe, identifier
 from zoo.store.local.blobs import Ref
 
 UNKNOWN = "unknown"  # the licence of what nobody gave one; it is restricted until someone does
+CARD, MOST_LISTED = "README.md", 100
 SOURCE = "import "  # before the path or the address, in a ref
 
 
@@ -31,6 +33,24 @@ class Component:
     kind: str  # its class
     bytes: int
     sha256: str
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What whoever imports says of it; a format takes what it knows, and refuses the rest by `only`."""
+
+    architecture: str | None = None  # the checkpoint whose network it is
+    scheduler: str | None = None  # the sampler, in place of the pipeline's own
+    spacing: str | None = None  # its grid of noise levels
+    image_range: str | None = None  # of an ONNX generator's images
+
+    def only(self, what: str, *taken: str) -> Asked:
+        """Raises ImportingError where anything but `taken` was said."""
+        options = {"architecture": "--as", "scheduler": "--scheduler", "spacing": "--spacing", "image_range": "--range"}
+        for name, option in options.items():
+            if name not in taken and getattr(self, name) is not None:
+                raise ImportingError(f"{what} takes no {option}: leave it out")
+        return self
 
 
 @dataclass(frozen=True)
@@ -63,10 +83,13 @@ def publish(draft: Draft, name: str, licence: str | None, origin: str, scratch: 
     blobs = shelf.blob_store()
     version, before = _version(name), blobs.ref(name)
     config = scratch / CONFIG
-    files.write_json(config, {**draft.record, "name": name, "licence": licence or draft.record["licence"]})
-    paths = {CONFIG: config, **draft.files}
-    entries = tuple(describe(path, key) for key, path in sorted(paths.items()))
     given = licence or str(draft.record["licence"])
+    told = {"notes": list(draft.notes)} if draft.notes else {}
+    files.write_json(config, {**draft.record, **told, "name": name, "licence": given})
+    card = scratch / CARD
+    card.write_text(_card(draft, name, given))
+    paths = {CONFIG: config, CARD: card, **draft.files}
+    entries = tuple(describe(path, key) for key, path in sorted(paths.items()))
     manifest = Manifest(
         name=name,
         kind=Kind.CHECKPOINT,
@@ -86,6 +109,17 @@ def publish(draft: Draft, name: str, licence: str | None, origin: str, scratch: 
         digest = blobs.add_bytes(manifest.to_bytes())
         blobs.set_ref(Ref(name, digest, version, source=SOURCE + origin, accepted=given, pulled_at=manifest.created))
     return Imported(name, version, digest, given, draft)
+
+
+def _card(draft: Draft, name: str, licence: str) -> str:
+    """The card of what came without one: what it is, what was not taken, and what is not as where it came from."""
+    lines = ["---", f"license: {licence}", "---", "", f"# {name}", "", f"Imported: {draft.format}.", ""]
+    parts = draft.components
+    lines += [f"- {each.name}: {each.kind}, {each.bytes:,} bytes, sha256 `{each.sha256[:12]}`" for each in parts]
+    for title, said in (("Notes", draft.notes), ("Not used", draft.left_out)):
+        lines += ["", f"## {title}", "", *(f"- {each}" for each in said[:MOST_LISTED])] if said else []
+        lines += [f"- and {len(said) - MOST_LISTED} more"] if len(said) > MOST_LISTED else []
+    return "\n".join(map(printable, lines)) + "\n"
 
 
 def _same(before: Manifest, now: Manifest) -> bool:

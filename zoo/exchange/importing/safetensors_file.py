@@ -9,7 +9,7 @@ from typing import Any
 
 from zoo import registry, shelf
 from zoo.contract.layout import WEIGHTS
-from zoo.exchange.importing import weights
+from zoo.exchange.importing import known_layouts, weights
 from zoo.exchange.importing.draft import UNKNOWN, Draft, ImportingError
 from zoo.family import Checkpoint
 
@@ -44,6 +44,8 @@ def _found(tensors: weights.Tensors, path: Path) -> tuple[Checkpoint, tuple[str,
         architectures.setdefault((known.spec.family, repr(known.config)), []).append(known)
     fitting = [group for group in architectures.values() if weights.difference(tensors, _wanted(group[0])) is None]
     if len(fitting) != 1:
+        if not fitting and (what := known_layouts.told(tensors)):
+            raise ImportingError(f"{path} {what}")
         names = ", ".join(known.name for group in fitting or architectures.values() for known in group)
         what = "fits several architectures" if fitting else "fits the architecture of no checkpoint"
         raise ImportingError(f"{path} {what}; name one with --as, to take it or to see how it differs: {names}")

@@ -66,7 +66,9 @@ class Masked(nn.Module):
         self.encoder, self.pad = encoder, pad
 
     def forward(self, tokens: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        found = self.encoder(filled(tokens, mask, self.pad), attention_mask=mask)
+        # Of four axes, as it is added to the attention's scores: one of two is asked for its values, which no graph has.
+        unseen = (1.0 - mask)[:, None, None, :] * torch.finfo(mask.dtype).min
+        found = self.encoder(filled(tokens, mask, self.pad), attention_mask=unseen.expand(-1, 1, mask.shape[1], -1))
         return found.last_hidden_state, mask * 1.0  # an output is no input
 
 

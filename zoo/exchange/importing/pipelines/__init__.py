@@ -118,6 +118,11 @@ def fits(kind: str) -> bool:
     return kind in PIPELINES
 
 
+def used(kind: str) -> tuple[str, ...]:
+    """The folders of a pipeline of this class that an import reads."""
+    return (*PIPELINES[kind].networks, *PIPELINES[kind].tokenizers, "scheduler")
+
+
 def draft(
     kind: str,
     folder: Path,
@@ -136,7 +141,7 @@ def draft(
     told = conditions.told(pipeline.layout, networks, read, index, str(folder))
     path = _place(folders, "scheduler", folder) / "scheduler_config.json"
     asked = schedulers.Asked(told.encodes, pipeline.even, pipeline.clips, told.tokens)
-    found = schedulers.sampling(read_json(path), str(path), asked)
+    found = schedulers.sampling(read_json(path, infinite=True), str(path), asked)
     config = {"layout": pipeline.layout, "components": networks, "pads": told.pads, "zeros": told.zeros, **found.config}
     known = _checkpoint(config, told, found, str(folder))
     taken = {
@@ -177,9 +182,7 @@ def _place(folders: Mapping[str, Path], name: str, folder: Path) -> Path:
     return folders[name]
 
 
-def _checkpoint(
-    config: Mapping[str, Any], told: conditions.Told, found: schedulers.Found, label: str
-) -> Checkpoint:
+def _checkpoint(config: Mapping[str, Any], told: conditions.Told, found: schedulers.Found, label: str) -> Checkpoint:
     family = registry.family(FAMILY)
     try:
         made = family.config_type(**config)
@@ -207,8 +210,8 @@ def _check_weights(known: Checkpoint, tensors: weights.Tensors, folder: Path) ->
 
 
 def _not_used(pipeline: Pipeline, folders: Mapping[str, Path], index: Mapping[str, Any]) -> list[str]:
-    used = {*pipeline.networks, *pipeline.tokenizers, "scheduler"}
-    return [f"{name} is not used: images come as they are made" for name in sorted(set(folders) - used)]
+    read = {*pipeline.networks, *pipeline.tokenizers, "scheduler"}
+    return [f"{name} is not used: images come as they are made" for name in sorted(set(folders) - read)]
 
 
 def _assets(read: Mapping[str, tokenizers.Tokenizer], told: conditions.Told) -> dict[str, bytes]:

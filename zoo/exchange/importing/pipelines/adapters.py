@@ -82,9 +82,7 @@ def fused(tensors: weights.Tensors, adapters: tuple[Adapter, ...], scratch: Path
     return {**tensors, **weights.read(path)}, notes
 
 
-def _parts(
-    found: weights.Tensors, tensors: weights.Tensors, path: Path
-) -> dict[str, dict[str, weights.Stored]]:
+def _parts(found: weights.Tensors, tensors: weights.Tensors, path: Path) -> dict[str, dict[str, weights.Stored]]:
     """The parts of each weight's product, by the weight's name in the pipeline."""
     places = dict(_places(tensors))
     parts: dict[str, dict[str, weights.Stored]] = {}
@@ -130,9 +128,7 @@ def _places(tensors: weights.Tensors) -> Iterator[tuple[str, str]]:
             yield prefix + inner.replace(".", "_"), weight
 
 
-def _product(
-    part: Mapping[str, weights.Stored], shape: tuple[int, ...], adapter: Adapter, name: str
-) -> Any:
+def _product(part: Mapping[str, weights.Stored], shape: tuple[int, ...], adapter: Adapter, name: str) -> Any:
     """What is added to a weight, float64 of its shape."""
     down, up = (_values(part[key]) for key in ("down", "up"))
     rank = down.shape[0]

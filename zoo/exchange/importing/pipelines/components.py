@@ -33,7 +33,7 @@ NOT_WEIGHTS = re.compile(r"position_ids$")  # counted, and kept by old versions 
 # diffusers' own names of attention before 0.18, as its `_convert_deprecated_attention_blocks` reads them
 _OLD_NAMES = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 _OLD = re.compile(r"(\.attentions\.\d+\.)(query|key|value|proj_attn)\.")
-TIED = {"shared.weight": "encoder.embed_tokens.weight"}  # of T5, whose file has the first alone
+TIED = ("shared.weight", "encoder.embed_tokens.weight")  # of T5: one tensor, whose file has either name
 
 
 def config(folder: Path, kind: str) -> dict[str, Any]:
@@ -56,8 +56,7 @@ def named(tensors: weights.Tensors, component: str, kind: str) -> weights.Tensor
     """The tensors of a component, under the names that they have in the whole, without what is none of its weights."""
     kept = {name: stored for name, stored in tensors.items() if not NOT_WEIGHTS.search(name)}
     if kind == "T5EncoderModel":
-        kept = {name: each for name, each in kept.items() if name not in TIED.values() or TIED.keys().isdisjoint(kept)}
-        kept = weights.renamed(kept, lambda name: TIED.get(name, name))
+        kept |= {name: kept[other] for name, other in (TIED, TIED[::-1]) if other in kept and name not in kept}
     kept = weights.renamed(kept, lambda name: _OLD.sub(lambda found: f"{found[1]}{_OLD_NAMES[found[2]]}.", name))
     return {f"{component}.{name}": stored for name, stored in kept.items()}
 

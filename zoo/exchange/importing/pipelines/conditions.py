@@ -52,9 +52,7 @@ class Told:
     notes: tuple[str, ...] = ()
 
 
-def told(
-    layout: str, networks: Networks, read: Mapping[str, Tokenizer], index: Mapping[str, Any], label: str
-) -> Told:
+def told(layout: str, networks: Networks, read: Mapping[str, Tokenizer], index: Mapping[str, Any], label: str) -> Told:
     """Raises ImportingError for networks that do not fit each other, or that a layout cannot call."""
     return LAYOUTS[layout](networks, read, index, label)
 
@@ -130,9 +128,7 @@ def _whole(config: Mapping[str, Any], key: str, label: str) -> int:
     return found
 
 
-def _sizes(
-    denoiser: Mapping[str, Any], vae: Mapping[str, Any], label: str
-) -> tuple[Shape, Shape, tuple[Axis, ...]]:
+def _sizes(denoiser: Mapping[str, Any], vae: Mapping[str, Any], label: str) -> tuple[Shape, Shape, tuple[Axis, ...]]:
     """(state, image, axes): of latents whose sides the levels of a U-Net divide."""
     if not levels(denoiser) or not levels(vae):
         raise ImportingError(f"{label}: the configs of its networks have no block_out_channels, which say its sizes")

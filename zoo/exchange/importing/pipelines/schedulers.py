@@ -43,12 +43,8 @@ SCHEDULERS: dict[str, Scheduler] = {
     "HeunDiscreteScheduler": Scheduler("heun"),
     "LMSDiscreteScheduler": Scheduler("dpmpp_2m", note="the four steps back of LMS"),
     "DPMSolverMultistepScheduler": Scheduler("dpmpp_2m", 20, solver=True, at_sigma=False),
-    "UniPCMultistepScheduler": Scheduler(
-        "dpmpp_2m", 20, solver=True, at_sigma=False, note="the corrector of UniPC"
-    ),
-    "LCMScheduler": Scheduler(
-        "consistency", 4, "leading", ("scaled_linear", 0.00085, 0.012), at_sigma=False
-    ),
+    "UniPCMultistepScheduler": Scheduler("dpmpp_2m", 20, solver=True, at_sigma=False, note="the corrector of UniPC"),
+    "LCMScheduler": Scheduler("consistency", 4, "leading", ("scaled_linear", 0.00085, 0.012), at_sigma=False),
 }
 FLOW = "FlowMatchEulerDiscreteScheduler"
 CONSISTENCY = "CMStochasticIterativeScheduler"
@@ -150,8 +146,6 @@ def sampling(config: Mapping[str, Any], label: str, asked: Asked) -> Found:
 
 def _notes(scheduler: Scheduler, kind: str, timesteps: Timesteps, config: Mapping[str, Any]) -> list[str]:
     found = []
-    if kind in TO_FIRST and not config.get("set_alpha_to_one", TO_FIRST[kind]):
-        found.append("its last step ends without noise, where its own ends at the level of the first timestep")
     if scheduler.note:
         found.append(f"{scheduler.note} are no table: the levels of its {kind} are walked by {scheduler.sampler}")
     if timesteps.spacing == "linspace":
@@ -176,7 +170,7 @@ def _timesteps(config: Mapping[str, Any], scheduler: Scheduler, distilled: bool,
     spacing = _choice(config, "timestep_spacing", scheduler.spacing, spacings, label)
     name, start, end = scheduler.betas
     at_sigma = scheduler.at_sigma and spacing != "leading"
-    more: dict[str, Any] = {"at_sigma": at_sigma}
+    more: dict[str, Any] = {"at_sigma": at_sigma, "to_zero": _to_zero(config)}
     if scheduler.solver and spacing != "trailing":
         spacing += "_solver"
     if distilled:
@@ -192,6 +186,11 @@ def _timesteps(config: Mapping[str, Any], scheduler: Scheduler, distilled: bool,
         offset=int(_number(config, "steps_offset", 0, label, 0, count - 1)),
         **more,
     )
+
+
+def _to_zero(config: Mapping[str, Any]) -> bool:
+    kind = str(config.get("_class_name"))
+    return bool(config.get("set_alpha_to_one", TO_FIRST[kind])) if kind in TO_FIRST else True
 
 
 def _flow(config: Mapping[str, Any], label: str, asked: Asked) -> Found:
