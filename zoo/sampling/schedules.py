@@ -191,7 +191,7 @@ def of_distilled(of: Timesteps, num_steps: int) -> np.ndarray:
     """Evenly among those that it was distilled on, from the last (Luo et al. 2023, arXiv:2310.04378)."""
     parts = max(1, of.distilled)
     known = np.arange(1, parts + 1) * (of.count // parts) - 1
-    return known[::-1][np.floor(np.linspace(0, len(known), num_steps, endpoint=False)).astype(int)]
+    return np.asarray(known[::-1][np.floor(np.linspace(0, len(known), num_steps, endpoint=False)).astype(int)])
 
 
 # Those that a request may choose, and those that only a network brings.

@@ -313,6 +313,7 @@ def test_a_component_that_is_missing_is_named(stable: tuple[Path, Any]) -> None:
         import_from(folder)
 
 
+@pytest.mark.longer
 def test_a_pipeline_goes_the_whole_way(stable: tuple[Path, Any]) -> None:
     """Export, gate, and the same images on ONNX Runtime, at two sizes and with a picture to begin with."""
     from export.exporter import export

@@ -63,8 +63,8 @@ def encode(condition: Condition, arrays: np.ndarray, assets: Assets) -> dict[str
     """Raises RequestError for a text with a word that is not known, or too long for a reading that is not cut."""
     found: list[np.ndarray] = []
     for each, reading in of(condition):
-        read = list(text.encode(each, arrays, assets).values())
-        found += [_cut(*read, reading.length)[index] for index in (0, 1)] if reading.cut else read
+        tokens, mask = text.encode(each, arrays, assets).values()
+        found += _cut(tokens, mask, reading.length) if reading.cut else (tokens, mask)
     return dict(zip((tensor.name for tensor in tensors(condition)), found, strict=True))
 
 

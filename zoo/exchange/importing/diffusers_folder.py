@@ -89,8 +89,8 @@ def _read(part: Part, taken: component_weights.Weights) -> Iterator[Path]:
 
 
 def _made(
-    kind: str, found: Mapping[str, Path], parts: Sequence[Part], left_out: tuple[str, ...], made: Draft, used: Set[Path],
-    told: tuple[str, ...],
+    kind: str, found: Mapping[str, Path], parts: Sequence[Part], left_out: tuple[str, ...], made: Draft,
+    used: Set[Path], told: tuple[str, ...],
 ) -> Draft:  # fmt: skip
     components = tuple(each for part in parts for each in _components(part, used))
     unused = {*left_out, *(name for name, path in found.items() if path not in used)}

@@ -66,7 +66,7 @@ class Masked(nn.Module):
         self.encoder, self.pad = encoder, pad
 
     def forward(self, tokens: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        # Of four axes, as it is added to the attention's scores: one of two is asked for its values, which no graph has.
+        # Of four axes, as it is added to the attention's scores; one of two would be asked for its values.
         unseen = (1.0 - mask)[:, None, None, :] * torch.finfo(mask.dtype).min
         found = self.encoder(filled(tokens, mask, self.pad), attention_mask=unseen.expand(-1, 1, mask.shape[1], -1))
         return found.last_hidden_state, mask * 1.0  # an output is no input

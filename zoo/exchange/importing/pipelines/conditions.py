@@ -19,6 +19,7 @@ GUIDANCE = (1.0, 30.0)  # what a distilled guidance scale may be
 LCM_GUIDANCE, FLUX_GUIDANCE = 8.5, 3.5  # diffusers' own where nobody says
 SECOND = "tokenizer_2.json"  # the asset of T5's tokenizer, beside CLIP's
 SIDE = "sample_size"
+FLUX_SIDE = 128  # latents of a side where a first stage does not say
 PREDICTED = "its pipeline calls it in a way that no graph here does"
 UNET_NEUTRAL: dict[str, Any] = {
     "class_embed_type": None,
@@ -153,7 +154,7 @@ def _side(denoiser: Mapping[str, Any], label: str) -> int:
     sides = set(side) if isinstance(side, list) else {side}
     if len(sides) != 1 or not all(type(each) is int and 1 <= each <= MAX_SIDE for each in sides):
         raise ImportingError(f"{label}: the denoiser has sample_size {str(side)[:40]}, expected one side")
-    return int(sides.pop())
+    return int(sides.pop() or 0)
 
 
 def _unconditional(networks: Networks, *_: Any) -> Told:

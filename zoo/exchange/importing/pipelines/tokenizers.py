@@ -114,8 +114,8 @@ def _of_clip(folder: Path) -> bytes:
     found.normalizer = normalizers.Sequence([normalizers.NFC(), white, normalizers.Lowercase()])
     words = pre_tokenizers.Split(Regex(WORDS), behavior="removed", invert=True)
     found.pre_tokenizer = pre_tokenizers.Sequence([words, pre_tokenizers.ByteLevel(add_prefix_space=False)])
-    ends = [(token, vocabulary[token]) for token in (END, BEGIN)]
-    found.post_processor = processors.RobertaProcessing(*ends, add_prefix_space=False, trim_offsets=False)
+    end, begin = ((token, vocabulary[token]) for token in (END, BEGIN))
+    found.post_processor = processors.RobertaProcessing(end, begin, add_prefix_space=False, trim_offsets=False)
     found.add_special_tokens([BEGIN, END])
     return bytes(found.to_str().encode())
 
