@@ -6,9 +6,10 @@ for TensorRT without a GPU, and sampled by Triton; a cell says yes, or the sente
 
 from __future__ import annotations
 
+import argparse
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,20 +29,29 @@ NAME = "imported"
 REQUEST = SampleRequest((1, 2), setting=Setting(4))
 
 
-def table() -> str:
-    """A row of each class, in Markdown."""
-    rows = [HEAD, tuple("---" for _ in HEAD), *(row(name) for name in pipelines.KINDS)]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in rows)
+def table(names: Sequence[str], last: str) -> str:
+    """A row of each class, in Markdown: those named are taken as far as the stage `last`, the rest as they were."""
+    known = {
+        line.split(" | ")[0].removeprefix("| "): line for line in PAGE.read_text().splitlines() if "Pipeline`" in line
+    }
+    rows = [_line(HEAD), _line(["---"] * len(HEAD))]
+    for name in pipelines.KINDS:
+        rows.append(_line(row(name, last)) if name in names else known.get(name) or _line([name, *["not run"] * 7]))
+    return "\n".join(rows)
 
 
-def row(name: str) -> tuple[str, ...]:
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def row(name: str, last: str) -> tuple[str, ...]:
     with tempfile.TemporaryDirectory() as scratch:
         os.environ[HOME_VARIABLE] = str(Path(scratch, "home"))
         written = pipelines.KINDS[name](Path(scratch, NAME))
-        return name, f"`{type(written).__name__}`", *cells(Path(scratch))
+        return name, f"`{type(written).__name__}`", *cells(Path(scratch), last)
 
 
-def cells(scratch: Path) -> list[str]:
+def cells(scratch: Path, last: str) -> list[str]:
     """Of each stage after the one before it."""
     found, state = [], {"scratch": scratch}
     for stage in STAGES:
@@ -51,6 +61,8 @@ def cells(scratch: Path) -> list[str]:
             found.append(str(error).replace("|", "/").replace(str(scratch), "..."))
             break
         found.append("yes")
+        if HEAD[1 + len(found)] == last:
+            return [*found, *["not run"] * (len(STAGES) - len(found))]
     return [*found, *["—"] * (len(STAGES) - len(found))]
 
 
@@ -113,4 +125,9 @@ def _check(expected: np.ndarray, found: np.ndarray) -> None:
 STAGES: tuple[Callable[[dict[str, Any]], None], ...] = (imports, exports, gates, samples, builds, serves)
 
 if __name__ == "__main__":
-    replace_marked(PAGE, MARK, table())
+    parser = argparse.ArgumentParser(description="How far each class of pipeline goes, in docs/pipelines.md.")
+    parser.add_argument("name", nargs="*", default=[], help="the rows to make again; all where none is named")
+    parser.add_argument("--until", choices=HEAD[2:], default="serve", help="the last stage that is run")
+    asked = parser.parse_args()
+    for each in asked.name or pipelines.KINDS:
+        replace_marked(PAGE, MARK, table([each], asked.until))
