@@ -30,6 +30,7 @@ def test_times_of_a_flow(num_steps: int, shift: float, even: bool) -> None:
     np.testing.assert_allclose(flow.time(sigmas[:-1]), scheduler.timesteps.numpy(), atol=2e-3)
 
 
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # theirs, on numpy 2
 @pytest.mark.parametrize("spacing", ["leading", "linspace"])
 @pytest.mark.parametrize("num_steps", [1, 10, 20])
 def test_timesteps_of_a_solver(num_steps: int, spacing: str) -> None:
