@@ -53,17 +53,6 @@ def test_images_are_those_of_the_pipeline_s_defaults(changes: dict[str, Any], nu
     torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-3 * float(wanted.abs().max()))
 
 
-def test_a_clipped_pipeline_with_its_own_noise_passes_the_gate(tmp_path: Path) -> None:
-    """One graph takes both forms, and images of both in one batch."""
-    from export.exporter import export
-    from export.gate import gate
-
-    import_from(pipeline(tmp_path / "pipe", diffusers.DDIMScheduler(set_alpha_to_one=False), num_class_embeds=3))
-    verdict = gate(export(registry.checkpoint("pipe")))
-    assert verdict.admitted, verdict.message
-    assert {"ddim in 4 steps"} < {request["request"] for request in verdict.numbers["requests"]}
-
-
 def test_what_is_not_as_in_diffusers_is_said_at_import_by_show_and_in_the_card(tmp_path: Path) -> None:
     imported = import_from(pipeline(tmp_path / "pipe", diffusers.DDIMScheduler(timestep_spacing="linspace")))
     notes = imported.draft.notes
