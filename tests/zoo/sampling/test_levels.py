@@ -52,8 +52,8 @@ def test_a_latent_consistency_model_is_bounded_where_it_was_distilled(num_steps:
     plain, levels = dialect(sigmas), bounded(dialect, 10.0)(sigmas)
     for row, time in enumerate(scheduler.timesteps):
         near, far = scheduler.get_scalings_for_boundary_condition_discrete(time)
-        assert levels.c_skip[row] == pytest.approx(near * plain.c_in[row] + far * plain.c_skip[row], rel=1e-6)
-        assert levels.c_out[row] == pytest.approx(far * plain.c_out[row], rel=1e-6)
+        assert levels.c_skip[row] == pytest.approx(float(near * plain.c_in[row] + far * plain.c_skip[row]), rel=1e-6)
+        assert levels.c_out[row] == pytest.approx(float(far * plain.c_out[row]), rel=1e-6)
 
 
 @pytest.mark.parametrize("num_steps", [1, 2, 20, 40])
