@@ -293,7 +293,8 @@ def _edge(tensor: TensorSpec) -> str:
 
 def _identifier(axis: int | str) -> str:
     """An axis as ONNX's syntax takes it: "height/8" is a name of its own."""
-    return re.sub(r"\W", "_", str(axis))
+    name = re.sub(r"\W", "_", str(axis))
+    return name if isinstance(axis, int) or name[0].isalpha() else f"of_{name}"  # 2*height/4
 
 
 def inline(proto: onnx.GraphProto, called: dict[str, OnnxGraph]) -> None:

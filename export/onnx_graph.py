@@ -54,7 +54,8 @@ def to_onnx(graph: Graph) -> OnnxGraph:
 
 
 def _trace(graph: Graph) -> Any:
-    axes, sizes = _dimensions({axis for spec in graph.inputs for axis in spec.dynamic_axes.values()})
+    edges = (*graph.inputs, *graph.outputs)  # an image's sides are multiples of what its latents divide them by
+    axes, sizes = _dimensions({axis for spec in edges for axis in spec.dynamic_axes.values()})
     examples = tuple(torch.from_numpy(spec.zeros(sizes)) for spec in graph.inputs)
     shapes = tuple({index: axes[axis] for index, axis in spec.dynamic_axes.items()} for spec in graph.inputs)
     # The exporter tells of torchvision's absence, and torch warns of its own use of what it deprecates.

@@ -16,7 +16,7 @@ from pathlib import Path
 from zoo import files
 
 ROOMS = ("export", "zoo.contract", "zoo.sampling", "zoo.family", "zoo.families", "zoo.networks", "zoo.images")
-PACKAGES = ("diffusers",)  # which build networks, where a family imports them
+PACKAGES = ("diffusers", "transformers")  # which build networks, where a family imports them
 
 Import = tuple[str, tuple[str, ...]]  # a module, and the names taken from it
 

@@ -69,9 +69,11 @@ OWNERS = {
     "diffusers": {
         "benchmarks/measure/ratios.py",
         "zoo/exchange/importing/comparison.py",
+        "zoo/families/diffusers_pipeline.py",
         "zoo/families/diffusers_unet.py",
     },
     "openvino": {"export/runtimes/openvino.py"},
+    "transformers": {"zoo/families/diffusers_pipeline.py"},
     "huggingface_hub": {"zoo/store/remotes/hf.py"},
     "ray": {"zoo/fanout/driver.py", "zoo/fanout/worker.py"},
     "model_signing": {"zoo/store/signing.py"},

@@ -20,6 +20,7 @@ from zoo.plain import check_sizes, rebuild
 FAMILIES = (
     "autoencoder",
     "denoising_diffusion_gan",
+    "diffusers_pipeline",
     "diffusers_unet",
     "diffusion",
     "gan",

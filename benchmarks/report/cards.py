@@ -22,7 +22,7 @@ from zoo.contract.spec import GeneratorSpec
 from zoo.datasets import dataset
 from zoo.family import Checkpoint
 
-TASKS = {"image": "image-to-image", "text": "text-to-image"}
+TASKS = {"image": "image-to-image", "text": "text-to-image", "texts": "text-to-image"}
 NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 CURVE_WIDTH, CURVE_HEIGHT = 640, 220
 CARD = "README.md"

@@ -15,7 +15,7 @@ from zoo.contract.conditions import Condition, first_format
 from zoo.contract.graph import BATCH, MAX_SIZE, MAX_VALUES, TensorSpec, concrete
 from zoo.plain import MAX_ITEMS, PlainError, check_depth, check_sizes, rebuild
 from zoo.sampling import samplers, schedules
-from zoo.sampling.parameterization import PARAMETERIZATIONS, timed
+from zoo.sampling.parameterization import PARAMETERIZATIONS, bounded, timed
 
 MAX_STEPS = 1000
 NO_END = -1.0  # `c_next` of a step that ends without noise, or whose end the network need not know
@@ -56,6 +56,13 @@ class Sampling:
     timesteps: schedules.Timesteps | None = None  # its levels, in place of `schedule`, where it knows no others
     whole_steps: bool = False  # its estimate is for the whole step from one level to the next: it takes `c_next` too
     encodes_images: bool = False  # a graph `encode_image` turns pictures into what is diffused; else pixels are
+    flow: schedules.Flow | None = None  # its levels, where they are shifted times of a flow
+    consistency: schedules.Consistency | None = None  # its levels, where it was distilled on those
+
+    @property
+    def clock(self) -> schedules.Timesteps | schedules.Flow | schedules.Consistency | None:
+        """The levels that its network knows, where they are not those of a schedule."""
+        return self.timesteps or self.flow or self.consistency
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -69,12 +76,14 @@ class Sampling:
 
     @property
     def most_steps(self) -> int:
-        return min(MAX_STEPS, self.timesteps.count) if self.timesteps else MAX_STEPS
+        return min(MAX_STEPS, self.clock.most_steps) if self.clock else MAX_STEPS
 
     @property
     def spacings(self) -> tuple[str, ...]:
         """The grids that a request may choose, as `dpmpp_2m@karras`; none where it was trained for its own alone."""
         if self.steps or (self.whole_steps and not self.timesteps):
+            return ()
+        if self.flow or self.consistency or (self.timesteps and self.timesteps.distilled):
             return ()
         return tuple(schedules.SPACINGS if self.timesteps else schedules.SCHEDULES)
 
@@ -82,7 +91,7 @@ class Sampling:
         """The noise levels of so many steps, float64 (<= num_steps + 1,), decreasing to 0."""
         if self.timesteps:
             return self.timesteps.grid(num_steps, spacing)
-        return schedules.SCHEDULES[spacing or self.schedule](num_steps)
+        return self.clock.grid(num_steps) if self.clock else schedules.SCHEDULES[spacing or self.schedule](num_steps)
 
     def levels(self, num_steps: int, sampler: str, strength: float = 1.0) -> Any:
         """The noise level at which each row of that table calls the network, float64 (rows,)."""
@@ -96,10 +105,12 @@ class Sampling:
         """
         name, sigmas, skipped = self._walk(num_steps, sampler, strength)
         dialect, start = PARAMETERIZATIONS[self.parameterization], None
-        if self.timesteps:
-            # As diffusers begins: the noise is the first variance-preserving state, alpha x.
-            dialect = timed(dialect, self.timesteps.time)
-            start = None if skipped else float(math.hypot(1.0, sigmas[0]))
+        if self.clock:
+            # As diffusers begins: the noise is the first state, before it was scaled.
+            dialect = timed(dialect, self.clock.time)
+            start = None if skipped else self.clock.start(float(sigmas[0]))
+        if self.timesteps and self.timesteps.boundary:
+            dialect = bounded(dialect, self.timesteps.boundary)
         found = samplers.sampler_table(samplers.SAMPLERS[name], sigmas, dialect, start, self.columns)
         return self._ended(found, name, float(sigmas[-1])) if self.timesteps else found
 
@@ -221,7 +232,7 @@ class GeneratorSpec:
     def to_json(self) -> dict[str, Any]:
         """Plain values. What the first generators could say is written as they were."""
         found = dataclasses.asdict(self)
-        for name in ("timesteps", "whole_steps", "encodes_images"):
+        for name in ("timesteps", "whole_steps", "encodes_images", "flow", "consistency"):
             if self.sampling and not getattr(self.sampling, name):
                 del found["sampling"][name]
         if self.sampling and self.sampling.timesteps and self.sampling.timesteps.to_zero:
@@ -329,5 +340,5 @@ def _check_sampling(sampling: Sampling) -> None:
                 table = sampling.table(sampling.num_steps, sampler)
             if not np.isfinite(table).all():
                 raise ValueError(f"its levels are no numbers by {sampler}")
-    except (LookupError, ValueError) as error:
+    except (ArithmeticError, LookupError, ValueError) as error:
         raise PlainError(f"its sampling is unknown here ({error}); a newer genzoo may know it") from error

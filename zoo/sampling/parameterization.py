@@ -57,6 +57,22 @@ def timed(parameterization: Parameterization, time: Callable[[np.ndarray], np.nd
     return lambda sigma: parameterization(sigma)._replace(c_noise=time(sigma))
 
 
+def bounded(parameterization: Parameterization, scaling: float) -> Parameterization:
+    """The same dialect of a network whose estimate is the image itself at time 0: D = s c_in x + o D'.
+
+    Luo et al. 2023 (LCM), section 4.1: s and o are those of Song et al. 2023, appendix C, in the scaled time t, with
+    sigma_data = 1 / 2: s = 1 / (4 t^2 + 1), o = 2 t / sqrt(4 t^2 + 1).
+    """
+
+    def found(sigma: np.ndarray) -> Preconditioning:
+        levels = parameterization(sigma)
+        time = 2.0 * scaling * levels.c_noise
+        near, far = 1.0 / (time**2 + 1.0), time / np.sqrt(time**2 + 1.0)
+        return levels._replace(c_skip=near * levels.c_in + far * levels.c_skip, c_out=far * levels.c_out)
+
+    return found
+
+
 PARAMETERIZATIONS: dict[str, Parameterization] = {
     "v": v_prediction,
     "eps": eps_prediction,

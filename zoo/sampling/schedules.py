@@ -109,6 +109,9 @@ class Timesteps:
     count: int = 1000
     spacing: str = "leading"  # of SPACINGS: which timesteps make a short grid
     offset: int = 0  # added to the timesteps of a leading grid
+    distilled: int = 0  # timesteps of the grid that a latent consistency model was distilled on, of its "lcm" spacing
+    boundary: float = 0.0  # what its time is scaled by where its estimate is bounded at time 0; 0: it is not
+    at_sigma: bool = False  # the first state is sigma n; else it is n itself, the last of a variance-preserving forward
     to_zero: bool = True  # DDIM's last step ends without noise; else at the level of the first timestep
 
     def sigmas(self) -> np.ndarray:
@@ -118,12 +121,20 @@ class Timesteps:
 
     def steps(self, num_steps: int, spacing: str | None = None) -> np.ndarray:
         """The timesteps of a grid, decreasing; at most `num_steps`, which is at most `count`."""
-        found = SPACINGS[spacing or self.spacing](self, num_steps)
+        found = GRIDS[spacing or self.spacing](self, num_steps)
         return np.unique(np.clip(found, 0, self.count - 1).astype(int))[::-1]
 
     def grid(self, num_steps: int, spacing: str | None = None) -> np.ndarray:
         """The sigmas to walk, the last 0."""
         return np.append(self.sigmas()[self.steps(num_steps, spacing)], 0.0)
+
+    def start(self, sigma: float) -> float:
+        """What the noise is multiplied by to be the first state, whose level is sigma."""
+        return sigma if self.at_sigma else float(np.hypot(1.0, sigma))
+
+    @property
+    def most_steps(self) -> int:
+        return self.distilled or self.count
 
     def time(self, sigma: np.ndarray) -> np.ndarray:
         """The timestep of each sigma, between two of them for a sigma between theirs."""
@@ -165,3 +176,93 @@ SPACINGS: dict[str, Callable[[Timesteps, int], np.ndarray]] = {
     "logsnr": even_logsnr,
     "karras": as_karras,
 }
+
+
+def leading_solver(of: Timesteps, num_steps: int) -> np.ndarray:
+    """DPM-Solver's in diffusers: one part more, whose timestep is 0's."""
+    return np.arange(1, num_steps + 1) * (of.count // (num_steps + 1)) + of.offset
+
+
+def linspace_solver(of: Timesteps, num_steps: int) -> np.ndarray:
+    return np.round(np.linspace(0, of.count - 1, num_steps + 1))[1:]
+
+
+def of_distilled(of: Timesteps, num_steps: int) -> np.ndarray:
+    """Evenly among those that it was distilled on, from the last (Luo et al. 2023, arXiv:2310.04378)."""
+    parts = max(1, of.distilled)
+    known = np.arange(1, parts + 1) * (of.count // parts) - 1
+    return np.asarray(known[::-1][np.floor(np.linspace(0, len(known), num_steps, endpoint=False)).astype(int)])
+
+
+# Those that a request may choose, and those that only a network brings.
+GRIDS = SPACINGS | {
+    "leading_solver": leading_solver, "linspace_solver": linspace_solver, "lcm": of_distilled,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Consistency:
+    """The levels that a consistency model was distilled on: Karras et al. 2022, equation 5, `count` of them.
+
+    Song et al. 2023, algorithm 1, brings an image back to sqrt(s^2 - sigma_min^2), as sigma is here, and tells the
+    network s; its clock is 250 log s, as theirs.
+    """
+
+    sigma_min: float = 0.002
+    sigma_max: float = 80.0
+    rho: float = 7.0
+    count: int = 40
+
+    def grid(self, num_steps: int) -> np.ndarray:
+        """The sigmas to walk, the last 0."""
+        ramp = np.arange(num_steps) * (self.count // num_steps) / (self.count - 1.0)
+        low, high = self.sigma_min ** (1.0 / self.rho), self.sigma_max ** (1.0 / self.rho)
+        return np.append(np.sqrt((high + ramp * (low - high)) ** (2.0 * self.rho) - self.sigma_min**2), 0.0)
+
+    def start(self, sigma: float) -> float:
+        """What the noise is multiplied by to be the first state: s."""
+        return float(np.hypot(self.sigma_min, sigma))
+
+    def time(self, sigma: np.ndarray) -> np.ndarray:
+        return np.asarray(250.0 * np.log(np.hypot(self.sigma_min, sigma)))
+
+    @property
+    def most_steps(self) -> int:
+        return self.count
+
+
+NEARLY_NOISE = 1.0 - 1e-9  # a time at which nothing of the image is left, and whose sigma is still a number
+
+
+@dataclass(frozen=True)
+class Flow:
+    """Times of z = (1 - t) x0 + t n, shifted towards the noise (Esser et al. 2024, arXiv:2403.03206, equation 23).
+
+    They begin at 1. `even`: down to 1 / num_steps, as of FLUX; else to the first that one of `count` timesteps was
+    trained on, as of SD3.
+    """
+
+    shift: float = 1.0
+    count: int = 1000
+    even: bool = False
+
+    def shifted(self, time: np.ndarray) -> np.ndarray:
+        return np.asarray(self.shift * time / (1.0 + (self.shift - 1.0) * time))
+
+    def grid(self, num_steps: int) -> np.ndarray:
+        """The sigmas to walk, the last 0."""
+        least = 1.0 / num_steps if self.even else float(self.shifted(np.array(1.0 / self.count)))
+        times = self.shifted(np.linspace(1.0, least, num_steps))
+        return np.append(linear_sigma(np.minimum(times, NEARLY_NOISE)), 0.0)
+
+    def start(self, sigma: float) -> float:
+        """What the noise is multiplied by to be the first state: z, over 1 - t."""
+        return 1.0 + sigma
+
+    def time(self, sigma: np.ndarray) -> np.ndarray:
+        """The timestep of each sigma, of `count`."""
+        return self.count * linear_time(sigma)
+
+    @property
+    def most_steps(self) -> int:
+        return self.count

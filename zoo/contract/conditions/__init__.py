@@ -23,7 +23,7 @@ from zoo.contract.errors import RequestError, nearest
 from zoo.contract.graph import ENCODE, MAX_VALUES, TensorSpec
 from zoo.plain import PlainError, check_depth, rebuild
 
-KINDS = ("boxes", "class_id", "image", "label_map", "scalar", "text", "vector")  # one file each
+KINDS = ("boxes", "class_id", "image", "label_map", "scalar", "text", "texts", "vector")  # one file each
 Sizes = Mapping[str, int]
 NO_SIZES: Sizes = {}
 ENCODED = ("float32", "int64")  # what graphs take of conditions

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo.contract.layout import CONFIG
-from zoo.exchange.importing import component_weights, known_layouts, scheduler, unet
+from zoo.exchange.importing import component_weights, known_layouts, pipelines, scheduler, unet
 from zoo.exchange.importing.draft import UNKNOWN, Asked, Component, Draft, ImportingError
 from zoo.files import fault_of_name, sha256
 from zoo.untrusted import PICKLE_SUFFIXES, UntrustedError, check_safetensors, plain_file, read_json, refuse_pickle
@@ -63,17 +63,38 @@ def draft(folder: Path, scratch: Path, asked: Asked = NOTHING) -> Draft:
     parts = list(_parts(folder, index, found)) if index else [_bare(folder, found)]
     taken = {part.name: component_weights.read(part.weights, part.indices) for part in parts}
     kind = str(index.get("_class_name"))[:80] if index else parts[0].kind
-    if not unet.fits(kind, {part.name: part.kind for part in parts}):
-        asked.only(f"a {kind}, which is kept and not sampled,")
-        return _kept(kind, found, parts, left_out)
-    by_name, network = {part.name: part for part in parts}, taken["unet"]
-    config = _scheduler(folder, by_name)
-    choice = scheduler.Choice(asked.scheduler, asked.spacing)
-    made = unet.draft(by_name["unet"].folder, config, network.tensors, scratch, choice)
-    used = {config, by_name["unet"].folder / CONFIG, folder / INDEX, *network.files}
+    by_name = {part.name: part for part in parts}
+    if unet.fits(kind, {part.name: part.kind for part in parts}):
+        config, network = _scheduler(folder, by_name), taken["unet"]
+        choice = scheduler.Choice(asked.scheduler, asked.spacing)
+        made = unet.draft(by_name["unet"].folder, config, network.tensors, scratch, choice)
+        used = {config, by_name["unet"].folder / CONFIG, folder / INDEX, *network.files}
+        return _made(kind, found, parts, left_out, made, used, network.notes)
+    asked.only(f"a {kind}, whose scheduler is its own,")
+    if index and pipelines.fits(kind):
+        folders, kinds = {part.name: part.folder for part in parts}, {part.name: part.kind for part in parts}
+        tensors = {name: each.tensors for name, each in taken.items()}
+        made = pipelines.draft(kind, folder, folders, kinds, tensors, scratch)
+        names = [name for name in pipelines.used(kind) if name in by_name]
+        used = {folder / INDEX, *(path for name in names for path in _read(by_name[name], taken[name]))}
+        told = tuple(note for name in names for note in taken[name].notes)
+        return _made(kind, found, parts, left_out, made, used, told)
+    return _kept(kind, found, parts, left_out)
+
+
+def _read(part: Part, taken: component_weights.Weights) -> Iterator[Path]:
+    """The files of a component that an import reads: those of its weights that were taken, and all that is text."""
+    yield from taken.files
+    yield from (path for path in part.files.values() if path.suffix != ".safetensors" and path not in part.indices)
+
+
+def _made(
+    kind: str, found: Mapping[str, Path], parts: Sequence[Part], left_out: tuple[str, ...], made: Draft,
+    used: Set[Path], told: tuple[str, ...],
+) -> Draft:  # fmt: skip
     components = tuple(each for part in parts for each in _components(part, used))
     unused = {*left_out, *(name for name, path in found.items() if path not in used)}
-    notes = (*made.notes, *network.notes, *_not_used(found, parts, used))
+    notes = (*made.notes, *told, *_not_used(found, parts, used))
     return Draft(f"diffusers {kind}", made.record, made.files, components, tuple(sorted(unused)), notes)
 
 
