@@ -261,9 +261,9 @@ def test_a_pipeline_that_does_not_fit_is_refused_by_name(fault: str, tmp_path: P
     assert not list((home / "imports").iterdir())
 
 
-def stable_diffusion(folder: Path) -> Path:
+def kandinsky(folder: Path) -> Path:
     """What a text-to-image repository looks like, each component with a safetensors file of a few values."""
-    index: dict[str, Any] = {"_class_name": "StableDiffusionPipeline", "safety_checker": [None, None]}
+    index: dict[str, Any] = {"_class_name": "KandinskyV22Pipeline", "safety_checker": [None, None]}
     classes = {"unet": "UNet2DConditionModel", "vae": "AutoencoderKL", "text_encoder": "CLIPTextModel"}
     for name, kind in classes.items():
         (folder / name).mkdir(parents=True)
@@ -282,7 +282,7 @@ def run(*words: str) -> Any:
 
 
 def test_a_text_conditioned_pipeline_is_kept_and_not_sampled(tmp_path: Path) -> None:
-    imported = import_from(stable_diffusion(tmp_path / "sd"), licence="creativeml-openrail-m")
+    imported = import_from(kandinsky(tmp_path / "sd"), licence="creativeml-openrail-m")
     assert not imported.draft.usable
     assert [component.name for component in imported.draft.components] == ["unet", "vae", "text_encoder", "tokenizer"]
     manifest = shelf.blob_store().manifest(shelf.blob_store().ref("sd"))  # type: ignore[arg-type]
@@ -295,7 +295,7 @@ def test_a_text_conditioned_pipeline_is_kept_and_not_sampled(tmp_path: Path) -> 
 
 
 def test_a_kept_pipeline_is_checked_in_every_component(tmp_path: Path) -> None:
-    folder = stable_diffusion(tmp_path / "sd")
+    folder = kandinsky(tmp_path / "sd")
     weights = folder / "vae" / "model.safetensors"
     weights.write_bytes(weights.read_bytes() + b"more")
     with pytest.raises(UntrustedError, match="after its last tensor"):

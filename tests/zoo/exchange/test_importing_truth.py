@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tests.servers.static import StaticServer
-from tests.zoo.exchange.test_importing import home, last_x, network, one_thread, pipeline, run, stable_diffusion
+from tests.zoo.exchange.test_importing import home, kandinsky, last_x, network, one_thread, pipeline, run
 from zoo import registry, shelf
 from zoo.exchange.importing import ImportingError, import_from, known_layouts
 from zoo.exchange.importing import unet as unet_import
@@ -94,7 +94,7 @@ def test_what_lies_beside_a_pipeline_is_listed_as_not_used(tmp_path: Path) -> No
     )
     assert any("pytorch_lora_weights.safetensors was not used: it is a LoRA" in note for note in imported.draft.notes)
     assert any(f"unet_ema/{WEIGHTS} was not used" in note for note in imported.draft.notes)
-    kept = import_from(_with_lora(stable_diffusion(tmp_path / "sd")))
+    kept = import_from(_with_lora(kandinsky(tmp_path / "sd")))
     assert any("pytorch_lora_weights.safetensors was not used" in note for note in kept.draft.notes)
 
 
@@ -105,7 +105,7 @@ def _with_lora(folder: Path) -> Path:
 
 def test_an_artifact_without_weights_is_refused(tmp_path: Path) -> None:
     """What optimum writes: a pipeline of ONNX models."""
-    folder = stable_diffusion(tmp_path / "sd")
+    folder = kandinsky(tmp_path / "sd")
     for name in ("unet", "vae", "text_encoder"):
         (folder / name / "model.safetensors").unlink()
         (folder / name / "model.onnx").write_bytes(b"\0")
@@ -114,19 +114,6 @@ def test_an_artifact_without_weights_is_refused(tmp_path: Path) -> None:
     ):
         import_from(folder)
     assert shelf.pulled("sd") is None
-
-
-def test_a_class_conditioned_pipeline_is_not_called_one_of_text(tmp_path: Path) -> None:
-    folder = stable_diffusion(tmp_path / "dit")
-    for name in ("text_encoder", "tokenizer"):
-        shutil.rmtree(folder / name)
-    (folder / "unet").rename(folder / "transformer")
-    parts = {"transformer": ["diffusers", "DiTTransformer2DModel"], "vae": ["diffusers", "AutoencoderKL"]}
-    (folder / "model_index.json").write_text(
-        json.dumps({"_class_name": "DiTPipeline", "id2label": {"0": "tench"}, **parts})
-    )
-    imported = import_from(folder)
-    assert imported.draft.notes[0].startswith("class-conditioned generators of latents cannot be sampled")
 
 
 def variant(folder: Path, name: str = "fp16") -> None:

@@ -26,7 +26,6 @@ MAX_TEXT_BYTES = 64 << 20
 TEXTS = (".json", ".txt", ".md", ".model", ".jinja")
 NOT_SAMPLED = "text-conditioned generators cannot be sampled by this version"
 TEXT_PARTS = ("text_encoder", "tokenizer", "prior")  # how the names of such components begin
-CLASS_CONDITIONED = ("DiTPipeline",)
 NOTHING = Asked()
 
 
@@ -71,6 +70,7 @@ def draft(folder: Path, scratch: Path, asked: Asked = NOTHING) -> Draft:
         used = {config, by_name["unet"].folder / CONFIG, folder / INDEX, *network.files}
         return _made(kind, found, parts, left_out, made, used, network.notes)
     asked.only(f"a {kind}, whose scheduler is its own,")
+    _complete(parts, left_out)
     if index and pipelines.fits(kind):
         folders, kinds = {part.name: part.folder for part in parts}, {part.name: part.kind for part in parts}
         tensors = {name: each.tensors for name, each in taken.items()}
@@ -80,6 +80,15 @@ def draft(folder: Path, scratch: Path, asked: Asked = NOTHING) -> Draft:
         told = tuple(note for name in names for note in taken[name].notes)
         return _made(kind, found, parts, left_out, made, used, told)
     return _kept(kind, found, parts, left_out)
+
+
+def _complete(parts: Sequence[Part], left_out: Sequence[str]) -> None:
+    """Raises ImportingError for a component that has a config and no weights that are taken."""
+    for part in parts:
+        if (part.folder / CONFIG).is_file() and not part.weights:
+            models = [name for name in left_out if name.startswith(f"{part.name}/") and name.endswith(".onnx")]
+            but = f", but the ONNX model {models[0]}: import what the pipeline was exported from" if models else ""
+            raise ImportingError(f"the component {part.name} ({part.kind}) has no safetensors file{but}")
 
 
 def _read(part: Part, taken: component_weights.Weights) -> Iterator[Path]:
@@ -109,17 +118,9 @@ def _not_used(found: Mapping[str, Path], parts: Sequence[Part], used: Set[Path])
 
 
 def _kept(kind: str, found: Mapping[str, Path], parts: Sequence[Part], left_out: tuple[str, ...]) -> Draft:
-    """A pipeline that is stored, verified, and not sampled. Raises ImportingError where there is nothing to store."""
-    for part in parts:
-        if (part.folder / CONFIG).is_file() and not part.weights:
-            models = [name for name in left_out if name.startswith(f"{part.name}/") and name.endswith(".onnx")]
-            but = f", but the ONNX model {models[0]}: import what the pipeline was exported from" if models else ""
-            raise ImportingError(f"the component {part.name} ({part.kind}) has no safetensors file{but}")
-    why = f"a {kind} cannot be sampled by this version"
-    if kind in CLASS_CONDITIONED:
-        why = "class-conditioned generators of latents cannot be sampled by this version"
-    elif any(part.name.startswith(TEXT_PARTS) for part in parts):
-        why = NOT_SAMPLED
+    """A pipeline that is stored, verified, and not sampled."""
+    text = any(part.name.startswith(TEXT_PARTS) for part in parts)
+    why = NOT_SAMPLED if text else f"a {kind} cannot be sampled by this version"
     components = tuple(component for part in parts for component in _components(part))
     record = {
         "family": None,
