@@ -50,7 +50,7 @@ def compiled(module: Any, device: str, executor: Executor) -> Callable[..., Any]
     """A module compiled for the shapes that it meets, or for the one batch of an executor; on a GPU as CUDA graphs."""
     import torch
 
-    from export.runtimes.modules import InRows, compiling
+    from export.runtimes.modules import InRows, compiling, side_by_side
 
     if device != "cpu":
         made: Any = torch.compile(module, dynamic=False, mode="reduce-overhead")
@@ -65,7 +65,7 @@ def compiled(module: Any, device: str, executor: Executor) -> Callable[..., Any]
     met: set[tuple[Any, ...]] = set()
 
     def call(*given: Any) -> Any:
-        inputs = [each.contiguous() for each in given]  # or it is compiled anew for the strides of another table
+        inputs = [side_by_side(each) for each in given]  # or it is compiled anew for the strides of another table
         shapes = tuple(each.shape for each in inputs)
         if shapes in met:
             return made(*inputs)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -82,19 +81,20 @@ class InRows:
         return tuple(torch.cat([each, each[:1].expand(lacking, *each.shape[1:])]) for each in part)
 
     def _called(self, inputs: tuple[torch.Tensor, ...]) -> torch.Tensor:
-        found: torch.Tensor = self.program(*(each.contiguous() for each in inputs))
+        found: torch.Tensor = self.program(*(side_by_side(each) for each in inputs))
         return found
 
 
-@contextmanager
-def compiling(*, frozen: bool) -> Iterator[None]:
-    """A block in which torch compiles what is called, `frozen` around its weights as constants.
+def side_by_side(x: torch.Tensor) -> torch.Tensor:
+    """The same values with the strides of its shape: of a single row any stride passes for contiguous."""
+    return x.contiguous() if len(x) > 1 else x.clone(memory_format=torch.contiguous_format)
 
-    It remembers 8 programs of a function, whatever module it is called on, and runs the ninth uncompiled: here that is
-    an error, and far away.
-    """
+
+def compiling(*, frozen: bool) -> Any:
+    """A block in which torch compiles what is called, `frozen` around its weights as constants."""
     import torch._dynamo.config as tracing
     import torch._inductor.config as lowering
 
-    with lowering.patch(freezing=frozen), tracing.patch(recompile_limit=PROGRAMS, fail_on_recompile_limit_hit=True):
-        yield
+    # It remembers 8 programs of a function, of whatever module, and runs the ninth uncompiled without an error.
+    tracing.recompile_limit, tracing.fail_on_recompile_limit_hit = PROGRAMS, True
+    return lowering.patch(freezing=frozen)

@@ -8,7 +8,7 @@ pytest.importorskip("torch")
 
 import torch
 
-from export.runtimes.modules import InRows
+from export.runtimes.modules import InRows, side_by_side
 
 
 @pytest.mark.parametrize(("count", "fixed", "called"), [(4, True, [4]), (3, True, [4]), (9, True, [4, 4, 4])])
@@ -32,6 +32,7 @@ def test_native_code_is_given_what_lies_side_by_side() -> None:
 
     column = torch.arange(12).reshape(4, 3)[:, 1]
     assert torch.equal(InRows(program, 4)(column), torch.tensor([1, 4, 7, 10]))
+    assert side_by_side(column[:1]).stride() == (1,), "torch would compile anew for another stride of one row"
 
 
 def test_a_program_of_at_most_some_rows_takes_fewer() -> None:
