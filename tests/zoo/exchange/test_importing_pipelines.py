@@ -314,6 +314,7 @@ def test_a_component_that_is_missing_is_named(stable: tuple[Path, Any]) -> None:
 
 
 @pytest.mark.longer
+@pytest.mark.skipif(not at_random, reason="it exports for a minute: in `make fuzz`")
 def test_a_pipeline_goes_the_whole_way(stable: tuple[Path, Any]) -> None:
     """Export, gate, and the same images on ONNX Runtime, at two sizes and with a picture to begin with."""
     from export.exporter import export
