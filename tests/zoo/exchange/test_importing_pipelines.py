@@ -20,6 +20,7 @@ import diffusers
 from export.parity import image_error
 from export.runners import TorchRunner
 from tests import pipelines
+from tests.examples import at_random
 from zoo import registry
 from zoo.contract.request import SampleRequest, Setting
 from zoo.errors import GenzooError
