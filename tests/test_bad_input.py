@@ -30,6 +30,7 @@ WORDS = {
     "export": ("no-such",),
     "gate": ("no-such",),
     "build": ("no-such",),
+    "tune": ("no-such",),
     "serve": ("no-such",),
     "repository": ("no-such", "-o", "models"),
     "demo": ("--samples", "no-such"),

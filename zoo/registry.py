@@ -20,7 +20,6 @@ from zoo.plain import check_sizes, rebuild
 FAMILIES = (
     "autoencoder",
     "denoising_diffusion_gan",
-    "diffusers_pipeline",
     "diffusers_unet",
     "diffusion",
     "gan",
@@ -33,6 +32,7 @@ FAMILIES = (
     "transformer_flow",
     "vae",
     "vqvae",
+    "diffusers_pipeline",
 )
 MAX_ARCHITECTURE = 1 << 16  # of any number in an architecture from outside
 

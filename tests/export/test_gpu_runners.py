@@ -208,5 +208,5 @@ def test_a_host_without_a_gpu_is_one_sentence(toy_bundles: Mapping[str, Path]) -
 def test_what_runs_elsewhere_is_refused(toy_bundles: Mapping[str, Path], toy_one_shot: Checkpoint) -> None:
     with pytest.raises(RunnerError, match="triton does not run in this process"):
         generator(Bundle.open(toy_bundles["toy-linear"]), Runtime.TRITON)
-    with pytest.raises(RunnerError, match="does not run on onnxruntime"):
+    with pytest.raises(RunnerError, match="onnxruntime runs bundles, toy-linear is a checkpoint"):
         generator(toy_one_shot, Runtime.ONNXRUNTIME)

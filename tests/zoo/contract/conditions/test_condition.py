@@ -9,7 +9,19 @@ import pytest
 
 from zoo.contract import conditions
 from zoo.contract.assets import NO_ASSETS
-from zoo.contract.conditions import KINDS, Condition, boxes, class_id, image, kind, label_map, scalar, text, vector
+from zoo.contract.conditions import (
+    KINDS,
+    Condition,
+    boxes,
+    class_id,
+    image,
+    kind,
+    label_map,
+    scalar,
+    text,
+    texts,
+    vector,
+)
 from zoo.contract.errors import RequestError
 from zoo.contract.graph import TensorSpec
 from zoo.plain import PlainError
@@ -22,6 +34,7 @@ EVERY = {
     "label_map": label_map.Options("side", "side/2", 3),
     "scalar": scalar.Options(0.0, 1.0),
     "text": text.Options(3),
+    "texts": texts.Options((texts.Reading(3), texts.Reading(4, "other.json", cut=True))),
     "vector": vector.Options(3),
 }
 
