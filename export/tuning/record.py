@@ -62,10 +62,12 @@ class Tuned:
     def stale(self, bundle: Bundle) -> list[str]:
         """Why it does not count for a bundle here, a clause each; empty where it does."""
         then, now = self.record, decisive(bundle)
-        found = [f"{key} was {then[key]}, is {now[key]}" for key in ("host", "bundle") if then[key] != now[key]]
+        was, here = then["host"], now["host"]
+        found = [f"the host's {key} was {was.get(key)}, is {here[key]}" for key in here if was.get(key) != here[key]]
+        found += ["its bundle was another"] if then["bundle"] != now["bundle"] else []
         for name, version in then["versions"].items():
-            if (here := now["versions"].get(name)) != version:
-                found.append(f"{name} was {version}, is {here or 'not here'}")
+            if (installed := now["versions"].get(name)) != version:
+                found.append(f"{name} was {version}, is {installed or 'not here'}")
         for variant, digest in then["bundles"].items():
             if variant != "fp32" and _digest(self.record["name"], variant) != digest:
                 found.append(f"its {variant} bundle was another")
