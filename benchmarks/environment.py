@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import os
 import platform
 import subprocess
@@ -14,7 +13,7 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
-from export.tuning.host import cpu
+from zoo.host import cpu, installed
 
 PACKAGES = (
     "genzoo", "numpy", "onnxruntime", "onnxruntime-gpu", "torch", "onnx", "tritonclient", "mlcommons_loadgen",
@@ -117,14 +116,8 @@ def _installed() -> dict[str, str]:
 
 
 def _versions(packages: Iterable[str]) -> dict[str, str]:
-    """Of those that are installed."""
-    found = {}
-    for name in packages:
-        try:
-            found[name] = importlib.metadata.version(name).split("+")[0]
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
+    """Of those that are installed, without what a build adds."""
+    return {name: found.split("+")[0] for name, found in installed(packages).items()}
 
 
 def _revision() -> str | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import os
 import platform
@@ -15,6 +14,7 @@ from export.floors import CONTAINER_FLOOR, FLOORS, parts
 from export.runners import CPU, CUDA, RTX, TENSORRT, cores
 from zoo import files
 from zoo.errors import GenzooError
+from zoo.host import installed
 
 PACKAGES = ("genzoo", "torch", "onnx", "onnxruntime", "onnxruntime-gpu", "tensorrt", "tensorrt-rtx", "cuda-bindings")
 NEEDED_DRIVER = "580"  # by CUDA 13, which the wheels bring
@@ -54,7 +54,7 @@ class Examination:
 
 def examine() -> Examination:
     """What is here. Nothing is installed, loaded onto a GPU or changed."""
-    found = {name: _version(name) for name in PACKAGES} | {"tritonserver": _triton()}
+    found = dict.fromkeys(PACKAGES) | installed(PACKAGES) | {"tritonserver": _triton()}
     here, reason = _gpu()
     providers = _providers()
     return Examination(
@@ -67,13 +67,6 @@ def examine() -> Examination:
         _install(here),
         f"tritonserver:{CONTAINER_FLOOR}-py3 or later" + ("" if here else ", on a host with a GPU"),
     )
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def _triton() -> str | None:

@@ -11,11 +11,9 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import importlib.metadata
 import platform
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,6 +28,7 @@ from export.variant import Precision
 from zoo import files
 from zoo.contract.request import SampleRequest
 from zoo.errors import GenzooError
+from zoo.host import cpu, installed
 
 SEEDS = 2  # of each request
 SKETCH = 32  # numbers of a sketch
@@ -126,22 +125,8 @@ def check(name: str, found: Mapping[str, Any]) -> None:
 
 def versions() -> dict[str, str]:
     """What computes here: the packages that are installed, this code, Python, and the processor."""
-    found = {"python": platform.python_version(), "processor": _processor()}
-    for package in PACKAGES:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
+    found = {"python": platform.python_version(), "processor": cpu(), **installed(PACKAGES)}
     return found | {"code": files.identify(sources.digests("export.golden"))}
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return named[0] if named else platform.machine()
 
 
 def _kept(stage: Stage) -> dict[str, Any]:

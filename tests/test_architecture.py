@@ -21,7 +21,8 @@ ORDER = ("zoo", "export", "serving", "benchmarks", "genzoo")
 # The rooms of a package in their order: each imports only what stands above it, wherever in a file an import stands.
 ROOMS = {
     "zoo": (
-        "errors",  # leaves: errors, atomic files and home(), strict dataclasses, pixels
+        "errors",  # leaves: errors, the host, atomic files and home(), strict dataclasses, pixels
+        "host",
         "files",
         "plain",
         "images",

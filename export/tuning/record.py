@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from export.bundle import Bundle
+from export.changes import why
 from export.runtimes import Executor
 from export.tiers import TIERS, Tier
 from export.tuning import host
@@ -62,12 +63,8 @@ class Tuned:
     def stale(self, bundle: Bundle) -> list[str]:
         """Why it does not count for a bundle here, a clause each; empty where it does."""
         then, now = self.record, decisive(bundle)
-        was, here = then["host"], now["host"]
-        found = [f"the host's {key} was {was.get(key)}, is {here[key]}" for key in here if was.get(key) != here[key]]
-        found += ["its bundle was another"] if then["bundle"] != now["bundle"] else []
-        for name, version in then["versions"].items():
-            if (installed := now["versions"].get(name)) != version:
-                found.append(f"{name} was {version}, is {installed or 'not here'}")
+        now["versions"] = {name: now["versions"].get(name, "not here") for name in then["versions"]}
+        found = why({key: then[key] for key in now}, now)
         for variant, digest in then["bundles"].items():
             if variant != "fp32" and _digest(self.record["name"], variant) != digest:
                 found.append(f"its {variant} bundle was another")

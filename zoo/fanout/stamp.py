@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import platform
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
+
+from zoo.host import installed
 
 PACKAGES = ("numpy", "onnxruntime", "onnxruntime-gpu", "torch", "onnx", "onnxscript", "safetensors", "tensorrt-rtx")
 SOURCES = ("genzoo", "zoo", "export", "serving", "benchmarks")
@@ -18,12 +19,7 @@ INSTRUCTIONS = ("avx", "avx2", "fma", "avx512f", "avx512bw", "avx512_vnni", "avx
 def stamp() -> dict[str, str]:
     """The source and the versions by which a piece is done here."""
     found = {"genzoo's source": _source(), "python": ".".join(platform.python_version_tuple()[:2])}
-    for package in PACKAGES:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            found[package] = "not installed"
-    return found
+    return found | dict.fromkeys(PACKAGES, "not installed") | installed(PACKAGES)
 
 
 def _source() -> str:

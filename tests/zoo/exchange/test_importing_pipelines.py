@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,32 +20,19 @@ from export.parity import image_error
 from export.runners import TorchRunner
 from tests import pipelines
 from tests.examples import at_random
+from tests.zoo.exchange.test_importing import home, one_thread
 from zoo import registry
 from zoo.contract.request import SampleRequest, Setting
 from zoo.errors import GenzooError
 from zoo.exchange.importing import ImportingError, import_from
-from zoo.files import HOME_VARIABLE
 from zoo.sampling import noise
 
 # diffusers' own Heun, on numpy 2.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
+__all__ = ["home", "one_thread"]  # fixtures
 SEEDS = (3, 4)
 PROMPTS = ("a red boat", "an old cat")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv(HOME_VARIABLE, str(tmp_path / "home"))
-    return tmp_path / "home"
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,33 @@
+"""What this process runs on: the processor and the packages that are installed."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+
+def installed(packages: Iterable[str]) -> dict[str, str]:
+    """The versions of those that are installed, in their order."""
+    found = {}
+    for name in packages:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def cpu() -> str:
+    """The processor's model, or the kind of machine where nothing says."""
+    return of_cpuinfo("model name") or platform.machine()
+
+
+def of_cpuinfo(field: str) -> str:
+    """A field of the first processor; empty where nothing says."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith(field))
+    except (OSError, StopIteration):
+        return ""
