@@ -13,10 +13,10 @@ demo: .venv/demo.stamp
 	genzoo demo
 
 test: .venv/test.stamp data tools check
-	python -m pytest -q -n auto --dist loadfile
+	python -m pytest -q -n auto --dist loadfile --max-worker-restart=0
 
 fuzz: .venv/test.stamp data tools
-	GENZOO_EXAMPLES=random python -m pytest -q -n auto --dist loadfile -m "hypothesis or longer"
+	GENZOO_EXAMPLES=random python -m pytest -q -n auto --dist loadfile --max-worker-restart=0 -m "hypothesis or longer"
 
 check: .venv/test.stamp
 	ruff check .

@@ -144,21 +144,34 @@ def _reference(wanted: list[Any], name: str | None, tell: Callable[[str], None])
 
 
 def _reporting(records: Path) -> str:
-    return "genzoo report" + ("" if records == RECORDS else f" --records {shlex.quote(str(records))}")
+    return "genzoo report" + _option(records)
+
+
+def _option(records: Path) -> str:
+    return "" if records == RECORDS else f" --records {shlex.quote(str(records))}"
 
 
 @app.command()
 def demo(
-    samples: Annotated[int, typer.Option(min=50, max=50_000, help="Images judged for quality.")] = 500,
+    samples: Annotated[int, typer.Option(min=50, max=50_000, help="Images judged for quality.")] = 250,
     records: Records = RECORDS,
     output: Annotated[Path, typer.Option("--output", "-o", help="The page to write.")] = REPORT,
     as_json: Json = False,
 ) -> None:
-    """Run the main job: the family tree through export, gate, Triton and measurement, to one report."""
-    bench(runtime=["triton"], samples=samples, tree=True, quick=True, costs=False, records=records, as_json=as_json)
+    """Run the main job on a tenth of the zoo, something of each branch: export, gate, Triton, measure, report."""
+    from benchmarks.measure import sweep
+    from zoo import registry
+
+    whole = _measurable(sweep.Choice(tree=True, calls=sweep.QUICK_CALLS))
+    chosen = [name for name in whole if name in registry.DEMO] or whole[:1]
+    bench(chosen, runtime=["triton"], samples=samples, tree=True, quick=True, records=records, as_json=as_json)
     report(records, output, as_json=as_json)
     if not as_json:
         typer.echo(f"\nrecords  {records}\nreport   {output}")
+        typer.echo(
+            f"something of each branch was measured, {len(chosen)} of {len(whole)} generators; the others are by\n"
+            f"      genzoo bench --tree --quick --samples {samples}{_option(records)}"
+        )
         activate = ". .venv/bin/activate, then " if Path(sys.prefix) == Path.cwd() / ".venv" else ""  # by `make demo`
         typer.echo(f"next: {activate}genzoo sample ddpm-pd4 -o grid.png or genzoo serve ddpm-pd4 gan")
 
@@ -228,10 +241,13 @@ def tree(
 ) -> None:
     """Write the family tree from records: the README's table and picture, and the numbers of each family's page."""
     from benchmarks import records as reading
-    from benchmarks.report import family_tree, overview, pages
+    from benchmarks.report import family_tree, fronts, overview, pages
+    from serving import front
 
     found = family_tree.FamilyTree.of(family_tree.trained(), reading.read(records))
+    measured = fronts.of(found.section, [row for row in found.measured if row.dataset == found.section.dataset])
     written = [str(path) for path in (*overview.write(root, found), *pages.write(root, found))]
+    written.append(str(front.write([measured], root / front.PATH.relative_to(front.PATH.parents[2]))))
     if as_json:
         typer.echo(json.dumps(written))
         return
@@ -270,6 +286,28 @@ def ratios(
     if readme:
         replace_marked(readme, "ratios", table)
     typer.echo(json.dumps(record) if as_json else table)
+
+
+@app.command()
+def profile(
+    name: Annotated[str, typer.Argument(help="A checkpoint.", autocompletion=completion.checkpoints)] = "ddpm",
+    steps: Annotated[int | None, typer.Option(min=1, help="Steps of the sampler; the checkpoint's by default.")] = None,
+    batch: Annotated[list[int] | None, typer.Option(min=1, max=64, help="Images at once; 1 and 16 by default.")] = None,
+    threads: Annotated[int, typer.Option(min=1, max=1024, help="Of ONNX Runtime and of the product beside it.")] = 1,
+    readme: Annotated[Path | None, typer.Option(help="Write the tables between the marks of this file.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Show where the time goes on ONNX Runtime: by operator, beside what this machine's products can do."""
+    from benchmarks.measure import profile as measuring
+    from benchmarks.templates.marks import replace_marked
+    from zoo.contract.request import Setting
+
+    [bundle] = _bundles([name])
+    found = measuring.measure(bundle, Setting(steps), batch or (1, 16), threads)
+    tables = measuring.markdown(found)
+    if readme:
+        replace_marked(readme, "profile", tables)
+    typer.echo(json.dumps(found) if as_json else tables)
 
 
 @app.command()

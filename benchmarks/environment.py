@@ -13,7 +13,7 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
-from zoo.host import cpu, installed
+from zoo.host import cpu, installed, peak_bytes
 
 PACKAGES = (
     "genzoo", "numpy", "onnxruntime", "onnxruntime-gpu", "torch", "onnx", "tritonclient", "mlcommons_loadgen",
@@ -197,15 +197,6 @@ def _descendants(processes: Mapping[int, tuple[int, int]]) -> set[int]:
             break
         ours |= found
     return ours - {os.getpid()}
-
-
-def peak_bytes(pid: int | str = "self") -> int:
-    """The most memory that a process has held resident; 0 of one that has ended."""
-    try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    except OSError:
-        return 0
-    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM")), 0)
 
 
 def descendants_peak_bytes() -> int:

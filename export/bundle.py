@@ -28,6 +28,8 @@ from zoo.errors import GenzooError
 from zoo.plain import PlainError, printable, rebuild
 from zoo.untrusted import MAX_AXES, UntrustedError
 
+MAX_WORKSPACE = 1 << 40  # bytes of an engine
+
 
 class BundleError(GenzooError):
     """A bundle is missing, altered, or reaches outside its folder; the message says which file, and what to do."""
@@ -78,7 +80,7 @@ class Bundle:
             for each in (*self.inputs(graph), *self.outputs(graph)):
                 if len(each.shape) > MAX_AXES:
                     raise PlainError(f"{each.name} of {graph} has {len(each.shape)} axes, at most {MAX_AXES} are read")
-        bounds = {"steps": MAX_STEPS, "max_batch": MAX_SIZE}
+        bounds = {"steps": MAX_STEPS, "max_batch": MAX_SIZE, "workspace_bytes": MAX_WORKSPACE}
         for name, most in bounds.items():
             found = self.manifest.get(name)
             if found is not None and (type(found) is not int or not 1 <= found <= most):

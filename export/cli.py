@@ -15,15 +15,20 @@ import typer
 from export.engine import Library, Target
 from export.runtimes import Runtime
 from export.runtimes import check as check_runtime
+from export.tiers import tier as tier_of
 from export.variant import LoopKind, Precision, Variant
 from zoo import completion, files
+from zoo.host import peak_bytes
 
 if TYPE_CHECKING:
     from export.bundle import Bundle
     from export.engine import Engine
+    from export.profiles import Ends
+    from export.search import Progress
     from zoo.family import Checkpoint
 
 app = typer.Typer()
+TOLD_EVERY = 10  # parts of long work, where nobody watches
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object for machines.")]
 Loop = Annotated[LoopKind, typer.Option(help="Who walks the sampler's table: an ONNX Loop, nobody, or the host.")]
@@ -36,7 +41,16 @@ Sources = Annotated[
     ),
 ]
 Ray = Annotated[str | None, typer.Option("--ray", help="Do it on the Ray cluster whose head is at this host:port.")]
+TierName = Annotated[
+    str | None,
+    typer.Option("--tier", help="Choose that precision's layers one by one, within this loss: 45dB, 40dB, or exact."),
+]
 Steps = Annotated[int | None, typer.Option(help="Rows of an unrolled loop; default: the checkpoint's.")]
+
+
+def _variant(loop: LoopKind, precision: Precision, steps: int | None, tier: str | None) -> Variant:
+    """Raises RequestError for an unknown tier."""
+    return Variant(loop, precision, steps, tier_of(tier).name if tier else None)
 
 
 @app.command("export")
@@ -48,6 +62,7 @@ def export_command(
     loop: Loop = LoopKind.ONNX,
     steps: Steps = None,
     precision: Numbers = Precision.FP32,
+    tier: TierName = None,
     why: Annotated[bool, typer.Option("--why", help="Only say what has changed since the last export.")] = False,
     ray: Ray = None,
     as_json: AsJson = False,
@@ -56,7 +71,7 @@ def export_command(
     from export.exporter import cached, export, resolve, up_to_date
     from zoo import registry
 
-    wanted = Variant(loop, precision, steps)
+    wanted = _variant(loop, precision, steps, tier)
     found = {name: up_to_date(name, wanted) for name in names or _here()}
     checkpoints = {name: registry.checkpoint(name) for name, bundle in found.items() if bundle is None}
     missing = [(each, resolve(each, wanted)) for each in checkpoints.values()]
@@ -67,11 +82,12 @@ def export_command(
     for checkpoint, variant in () if ray and not why else missing:
         bundle, changes = cached(checkpoint, variant)
         state = "up to date" if bundle else ("out of date" if changes else "not exported yet")
-        if not why:
-            with _working(f"exporting {checkpoint.name} {variant.name}") if bundle is None else nullcontext():
-                bundle = export(checkpoint, variant)
-            state = "up to date" if state == "up to date" else "exported"
-        _report_bundle(checkpoint.name, variant.name, state, changes, bundle, as_json)
+        peak = 0
+        if not why and bundle is None:
+            with _working(f"exporting {checkpoint.name} {variant.name}") as tell:
+                bundle = export(checkpoint, variant, tell)
+            state, peak = "exported", peak_bytes()
+        _report_bundle(checkpoint.name, variant.name, state, changes, bundle, as_json, peak)
     _next(f"genzoo gate {' '.join(names or [])}".rstrip(), as_json)
 
 
@@ -96,11 +112,21 @@ def _export_on(address: str, wanted: list[tuple[Checkpoint, Variant]], as_json: 
 
 
 def _report_bundle(
-    name: str, variant: str, state: str, changes: list[str], bundle: Bundle | None, as_json: bool
+    name: str, variant: str, state: str, changes: list[str], bundle: Bundle | None, as_json: bool, peak: int = 0
 ) -> None:
+    """`peak` bytes of this process, with all that it exported before; 0 where others worked."""
     record: dict[str, Any] = {"name": name, "variant": variant, "state": state, "changes": changes}
     record |= {"path": str(bundle.path), "digest": bundle.digest, "admitted": bundle.admitted} if bundle else {}
     lines = [f"{name} {variant}: {state}{f', {bundle.path}' if bundle else ''}"]
+    if peak and bundle:
+        weights = (bundle.path / str(bundle.manifest["weights"]["file"])).stat().st_size
+        record |= {"peak_bytes": peak, "weight_bytes": weights}
+        lines[0] += f", {weights / 1e6:,.0f} MB of weights by {peak / 1e6:,.0f} MB of memory at most"
+    if plan := (bundle.manifest.get("plan") if bundle else None):
+        record["plan"] = plan
+        lines.append(
+            f"  {plan['share_of_products']:.0%} of the products left float32, all but those of {plan['islands']}"
+        )
     _print(record, [*lines, *(f"  {change}" for change in changes)], as_json)
 
 
@@ -110,6 +136,7 @@ def gate(
     loop: Loop = LoopKind.ONNX,
     steps: Steps = None,
     precision: Numbers = Precision.FP32,
+    tier: TierName = None,
     again: Annotated[bool, typer.Option("--again", help="Judge also what was judged before.")] = False,
     runtime: Annotated[
         Runtime, typer.Option(help="What is judged: the bundle by itself, or on a GPU; `tensorrt`: its engines there.")
@@ -136,7 +163,7 @@ def gate(
     """
 
     check_runtime(runtime)
-    bundles = _bundles(sources, Variant(loop, precision, steps))
+    bundles = _bundles(sources, _variant(loop, precision, steps, tier))
     if sizes:
         _probe(bundles, runtime, as_json)
         return
@@ -242,10 +269,18 @@ def build(
     library: Annotated[Library, typer.Option(help="TensorRT-RTX needs no GPU; TensorRT builds for this one.")] = (
         Library.RTX
     ),
+    buckets: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Where sizes are cut into buckets, each tuned by itself: batch=1,16, height=256; one: not at all. "
+            "By TensorRT one image is a bucket."
+        ),
+    ] = None,
     loop: Loop = LoopKind.ONNX,
     steps: Steps = None,
     precision: Numbers = Precision.FP32,
     why: Annotated[bool, typer.Option("--why", help="Only say what has changed since the engines were built.")] = False,
+    tier: TierName = None,
     ray: Ray = None,
     as_json: AsJson = False,
 ) -> None:
@@ -254,26 +289,28 @@ def build(
     from export.engine_build import build as build_engine
     from export.engine_build import current
     from export.pieces import build_all
+    from export.profiles import parse
     from zoo import fanout
 
     every = tuple(each for each in Target if each is not Target.SM90)
     targets = every if all_targets else tuple(target or (Target.PORTABLE,))
-    bundles = _bundles(sources, Variant(loop, precision, steps))
+    bundles = _bundles(sources, _variant(loop, precision, steps, tier))
+    ends = parse(buckets) if buckets else None
     wanted = [(bundle, graph, each) for bundle in bundles for graph in graphs_to_build(bundle) for each in targets]
     if why:
         for piece in wanted:
-            _report_changes(*piece, library, as_json)
+            _report_changes(*piece, library, ends, as_json)
         return
-    missing = [(*each, library) for each in wanted if ray and current(*each, library) is None]
+    missing = [(*each, library) for each in wanted if ray and current(*each, library, ends) is None]
     if ray and missing:
         with fanout.workers(ray, _say) as workers:
-            for _ in build_all(missing, workers):
+            for _ in build_all(missing, workers, ends):
                 pass
     for bundle, graph, each in wanted:
-        engine = current(bundle, graph, each, library)
+        engine = current(bundle, graph, each, library, ends)
         if engine is None:
             with _working(f"building {bundle.name} {graph} for {each}"):
-                engine = build_engine(bundle, graph, each, library)
+                engine = build_engine(bundle, graph, each, library, ends)
         _report_engine(engine, as_json)
 
 
@@ -315,10 +352,12 @@ def doctor(as_json: AsJson = False) -> None:
         raise DoctorError("; ".join(found.faults))
 
 
-def _report_changes(bundle: Bundle, graph: str, target: Target, library: Library, as_json: bool) -> None:
+def _report_changes(
+    bundle: Bundle, graph: str, target: Target, library: Library, ends: Ends | None, as_json: bool
+) -> None:
     from export.engine_build import changed
 
-    changes = changed(bundle, graph, target, library)
+    changes = changed(bundle, graph, target, library, ends)
     state = "not built yet" if changes is None else "out of date" if changes else "up to date"
     record = {"name": bundle.name, "graph": graph, "target": target.value, "library": library.value}
     lines = [f"{bundle.name} {graph} for {target} by {library}: {state}", *(f"  {each}" for each in changes or ())]
@@ -355,25 +394,33 @@ def _bundles(sources: list[str] | None, variant: Variant) -> Iterable[Bundle]:
         else:
             here = up_to_date(source, variant)
             checkpoint = registry.checkpoint(source) if here is None else None
-            with _working(f"exporting {source}") if checkpoint else nullcontext():
-                bundle = export(checkpoint, variant) if checkpoint else here
+            with _working(f"exporting {source}") if checkpoint else nullcontext() as tell:
+                bundle = export(checkpoint, variant, tell) if checkpoint else here
             assert bundle is not None
             yield bundle
 
 
 @contextmanager
-def _working(what: str) -> Iterator[None]:
-    """Says on standard error what is being done, with a clock where somebody watches."""
+def _working(what: str) -> Iterator[Progress]:
+    """Says on standard error what is being done, with a clock where somebody watches; what is yielded says more."""
     from rich.console import Console
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bar
+    from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 
     console = Console(stderr=True)
     if not console.is_terminal:
         typer.echo(what, err=True)
     columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        bar.add_task(what, total=None)
-        yield
+    with Bar(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(what, total=None)
+
+        def tell(part: str, done: int, count: int) -> None:
+            text = f"{what}: {part} ({done} of {count})"
+            bar.update(task, description=text)
+            if not console.is_terminal and done % TOLD_EVERY == 0:
+                typer.echo(text, err=True)
+
+        yield tell
 
 
 def _print(record: dict[str, Any], lines: list[str], as_json: bool) -> None:

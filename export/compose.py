@@ -13,18 +13,34 @@ a Loop's body only where they belong to the body. The arithmetic is that of `zoo
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import onnx
 import onnx.parser
 
 from export.onnx_graph import IR_VERSION, OnnxGraph, rename, subgraphs
-from zoo.contract.graph import BATCH, OPSET, TensorSpec
+from export.variant import LoopKind, Variant
+from zoo.contract.graph import BATCH, ENCODE, OPSET, TensorSpec
 from zoo.contract.spec import GeneratorSpec
 
 CALL = "genzoo"  # the domain of calls to be inlined
 WEIGHTS = "guidance_weights"
 NEWLINE = "\n        "
+
+
+def bundle_graphs(spec: GeneratorSpec, variant: Variant, traced: Mapping[str, OnnxGraph]) -> dict[str, OnnxGraph]:
+    """A bundle's graphs by name, in the order in which data flows; the last is the entry, except for a host loop."""
+    if spec.sampling is None:
+        return dict(traced)
+    one_step, last = step(spec, traced["denoiser"]), decoder(spec, traced.get("decoder"))
+    graphs = {name: graph for name, graph in traced.items() if name.startswith(ENCODE)}
+    graphs |= {"denoiser": traced["denoiser"], "step": one_step, "decoder": last}
+    if variant.loop is LoopKind.ONNX:
+        graphs["sampler"] = sampler(spec, one_step, last)
+    elif variant.loop is LoopKind.UNROLLED:
+        assert variant.steps is not None
+        graphs["sampler"] = unrolled(spec, one_step, last, variant.steps)
+    return graphs
 
 
 def step(spec: GeneratorSpec, denoiser: OnnxGraph) -> OnnxGraph:

@@ -20,6 +20,7 @@ from typing import Any
 from export.bundle import Bundle
 from export.cuda import Gpu
 from export.engine_key import first_inputs, inputs
+from export.profiles import ALONE, BucketError, Ends
 from zoo import files
 from zoo.errors import GenzooError
 from zoo.exchange import derived
@@ -63,6 +64,15 @@ class Library(StrEnum):
             raise EngineError(f"{self.value} is not installed ({error}); {where}") from error
 
     @property
+    def ends(self) -> Ends:
+        """The buckets that nobody asked otherwise gets.
+
+        TensorRT measures kernels for one optimum a bucket; TensorRT-RTX compiles them where an engine runs, for the
+        shapes that it then meets.
+        """
+        return ALONE if self is Library.FULL else {}
+
+    @property
     def version(self) -> str:
         """The installed release. Raises EngineError where there is none."""
         return str(self.load().__version__)
@@ -91,6 +101,16 @@ class Engine:
     @property
     def target(self) -> Target:
         return Target(self.record["inputs"]["target"])
+
+    @property
+    def ends(self) -> Ends:
+        """Where its buckets end."""
+        return dict(self.record["inputs"].get("ends", {}))
+
+    @property
+    def profiles(self) -> int:
+        """How many optimisation profiles it has, one a bucket."""
+        return max(1, len(self.record["inputs"].get("profiles", {})))
 
 
 def plan_path(bundle: Bundle, graph: str, target: Target, library: Library) -> Path:
@@ -136,7 +156,10 @@ def known(bundle: Bundle, graph: str, target: Target, library: Library) -> Engin
     made_from = {key: value for key, value in found.record["inputs"].items() if key != "version"}
     if "bundle" in made_from:
         return found if made_from == first_inputs(bundle, graph, target, library) else None
-    return found if made_from == inputs(bundle, graph, target, library, found.record) else None
+    try:
+        return found if made_from == inputs(bundle, graph, target, library, found.record, found.ends) else None
+    except BucketError:  # of sizes that the bundle no longer has
+        return None
 
 
 def choose(bundle: Bundle, graph: str, targets: Sequence[Target], library: Library | None = None) -> Engine | None:

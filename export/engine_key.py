@@ -14,21 +14,26 @@ from pathlib import Path
 from typing import Any
 
 from export.bundle import Bundle
-from export.profiles import axes, profile
+from export.profiles import Ends, axes, buckets, profile
 
 WORKSPACE_BYTES = 2 << 30
 COPY_BYTES = 1 << 20
 
 
 def inputs(
-    bundle: Bundle, graph: str, target: str, library: str, record: Mapping[str, Any] | None = None
+    bundle: Bundle,
+    graph: str,
+    target: str,
+    library: str,
+    record: Mapping[str, Any] | None = None,
+    ends: Ends | None = None,
 ) -> dict[str, Any]:
-    """Everything that determines an engine, but for the library's version.
+    """Everything that determines an engine, but for the library's version. Raises BucketError.
 
     `record` is that of an engine that may fit: where the whole files are those that it names, no weight is read.
+    `ends` cut its sizes into buckets.
     """
-    entry, sizes = bundle.manifest["graphs"][graph], axes(bundle.served_spec, bundle.max_batch)
-    shapes = profile(bundle.inputs(graph), sizes)
+    entry = bundle.manifest["graphs"][graph]
     return {
         "graph": graph,
         "graph_sha256": entry["sha256"],
@@ -36,18 +41,34 @@ def inputs(
         "precision": {key: bundle.manifest.get(key) for key in ("precision", "islands", "tier")},
         "target": str(target),
         "library": str(library),
-        "profile": {name: [list(shape) for shape in three] for name, three in shapes.items()},
-        "flags": flags(library, target),
+        **_sizes(bundle, graph, ends or {}),
+        "flags": flags(library, target, workspace(bundle)),
     }
 
 
-def flags(library: str, target: str) -> dict[str, Any]:
+def _sizes(bundle: Bundle, graph: str, ends: Ends) -> dict[str, Any]:
+    """The shapes of each bucket and where they end; of one alone its shapes, as it was before there were several."""
+    found = {
+        bucket: {name: [list(shape) for shape in three] for name, three in profile(bundle.inputs(graph), sizes).items()}
+        for bucket, sizes in buckets(bundle.served_spec, bundle.max_batch, ends).items()
+    }
+    if len(found) == 1:
+        return {"profile": next(iter(found.values()))}
+    return {"ends": {axis: list(sizes) for axis, sizes in ends.items()}, "profiles": found}
+
+
+def workspace(bundle: Bundle) -> int:
+    """The bytes that an engine of it may hold beside its weights, at most."""
+    return int(bundle.manifest.get("workspace_bytes", WORKSPACE_BYTES))
+
+
+def flags(library: str, target: str, workspace_bytes: int = WORKSPACE_BYTES) -> dict[str, Any]:
     """What the builder is told beside the graph and its sizes; `runs_on` is compute capabilities."""
     portable = {"tensorrt": "ampere and later", "tensorrt-rtx": "all of the library's"}
     return {
         "strongly_typed": True,
         "tf32": False,
-        "workspace_bytes": WORKSPACE_BYTES,
+        "workspace_bytes": workspace_bytes,
         "runs_on": portable[str(library)] if str(target) == "portable" else str(target),
     }
 

@@ -4,24 +4,30 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from export import sources
 from export.bundle import Bundle, BundleError
 from export.changes import why
+from export.engine_key import WORKSPACE_BYTES
 from export.runners import TorchRunner
 from export.variant import LoopKind, Precision, Variant
 from zoo import files, registry, shelf
-from zoo.contract.graph import ENCODE, MAX_BATCH, TensorSpec
+from zoo.contract.graph import Graph, TensorSpec
 from zoo.contract.layout import BUNDLE_FORMAT, BUNDLE_MANIFEST, WEIGHTS
 from zoo.errors import GenzooError
 from zoo.exchange import derived
 from zoo.family import Checkpoint, Entry
+
+if TYPE_CHECKING:
+    from export.capacity import Fitted
+    from export.search import Progress
 
 PACKAGES = ("torch", "onnx", "onnxscript", "onnx-ir", "numpy")
 
@@ -49,9 +55,9 @@ def inputs(checkpoint: Entry, variant: Variant) -> dict[str, Any]:
 
 
 def _versions(variant: Variant, *packages: str) -> dict[str, str]:
-    """ONNX Runtime's too where it decides which layers int8 suits."""
+    """ONNX Runtime's too where it decides which layers suit few bits."""
     found = {package: _version(package) for package in packages}
-    if variant.precision is Precision.INT8:
+    if variant.precision is Precision.INT8 or variant.tier:
         import onnxruntime
 
         found["onnxruntime"] = onnxruntime.__version__
@@ -90,15 +96,19 @@ def up_to_date(name: str, variant: Variant) -> Bundle | None:
         return None
 
 
-def export(checkpoint: Checkpoint, variant: Variant | None = None) -> Bundle:
-    """The bundle of a checkpoint, from the store or newly made. Raises ExportError and StoreError."""
+def export(checkpoint: Checkpoint, variant: Variant | None = None, progress: Progress | None = None) -> Bundle:
+    """The bundle of a checkpoint, from the store or newly made; `progress` is told of a search.
+
+    Raises ExportError, SearchError and StoreError.
+    """
     variant = resolve(checkpoint, variant or Variant())
     bundle, _ = cached(checkpoint, variant)
-    return bundle or _export(checkpoint, variant)
+    return bundle or _export(checkpoint, variant, progress)
 
 
 def resolve(checkpoint: Entry, variant: Variant) -> Variant:
     """The variant with its number of rows decided. Raises ExportError for one that has no meaning."""
+    _check_tier(variant)
     sampling = checkpoint.spec.sampling
     if sampling is None and (variant.loop is not LoopKind.ONNX or variant.steps):
         raise ExportError(f"{checkpoint.name} makes its images in one call: it has neither a loop nor steps")
@@ -107,25 +117,29 @@ def resolve(checkpoint: Entry, variant: Variant) -> Variant:
             raise ExportError(f"a loop takes any number of steps: give --steps only with --loop {LoopKind.UNROLLED}")
         return variant
     assert sampling is not None
-    return Variant(variant.loop, variant.precision, variant.steps or sampling.num_steps)
+    return replace(variant, steps=variant.steps or sampling.num_steps)
 
 
-def _export(checkpoint: Checkpoint, variant: Variant) -> Bundle:
-    from export.onnx_graph import save, to_onnx
-    from export.precision import OPSETS, in_precision, lower
+def _check_tier(variant: Variant) -> None:
+    """Raises ExportError where there is nothing to search for, or nothing else than by a search."""
+    if variant.tier and variant.precision is Precision.FP32:
+        raise ExportError(f"fp32 has no layers to choose: give --tier {variant.tier} with another --precision")
+    if variant.precision is Precision.MIXED and not variant.tier:
+        raise ExportError("which layers of a mixed bundle are in which numbers is searched for: give --tier")
+
+
+def _export(checkpoint: Checkpoint, variant: Variant, progress: Progress | None) -> Bundle:
+    from export import compose
+    from export.capacity import fitted
+    from export.onnx_graph import save
+    from export.precision import OPSETS, in_precision
     from export.weights import Weights, write
 
     module = registry.load_module(checkpoint)
-    family = registry.family(checkpoint.spec.family)
-    traced = {graph.name: lower(to_onnx(graph), variant.precision) for graph in family.graphs(module, checkpoint)}
-    if variant.precision is Precision.INT8:
-        from export.quantization import calibration_inputs, quantize
-
-        calibration = calibration_inputs(TorchRunner(checkpoint, module))
-        traced = {name: quantize(graph, calibration[name]) for name, graph in traced.items()}
-        if not any(array.dtype == np.int8 for graph in traced.values() for array in graph.tensors.values()):
-            raise ExportError(f"{checkpoint.name} has no convolution that int8 suits; choose fp32, fp16 or bf16")
-    graphs = compose_all(checkpoint, variant, traced)
+    parts = registry.family(checkpoint.spec.family).graphs(module, checkpoint)
+    traced, found = _traced(checkpoint, module, parts, variant, progress)
+    fit = fitted(checkpoint.spec, traced, OPSETS[variant.precision])
+    graphs = compose.bundle_graphs(checkpoint.spec, variant, fit.graphs)
     weights = Weights(in_precision(module.state_dict(), variant.precision))
     target = folder(checkpoint.name, variant)
     with derived.new_folder(target) as making:
@@ -134,30 +148,44 @@ def _export(checkpoint: Checkpoint, variant: Variant) -> Bundle:
         if (assets := shelf.assets(checkpoint.name)).folder is not None:
             for name in shelf.config(checkpoint.name)["assets"]:
                 (making / name).write_bytes((assets.folder / name).read_bytes())
-        files.write_json(making / BUNDLE_MANIFEST, _manifest(checkpoint, variant, graphs, making))
+        files.write_json(making / BUNDLE_MANIFEST, _manifest(checkpoint, variant, graphs, making, fit, found))
     return Bundle.open(target)
 
 
-def compose_all(checkpoint: Checkpoint, variant: Variant, traced: Mapping[str, Any]) -> dict[str, Any]:
-    """The bundle's graphs by name, in the order in which data flows; the last is the entry, except for a host loop."""
-    from export import compose
+def _traced(
+    checkpoint: Checkpoint, module: Any, parts: Sequence[Graph], variant: Variant, progress: Progress | None
+) -> tuple[dict[str, Any], Any]:
+    """The checkpoint's graphs in the variant's numbers, and what a search found where a tier asks for one."""
+    from export.onnx_graph import to_onnx
+    from export.precision import lower
 
-    spec = checkpoint.spec
-    if spec.sampling is None:
-        return dict(traced)
-    step = compose.step(spec, traced["denoiser"])
-    decoder = compose.decoder(spec, traced.get("decoder"))
-    graphs = {name: graph for name, graph in traced.items() if name.startswith(ENCODE)}
-    graphs |= {"denoiser": traced["denoiser"], "step": step, "decoder": decoder}
-    if variant.loop is LoopKind.ONNX:
-        graphs["sampler"] = compose.sampler(spec, step, decoder)
-    elif variant.loop is LoopKind.UNROLLED:
-        assert variant.steps is not None
-        graphs["sampler"] = compose.unrolled(spec, step, decoder, variant.steps)
-    return graphs
+    traced = {graph.name: to_onnx(graph) for graph in parts}
+    if variant.tier:
+        from export.search import search
+        from export.tiers import tier
+
+        found = search(TorchRunner(checkpoint, module), traced, variant.precision, tier(variant.tier), progress)
+        return found.graphs, found
+    if variant.precision is not Precision.INT8:
+        return {name: lower(graph, variant.precision) for name, graph in traced.items()}, None
+    from export.calibration import calibration_inputs
+    from export.quantization import quantize
+
+    calibration = calibration_inputs(TorchRunner(checkpoint, module))
+    traced = {name: quantize(graph, calibration[name]) for name, graph in traced.items()}
+    if not any(array.dtype == np.int8 for graph in traced.values() for array in graph.tensors.values()):
+        raise ExportError(f"{checkpoint.name} has no convolution that int8 suits; choose fp32, fp16 or bf16")
+    return traced, None
 
 
-def _manifest(checkpoint: Checkpoint, variant: Variant, graphs: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+def _manifest(
+    checkpoint: Checkpoint,
+    variant: Variant,
+    graphs: Mapping[str, Any],
+    folder: Path,
+    fit: Fitted,
+    found: Any,
+) -> dict[str, Any]:
     recorded = inputs(checkpoint, variant)
     entry = next(name for name in ("sampler", "step", "generator") if name in graphs)
     return {
@@ -167,8 +195,10 @@ def _manifest(checkpoint: Checkpoint, variant: Variant, graphs: Mapping[str, Any
         "entry": entry,
         "loop": variant.loop.value if checkpoint.spec.sampling else None,
         "steps": variant.steps,
-        "max_batch": MAX_BATCH,
+        "max_batch": fit.max_batch,
+        **({"workspace_bytes": fit.workspace_bytes} if fit.workspace_bytes > WORKSPACE_BYTES else {}),
         "precision": variant.precision.value,
+        **({"tier": found.tier.name, "plan": found.to_json()} if found else {}),
         "checkpoint": {"name": checkpoint.name, "sha256": recorded["checkpoint"], "licence": checkpoint.licence},
         "graphs": {
             name: {

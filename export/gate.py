@@ -1,9 +1,10 @@
 """The gate: nothing is published unmeasured.
 
-A bundle is admitted if each of its graphs agrees with torch on the same tensors, if its images agree under the same
-seeds, if no image is constant, if the distribution of its images has not drifted, and if the tier that it was made for
-holds. The verdict lies beside the bundle, bound to its digest; where it refuses, it names the first component, and the
-row of the table, that went wrong. It states the worst image beside the mean: a mean hides the tail.
+A bundle is admitted if it takes the steps that were recorded at an import, if each of its graphs agrees with torch on
+the same tensors, if its images agree under the same seeds, if no image is constant, if the distribution of its images
+has not drifted, and if the tier that it was made for holds. The verdict lies beside the bundle, bound to its digest;
+where it refuses, it names the first component, and the row of the table, that went wrong. It states the worst image
+beside the mean: a mean hides the tail.
 """
 
 from __future__ import annotations
@@ -18,10 +19,11 @@ from typing import Any
 
 import numpy as np
 
+from export import recorded_steps
 from export.bundle import Bundle
 from export.cases import label, many, requests
 from export.drift import drift
-from export.limits import LIMITS, Limits, image_error
+from export.limits import LIMITS, Limits, image_error, in_tier
 from export.parity import Parity
 from export.runners import TorchRunner, bundle_generator, graph_runner
 from export.tiers import TIERS, Tier, psnrs, tier
@@ -49,9 +51,11 @@ class Verdict:
 def gate(bundle: Bundle, reference: TorchRunner | None = None) -> Verdict:
     """Judge a bundle against its checkpoint and write the verdict beside it."""
     began = time.perf_counter()
-    reference = reference or TorchRunner(registry.checkpoint(bundle.name))
     numbers: dict[str, Any] = {}
     runner_of = partial(graph_runner, bundle)
+    if fault := recorded_steps.fault_of(bundle, runner_of, numbers):
+        return _recorded(bundle, fault, numbers, began)
+    reference = reference or TorchRunner(registry.checkpoint(bundle.name))
     with _one_thread():
         parity = Parity(bundle, reference, runner_of)
         numbers["tensor_errors"] = parity.errors
@@ -59,6 +63,10 @@ def gate(bundle: Bundle, reference: TorchRunner | None = None) -> Verdict:
             fault = fault_of(bundle, reference.generator, bundle_generator(bundle, runner_of), numbers, parity)
         except PixelError as error:
             fault = f"the checkpoint's own {error}"
+    return _recorded(bundle, fault, numbers, began)
+
+
+def _recorded(bundle: Bundle, fault: str | None, numbers: dict[str, Any], began: float) -> Verdict:
     numbers["seconds"] = round(time.perf_counter() - began, 2)
     message = f"{bundle.name} {bundle.manifest['precision']} was {judged(fault, numbers)}"
     record = {"bundle": bundle.digest, "admitted": fault is None, "message": message, **numbers}
@@ -68,7 +76,9 @@ def gate(bundle: Bundle, reference: TorchRunner | None = None) -> Verdict:
 
 def judged(fault: str | None, numbers: dict[str, Any]) -> str:
     """The end of a verdict's sentence: why it refuses, or how good the images are."""
-    return f"refused: {fault}" if fault else f"admitted, {numbers['images']}"
+    if fault:
+        return f"refused: {fault}"
+    return f"admitted, {numbers['images']}{f'; {said}' if (said := numbers.get('steps')) else ''}"
 
 
 @contextmanager
@@ -105,9 +115,9 @@ def fault_of(
 ) -> str | None:
     """What is wrong first with the images of `entry`, the whole bundle, or None; fills in `numbers`.
 
-    `parity` looks into the graphs before; `limits` take the place of those of the bundle's precision.
+    `parity` looks into the graphs before; `limits` take the place of those of the bundle's precision and tier.
     """
-    limits = limits or LIMITS[Precision(bundle.manifest["precision"])]
+    limits = limits or _limits(bundle)
     numbers |= {"limits": dataclasses.asdict(limits), "requests": []}
     for request in requests(bundle):
         asked = label(bundle.spec, request)
@@ -146,6 +156,11 @@ def _fault_of_many(
     if wanted and not held[wanted].ok:
         return f"{bundle.entry}'s images are not of the tier {wanted} that it was made for: {numbers['images']}"
     return None
+
+
+def _limits(bundle: Bundle) -> Limits:
+    found, wanted = LIMITS[Precision(bundle.manifest["precision"])], _tier_of(bundle)
+    return found if wanted is None else in_tier(found, wanted)
 
 
 def _tier_of(bundle: Bundle) -> Tier | None:

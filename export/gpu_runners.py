@@ -20,8 +20,14 @@ CAPTURE = {CUDA: "enable_cuda_graph", RTX: "enable_cuda_graph"}  # TENSORRT has 
 DTYPES = {"tensor(float)": np.float32, "tensor(uint8)": np.uint8}  # of the outputs of our graphs
 
 
+Shapes = tuple[tuple[int, ...], tuple[int, ...]]  # the least and the most of a tensor
+
+
 class TensorRTRunner:
-    """An engine on the GPU of this process, by the release of the library that built it. Threads may share one."""
+    """An engine on the GPU of this process, by the release of the library that built it. Threads may share one.
+
+    Of several optimisation profiles it executes by the first that holds the shapes of a request.
+    """
 
     def __init__(self, engine: Engine) -> None:
         loaded, trt = deserialize(engine), engine.library.load()
@@ -35,12 +41,17 @@ class TensorRTRunner:
         taken = {name for name in names if loaded.get_tensor_mode(name) == trt.TensorIOMode.INPUT}
         self._inputs = {name: dtypes[name] for name in names if name in taken}
         self._outputs = {name: dtypes[name] for name in names if name not in taken}
+        several = range(loaded.num_optimization_profiles) if loaded.num_optimization_profiles > 1 else ()
+        self._profiles: list[dict[str, Shapes]] = [
+            {name: _ends(loaded.get_tensor_profile_shape(name, index)) for name in self._inputs} for index in several
+        ]
 
     def run(self, **tensors: np.ndarray) -> Tensors:
         """Raises RunnerError where an input is missing, too many, of the wrong type, or outside the engine's sizes."""
         check_names(self.path, tensors, self._inputs)
         with self._lock:
             self._memory.enter()
+            self._choose(tensors)
             for name, tensor in tensors.items():
                 self._feed(name, tensor)
             results = {name: self._room(name, dtype) for name, dtype in self._outputs.items()}
@@ -49,6 +60,14 @@ class TensorRTRunner:
             for name, result in results.items():
                 self._memory.download(name, result)
         return results
+
+    def _choose(self, tensors: Tensors) -> None:
+        """Switch to the profile of these shapes; where there is none, the one that is on says what is wrong."""
+        index = next((index for index, profile in enumerate(self._profiles) if _holds(profile, tensors)), None)
+        if index is None or index == self._context.active_optimization_profile:
+            return
+        if not self._context.set_optimization_profile_async(index, self._memory.stream):
+            raise RunnerError(f"{self.path} could not switch to its optimisation profile {index}")
 
     def _feed(self, name: str, tensor: np.ndarray) -> None:
         if tensor.dtype != self._inputs[name]:
@@ -62,6 +81,19 @@ class TensorRTRunner:
         result = np.empty(tuple(self._context.get_tensor_shape(name)), dtype)
         self._context.set_tensor_address(name, self._memory.reserve(name, max(result.nbytes, 1)))
         return result
+
+
+def _ends(three: Any) -> Shapes:
+    smallest, _, largest = three
+    return tuple(smallest), tuple(largest)
+
+
+def _holds(profile: dict[str, Shapes], tensors: Tensors) -> bool:
+    return all(
+        len(low) == tensor.ndim and all(a <= size <= b for a, size, b in zip(low, tensor.shape, high, strict=True))
+        for name, tensor in tensors.items()
+        for low, high in (profile[name],)
+    )
 
 
 class OnnxRuntimeGpuRunner:

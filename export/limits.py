@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from export.tiers import EXACT_DB, psnrs, together
+from export.tiers import EXACT_DB, Tier, psnrs, together
 from export.variant import Precision
 
 
@@ -31,6 +31,12 @@ LIMITS: dict[Precision, Limits] = {
     Precision.BF16: Limits(tensor=5e-2, lsb=255, differing=1.0, psnr_db=45.0, drift=0.1),
     Precision.INT8: Limits(tensor=0.3, lsb=255, differing=1.0, psnr_db=35.0, drift=0.2),
 }
+LIMITS[Precision.MIXED] = LIMITS[Precision.INT8]
+
+
+def in_tier(limits: Limits, tier: Tier) -> Limits:
+    """The limits with a tier's bound, in dB, for the images of each request: a tier is held by every sampler."""
+    return replace(limits, psnr_db=tier.bound_db)
 
 
 @dataclass(frozen=True)

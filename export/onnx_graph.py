@@ -6,6 +6,7 @@ inferred shapes are stripped, so equal inputs give equal bytes.
 
 from __future__ import annotations
 
+import inspect
 import logging
 import math
 import warnings
@@ -22,6 +23,7 @@ from export.rewrite import rewrite
 from zoo.contract.graph import OPSET, Graph, OnnxSource, TensorSpec, factor
 
 IR_VERSION = 10
+APART_BYTES = 1 << 16  # tensors of so many are not in a graph while it is rewritten
 TRACE_SIZE = 2  # of each dynamic axis; 0 and 1 would be specialised
 
 
@@ -41,14 +43,20 @@ class OnnxGraph:
 
 def to_onnx(graph: Graph) -> OnnxGraph:
     """One graph, traced unless it is ONNX already; its tensors are named as declared."""
-    ready = isinstance(graph.module, OnnxSource)
-    proto = graph.module.onnx_model().graph if ready else rewrite(_trace(graph).model_proto)
+    apart: dict[str, np.ndarray] = {}
+    if isinstance(graph.module, OnnxSource):
+        proto = graph.module.onnx_model().graph
+    else:
+        model, apart = _apart(_trace(graph).model)
+        proto = rewrite(model, apart)
     proto.name = graph.name
     _strip(proto)
-    rename(proto, {tensor.name: f"{graph.name}/{tensor.name}" for tensor in initializers(proto)})
-    tensors = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in initializers(proto)}
+    tensors = {}
     for tensor in initializers(proto):
+        array = apart.get(tensor.name)
+        tensors[f"{graph.name}/{tensor.name}"] = onnx.numpy_helper.to_array(tensor) if array is None else array
         tensor.ClearField("raw_data")
+    rename(proto, {tensor.name: f"{graph.name}/{tensor.name}" for tensor in initializers(proto)})
     declare(proto, graph.inputs, graph.outputs)
     return OnnxGraph(proto, tensors, graph.inputs, graph.outputs)
 
@@ -66,13 +74,40 @@ def _trace(graph: Graph) -> Any:
             graph.module.eval(),
             examples,
             dynamo=True,
-            dynamic_shapes=shapes,
+            dynamic_shapes=(shapes,) if _takes_any(graph.module) else shapes,
             opset_version=OPSET,
             input_names=[spec.name for spec in graph.inputs],
             output_names=[spec.name for spec in graph.outputs],
             external_data=False,
             verbose=False,
         )
+
+
+def _apart(model: Any) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
+    """A traced model without its large tensors' bytes, and those tensors by name, which are the module's own memory.
+
+    A model that holds its weights is copied with them at each rewrite, and above 2 GiB it cannot be.
+    """
+    import onnx_ir
+
+    tensors = {}
+    for name, value in model.graph.initializers.items():
+        if value.const_value.nbytes >= APART_BYTES:
+            tensors[name] = value.const_value.numpy()
+            value.const_value = onnx_ir.ExternalTensor(
+                "", 0, tensors[name].nbytes, value.const_value.dtype, shape=value.const_value.shape, name=name
+            )
+    proto = onnx_ir.serde.serialize_model(model)
+    for tensor in proto.graph.initializer:
+        tensor.ClearField("external_data")
+        tensor.ClearField("data_location")
+    return proto, tensors
+
+
+def _takes_any(module: torch.nn.Module) -> bool:
+    """Whether its inputs are one parameter, which has their shapes as one."""
+    kinds = [each.kind for each in inspect.signature(module.forward).parameters.values()]
+    return kinds == [inspect.Parameter.VAR_POSITIONAL]
 
 
 def _dimensions(names: set[str]) -> tuple[dict[str, Any], dict[str, int]]:

@@ -7,21 +7,22 @@ has grown.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 
 from export.bundle import Bundle
+from export.cases import half
 from export.limits import LIMITS, image_error, tensor_error
 from export.runners import TorchRunner, of_row
 from export.stages import Stage, StagesOf, Watched, fed
 from export.variant import Precision
 from zoo import registry
-from zoo.contract.conditions import kind
-from zoo.contract.feeds import Encoder, Feeds, Runner, Tensors
-from zoo.contract.request import SampleRequest, Setting, columns, values
+from zoo.contract.feeds import Encoder, Feeds, Runner, Tensors, asked, to_encode
+from zoo.contract.request import SampleRequest, Setting, columns
+from zoo.images import to_pixels
 
 
 @dataclass(frozen=True)
@@ -85,23 +86,29 @@ class Parity:
 def encoded(reference: TorchRunner, request: SampleRequest) -> Iterator[tuple[str, Tensors]]:
     """What each graph that conditions and images go through first is given, for a request."""
     spec, assets = reference.spec.at_any_steps(), reference.assets
-    given = columns(spec, request)
+    given = columns(spec, _seen(reference, request) if spec.repaints else request)
     sizes = Feeds(spec, assets).sizes(given)
+    flat = {each.name: asked(spec, each, given, sizes, assets)[:, 0] for each in spec.conditions}
     for condition in spec.conditions:
         if condition.encoder is not None:
-            arrays = values(spec, condition, given, sizes, assets)[:, 0]
-            yield condition.encoder, kind(condition).encode(condition, arrays, assets)
+            yield condition.encoder, to_encode(spec, condition, flat, assets)
     if spec.sampling and spec.sampling.encodes_images:
         (latents,) = reference.graphs["encode_image"].inputs
-        yield "encode_image", {latents.name: _pictures(reference, request)}
+        yield "encode_image", {latents.name: to_pixels(_pictures(reference, request))}
+
+
+def _seen(reference: TorchRunner, request: SampleRequest) -> SampleRequest:
+    """A request with pictures to be seen, half of each kept, where it has none: a white mask hides all."""
+    if "image" in request.conditions:
+        return request
+    seen = {"image": tuple(_pictures(reference, request)), "mask_image": (half(reference.spec, request.sizes),)}
+    return replace(request, conditions={**request.conditions, **seen})
 
 
 def _pictures(reference: TorchRunner, request: SampleRequest) -> np.ndarray:
-    """Images to encode, in [-1, 1]: the reference's own, of one step, so that no data set is needed."""
-    from zoo.images import to_pixels
-
+    """Images to encode, uint8: the reference's own, of one step, so that no data set is needed."""
     one = SampleRequest(request.seeds, request.conditions, Setting(1), request.sizes)
-    return to_pixels(reference.generator.with_spec(reference.spec.at_any_steps()).sample(one))
+    return reference.generator.with_spec(reference.spec.at_any_steps()).sample(one)
 
 
 @dataclass(frozen=True)

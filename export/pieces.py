@@ -11,6 +11,7 @@ from typing import Any
 from export import engine_build, exporter
 from export.bundle import Bundle
 from export.engine import Engine, Library, Target, plan_path
+from export.profiles import Ends
 from export.variant import Variant
 from zoo import fanout, files, registry, shelf
 from zoo.exchange import derived
@@ -91,6 +92,7 @@ class Build:
     graph: str
     target: Target
     library: Library
+    ends: Ends | None = None
 
     @property
     def cargo(self) -> fanout.Cargo:
@@ -98,17 +100,19 @@ class Build:
 
     def __call__(self) -> tuple[dict[str, Any], fanout.Sent]:
         bundle = Bundle.open(self.bundle.here())
-        engine = engine_build.build(bundle, self.graph, self.target, self.library)
+        engine = engine_build.build(bundle, self.graph, self.target, self.library, self.ends)
         return engine.record, fanout.Sent([engine.path])
 
 
 def build_all(
-    wanted: Sequence[tuple[Bundle, str, Target, Library]], workers: fanout.Workers
+    wanted: Sequence[tuple[Bundle, str, Target, Library]], workers: fanout.Workers, ends: Ends | None = None
 ) -> Iterator[tuple[int, Engine]]:
-    """The engines of these graphs with their indices, each as soon as it is there. TensorRT's builder measures on the
-    GPU at hand, so it has a node for itself. Raises EngineError, FanOutError."""
+    """The engines of these graphs with their indices, each as soon as it is there; `ends` are those of their buckets.
+
+    TensorRT's builder measures on the GPU at hand, so it has a node for itself. Raises EngineError, FanOutError.
+    """
     folders = {bundle.path: fanout.Folder.of(bundle.path, bundle.path.name) for bundle, *_ in wanted}
-    pieces = [Build(folders[bundle.path], graph, target, library) for bundle, graph, target, library in wanted]
+    pieces = [Build(folders[bundle.path], graph, target, library, ends) for bundle, graph, target, library in wanted]
     on_gpu = any(library is Library.FULL for *_, library in wanted)
     for index, (record, sent) in fanout.run(pieces, workers, exclusive=on_gpu, title="building engines"):
         bundle, graph, target, library = wanted[index]

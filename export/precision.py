@@ -8,7 +8,7 @@ emulation: the same values rounded at the same places, float32 kernels between.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -21,8 +21,10 @@ from export.rewrite import nodes_of
 from export.variant import Precision
 from zoo.contract.graph import OPSET
 
+LOWERED = {Precision.MIXED: Precision.BF16}  # what lies between the int8 layers
 ELEMENT_TYPES = {Precision.FP16: TensorProto.FLOAT16, Precision.BF16: TensorProto.BFLOAT16}
-OPSETS = dict.fromkeys(Precision, OPSET) | {Precision.BF16: 22}  # the first with bfloat16 convolutions
+# 22 is the first with bfloat16 convolutions.
+OPSETS = dict.fromkeys(Precision, OPSET) | dict.fromkeys((Precision.BF16, Precision.MIXED), 22)
 PRODUCTS = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
 FOLLOWERS = {  # they take the type of what they are given
     "Add", "AveragePool", "Clip", "Concat", "DepthToSpace", "Div", "Expand", "Flatten", "Gather", "Identity",
@@ -37,6 +39,7 @@ UNSUPPORTED = {Precision.BF16: {"ConvTranspose"}}  # by TensorRT
 def in_precision(state: Mapping[str, Any], precision: Precision) -> dict[str, np.ndarray]:
     """A module's weights by name, and by `name.precision` as a lowered graph uses them."""
     arrays = {name: tensor.numpy() for name, tensor in state.items()}
+    precision = LOWERED.get(precision, precision)
     if precision not in ELEMENT_TYPES:
         return arrays
     return arrays | {
@@ -51,20 +54,20 @@ def _rounded(array: np.ndarray, precision: Precision) -> np.ndarray:
         return array.astype(helper.tensor_dtype_to_np_dtype(ELEMENT_TYPES[precision]))
 
 
-def lower(graph: OnnxGraph, precision: Precision) -> OnnxGraph:
-    """The graph with its products in `precision`; its edges stay float32."""
+def lower(graph: OnnxGraph, precision: Precision, only: Collection[str] | None = None) -> OnnxGraph:
+    """The graph with its products in `precision`, or only those that make the values `only`; its edges stay float32."""
     if precision not in ELEMENT_TYPES:
         return graph
     proto = onnx.GraphProto()
     proto.CopyFrom(graph.proto)
-    return _Lowering(replace(graph, proto=proto, tensors=dict(graph.tensors)), precision).run()
+    return _Lowering(replace(graph, proto=proto, tensors=dict(graph.tensors)), precision, only).run()
 
 
 class _Lowering:
     """One pass over a graph in topological order, that knows for each value whether it has 16 bits."""
 
-    def __init__(self, graph: OnnxGraph, precision: Precision) -> None:
-        self.graph, self.precision = graph, precision
+    def __init__(self, graph: OnnxGraph, precision: Precision, only: Collection[str] | None) -> None:
+        self.graph, self.precision, self.only = graph, precision, only
         self.products = PRODUCTS - UNSUPPORTED.get(precision, set())
         self.floats = {name for name, kind in _types_of(graph).items() if kind == TensorProto.FLOAT}
         self.initializers = {tensor.name for tensor in graph.proto.initializer}
@@ -93,7 +96,7 @@ class _Lowering:
     def _is_low(self, node: onnx.NodeProto) -> bool:
         if node.op_type in FOLLOWERS:
             return any(name in self.low for name in node.input)
-        return node.op_type in self.products
+        return node.op_type in self.products and (self.only is None or node.output[0] in self.only)
 
     def _as(self, name: str, low: bool) -> str:
         """The name of the same value in the wanted type."""

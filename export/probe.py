@@ -14,8 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from export.bundle import Bundle
+from export.cuda import gpu
+from export.engine import for_gpu
 from export.limits import LIMITS
-from export.profiles import axes
+from export.profiles import Axes, Ends, buckets
 from export.runners import bundle_generator, graph_runner
 from export.runtimes import Runtime, generator
 from export.tiers import psnrs
@@ -26,7 +28,7 @@ from zoo.errors import GenzooError
 from zoo.images import constant_images
 
 FIRST_SEED = 3000
-RANDOM = 6  # shapes, besides the ends
+RANDOM = 6  # shapes of a bucket, besides its ends
 SEED = 13
 BUDGET = 1 << 20  # network calls times images times pixels of one request, at most
 REPEATS = 3
@@ -65,25 +67,32 @@ class Probed:
     fault: str | None
 
 
-def shapes(bundle: Bundle) -> list[Shape]:
-    """The least of everything, the optimum, the most of each axis by itself and of all, then random ones; steps are cut
-    to what BUDGET allows."""
-    ranges = _ranges(bundle)
+def shapes(bundle: Bundle, ends: Ends | None = None) -> list[Shape]:
+    """Those of each bucket in turn; `ends` says where they end. Steps are cut to what BUDGET allows."""
+    found = buckets(bundle.served_spec, bundle.max_batch, ends or {}).values()
+    rng = np.random.Generator(np.random.Philox(key=SEED))
+    corners = (corner for sizes in found for corner in _corners(bundle, _ranges(bundle, sizes), rng))
+    return list(dict.fromkeys(_affordable(bundle, corner) for corner in corners))
+
+
+def _corners(
+    bundle: Bundle, ranges: dict[str, tuple[int, int, int]], rng: np.random.Generator
+) -> Iterator[dict[str, int]]:
+    """The least of everything, the optimum, the most of each axis by itself and of all, then random ones."""
     corners = [
         {name: low for name, (low, _, _) in ranges.items()},
         {name: usual for name, (_, usual, _) in ranges.items()},
     ]
     corners += [{**corners[0], name: high} for name, (_, _, high) in ranges.items()]
     corners.append({name: high for name, (_, _, high) in ranges.items()})
-    rng = np.random.Generator(np.random.Philox(key=SEED))
+    yield from corners
     for _ in range(RANDOM):
-        corners.append({name: _between(bundle, name, low, high, rng) for name, (low, _, high) in ranges.items()})
-    return list(dict.fromkeys(_affordable(bundle, corner) for corner in corners))
+        yield {name: _between(bundle, name, low, high, rng) for name, (low, _, high) in ranges.items()}
 
 
-def _ranges(bundle: Bundle) -> dict[str, tuple[int, int, int]]:
-    """The least, the optimum and the most of images, of steps, and of each size."""
-    spec, known = bundle.served_spec, axes(bundle.served_spec, bundle.max_batch)
+def _ranges(bundle: Bundle, known: Axes) -> dict[str, tuple[int, int, int]]:
+    """The least, the optimum and the most of images, of steps, and of each size, in one bucket."""
+    spec = bundle.served_spec
     found = {name: known[name] for name in (BATCH, *(axis.name for axis in spec.axes))}
     ranges = {name: (each.minimum, each.optimum, each.maximum) for name, each in found.items()}
     if spec.sampling is not None:
@@ -114,11 +123,12 @@ def _affordable(bundle: Bundle, corner: dict[str, int]) -> Shape:
 
 
 def probe(bundle: Bundle, runtime: Runtime) -> Iterator[Probed]:
-    """What is found at each shape, as soon as it is. Raises as a runner does."""
+    """What is found at each shape, as soon as it is: those of each bucket of an engine. Raises as a runner does."""
     judged = generator(bundle, runtime)
     alone = bundle_generator(bundle, lambda graph: graph_runner(bundle, graph))
     limit = LIMITS[Precision(bundle.manifest["precision"])].psnr_db
-    for shape in shapes(bundle):
+    bucket_ends = for_gpu(bundle, bundle.entry, gpu()).ends if runtime is Runtime.TENSORRT else {}
+    for shape in shapes(bundle, bucket_ends):
         request = _request(shape)
         found, seconds = judged.sample(request), []
         for _ in range(REPEATS):

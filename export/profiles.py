@@ -1,17 +1,28 @@
-"""The sizes that an engine is built for: a minimum, an optimum and a maximum for every dynamic axis."""
+"""The sizes that an engine is built for: a minimum, an optimum and a maximum for every dynamic axis.
+
+An engine is tuned for the optimum alone. Where an axis is cut into buckets, each has an optimum of its own, and is an
+optimisation profile: a request is executed by the first that holds its shapes.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 from zoo.contract.graph import BATCH, MAX_BATCH, TensorSpec, concrete
 from zoo.contract.request import MAX_MIXED, Setting, table
 from zoo.contract.spec import GeneratorSpec, Sampling
+from zoo.errors import GenzooError
 from zoo.sampling.samplers import is_stochastic
 
 OPTIMAL_BATCH = 8
+MOST_BUCKETS = 8  # each is tuned by itself, and takes room in the plan and on the GPU
+
+
+class BucketError(GenzooError):
+    """Buckets that a generator cannot have; the message says which it can."""
 
 
 @dataclass(frozen=True)
@@ -22,9 +33,18 @@ class Range:
     optimum: int
     maximum: int
 
+    def between(self, low: int, high: int) -> Range:
+        """A part of it, tuned for the size that is nearest to the optimum."""
+        return Range(low, min(max(self.optimum, low), high), high)
+
+    def __str__(self) -> str:
+        return f"{self.minimum}" if self.minimum == self.maximum else f"{self.minimum}-{self.maximum}"
+
 
 Shape = tuple[int, ...]
 Axes = Mapping[str, Range]
+Ends = Mapping[str, Sequence[int]]  # by axis, the largest size of each bucket but the last
+ALONE: Ends = {BATCH: (1,)}  # one image, for whoever waits for it, is tuned by itself
 
 
 def axes(spec: GeneratorSpec, max_batch: int = MAX_BATCH) -> Axes:
@@ -68,3 +88,46 @@ def profile(tensors: tuple[TensorSpec, ...], axes: Axes) -> dict[str, tuple[Shap
         )
         for tensor in tensors
     }
+
+
+def parse(words: Iterable[str]) -> Ends:
+    """Ends from words like "batch=1,16"; "one" is a single bucket. Raises BucketError."""
+    found: dict[str, tuple[int, ...]] = {}
+    for word in words:
+        axis, _, sizes = word.partition("=")
+        parts = sizes.split(",")
+        if word != "one" and not (axis and all(part.isascii() and part.isdigit() and len(part) < 10 for part in parts)):
+            raise BucketError(
+                f"buckets {word[:40]!r}: write an axis and where its buckets end, like batch=1,16, or one"
+            )
+        found |= {} if word == "one" else {axis: tuple(sorted(set(map(int, parts))))}
+    return found
+
+
+def buckets(spec: GeneratorSpec, max_batch: int, ends: Ends) -> dict[str, Axes]:
+    """All sizes, cut at `ends`, by the name of each bucket, the smallest first. Raises BucketError."""
+    whole = axes(spec, max_batch)
+    steps = {BATCH: 1} | {axis.name: axis.multiple for axis in spec.axes}
+    if unknown := sorted(ends.keys() - steps):
+        raise BucketError(f"{spec.name} has no buckets of {', '.join(unknown)}: it has {', '.join(steps)}")
+    parts = [list(_parts(spec.name, axis, whole[axis], steps[axis], ends[axis])) for axis in steps if axis in ends]
+    found: dict[str, Axes] = {_name(each): {**whole, **dict(each)} for each in product(*parts)}
+    if len(found) > MOST_BUCKETS:
+        raise BucketError(
+            f"{spec.name} would get {len(found)} buckets, at most {MOST_BUCKETS} are built: name fewer ends"
+        )
+    return found
+
+
+def _parts(name: str, axis: str, whole: Range, step: int, ends: Sequence[int]) -> Iterator[tuple[str, Range]]:
+    low = whole.minimum
+    for end in (*(each for each in ends if each != whole.maximum), whole.maximum):
+        if not low <= end <= whole.maximum or (end - whole.minimum) % step:
+            apart = f" in steps of {step}" if step > 1 else ""
+            raise BucketError(f"a bucket of {name} ends at {axis} {end}: its {axis} is {whole}{apart}")
+        yield axis, whole.between(low, end)
+        low = end + step
+
+
+def _name(parts: Sequence[tuple[str, Range]]) -> str:
+    return ", ".join(f"{axis} {sizes}" for axis, sizes in parts) or "all sizes"

@@ -2,105 +2,67 @@
 
 Symmetric int8 with one scale a tensor for activations and one a channel for weights. Biases, the first and the last
 layer, the residual stream, and convolutions that are measured to be sensitive stay float32. The same file serves ONNX
-Runtime and TensorRT. A scale covers a percentile of the magnitudes rather than their maximum (Wu et al. 2020,
-arXiv:2004.09602, section 4).
+Runtime and TensorRT. `export.search` chooses layer by layer instead, the residual stream's among them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 import onnx
-import onnxruntime
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
+from export.calibration import scales
 from export.limits import tensor_error
-from export.onnx_graph import OnnxGraph, as_model, initializers
-from export.parity import encoded, evaluations
+from export.onnx_graph import OnnxGraph
 from export.rewrite import nodes_of
-from export.runners import TorchRunner
+from export.trial import run
 from zoo.contract.feeds import Tensors
-from zoo.contract.request import SampleRequest
 
-SEEDS = tuple(range(3000, 3016))
-ROWS = 8  # of the table, at most, evenly spread
-PERCENTILE = 99.99
 TOLERANCE = 0.02  # of a graph's outputs, for one convolution
 RESIDUAL = ("Add", "Concat")  # what makes the values of a residual stream: they have outliers
 LAYERS = ("Conv", "ConvTranspose")
 
 
-def calibration_inputs(reference: TorchRunner) -> dict[str, list[Tensors]]:
-    """What each graph is given while the default sampler makes a few images, by graph."""
-    tensors = reference.feeds(SampleRequest(SEEDS))
-    if reference.spec.sampling is None:
-        return {"generator": [tensors]} | {graph: [given] for graph, given in encoded(reference, SampleRequest(SEEDS))}
-    walked = list(evaluations(reference, tensors))
-    picked = np.unique(np.linspace(0, len(walked) - 1, ROWS).round().astype(int))
-    found = {"denoiser": [walked[index].network_inputs for index in picked]}
-    for graph, given in encoded(reference, SampleRequest(SEEDS)):
-        found[graph] = [given]
-    if "decoder" in reference.graphs:
-        (latents,) = reference.graphs["decoder"].inputs
-        found["decoder"] = [{latents.name: walked[-1].outputs["x_next"]}]
-    return found
+def inner_convolutions(graph: OnnxGraph) -> list[onnx.NodeProto]:
+    """Those with weights, but for the first and the last layer of an image's way."""
+    layers = [node for node in graph.proto.node if node.op_type in LAYERS]
+    return [node for node in layers[1:-1] if node.op_type == "Conv" and node.input[1] in graph.tensors]
 
 
 def quantize(graph: OnnxGraph, inputs: Sequence[Tensors]) -> OnnxGraph:
     """The graph with int8 convolutions, but for those that by themselves move its outputs too far on `inputs`."""
     maker = {name: node.op_type for node in graph.proto.node for name in node.output}
-    layers = [node for node in graph.proto.node if node.op_type in LAYERS]
-    inner = [node for node in layers[1:-1] if node.op_type == "Conv"]
-    convolutions = [node for node in inner if maker.get(node.input[0]) not in RESIDUAL]
+    convolutions = [node for node in inner_convolutions(graph) if maker.get(node.input[0]) not in RESIDUAL]
     if not convolutions:
         return graph
     names = sorted({name for node in convolutions for name in (node.input[0], node.output[0])})
-    scales = _scales(graph, names, inputs)
-    expected = list(_run(graph, [spec.name for spec in graph.outputs], inputs))
+    found = scales(graph, names, inputs)
+    expected = list(run(graph, [spec.name for spec in graph.outputs], inputs))
     robust = {
         node.output[0]
         for node in convolutions
-        if _error(_Quantization(graph, scales).run({node.output[0]}), inputs, expected) <= TOLERANCE
+        if _error(in_int8(graph, found, {node.output[0]}), inputs, expected) <= TOLERANCE
     }
-    return _Quantization(graph, scales).run(robust)
+    return in_int8(graph, found, robust)
 
 
 def _error(graph: OnnxGraph, inputs: Sequence[Tensors], expected: Sequence[list[np.ndarray]]) -> float:
     """The largest relative error of any output on any input."""
-    found = _run(graph, [spec.name for spec in graph.outputs], inputs)
+    found = run(graph, [spec.name for spec in graph.outputs], inputs)
     pairs = zip(expected, found, strict=True)
     return max(tensor_error(a, b) for before, after in pairs for a, b in zip(before, after, strict=True))
 
 
-def _scales(graph: OnnxGraph, names: list[str], inputs: Sequence[Tensors]) -> dict[str, float]:
-    """The scale of each named activation: the percentile of its magnitudes over 127."""
-    largest = dict.fromkeys(names, 1e-8)
-    for values in _run(graph, names, inputs):
-        for name, value in zip(names, values, strict=True):
-            largest[name] = max(largest[name], float(np.percentile(np.abs(value), PERCENTILE)))
-    return {name: value / 127.0 for name, value in largest.items()}
-
-
-def _run(graph: OnnxGraph, names: list[str], inputs: Sequence[Tensors]) -> Iterator[list[np.ndarray]]:
-    """The named values, inner ones too, for each of the inputs."""
-    proto = onnx.GraphProto()
-    proto.CopyFrom(graph.proto)
-    for tensor in initializers(proto):
-        tensor.CopyFrom(numpy_helper.from_array(graph.tensors[tensor.name], tensor.name))
-    outputs = {value.name for value in proto.output}
-    proto.output.extend(helper.make_empty_tensor_value_info(name) for name in names if name not in outputs)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.log_severity_level = 1, 3
-    model = as_model(proto).SerializeToString()
-    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    for tensors in inputs:
-        yield session.run(names, tensors)
+def in_int8(graph: OnnxGraph, scales: Mapping[str, float], chosen: Collection[str]) -> OnnxGraph:
+    """The graph with QuantizeLinear and DequantizeLinear around the convolutions that make the values `chosen`."""
+    return _Quantization(graph, scales).run(chosen)
 
 
 class _Quantization:
-    """One pass that puts QuantizeLinear and DequantizeLinear around the chosen convolutions."""
+    """One pass over a graph in topological order."""
 
     def __init__(self, graph: OnnxGraph, scales: Mapping[str, float]) -> None:
         proto = onnx.GraphProto()
@@ -110,7 +72,7 @@ class _Quantization:
         self.nodes: list[onnx.NodeProto] = []
         self.done: set[str] = set()
 
-    def run(self, chosen: set[str]) -> OnnxGraph:
+    def run(self, chosen: Collection[str]) -> OnnxGraph:
         proto = self.graph.proto
         for node in proto.node:
             if node.output[0] not in chosen:
@@ -151,8 +113,9 @@ class _Quantization:
         if result not in self.done:
             self.done.add(result)
             weight = self.graph.tensors[name]
-            scale = np.maximum(np.abs(weight).max(axis=(1, 2, 3)), 1e-8).astype(np.float32) / np.float32(127.0)
-            codes = np.clip(np.round(weight / scale[:, None, None, None]), -127, 127).astype(np.int8)
+            rest = tuple(range(1, weight.ndim))
+            scale = np.maximum(np.abs(weight).max(axis=rest), 1e-8).astype(np.float32) / np.float32(127.0)
+            codes = np.clip(np.round(weight / np.expand_dims(scale, rest)), -127, 127).astype(np.int8)
             constants = [
                 self._constant(f"{result}.codes", codes),
                 self._constant(f"{result}.scale", scale),
@@ -166,3 +129,37 @@ class _Quantization:
         self.graph.proto.initializer.add(name=name, data_type=kind, dims=array.shape)
         self.graph.tensors[name] = array
         return name
+
+
+def smooth(graph: OnnxGraph, factors: Mapping[str, np.ndarray]) -> OnnxGraph:
+    """The same function, with each channel of some convolutions' inputs divided and of their weights multiplied.
+
+    `factors`: by the value that the convolution makes, (C,).
+    """
+    proto = onnx.GraphProto()
+    proto.CopyFrom(graph.proto)
+    tensors = dict(graph.tensors)
+    nodes: list[onnx.NodeProto] = []
+
+    def constant(name: str, array: np.ndarray) -> str:
+        proto.initializer.add(name=name, data_type=TensorProto.FLOAT, dims=array.shape)
+        tensors[name] = np.ascontiguousarray(array, np.float32)
+        return name
+
+    for node in proto.node:
+        if (result := node.output[0]) in factors:
+            weight = tensors[node.input[1]]
+            factor = factors[result].reshape(1, -1, *[1] * (weight.ndim - 2))
+            inverse = constant(f"{graph.name}/{result}.smoothing", 1.0 / factor)
+            nodes.append(helper.make_node("Mul", [node.input[0], inverse], [smoothed(result)]))
+            node.input[0] = smoothed(result)
+            node.input[1] = constant(f"{node.input[1]}.smooth", weight * factor)
+        nodes.append(node)
+    del proto.node[:]
+    proto.node.extend(nodes)
+    return replace(graph, proto=proto, tensors=tensors)
+
+
+def smoothed(result: str) -> str:
+    """The name of a convolution's divided input."""
+    return f"{result}/smooth"

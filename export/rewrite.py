@@ -1,7 +1,8 @@
 """Rewrites of a traced graph that keep its function and make it cheaper, on every runtime.
 
 The exporter writes group normalization with shapes computed at run time, and with a scale of ones and a shift of zeros
-where there is none; and a convolution of an image enlarged twice repeats products that can be summed beforehand.
+where there is none; it keeps a squeeze of an axis that is not 1; and a convolution of an image enlarged twice repeats
+products that can be summed beforehand.
 """
 
 from __future__ import annotations
@@ -19,10 +20,11 @@ Rewrite = Callable[["_Rewriter", onnx.NodeProto], Sequence[onnx.NodeProto]]
 class _Rewriter:
     """What a rewrite asks about a graph: who makes a value, its constant, its shape (str or None where dynamic)."""
 
-    def __init__(self, proto: onnx.GraphProto) -> None:
-        self.proto = proto
+    def __init__(self, proto: onnx.GraphProto, apart: dict[str, np.ndarray]) -> None:
+        self.proto, self.apart = proto, apart
         self.maker = {name: node for node in proto.node for name in node.output}
-        self.constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in proto.initializer}
+        inside = [tensor for tensor in proto.initializer if tensor.name not in apart]
+        self.constants = apart | {tensor.name: numpy_helper.to_array(tensor) for tensor in inside}
         self.uses = Counter(name for node in proto.node for user in nodes_of(node) for name in user.input)
         self.outputs = {value.name for value in proto.output}
         self.shapes = {
@@ -45,7 +47,12 @@ class _Rewriter:
         _remove_dead_ends(self.proto)
 
     def constant(self, array: np.ndarray, name: str) -> str:
-        self.proto.initializer.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
+        """Where it is one of floats, apart."""
+        tensor = numpy_helper.from_array(np.ascontiguousarray(array), name)
+        if array.dtype.kind == "f":
+            tensor.ClearField("raw_data")
+            self.apart[name] = array
+        self.proto.initializer.append(tensor)
         return name
 
 
@@ -92,6 +99,20 @@ def without_identities(graph: _Rewriter, node: onnx.NodeProto) -> Sequence[onnx.
     if any(size not in (1, of) for size, of in zip(constant.shape[::-1], shape[::-1], strict=False)):
         return [node]
     graph.same[node.output[0]] = value
+    return []
+
+
+def without_squeezes_of_nothing(graph: _Rewriter, node: onnx.NodeProto) -> Sequence[onnx.NodeProto]:
+    """No Squeeze of an axis that is longer than 1: torch leaves one as it is, ONNX refuses it."""
+    if node.op_type != "Squeeze" or len(node.input) < 2 or node.output[0] in graph.outputs:
+        return [node]
+    axes, shape = graph.constants.get(node.input[1]), graph.shapes.get(node.input[0])
+    if axes is None or axes.size != 1 or shape is None:
+        return [node]
+    length = shape[int(axes.reshape(-1)[0])]
+    if not isinstance(length, int) or length == 1:
+        return [node]
+    graph.same[node.output[0]] = node.input[0]
     return []
 
 
@@ -153,11 +174,11 @@ def _is_plain(graph: _Rewriter, conv: onnx.NodeProto) -> bool:
     )
 
 
-def rewrite(model: onnx.ModelProto) -> onnx.GraphProto:
-    """The graph of a model, whose initializers hold their data, after all rewrites."""
-    for each in (constant_shapes, without_identities, subpixel_convolutions):
+def rewrite(model: onnx.ModelProto, apart: dict[str, np.ndarray]) -> onnx.GraphProto:
+    """The graph of a model after all rewrites; its initializers hold their data, or `apart` does, by their names."""
+    for each in (without_squeezes_of_nothing, constant_shapes, without_identities, subpixel_convolutions):
         model = onnx.shape_inference.infer_shapes(model)
-        _Rewriter(model.graph).apply(each)
+        _Rewriter(model.graph, apart).apply(each)
     sink(model.graph)
     return model.graph
 

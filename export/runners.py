@@ -22,6 +22,7 @@ from zoo.contract.assets import Assets
 from zoo.contract.feeds import Runner, Tensors, feeds
 from zoo.contract.generator import Generator
 from zoo.contract.graph import ENCODE, Graph
+from zoo.contract.layout import WEIGHTS
 from zoo.contract.request import SampleRequest
 from zoo.contract.spec import GeneratorSpec
 from zoo.errors import GenzooError
@@ -47,7 +48,7 @@ class OnnxRuntimeRunner:
 
     A large batch runs as one chunk a core, concurrently, because images are independent; a small one uses all cores for
     each operator. `threads` bounds both; None takes every core that this process may use. `parts`: so many chunks,
-    whatever the batch. `model` takes the place of the file's bytes.
+    whatever the batch. `model` takes the place of the file's bytes. `resident` as of a session.
     """
 
     def __init__(
@@ -57,11 +58,13 @@ class OnnxRuntimeRunner:
         threads: int | None = None,
         parts: int | None = None,
         model: bytes | None = None,
+        resident: bool = False,
     ) -> None:
+        self.resident = resident
         self.path = source.entry_path if isinstance(source, Bundle) else Path(source)
         self.model = model
         self.threads, self.parts = threads or cores(), parts
-        self._session = session(self.path, threads=self.threads, model=model)
+        self._session = session(self.path, threads=self.threads, model=model, resident=resident)
         self._inputs = [tensor.name for tensor in self._session.get_inputs()]
         self._outputs = [tensor.name for tensor in self._session.get_outputs()]
         self._single: Any = None
@@ -74,7 +77,7 @@ class OnnxRuntimeRunner:
         if count == 1:
             return self._run(self._session, tensors)
         if self._pool is None:
-            self._single = session(self.path, threads=self._of_a_part, model=self.model)
+            self._single = session(self.path, threads=self._of_a_part, model=self.model, resident=self.resident)
             self._pool = ThreadPoolExecutor(self.parts or self.threads)
         bounds = np.linspace(0, batch, count + 1).astype(int)
         parts = [{name: tensor[first:last] for name, tensor in tensors.items()} for first, last in pairwise(bounds)]
@@ -114,17 +117,29 @@ def session(
     threads: int = 1,
     model: bytes | None = None,
     options: Mapping[str, str] | None = None,
+    profile: Path | None = None,
+    resident: bool = False,
 ) -> Any:
-    """A session of ONNX Runtime whose first provider is the one asked for. Raises RunnerError rather than fall back."""
+    """A session of ONNX Runtime whose first provider is the one asked for. Raises RunnerError rather than fall back.
+
+    `profile` is how the file begins that its profiler writes. `resident` reads the weights into memory; mapped, as they
+    are without, a file that somebody shortens takes the process with it.
+    """
     runtime = onnxruntime_with(provider)
     settings = runtime.SessionOptions()
     settings.intra_op_num_threads = threads
     settings.inter_op_num_threads = 1
     settings.log_severity_level = 3
+    if profile is not None:
+        settings.enable_profiling, settings.profile_file_prefix = True, str(profile)
     if provider != CPU:
         settings.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     if model is not None:
         settings.add_session_config_entry("session.model_external_initializers_file_folder_path", str(path.parent))
+    weights = path.with_name(WEIGHTS)
+    data = weights.read_bytes() if resident and weights.is_file() else b""
+    if data:
+        settings.add_external_initializers_from_files_in_memory([WEIGHTS], [data], [len(data)])
     try:
         found = runtime.InferenceSession(model or str(path), settings, providers=[(provider, dict(options or {}))])
     except Exception as error:  # its errors have no common root but Exception
@@ -136,6 +151,7 @@ def session(
         )
     if provider != CPU:
         check_placement(path, found)
+    found._genzoo_weights = data  # which it points into
     return found
 
 
@@ -236,7 +252,7 @@ def bundle_generator(
     open_graph = runner_of or graph_opener(bundle)
     encoders = {graph: open_graph(graph) for graph in bundle.encoders}
     runner, rows = bundle_runner(bundle, open_graph, on_host=on_host), bundle.manifest.get("steps") or 0
-    return Generator(bundle.served_spec, runner, bundle.assets, encoders, rows)
+    return Generator(bundle.served_spec, runner, bundle.assets, encoders, rows, bundle.max_batch)
 
 
 class FirstFormatRunner:

@@ -69,6 +69,7 @@ class Held:
 
 
 TIERS = (Tier("exact", None), Tier("45dB", 45.0), Tier("40dB", 40.0))  # each holds where one before it does
+EXACT = TIERS[0]
 
 
 def tier(text: str) -> Tier:

@@ -7,12 +7,13 @@ from enum import StrEnum
 
 
 class Precision(StrEnum):
-    """float32 everywhere, 16 bits where they are safe, or 8 bits in the convolutions."""
+    """float32 everywhere, 16 bits where they are safe, 8 bits in the convolutions, or a mixture found by a search."""
 
     FP32 = "fp32"
     FP16 = "fp16"
     BF16 = "bf16"
     INT8 = "int8"
+    MIXED = "mixed"
 
 
 class LoopKind(StrEnum):
@@ -25,14 +26,19 @@ class LoopKind(StrEnum):
 
 @dataclass(frozen=True)
 class Variant:
-    """What is made of a checkpoint. `steps` is for an unrolled loop only; None takes the checkpoint's default."""
+    """What is made of a checkpoint. `steps` is for an unrolled loop only; None takes the checkpoint's default.
+
+    `tier` names the loss within which layers were chosen for the precision, one by one; None takes them as a whole.
+    """
 
     loop: LoopKind = LoopKind.ONNX
     precision: Precision = Precision.FP32
     steps: int | None = None
+    tier: str | None = None
 
     @property
     def name(self) -> str:
+        numbers = f"{self.precision.value}-{self.tier.lower()}" if self.tier else self.precision.value
         if self.loop is LoopKind.ONNX:
-            return self.precision.value
-        return f"{self.precision.value}-{self.loop.value}{self.steps or ''}"
+            return numbers
+        return f"{numbers}-{self.loop.value}{self.steps or ''}"

@@ -58,7 +58,9 @@ class Weights:
 
 
 def _content(tensor: np.ndarray) -> str:
-    return hashlib.sha256(f"{tensor.dtype}".encode() + np.ascontiguousarray(tensor).tobytes()).hexdigest()
+    digest = hashlib.sha256(f"{tensor.dtype}".encode())
+    digest.update(np.ascontiguousarray(tensor).reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()
 
 
 def write(graphs: Mapping[str, OnnxGraph], weights: Weights, path: Path) -> dict[str, onnx.GraphProto]:

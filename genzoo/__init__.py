@@ -95,17 +95,18 @@ def load(
     name: str,
     *,
     runtime: str | None = None,
-    tier: str = "exact",
+    tier: str | None = None,
     url: str | None = None,
     ungated: bool = False,
 ) -> LoadedGenerator:
     """A generator by its checkpoint's name, or by the folder of a bundle.
 
     `runtime` is one of `genzoo sample --runtime`: "onnxruntime", "torch", "tensorrt", "onnxruntime-cuda", ...; without,
-    it is what `genzoo tune` found to be the fastest of this host that is of the `tier` ("exact", "45dB", "40dB"), or
-    "onnxruntime" where nothing was tuned and exact is asked for. With `url`, the gRPC address of a Triton server, it is
-    asked there (see `serve`). What the gate refused is not loaded
-    unless `ungated`. Raises GenzooError: no such name, weights that are not here, a runtime that cannot be used here.
+    it is what `genzoo tune` found to be the fastest of this host that is of the `tier` ("exact", "45dB", "40dB"; exact
+    by default), or "onnxruntime" where nothing was tuned and exact is asked for. With `url`, the gRPC address of a
+    Triton server, it is asked there (see `serve`), of a tier that it serves, by default the server's own. What the gate
+    refused is not loaded unless `ungated`. Raises GenzooError: no such name, weights that are not here, a runtime that
+    cannot be used here.
     """
     from export.runtimes import Runtime, named
     from export.tiers import tier as tier_of
@@ -115,9 +116,9 @@ def load(
     if url:
         from serving.client import TritonRunner
 
-        client = TritonRunner(url, name)
+        client = TritonRunner(url, name, tier=tier and tier_of(tier).name)
         return LoadedGenerator(client.spec, client, ungated)
-    chosen, wanted = named(runtime) if runtime else None, tier_of(tier)
+    chosen, wanted = named(runtime) if runtime else None, tier_of(tier or "exact")
     if chosen and wanted.psnr_db is not None:
         raise RequestError(f"the tier {wanted} chooses among what was tuned here: leave runtime={runtime!r} out")
     if chosen is Runtime.TRITON:

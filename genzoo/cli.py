@@ -6,7 +6,8 @@ import importlib
 import inspect
 import io
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from importlib import metadata
 from typing import Annotated
 
@@ -33,8 +34,11 @@ APPS = (
 PANELS = {
     "Look": ("list", "show", "sample", "doctor"),
     "Make": ("train", "export", "gate", "build", "tune", "index"),
-    "Serve": ("serve", "repository", "install-server"),
-    "Measure": ("demo", "bench", "race", "gpu", "report", "tree", "ratios", "study", "card", "train-features", "pulls"),
+    "Serve": ("serve", "reload", "repository", "install-server"),
+    "Measure": (
+        *("demo", "bench", "race", "gpu", "report", "tree", "ratios", "profile"),
+        *("study", "card", "train-features", "pulls"),
+    ),
     "Exchange": ("pull", "push", "import", "verify", "gc", "release"),
 }
 
@@ -107,6 +111,12 @@ def root(
     """A model zoo of image generators: checkpoint, ONNX, TensorRT, Triton, and a measured point for each."""
 
 
+@cache
+def _command() -> Callable[..., object]:
+    """The whole tree of commands, which takes longer to build than most of them take to fail."""
+    return typer.main.get_command(app)
+
+
 def main(words: Sequence[str] | None = None) -> None:
     """Run the command line; exit with one sentence for what a person can act on."""
     words = sys.argv[1:] if words is None else words
@@ -115,7 +125,7 @@ def main(words: Sequence[str] | None = None) -> None:
             stream.reconfigure(errors="backslashreplace")  # a lone surrogate, or a letter that the locale lacks
     with failures.interrupts() as interrupted:
         try:
-            code = app(words or ["--help"], prog_name="genzoo", standalone_mode=False)
+            code = _command()(words or ["--help"], prog_name="genzoo", standalone_mode=False)
         except BaseException as error:
             failures.end(error, words, interrupted=bool(interrupted))
     sys.exit(code if isinstance(code, int) else 0)

@@ -34,6 +34,8 @@ EXTRAS = {
     "tritonclient": "serving",
     "PIL": "serving",
     "tokenizers": "serving",
+    "fastapi": "serving",
+    "uvicorn": "serving",
     "mlperf_loadgen": "benchmarks",
     "threadpoolctl": "benchmarks",
     "jinja2": "benchmarks",

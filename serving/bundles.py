@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from export.bundle import Bundle, BundleError
+from serving import guardian
 from zoo.contract.layout import BUNDLE_MANIFEST
 from zoo.errors import GenzooError, StoreError
 
@@ -85,7 +86,7 @@ def _side_by_side(sources: Sequence[str], report: Report) -> None:
     """Ctrl-C reaches every process of a terminal: here it ends the workers, which do not see it themselves."""
     context, workers = multiprocessing.get_context("spawn"), min(len(sources), len(os.sched_getaffinity(0)))
     before = multiprocessing.active_children()
-    with ProcessPoolExecutor(workers, context, signal.signal, (signal.SIGTERM, _leave)) as pool:
+    with ProcessPoolExecutor(workers, context, _begin) as pool:
         try:
             with _interrupts_held():
                 made = {pool.submit(_prepare, source): source for source in sources}
@@ -109,6 +110,11 @@ def _interrupts_held() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+def _begin() -> None:
+    signal.signal(signal.SIGTERM, _leave)
+    guardian.end_with_parent(signal.SIGTERM)
+
+
 def _leave(number: int, frame: object) -> None:
     """A worker that is told to end removes first what it has half written; from here on it has nothing to say."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # native code that was interrupted may end it with a traceback
@@ -116,7 +122,10 @@ def _leave(number: int, frame: object) -> None:
 
 
 def _prepare(source: str) -> None:
-    prepare(source)
+    try:
+        prepare(source)
+    except SystemExit as ended:  # a pool takes it for a result, and waits for the next task
+        os._exit(int(str(ended.code)))
 
 
 def _waits(source: str) -> bool:

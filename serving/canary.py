@@ -1,6 +1,7 @@
 """`python3 -m serving.canary HOST:PORT`: one image from each generator of a Triton server; exit code 1 if one fails.
 
-The liveness probe of a deployment: Triton's own health answers stay good after a model's process has died.
+The readiness probe of a deployment: Triton's own health answers stay good after a model's process has died. It goes
+before users in a model's queue.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from serving.endpoint import Endpoint, EndpointError
 def main(address: str) -> int:
     endpoint = Endpoint(address)
     try:
-        for spec in endpoint.generators():
-            endpoint.canary(spec)
+        for model in endpoint.generators():
+            endpoint.canary(model.spec)
     except (OSError, http.client.HTTPException, EndpointError) as error:
         print(f"{address}: {error}", file=sys.stderr)
         return 1

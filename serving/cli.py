@@ -8,7 +8,7 @@ import shlex
 import signal
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,6 +17,7 @@ import typer
 
 from export.engine import Library, Target
 from export.runtimes import Runtime
+from export.tiers import EXACT
 from zoo import completion
 from zoo.sampling.samplers import AT, SAMPLERS
 
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
-EXACT = "exact"
 COMPOSE = "serving/deploy/compose.yaml"
 
 SAMPLER_KINDS = ", ".join(f"{name} ({sampler.kind})" for name, sampler in SAMPLERS.items())
@@ -45,7 +45,12 @@ Engines = Annotated[
 By = Annotated[Library | None, typer.Option(help="Whose engines; TensorRT's before TensorRT-RTX's by default.")]
 Gpus = Annotated[str | None, typer.Option(help="GPUs by number, like 0,1; all that Triton sees by default.")]
 Tier = Annotated[
-    str, typer.Option("--tier", help="How far from exact what was tuned here may be: exact, 45dB or 40dB.")
+    str | None,
+    typer.Option("--tier", help="How far from exact images may be: exact (the default of what was tuned), 45dB, 40dB."),
+]
+Tiers = Annotated[
+    list[str] | None,
+    typer.Option("--tier", help="A tier that requests may ask for, repeatable; the first where they ask for none."),
 ]
 Instances = Annotated[int, typer.Option(min=1, help="Instances of each graph on each GPU.")]
 
@@ -67,7 +72,7 @@ def write_repository(
     library: By = None,
     gpus: Gpus = None,
     instances: Instances = 1,
-    tier: Tier = EXACT,
+    tier: Tiers = None,
     ungated: Ungated = False,
     as_json: Json = False,
 ) -> None:
@@ -77,10 +82,10 @@ def write_repository(
     `genzoo gate --runtime tensorrt` on a GPU of their generation.
     """
     from serving.engines import Wanted
-    from serving.generators import write_repository as write
+    from serving.generators import Prepared
 
-    on_engines, wanted = Wanted.of(engine, library, gpus, instances), _tier(tier, engine)
-    repository = write(names, output, on_engines, wanted, ungated=ungated, report=_say)
+    on_engines, wanted = Wanted.of(engine, library, gpus, instances), _tiers(tier, engine)
+    repository = Prepared(on_engines, tuple(wanted), ungated, report=_say).repository(names, output)
     if as_json:
         models = [model.spec.name for model in repository.models]
         typer.echo(
@@ -119,11 +124,15 @@ def serve(
     http_port: Port = 0,
     grpc_port: Port = 0,
     metrics_port: Port = 0,
+    openai_port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="OpenAI's image API there too; 0: any free one.")
+    ] = None,
+    keys: Annotated[Path | None, typer.Option(help="Of OpenAI's API: a file of API keys, lines of NAME KEY.")] = None,
     engine: Engines = None,
     library: By = None,
     gpus: Gpus = None,
     instances: Instances = 1,
-    tier: Tier = EXACT,
+    tier: Tiers = None,
     ungated: Ungated = False,
     as_json: Json = False,
 ) -> None:
@@ -133,14 +142,18 @@ def serve(
     release, older than what is safe on a network (26.07, see serving/deploy): it listens on 127.0.0.1 only, and
     loading, logging, tracing and shared memory are closed to clients. With --engine, graphs run on TensorRT plans on
     this machine's GPU, which the gate has admitted; without, on the fastest executors that `genzoo tune` found for this
-    host, of the tier that is asked for.
+    host, of the tier that a request asks for by its parameter `tier`.
+
+    With --openai-port, stock OpenAI clients are answered there, by a process of its own (see docs/serving.md).
     """
     from serving.engines import Wanted
     from serving.generators import served
 
     ports = {"http": http_port, "grpc": grpc_port, "metrics": metrics_port}
-    on_engines, wanted = Wanted.of(engine, library, gpus, instances), _tier(tier, engine)
-    with _ended_by_signals(), served(names, ports, on_engines, wanted, ungated=ungated, report=_say) as server:
+    on_engines, wanted = Wanted.of(engine, library, gpus, instances), _tiers(tier, engine)
+    with ExitStack() as opened:
+        opened.enter_context(_ended_by_signals())
+        server = opened.enter_context(served(names, ports, on_engines, wanted, ungated=ungated, report=_say))
         ready = {
             "http": server.http_url,
             "grpc": server.grpc_url,
@@ -149,11 +162,46 @@ def serve(
             "pid": server.pid,
             "log": str(server.log),
         }
+        if openai_port is not None:
+            from serving.doors.process import Door
+
+            options = ["--keys", str(keys.absolute())] if keys else []
+            door = Door(server.grpc_url, server.log.with_suffix(".door.log"), port=openai_port, options=options)
+            ready["openai"] = opened.enter_context(door).url
         typer.echo(json.dumps(ready))
         if not as_json:
             name = server.repository.models[0].spec.name
             _say(f"next: genzoo sample {name} --runtime triton --url {server.grpc_url} -o grid.png; Ctrl-C ends it")
         server.wait()
+
+
+@app.command()
+def reload(
+    names: Names,
+    pid: Annotated[int | None, typer.Option(help="The server's process; all that serve the generator without.")] = None,
+    ungated: Ungated = False,
+    as_json: Json = False,
+) -> None:
+    """Make a running `genzoo serve` serve what is new of its generators: exported, before the gate, then swapped.
+
+    The new version is loaded beside the old one, which answers until the new one is ready: no request fails. One that
+    does not load or makes no image is not taken.
+    """
+    from serving import control
+    from serving.bundles import prepare_all
+
+    bundles = prepare_all(names, _say, ungated=ungated)
+    sources = [
+        (bundle.name, str(Path(name).absolute()) if Path(name).is_dir() else name)
+        for bundle, name in zip(bundles, names, strict=True)
+    ]
+    done = []
+    for server, name, version in control.reload(sources, pid):
+        done.append({"pid": server.pid, "name": name, "version": version})
+        if not as_json:
+            typer.echo(f"{name} is version {version} at the server {server.pid}")
+    if as_json:
+        typer.echo(json.dumps(done))
 
 
 @app.command()
@@ -192,7 +240,7 @@ def sample(
         Runtime | None,
         typer.Option(help="Where the graph runs; on what was tuned for this host, or onnxruntime, by default."),
     ] = None,
-    tier: Tier = EXACT,
+    tier: Tier = None,
     url: Annotated[str | None, typer.Option(help="A Triton server's gRPC address; one is started without.")] = None,
     ray: Annotated[
         str | None, typer.Option("--ray", help="By the Ray cluster whose head is at this host:port.")
@@ -212,7 +260,7 @@ def sample(
     images.check_path(output)
     if url and runtime is not Runtime.TRITON:
         raise RequestError(f"--url is for --runtime triton, not {runtime.value if runtime else 'this process'}")
-    wanted = _tier(tier, runtime or ray)
+    wanted = _tier(tier, None if url else runtime or ray)
     if ray and runtime is None:
         runtime = Runtime.ONNXRUNTIME
     if ray and (frames is not None or url or runtime not in PROVIDERS):
@@ -262,13 +310,20 @@ def sample(
         typer.echo(f"{output}: {len(made)} images in {seconds:.2f} s; next: {following}")
 
 
-def _tier(text: str, other: object) -> Any:
-    """The tier of that name. Raises RequestError beside what decides where a graph runs by itself."""
+def _tiers(texts: Sequence[str] | None, other: object) -> list[Any]:
+    """The tiers of those names, the exact one alone without any. Raises RequestError as `_tier` does."""
+    return [_tier(text, other) for text in dict.fromkeys(texts or [EXACT.name])]
+
+
+def _tier(text: str | None, other: object) -> Any:
+    """The tier of that name, None for none. Raises RequestError beside what decides where a graph runs by itself."""
     from export.tiers import tier
     from zoo.contract.errors import RequestError
 
+    if text is None:
+        return None
     found = tier(text)
-    if other and found.name != EXACT:
+    if other and found is not EXACT:
         raise RequestError(f"--tier {found} chooses among what was tuned here: leave --runtime, --engine and --ray out")
     return found
 

@@ -2,109 +2,377 @@
 
 The only file that imports tritonclient, and of it the protocol alone: its convenience classes copy each tensor and cost
 more than the call. Tensors travel as bytes over gRPC, never as JSON.
+
+What is asked and when it is asked again is written once, as generators of calls and pauses (`Model`); `TritonRunner`
+makes them in a thread, `AsyncTritonRunner` in an event loop.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import copy
 import re
-from typing import Any
+import time
+import uuid
+from collections.abc import AsyncIterator, Generator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Self, TypeVar
 
 import numpy as np
 
-from serving.interface import DTYPES, datatype
+from serving.images import Encoding
+from serving.interface import DTYPES, TIER, datatype, offered
+from serving.previews import PREVIEW, PREVIEW_ID, PREVIEWS
 from zoo import untrusted
-from zoo.contract.errors import nearest
+from zoo.contract.errors import nearest, shown
 from zoo.contract.feeds import Tensors
+from zoo.contract.graph import MAX_BATCH
 from zoo.contract.spec import GeneratorSpec
 from zoo.errors import GenzooError
 
 TIMEOUT_S = 120.0
+EARLY_S = 0.01
+LEFT_S = 10.0  # that a call which is late has to end by itself, before gRPC takes it back
+RETRY_S, PAUSE_S = 10.0, 0.1  # how long a request that a server lost is asked again, and between two times
+# What Triton says where a model's process died under a request, or is being replaced: the same request gives the same
+# images, so it is asked again. What a server refuses because it is busy is not.
+LOST = re.compile(
+    r"[Ss]tub process|not ready|no available versions|Failed to process the request|Socket closed|reset|being unloaded"
+)
 FROM_TRITON = {triton: np.dtype(name) for name, triton in DTYPES.items() if name != "str"}
+OPTIONS = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+BUSY, LATE, REFUSED = "UNAVAILABLE", "DEADLINE_EXCEEDED", "INVALID_ARGUMENT"
+
+Found = TypeVar("Found")
 
 
 class ServingError(GenzooError):
-    """A server could not be reached, knows no such model, or refused a request; the message is one sentence."""
+    """A server could not be reached, knows no such model, or refused a request; the message is one sentence.
 
-
-class TritonRunner:
-    """The model `name` at a gRPC address, `host:port`.
-
-    An array of one value an image, (B,), is sent as the (B, 1) that Triton's models declare. Threads may share one.
+    `code` is gRPC's name of it, empty for what was refused on this side.
     """
 
-    def __init__(self, url: str, name: str, *, timeout_s: float = TIMEOUT_S) -> None:
-        self.url, self.name, self.timeout_s = url, name, timeout_s
-        self._grpc, self._messages, service = _protocol()
-        self._channel = self._grpc.insecure_channel(
-            url, options=[("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
-        )
-        self._stub = service.GRPCInferenceServiceStub(self._channel)
-        self._config = self._configuration()
+    def __init__(self, sentence: str, code: str = "", details: str = "") -> None:
+        super().__init__(sentence)
+        self.code, self.details = code, details
+
+
+@dataclass(frozen=True)
+class Call:
+    """Of a method of Triton's service."""
+
+    method: str
+    request: Any
+    timeout_s: float
+
+
+@dataclass(frozen=True)
+class Pause:
+    """Nothing, for so long."""
+
+    seconds: float
+
+
+Asking = Generator[Call | Pause, Any, Found]
+
+
+class Model:
+    """The model `name` at a gRPC address, `host:port`, without a way to reach it: what is sent, and what answers mean.
+
+    Images are of the `tier`, the server's own for None. A request with all its repetitions has `timeout_s`.
+    """
+
+    def __init__(self, url: str, name: str, tier: str | None, timeout_s: float) -> None:
+        self.url, self.name, self.tier, self.timeout_s = url, name, tier, timeout_s
+        self._grpc, self._messages, self._service = protocol()
+        self._config: Any = None
+
+    def configure(self) -> Asking[Self]:
+        """Ask the server what the model takes: first of all, once. Raises ServingError."""
+        try:
+            self._config = (
+                yield from self._call("ModelConfig", self._messages.ModelConfigRequest(name=self.name))
+            ).config
+        except ServingError as error:
+            raise (yield from self._unknown(error)) from error
         self._ranks = {entry.name: 1 + len(entry.dims) for entry in self._config.input}
         self._required = {entry.name for entry in self._config.input if not entry.optional}
+        return self
 
-    def run(self, **tensors: np.ndarray) -> Tensors:
-        """Raises ServingError for what the server refuses, and where it does not answer in time."""
+    def infer(self, tensors: Tensors, **parameters: str | int) -> Asking[Tensors]:
+        """More images than the model takes at once are asked for in turn. Raises ServingError."""
         if missing := self._required - tensors.keys():
             raise ServingError(
                 f"{self.name} was sent no {' and no '.join(sorted(missing))}: it needs one for each image"
             )
+        count, most = max(map(len, tensors.values())), self._config.max_batch_size or MAX_BATCH
+        answers = []
+        for start in range(0, max(1, count), most):
+            part = {name: tensor[start : start + most] for name, tensor in tensors.items()}
+            answers.append((yield from self._part(part, parameters)))
+        return {name: np.concatenate([each[name] for each in answers]) for name in answers[0]}
+
+    @property
+    def spec(self) -> GeneratorSpec:
+        """What the generator takes and gives. Raises ServingError where the model is not a generator's public one."""
+        if (said := self.parameter("spec")) is None:
+            raise ServingError(f"{self.name} at {self.url} is a part of a generator: ask for the generator by its name")
+        return GeneratorSpec.from_json(untrusted.parse_json(said.encode(), f"{self.name} at {self.url}"))
+
+    @property
+    def tiers(self) -> list[str]:
+        """Those that it is served of, the first where none is asked for."""
+        return offered({"tuned": self.parameter("tuned") or "{}"})
+
+    @property
+    def previews(self) -> bool:
+        """Whether its images, of this tier, can be seen while they are made."""
+        return self.parameter("by_rows") is not None and self.tier in (None, self.tiers[0])
+
+    def parameter(self, name: str) -> str | None:
+        """Of its configuration."""
+        found = self._config.parameters
+        return str(found[name].string_value) if name in found else None
+
+    def within(self, timeout_s: float, tier: str | None = None) -> Self:
+        """The same with another timeout, and of another tier, on the same connection."""
+        found = copy.copy(self)
+        found.timeout_s, found.tier = timeout_s, tier
+        return found
+
+    def _part(self, tensors: Tensors, parameters: dict[str, str | int]) -> Asking[Tensors]:
+        """Of one request."""
         request = self._messages.ModelInferRequest(model_name=self.name)
+        for key, value in (parameters | ({} if self.tier is None else {TIER: self.tier})).items():
+            setattr(request.parameters[key], "int64_param" if isinstance(value, int) else "string_param", value)
+        if unknown := tensors.keys() - self._ranks.keys():
+            raise ServingError(f"unexpected inference input {shown(min(unknown))} for model {self.name!r}")
         for name, tensor in tensors.items():
             if tensor.ndim == 1 and self._ranks.get(name) == 2:
                 tensor = tensor[:, None]
             request.inputs.add(name=name, datatype=_datatype(name, tensor), shape=tensor.shape)
             request.raw_input_contents.append(_bytes(tensor))
-        answer = self._call("ModelInfer", request)
+        answer = yield from self._insist("ModelInfer", request)
         return {
             output.name: np.frombuffer(content, FROM_TRITON[output.datatype]).reshape(output.shape)
             for output, content in zip(answer.outputs, answer.raw_output_contents, strict=True)
         }
 
-    @property
-    def spec(self) -> GeneratorSpec:
-        """What the generator takes and gives. Raises ServingError where the model is not a generator's public one."""
-        if "spec" not in self._config.parameters:
-            raise ServingError(f"{self.name} at {self.url} is a part of a generator: ask for the generator by its name")
-        said = self._config.parameters["spec"].string_value.encode()
-        return GeneratorSpec.from_json(untrusted.parse_json(said, f"{self.name} at {self.url}"))
+    def _insist(self, method: str, request: Any) -> Asking[Any]:
+        """An answer, though the model's process or the server was replaced meanwhile."""
+        began = time.monotonic()
+        while True:
+            left = self.timeout_s - (time.monotonic() - began)
+            request.parameters["timeout"].int64_param = max(1, int(left * 1e6))  # so that nothing is made for nobody
+            try:
+                return (yield from self._call(method, request, max(left, 1e-3)))
+            except ServingError as error:
+                waited = time.monotonic() - began + PAUSE_S
+                if waited > min(RETRY_S, self.timeout_s) or not LOST.search(error.details):
+                    raise
+            yield Pause(PAUSE_S)
 
-    def close(self) -> None:
-        self._channel.close()
-
-    def _configuration(self) -> Any:
-        try:
-            return self._call("ModelConfig", self._messages.ModelConfigRequest(name=self.name)).config
-        except ServingError as error:
-            raise self._unknown_model(error) from error
-
-    def _unknown_model(self, error: ServingError) -> ServingError:
+    def _unknown(self, error: ServingError) -> Asking[ServingError]:
         """A better error where the server is there and only the name is not."""
-        loaded = self._call("ModelStatistics", self._messages.ModelStatisticsRequest())  # the index may be closed
+        loaded = yield from self._call(
+            "ModelStatistics", self._messages.ModelStatisticsRequest()
+        )  # the index may be closed
         names = {model.name for model in loaded.model_stats}
         if self.name in names:
             return error
-        return ServingError(f"unknown model {self.name!r} at {self.url}: {nearest(self.name, names)}")
+        return ServingError(f"unknown model {shown(self.name)} at {self.url}: {nearest(self.name, names)}", "NOT_FOUND")
 
-    def _call(self, method: str, request: Any) -> Any:
+    def _call(self, method: str, request: Any, timeout_s: float | None = None) -> Asking[Any]:
         try:
-            return getattr(self._stub, method)(request, timeout=self.timeout_s)
+            return (yield Call(method, request, timeout_s or self.timeout_s))
         except self._grpc.RpcError as error:
-            raise ServingError(self._sentence(error)) from error
+            raise ServingError(self._sentence(error), error.code().name, error.details() or "") from error
+
+    @property
+    def _late(self) -> str:
+        return f"{self.name} at {self.url} did not answer within {self.timeout_s:g} s"
 
     def _sentence(self, error: Any) -> str:
         code, text = error.code(), error.details() or ""
         if code == self._grpc.StatusCode.DEADLINE_EXCEEDED:
-            return f"{self.name} at {self.url} did not answer within {self.timeout_s:g} s"
+            return self._late
         if code == self._grpc.StatusCode.UNAVAILABLE and "connect" in text:
             return f"no Triton server answers at {self.url}: `genzoo serve {self.name}` starts one"
+        if "Exceeds maximum queue size" in text:
+            return f"{self.name} at {self.url} is busy, as many requests wait as may: ask again later"
+        if "Request timeout expired" in text:
+            return f"{self.name} at {self.url} could not begin within {self.timeout_s:g} s: ask again later"
         text = re.sub(r"\[request id: [^]]*\] *| NOTE: .*", "", text, flags=re.DOTALL)
         return f"{self.name}: {' '.join(text.split()).rstrip('.')}"
 
 
-def _protocol() -> tuple[Any, Any, Any]:
+class TritonRunner(Model):
+    """A model that is asked from a thread, and that threads may share.
+
+    An array of one value an image, (B,), is sent as the (B, 1) that Triton's models declare.
+    """
+
+    def __init__(self, url: str, name: str, *, tier: str | None = None, timeout_s: float = TIMEOUT_S) -> None:
+        super().__init__(url, name, tier, timeout_s)
+        self._channel = self._grpc.insecure_channel(url, options=OPTIONS)
+        self._stub = self._service.GRPCInferenceServiceStub(self._channel)
+        self._made(self.configure())
+
+    def run(self, **tensors: np.ndarray) -> Tensors:
+        """Raises ServingError for what the server refuses, and where it does not answer in time."""
+        return self._made(self.infer(tensors))
+
+    def pictures(self, encoding: Encoding, **tensors: np.ndarray) -> list[bytes]:
+        """The images as files. Raises ServingError and OutputError."""
+        return [encoding(image) for image in self.run(**tensors)["image"]]
+
+    def close(self) -> None:
+        self._channel.close()
+
+    def _made(self, asking: Asking[Found]) -> Found:
+        try:
+            step = next(asking)
+            while True:
+                try:
+                    found = self._make(step)
+                except self._grpc.RpcError as error:
+                    step = asking.throw(error)
+                else:
+                    step = asking.send(found)
+        except StopIteration as ended:
+            return ended.value  # type: ignore[no-any-return]
+
+    def _make(self, step: Call | Pause) -> Any:
+        if isinstance(step, Pause):
+            return time.sleep(step.seconds)
+        return getattr(self._stub, step.method)(step.request, timeout=step.timeout_s)
+
+
+class AsyncTritonRunner(Model):
+    """A model that is asked from an event loop; who is cancelled waits no longer. See `connected`."""
+
+    def __init__(self, url: str, name: str, stub: Any, tier: str | None, timeout_s: float) -> None:
+        super().__init__(url, name, tier, timeout_s)
+        self._stub = stub
+
+    async def run(self, **tensors: np.ndarray) -> Tensors:
+        """As that of `TritonRunner`."""
+        return await self.made(self.infer(tensors))
+
+    async def pictures(self, encoding: Encoding, **tensors: np.ndarray) -> list[bytes]:
+        """The images as files, encoded beside the event loop. Raises ServingError and OutputError."""
+        images = (await self.run(**tensors))["image"]
+        return await asyncio.to_thread(lambda: [encoding(image) for image in images])
+
+    async def watched(self, count: int, **tensors: np.ndarray) -> AsyncIterator[tuple[int | None, np.ndarray]]:
+        """One image with at most so many previews before it: (which, uint8 (1, H, W, C)); None is the image itself.
+
+        The model has to go by rows. Raises ServingError.
+        """
+        if not self.previews:
+            raise ServingError(f"{self.name} gives no previews of images that are not made row by row", REFUSED)
+        about: dict[str, Any] = {PREVIEW_ID: uuid.uuid4().hex}
+        made = asyncio.ensure_future(self.made(self.infer(tensors, **about, **{PREVIEWS: count})))
+
+        async def preview(index: int) -> np.ndarray | None:
+            while True:
+                asking = self.infer({"seed": tensors["seed"]}, **about, **{PREVIEW: index})
+                with contextlib.suppress(ServingError):
+                    return (await self.made(asking))["image"]
+                if made.done():
+                    return None
+                await asyncio.sleep(EARLY_S)  # it was quicker than the request that it is about
+
+        previews = [asyncio.ensure_future(preview(index)) for index in range(count)]
+        try:
+            for index, each in enumerate(previews):
+                if (image := await each) is not None:
+                    yield index, image
+            yield None, (await made)["image"]
+        finally:
+            for task in (made, *previews):
+                task.cancel()
+            await asyncio.gather(made, *previews, return_exceptions=True)
+
+    async def made(self, asking: Asking[Found]) -> Found:
+        """What was asked for, in this event loop."""
+        try:
+            step = next(asking)
+            while True:
+                try:
+                    found = await self._make(step)
+                except (self._grpc.RpcError, ServingError) as error:
+                    step = asking.throw(error)
+                else:
+                    step = asking.send(found)
+        except StopIteration as ended:
+            return ended.value  # type: ignore[no-any-return]
+
+    async def _make(self, step: Call | Pause) -> Any:
+        """Raises RpcError, and ServingError for an answer that is late.
+
+        Triton 24.10 ends by SIGSEGV where a call is taken back while it is answered, once in some thousand times. So a
+        call that nobody waits for any more is left to its end, unless that saves the rest of what goes row by row.
+        """
+        if isinstance(step, Pause):
+            return await asyncio.sleep(step.seconds)
+        call = getattr(self._stub, step.method)(step.request, timeout=step.timeout_s + LEFT_S)
+        answer = asyncio.ensure_future(_of(call))
+        UNDER_WAY.add(answer)
+        answer.add_done_callback(_forget)
+        try:
+            await asyncio.wait((answer,), timeout=step.timeout_s)
+        except asyncio.CancelledError:
+            if self._config is not None and self.previews:
+                answer.cancel()
+            raise
+        if not answer.done():
+            raise ServingError(self._late, LATE)
+        return answer.result()
+
+
+UNDER_WAY: set[asyncio.Future[Any]] = set()  # calls under way, also those that nobody waits for: a loop forgets tasks
+
+
+async def _of(call: Any) -> Any:
+    return await call
+
+
+def _forget(answer: asyncio.Future[Any]) -> None:
+    UNDER_WAY.discard(answer)
+    if not answer.cancelled():
+        answer.exception()  # was seen by who waited, if anybody did
+
+
+@asynccontextmanager
+async def connected(
+    url: str, names: Iterable[str] | None = None, *, tier: str | None = None, timeout_s: float = TIMEOUT_S
+) -> AsyncIterator[dict[str, AsyncTritonRunner]]:
+    """Models at one address by their names, over one connection; without `names` all generators that it serves.
+
+    Raises ServingError.
+    """
+    grpc, messages, service = protocol()
+    async with grpc.aio.insecure_channel(url, options=OPTIONS) as channel:
+        stub = service.GRPCInferenceServiceStub(channel)
+        wanted = names
+        if wanted is None:
+            asking = AsyncTritonRunner(url, "NAME", stub, tier, timeout_s)
+            loaded = await asking.made(asking._call("ModelStatistics", messages.ModelStatisticsRequest()))
+            wanted = sorted({model.name for model in loaded.model_stats})
+        found = {name: AsyncTritonRunner(url, name, stub, tier, timeout_s) for name in wanted}
+        for runner in found.values():
+            await runner.made(runner.configure())
+        yield {name: each for name, each in found.items() if names is not None or each.parameter("spec")}
+
+
+def protocol() -> tuple[Any, Any, Any]:
+    """gRPC, Triton's messages and its service. Raises ServingError where they are not installed."""
     try:
         import grpc
+        import grpc.aio
         from tritonclient.grpc import service_pb2, service_pb2_grpc
     except ImportError as error:
         raise ServingError("the Triton client is not installed: `pip install genzoo[serving]`") from error

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import http.client
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +16,7 @@ from zoo.contract.spec import GeneratorSpec
 from zoo.errors import GenzooError
 
 SECRET_HEADER = "genzoo-supervisor"
+BEFORE_USERS = {"priority": 1}  # of a public model's queue: a canary asks whether it lives, not whether it is busy
 RESTRICTED = ("shared-memory", "model-repository", "trace", "logging")  # Triton's names of its administration
 
 
@@ -28,6 +28,19 @@ def restrictions(secret: str) -> list[str]:
 
 class EndpointError(GenzooError):
     """The server answered with an error, in its own words."""
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """A generator that is served: its public model is `spec.name`, `graphs` are those of its graphs, the entry first.
+
+    `made_of` tells apart what two versions of it are made of, where it was written here.
+    """
+
+    spec: GeneratorSpec
+    graphs: tuple[str, ...]
+    version: int = 1
+    made_of: str = ""
 
 
 @dataclass(frozen=True)
@@ -48,12 +61,19 @@ class Endpoint:
             return False
         return True
 
-    def generators(self) -> Iterator[GeneratorSpec]:
-        """The specs of the public models that are loaded, from their configurations. Raises EndpointError."""
+    def generators(self) -> list[ServedModel]:
+        """Those that are loaded, of their configurations; the newest version of each. Raises EndpointError."""
+        found: dict[str, ServedModel] = {}
         for model in json.loads(self.call("GET", "/v2/models/stats"))["model_stats"]:  # the index may be closed
-            parameters = json.loads(self.call("GET", f"/v2/models/{model['name']}/config")).get("parameters", {})
-            if "graph" in parameters:
-                yield GeneratorSpec.from_json(json.loads(parameters["spec"]["string_value"]))
+            name, version = model["name"], int(model["version"])
+            parameters = json.loads(self.call("GET", f"/v2/models/{name}/config")).get("parameters", {})
+            if "graph" not in parameters or (name in found and found[name].version > version):
+                continue
+            values = {key: each["string_value"] for key, each in parameters.items()}
+            encoders = [graph for graph, _ in json.loads(values.get("encoders", "{}")).values()]
+            spec = GeneratorSpec.from_json(json.loads(values["spec"]))
+            found[name] = ServedModel(spec, (values["graph"], *encoders), version)
+        return list(found.values())
 
     def load(self, model: str) -> None:
         """Returns once the model can be used. Raises EndpointError."""
@@ -79,7 +99,9 @@ class Endpoint:
             for name, tensor in tensors.items()
         ]
         outputs = [{"name": "image", "parameters": {"binary_data": True}}]
-        self.call("POST", f"/v2/models/{model}/infer", {"inputs": inputs, "outputs": outputs})
+        self.call(
+            "POST", f"/v2/models/{model}/infer", {"inputs": inputs, "outputs": outputs, "parameters": BEFORE_USERS}
+        )
 
     def call(self, method: str, path: str, body: dict[str, Any] | None = None) -> bytes:
         """The answer's bytes. Raises EndpointError."""

@@ -96,6 +96,12 @@ def plans_of(bundle: Bundle, engines: Sequence[Engine], allow_unadmitted: bool =
         raise EngineNotServedError(
             f"{bundle.name} has engines by {both}: a model has one backend, choose one --library"
         )
+    profiles = {engine.profiles for engine in engines}
+    if len(profiles) > 1:
+        raise EngineNotServedError(
+            f"{bundle.name} has engines of {' and '.join(map(str, sorted(profiles)))} buckets: a model has as many for "
+            "every GPU, `genzoo build` them with the same --buckets"
+        )
     for engine in engines:
         _check_origin(bundle, engine)
     by_capability: dict[str, str] = {}
@@ -106,7 +112,7 @@ def plans_of(bundle: Bundle, engines: Sequence[Engine], allow_unadmitted: bool =
     other = _file(portable[0]) if portable and allow_unadmitted else None
     facts = {_file(engine): f"{engine.library} {engine.version} sha256:{engine.sha256}" for engine in engines}
     return ServedPlans(
-        Plans(libraries.pop(), by_capability, other, facts),
+        Plans(libraries.pop(), by_capability, other, facts, max(profiles, default=1)),
         {_file(engine): engine.path for engine in engines},
         {f"{_file(engine)}.json": json.dumps(_record(engine), indent=2) for engine in engines},
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import cycle, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from export.runtimes import Runtime
-from export.tiers import TIERS, Tier
+from export.tiers import EXACT, Tier
 from serving.asked import several
 from serving.interface import tensors
 from zoo.contract.errors import RequestError, shown
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from serving.server import TritonServer
 
 BATCH_SIZE = 32  # images a call
-EXACT = TIERS[0]
 
 Report = Callable[[str], None]
 
@@ -45,29 +44,31 @@ def opened(
     name: str,
     runtime: Runtime | None,
     url: str | None = None,
-    tier: Tier = EXACT,
+    tier: Tier | None = None,
     *,
     ungated: bool = False,
     report: Report = _silent,
 ) -> Iterator[tuple[GeneratorSpec, Runner]]:
     """A generator's spec and its endpoint: nothing after this can tell where it runs.
 
-    Without a `runtime` it is on what was tuned for this host, of the `tier`. `url` is a running Triton server's gRPC
-    address; without, one is started, and ended after the block. Raises
-    GenzooError: no such generator, refused by the gate (unless `ungated`), or a runtime that cannot be used here.
+    Without a `runtime` it is on what was tuned for this host. Its images are of the `tier`; None is the exact one, or
+    what a running server serves unasked. `url` is that server's gRPC address; without, one is started, and ended after
+    the block.
+
+    Raises GenzooError: no such generator, refused by the gate (unless `ungated`), a runtime that cannot be used here.
     """
     if runtime is Runtime.TRITON:
         from serving.client import TritonRunner
 
         if url:
-            client = TritonRunner(url, name)
+            client = TritonRunner(url, name, tier=tier.name if tier else None)
             yield client.spec, client
             return
-        with served([name], ungated=ungated, report=report) as server:
+        with served([name], tiers=[tier or EXACT], ungated=ungated, report=report) as server:
             (model,) = server.repository.models
             yield model.spec, TritonRunner(server.grpc_url, model.spec.name)
         return
-    generator = in_process(name, runtime, tier, ungated=ungated, report=report)
+    generator = in_process(name, runtime, tier or EXACT, ungated=ungated, report=report)
     yield generator.spec, generator
 
 
@@ -118,6 +119,22 @@ def tuned(
         if path_of(bundle.name).is_file():
             report(f"{error}; {Runtime.ONNXRUNTIME} runs it untuned")
         return {}
+
+
+def of_tiers(
+    bundle: Bundle,
+    tiers: Sequence[Tier],
+    report: Report = _silent,
+    allowed: Callable[[Executor], bool] = lambda _: True,
+) -> dict[str, dict[int, Executor]]:
+    """What was tuned by tier and batch size; where nothing exact was, the untuned executor stands beside the others.
+
+    Raises TuningError for a looser tier that was not tuned.
+    """
+    from export.tuning.candidates import UNTUNED
+
+    found = {each.name: tuned(bundle, each, report, allowed) for each in tiers}
+    return {name: each or {1: UNTUNED} for name, each in found.items()} if any(found.values()) else {}
 
 
 def runs_on(endpoint: Runner, runtime: Runtime | None) -> str:
@@ -178,13 +195,18 @@ def served(
     names: Sequence[str],
     ports: Mapping[str, int] | None = None,
     on_engines: Wanted | None = None,
-    tier: Tier = EXACT,
+    tiers: Sequence[Tier] = (EXACT,),
     *,
     ungated: bool = False,
     report: Report = _silent,
 ) -> Iterator[TritonServer]:
-    """A running server over a model repository of its own, which goes with it; the log stays. Raises GenzooError."""
+    """A running server over a model repository of its own, which goes with it; the log stays.
+
+    `tiers` are those that a request may ask for, the first where it asks for none. `control.reload` makes it serve what
+    is new. Raises GenzooError.
+    """
     from export.cuda import gpu
+    from serving import control
     from serving.install import install
     from serving.ports import check
     from serving.server import TritonServer
@@ -197,51 +219,80 @@ def served(
         report(f"engines run on {gpu()}")
     folder = home() / "serving"
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder, prefix="models-") as models:
-        repository = write_repository(
-            names, Path(models) / "models", on_engines, tier, ungated=ungated, report=report, installation=installation
-        )
-        with TritonServer(
-            repository,
+    prepared = Prepared(on_engines, tuple(tiers), ungated, installation, report)
+    with (
+        tempfile.TemporaryDirectory(dir=folder, prefix="models-") as models,
+        TritonServer(
+            prepared.repository(names, Path(models) / "models"),
             folder / f"{Path(models).name.replace('models', 'triton')}.log",
             ports=ports,
             config="" if on_engines else "cpu",
             installation=installation,
             engines=on_engines is not None,
             scratch=[Path(models)],
-        ) as server:
-            yield server
+        ) as server,
+        control.listening(server, Path(models), lambda name: prepared.renew(server, name)),
+    ):
+        yield server
 
 
-def write_repository(
-    names: Iterable[str],
-    path: Path,
-    on_engines: Wanted | None = None,
-    tier: Tier = EXACT,
-    *,
-    ungated: bool = False,
-    report: Report = _silent,
-    installation: Installation | None = None,
-) -> Repository:
-    """The model repository of some generators, exported, judged and built where that has not happened yet.
+@dataclass(frozen=True)
+class Prepared:
+    """How generators are made ready to be served: exported, judged and built where that has not happened yet.
 
-    On a CPU they run on what was tuned for this host, of the `tier`; what of it needs torch only where the models'
+    On a CPU they run on what was tuned for this host, of the `tiers`; what of it needs torch only where the models'
     environment, of an `installation`, has it.
     """
-    from export.runtimes import adapter
-    from serving import model_repository
-    from serving.bundles import prepare_all
-    from serving.install import has
 
-    bundles = prepare_all(names, report, ungated=ungated)
-    with_torch = installation is not None and has(installation, "torch")
+    on_engines: Wanted | None = None
+    tiers: tuple[Tier, ...] = (EXACT,)
+    ungated: bool = False
+    installation: Installation | None = None
+    report: Report = _silent
 
-    def allowed(executor: Executor) -> bool:
-        return with_torch or not adapter(executor.runtime).needs_torch
+    def repository(self, names: Iterable[str], path: Path) -> Repository:
+        """The model repository of some generators. Raises GenzooError."""
+        from serving import model_repository
+        from serving.bundles import prepare_all
 
-    found = {} if on_engines else {bundle.name: tuned(bundle, tier, report, allowed) for bundle in bundles}
-    engines = {bundle.name: on_engines.engines(bundle, report) for bundle in bundles} if on_engines else None
-    placement = on_engines.placement if on_engines else None
-    return model_repository.write(
-        bundles, path, engines=engines, placement=placement, tuned=found, allow_unadmitted=ungated
-    )
+        bundles = prepare_all(names, self.report, ungated=self.ungated)
+        return model_repository.write(
+            bundles,
+            path,
+            engines={bundle.name: self._engines(bundle) for bundle in bundles},
+            placement=self._placement,
+            tuned={bundle.name: self._tuned(bundle) for bundle in bundles},
+            allow_unadmitted=self.ungated,
+        )
+
+    def renew(self, server: TritonServer, source: str) -> int:
+        """The version of a generator that is served, once nothing of it is newer. Raises GenzooError."""
+        from serving.bundles import prepare
+
+        bundle = prepare(source, self.report, ungated=self.ungated)
+        model = server.renew(
+            bundle,
+            engines=self._engines(bundle),
+            placement=self._placement,
+            tuned=self._tuned(bundle),
+            allow_unadmitted=self.ungated,
+        )
+        return model.version
+
+    @property
+    def _placement(self) -> Any:
+        return self.on_engines.placement if self.on_engines else None
+
+    def _engines(self, bundle: Bundle) -> Sequence[Any]:
+        return self.on_engines.engines(bundle, self.report) if self.on_engines else ()
+
+    def _tuned(self, bundle: Bundle) -> Mapping[str, dict[int, Executor]]:
+        from export.runtimes import adapter
+        from serving.install import has
+
+        if self.on_engines:
+            return {}
+        with_torch = self.installation is not None and has(self.installation, "torch")
+        return of_tiers(
+            bundle, self.tiers, self.report, lambda each: with_torch or not adapter(each.runtime).needs_torch
+        )

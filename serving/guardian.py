@@ -55,7 +55,7 @@ def main() -> int:
         stdout=sys.stderr,
         stderr=sys.stderr,
         start_new_session=True,  # a group of its own, of which nothing is left
-        preexec_fn=_end_with_parent,
+        preexec_fn=end_with_parent,
     )
     print(server.pid, flush=True)
     orphaned = threading.Event()
@@ -67,9 +67,9 @@ def main() -> int:
     return code if code >= 0 else 128 - code
 
 
-def _end_with_parent() -> None:
-    """Where the guardian is killed with its owner, nobody else is left who would end the server."""
-    ctypes.CDLL(None).prctl(SET_PARENT_DEATH_SIGNAL, signal.SIGKILL)
+def end_with_parent(number: int = signal.SIGKILL) -> None:
+    """This process gets the signal where its parent is killed: nobody else is left who would end it."""
+    ctypes.CDLL(None).prctl(SET_PARENT_DEATH_SIGNAL, number)
 
 
 def _end_with_owner(server: subprocess.Popen[bytes], grace_s: float, orphaned: threading.Event) -> None:
@@ -81,6 +81,20 @@ def _end_with_owner(server: subprocess.Popen[bytes], grace_s: float, orphaned: t
         server.wait(grace_s)
     except subprocess.TimeoutExpired:
         server.kill()
+
+
+def hide(secret: str, pid: int) -> None:
+    """Triton takes the secret as an argument only, which every user of the machine can read: overwrite it there.
+
+    Raises OSError.
+    """
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    start, end = int(fields[45]), int(fields[46])  # arg_start and arg_end, see proc_pid_stat(5)
+    with Path(f"/proc/{pid}/mem").open("r+b", buffering=0) as memory:
+        memory.seek(start)
+        arguments = memory.read(end - start)
+        memory.seek(start)
+        memory.write(arguments.replace(secret.encode(), b"*" * len(secret)))
 
 
 def clean(group: int, prefix: str) -> None:

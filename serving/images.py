@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from zoo.errors import GenzooError
 from zoo.images import constant_images
 
 GAP = 2  # pixels between the images of a grid
+FORMATS = ("png", "webp", "jpeg")  # of a picture by itself
 
 
 class OutputError(GenzooError):
@@ -66,3 +69,26 @@ def grid(images: np.ndarray, columns: int | None = None, gap: int = GAP) -> np.n
         top, left = (index // columns) * (height + gap), (index % columns) * (width + gap)
         canvas[top : top + height, left : left + width] = image
     return canvas[..., 0] if channels == 1 else canvas
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How a picture is written: `format` is png, webp or jpeg, `quality` 0 to 100 of the latter two; of a WebP 100
+    loses nothing."""
+
+    format: str = "png"
+    quality: int = 100
+
+    def __call__(self, image: np.ndarray) -> bytes:
+        """`image` uint8 (H, W, 1) or (H, W, 3). Raises OutputError for other channels and formats."""
+        from PIL import Image
+
+        if self.format not in FORMATS or image.shape[2] not in (1, 3):
+            seen = f"{self.format!r} of {image.shape[2]} channels"
+            raise OutputError(f"a picture as {seen} cannot be written: choose {', '.join(FORMATS)}, of 1 or 3 channels")
+        options: dict[str, Any] = {"quality": self.quality} if self.format != "png" else {}
+        if self.format == "webp":
+            options["lossless"] = self.quality == 100
+        file = BytesIO()
+        Image.fromarray(image[..., 0] if image.shape[2] == 1 else image).save(file, format=self.format, **options)
+        return file.getvalue()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from export.tiers import EXACT
 from zoo.contract.assets import NO_ASSETS, Assets
 from zoo.contract.conditions import kind, null
 from zoo.contract.errors import RequestError
@@ -28,6 +30,8 @@ from zoo.contract.request import (
 from zoo.contract.spec import GeneratorSpec
 
 ONNX_FILE = "model.onnx"  # of a graph in a model repository
+TIER = "tier"  # the parameter of a request that says how far from exact its images may be
+STEP_FILES = {"step": "step.onnx", "decoder": "decoder.onnx"}  # beside that of a graph whose table they walk by rows
 BUNDLES = "bundles"  # the folder in a public model of what was tuned for the host
 # NumPy's names of types -> Triton's; a configuration writes TYPE_ before them, and TYPE_STRING for text.
 DTYPES = {
@@ -105,7 +109,7 @@ def merged(spec: GeneratorSpec, parts: Sequence[Tensors], assets: Assets = NO_AS
     for part in parts:  # what is wrong alone may look right beside what fills its gaps
         settings(spec, part)
         shares(spec, part)
-    parts = [_with_strength(part) for part in parts]
+    parts = [_with_strength(spec, part) for part in parts]
     names = list(dict.fromkeys(name for part in parts for name in part))
     count = max(_values(spec, part) for part in parts)
     if count > 1 and "mixture" not in names:
@@ -114,13 +118,13 @@ def merged(spec: GeneratorSpec, parts: Sequence[Tensors], assets: Assets = NO_AS
     return {name: np.concatenate([part[name] for part in filled]) for name in names}
 
 
-def _with_strength(part: Tensors) -> Tensors:
+def _with_strength(spec: GeneratorSpec, part: Tensors) -> Tensors:
     """The strength that a request leaves open depends on what else it says: it is written down before it is merged.
 
     Raises RequestError for a request that would edit the picture of another.
     """
     check_edit(part)
-    if "image" not in part or "strength" in part:
+    if "image" not in part or "strength" in part or not spec.edits:
         return part
     return part | {"strength": np.full((len(part["seed"]), 1), usual_strength(part), np.float32)}
 
@@ -193,13 +197,27 @@ def _spread(spec: GeneratorSpec, part: Tensors, count: int) -> Tensors:
     return found
 
 
-def of_one_size(spec: GeneratorSpec, parts: Sequence[Tensors]) -> list[list[int]]:
-    """The requests, by index, whose images are of one size and can be one batch."""
-    groups: dict[tuple[int, ...], list[int]] = {}
-    for index, part in enumerate(parts):
-        key = tuple(int(part[axis.name].flat[0]) if axis.name in part else axis.default for axis in spec.axes)
-        groups.setdefault(key, []).append(index)
-    return list(groups.values())
+def of_one_kind(spec: GeneratorSpec, parts: Sequence[Tensors], tiers: Sequence[str]) -> list[tuple[str, list[int]]]:
+    """The requests, by index, that can be one batch, with their tier: their images are of one size and of one tier."""
+    groups: dict[tuple[str, tuple[int, ...]], list[int]] = {}
+    for index, (part, tier) in enumerate(zip(parts, tiers, strict=True)):
+        size = tuple(int(part[axis.name].flat[0]) if axis.name in part else axis.default for axis in spec.axes)
+        groups.setdefault((tier, size), []).append(index)
+    return [(tier, group) for (tier, _), group in groups.items()]
+
+
+def offered(parameters: Mapping[str, str]) -> list[str]:
+    """The tiers that a public model has, by its configuration's parameters; the first where none is asked for."""
+    return list(json.loads(parameters.get("tuned", "{}"))) or [EXACT.name]
+
+
+def check_tier(name: str, tier: str, tiers: Sequence[str]) -> None:
+    """Raises RequestError where a model has no executor of the tier."""
+    if tier not in tiers:
+        raise RequestError(
+            f"{name} is not served of the tier {tier!r}, only of {' and '.join(tiers)}: `genzoo tune {name}`, then "
+            f"`genzoo serve {name} --tier {tiers[0]} --tier {tier}`"
+        )
 
 
 def canary(spec: GeneratorSpec, batch: int = 1) -> Tensors:

@@ -45,6 +45,7 @@ class Plans:
     files: Mapping[str, str]
     other: str | None = None
     facts: Mapping[str, str] | None = None  # about each, for people and for our own backend
+    profiles: int = 1  # of each plan, by which Triton chooses among buckets
 
     @property
     def fields(self) -> dict[str, Any]:
@@ -56,7 +57,25 @@ class Plans:
             "parameters": _parameters(self.facts or {}),
         }
 
+    @property
+    def chosen(self) -> dict[str, Any]:
+        """What an instance group says: without it TensorRT's backend takes the first profile alone, ours takes all."""
+        several = self.library is Library.FULL and self.profiles > 1
+        return {"profile": [str(index) for index in range(self.profiles)]} if several else {}
 
+
+# Of a public model, the requests that wait: one too many is refused, and one that waits beyond the `timeout` that it
+# said. Triton heeds none that is longer than the queue's own.
+QUEUE = {
+    "priority_levels": 2,  # 1 goes before 2, which is what a request has that says nothing
+    "default_priority_level": 2,
+    "default_queue_policy": {
+        "timeout_action": Word("REJECT"),
+        "default_timeout_microseconds": 120_000_000,
+        "allow_timeout_override": True,
+        "max_queue_size": 256,
+    },
+}
 ON_ONNX = {"platform": "onnxruntime_onnx", "default_model_filename": interface.ONNX_FILE}
 ANYWHERE = {"kind": Word("KIND_AUTO"), "count": 1}
 
@@ -67,16 +86,19 @@ class Parts:
 
     entry: str
     encoders: Mapping[str, tuple[str, Sequence[str]]] = field(default_factory=dict)
+    by_rows: bool = False  # whether the entry's folder also has its `step` and `decoder`
     rows: int = 0  # of the table of an unrolled entry
     first_columns: int = 0  # of the table of an entry of the first format
     assets: bool = False  # whether the checkpoint's small files lie beside its code
+    checkpoint: str = ""  # the digest of its weights
 
     @property
     def parameters(self) -> dict[str, str]:
         found = {"graph": self.entry} | ({"encoders": json.dumps(self.encoders)} if self.encoders else {})
         numbers = {"rows": self.rows, "first_columns": self.first_columns}
         found |= {name: str(number) for name, number in numbers.items() if number}
-        return found | ({"assets": "1"} if self.assets else {})
+        found |= {"assets": "1"} if self.assets else {}
+        return found | ({"checkpoint": self.checkpoint} if self.checkpoint else {})
 
 
 def public_config(
@@ -88,9 +110,10 @@ def public_config(
 ) -> str:
     """The model that clients call. With `file`, ONNX Runtime inside it takes the place of the models of `parts`.
 
-    `tuned` are executors by batch size that do so instead.
+    `tuned` are executors, by tier and batch size, that do so instead; requests that ask for no tier are of the first.
     """
     parameters = {"spec": json.dumps(spec.to_json()), **parts.parameters} | ({"file": file} if file else {})
+    parameters |= {"by_rows": "1"} if file and parts.by_rows else {}
     parameters |= {"tuned": json.dumps(tuned)} if tuned else {}
     taken = interface.inputs(spec)
     return pbtxt(
@@ -98,7 +121,7 @@ def public_config(
             "name": spec.name,
             "backend": "python",
             **_tensors(taken, interface.outputs(spec), max_batch, [tensor.name for tensor in taken[1:]]),
-            "dynamic_batching": {"max_queue_delay_microseconds": 0},
+            "dynamic_batching": {"max_queue_delay_microseconds": 0, **QUEUE},
             "instance_group": [{"kind": Word("KIND_CPU"), "count": 1}],
             "parameters": _parameters(parameters),
         }
@@ -127,7 +150,7 @@ def graph_config(
             **(plans.fields if plans else ON_ONNX),
             **_tensors(inputs, outputs, largest),
             "dynamic_batching": {"max_queue_delay_microseconds": queue_delay_us},
-            "instance_group": [placement.group if placement else ANYWHERE],
+            "instance_group": [(placement.group if placement else ANYWHERE) | (plans.chosen if plans else {})],
             "model_warmup": [_warmup(inputs, axes, batch) for batch in dict.fromkeys((1, largest))],
         }
     )

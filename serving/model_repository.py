@@ -8,16 +8,20 @@
     <generator>_<graph>/1/model.onnx    beside it portable.plan or sm89.plan with its record, where it runs on engines
     <generator>_<graph>/1/model.safetensors
 
-`model.py` imports genzoo's NumPy-only modules, which a production image installs (see serving/deploy).
+The folders named 1 are the first version of each; `renew` writes the next beside it, which Triton loads before it lets
+go of the last. `model.py` imports genzoo's NumPy-only modules, which a production image installs (see serving/deploy).
 """
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
+import json
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +30,16 @@ from export.engine import Engine
 from export.profiles import axes
 from export.runtimes import Executor, adapter
 from export.tuning.candidates import UNTUNED
+from export.tuning.opening import Tiers
 from export.tuning.record import plain
 from export.tuning.variants import beside
 from serving import model_config
+from serving.endpoint import ServedModel
 from serving.engines import ServedPlans, deployable, packages, plans_of
-from serving.interface import BUNDLES, ONNX_FILE
+from serving.interface import BUNDLES, ONNX_FILE, STEP_FILES
 from serving.model_config import Parts, Placement
 from zoo.contract.conditions import kind
 from zoo.contract.layout import WEIGHTS
-from zoo.contract.spec import GeneratorSpec
 from zoo.errors import GenzooError
 from zoo.shelf import CHECKPOINT_NAME
 
@@ -46,14 +51,6 @@ class RepositoryError(GenzooError):
 
 
 @dataclass(frozen=True)
-class ServedModel:
-    """A generator in a repository: its public model is `spec.name`, the model of its graph is `graph`."""
-
-    spec: GeneratorSpec
-    graph: str
-
-
-@dataclass(frozen=True)
 class Repository:
     """`ungated` says what in it the gate has not admitted, `packages` what its models need beside genzoo."""
 
@@ -62,6 +59,9 @@ class Repository:
     ungated: tuple[str, ...] = ()
     packages: tuple[str, ...] = ()
 
+    def model(self, name: str) -> ServedModel | None:
+        return next((model for model in self.models if model.spec.name == name), None)
+
 
 def write(
     bundles: Iterable[Bundle],
@@ -69,16 +69,83 @@ def write(
     *,
     engines: Mapping[str, Sequence[Engine]] | None = None,
     placement: Placement | None = None,
-    tuned: Mapping[str, Mapping[int, Executor]] | None = None,
+    tuned: Mapping[str, Tiers] | None = None,
     allow_unadmitted: bool = False,
+    by_rows: bool = True,
 ) -> Repository:
     """Publish bundles as a model repository at `path`, which appears whole or not at all. Raises RepositoryError.
 
     `engines` gives a generator's engines, a target each, on which its entry graph then runs, on GPUs alone; `tuned` by
-    batch size the executors on which it runs in the model on a CPU. What the gate has not admitted, bundle or engine,
-    is refused unless `allow_unadmitted`.
+    tier and batch size the executors on which it runs in the model on a CPU. What the gate has not admitted, bundle or
+    engine, is refused unless `allow_unadmitted`. `by_rows`: requests of many rows share a generator's time row by
+    row in its model on a CPU, where it can (see `serving.scheduling`).
     """
     bundles, engines, tuned = list(bundles), engines or {}, tuned or {}
+    _check(bundles, allow_unadmitted)
+    if path.exists():
+        raise RepositoryError(f"{path} exists: give a new folder for the model repository")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _beside(path) as folder:
+        write = _Writer(folder, placement, allow_unadmitted, by_rows)
+        models = tuple(
+            write.model(bundle, engines.get(bundle.name, ()), tuned.get(bundle.name, {})) for bundle in bundles
+        )
+        folder.replace(path)
+    every = [engine for each in engines.values() for engine in each]
+    needed = (*packages(every), *_packages(models), *_of_executors(tuned))
+    return Repository(path, models, tuple(_ungated(bundles, engines)), needed)
+
+
+@contextmanager
+def renewed(
+    repository: Repository,
+    bundle: Bundle,
+    *,
+    engines: Sequence[Engine] = (),
+    placement: Placement | None = None,
+    tuned: Tiers | None = None,
+    allow_unadmitted: bool = False,
+) -> Iterator[ServedModel]:
+    """The next version of a generator beside that which is served, for the time of the block.
+
+    After it the old version is removed; where the block raises, the new one. Where nothing is new it is the old one.
+    Raises RepositoryError, also for a generator that the repository has not, or that takes or makes something else than
+    before, which who asks the old one does not know.
+    """
+    _check([bundle], allow_unadmitted)
+    old = repository.model(bundle.name)
+    if old is None:
+        raise RepositoryError(f"{repository.path} has no {bundle.name}: serve it anew, with all that it is to hold")
+    if old.made_of == _made_of(bundle, engines, tuned or {}):
+        yield old
+        return
+    if old.spec != bundle.served_spec:
+        raise RepositoryError(f"{bundle.name} takes or makes something else than what is served: serve it anew")
+    before: dict[Path, str] = {}
+    gone = model = replace(old, version=old.version + 1)
+    try:
+        with _beside(repository.path) as folder:
+            model = _Writer(folder, placement, allow_unadmitted, version=model.version).model(
+                bundle, engines, tuned or {}
+            )
+            for made in folder.iterdir():  # the version before the configuration that names its files
+                (made / str(model.version)).replace(repository.path / made.name / str(model.version))
+            for config in sorted(folder.rglob("*.pbtxt")):
+                place = repository.path / config.relative_to(folder)
+                before[place] = place.read_text()
+                config.replace(place)
+        yield model
+        gone = old
+    except BaseException:
+        for place, text in before.items():
+            place.write_text(text)
+        raise
+    finally:
+        for name in (gone.spec.name, *gone.graphs):
+            shutil.rmtree(repository.path / name / str(gone.version), ignore_errors=True)
+
+
+def _check(bundles: Sequence[Bundle], allow_unadmitted: bool) -> None:
     for bundle in bundles:
         if not CHECKPOINT_NAME.fullmatch(bundle.name):  # a folder's name, and a word of a shell's command line
             raise RepositoryError(f"{bundle.path} is of {bundle.name!r}: a name has letters, digits, _ and - only")
@@ -91,20 +158,21 @@ def write(
             )
     if len({bundle.name for bundle in bundles}) < len(bundles):
         raise RepositoryError("two bundles have one name: a repository holds one bundle for each generator")
-    if path.exists():
-        raise RepositoryError(f"{path} exists: give a new folder for the model repository")
-    path.parent.mkdir(parents=True, exist_ok=True)
+
+
+@contextmanager
+def _beside(path: Path) -> Iterator[Path]:
+    """An empty folder on the same disk, of the same name, for the time of the block."""
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.", ignore_cleanup_errors=True) as temporary:
         folder = Path(temporary) / path.name
         folder.mkdir(mode=0o755)
-        write = _Writer(folder, placement, allow_unadmitted)
-        models = tuple(
-            write.model(bundle, engines.get(bundle.name, ()), tuned.get(bundle.name, {})) for bundle in bundles
-        )
-        folder.replace(path)
-    every = [engine for each in engines.values() for engine in each]
-    needed = (*packages(every), *_packages(models), *_of_executors(tuned))
-    return Repository(path, models, tuple(_ungated(bundles, engines)), needed)
+        yield folder
+
+
+def _made_of(bundle: Bundle, engines: Sequence[Engine], tuned: Tiers) -> str:
+    """A digest of all that a version is written from; of files those that their records name."""
+    parts = bundle.manifest, [engine.sha256 for engine in engines], _executors(tuned)
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def _packages(models: Sequence[ServedModel]) -> list[str]:
@@ -113,9 +181,17 @@ def _packages(models: Sequence[ServedModel]) -> list[str]:
     return [f"{name}=={importlib.metadata.version(name)}" for name in names]
 
 
-def _of_executors(tuned: Mapping[str, Mapping[int, Executor]]) -> list[str]:
+def goes_by_rows(bundle: Bundle) -> bool:
+    """Whether requests share a generator's time row by row: it takes any number of rows, and has their graphs."""
+    sampling = bundle.served_spec.sampling
+    if sampling is None or sampling.steps or bundle.is_first_format:
+        return False
+    return set(STEP_FILES) <= set(bundle.graphs)
+
+
+def _of_executors(tuned: Mapping[str, Tiers]) -> list[str]:
     """What executors run by that the models do not have anyway, of the releases that are installed here."""
-    runtimes = {executor.runtime for each in tuned.values() for executor in each.values()}
+    runtimes = {executor.runtime for tiers in tuned.values() for executor in _every(tiers)}
     names = {name for runtime in runtimes for name in adapter(runtime).packages}
     names -= {"onnxruntime", "torch"}  # torch is what such an environment has of its own accord, or has not
     return [f"{name}=={importlib.metadata.version(name)}" for name in sorted(names)]
@@ -130,17 +206,24 @@ def _ungated(bundles: Iterable[Bundle], engines: Mapping[str, Sequence[Engine]])
                 yield f"{bundle.name} for {engine.target}"
 
 
-def _executors(tuned: Mapping[int, Executor]) -> dict[str, Any]:
-    """By batch size, as a configuration has them."""
-    return {str(batch): plain(executor) for batch, executor in tuned.items()}
+def _every(tiers: Tiers) -> Iterator[Executor]:
+    return (executor for each in tiers.values() for executor in each.values())
 
 
-def _bundles(bundle: Bundle, tuned: Mapping[int, Executor]) -> dict[str, Path]:
+def _executors(tiers: Tiers) -> dict[str, Any]:
+    """By tier and batch size, as a configuration has them."""
+    return {
+        tier: {str(batch): plain(executor) for batch, executor in executors.items()}
+        for tier, executors in tiers.items()
+    }
+
+
+def _bundles(bundle: Bundle, tuned: Tiers) -> dict[str, Path]:
     """The folders of the bundles that executors run, and of the bundle itself, by variant; none without any."""
     if not tuned:
         return {}
     bundle_of = beside(bundle)
-    return {UNTUNED.bundle_name: bundle.path} | {each.bundle_name: bundle_of(each).path for each in tuned.values()}
+    return {UNTUNED.bundle_name: bundle.path} | {each.bundle_name: bundle_of(each).path for each in _every(tuned)}
 
 
 @dataclass(frozen=True)
@@ -148,36 +231,40 @@ class _Writer:
     folder: Path
     placement: Placement | None
     allow_unadmitted: bool
+    by_rows: bool = True
+    version: int = 1
 
-    def model(
-        self, bundle: Bundle, engines: Sequence[Engine], tuned: Mapping[int, Executor] | None = None
-    ) -> ServedModel:
+    def model(self, bundle: Bundle, engines: Sequence[Engine], tuned: Tiers) -> ServedModel:
         spec, most, entry = bundle.served_spec, bundle.max_batch, f"{bundle.name}_{bundle.entry}"
         encoders = {
             graph: (f"{bundle.name}_{graph}", [each.name for each in bundle.outputs(graph)])
             for graph in bundle.encoders
         }
         assets = tuple(bundle.manifest.get("assets", {}))
-        parts = Parts(entry, encoders, bundle.manifest.get("steps") or 0, bundle.first_columns, bool(assets))
-        public = self._folder(spec.name)
+        rows = bundle.manifest.get("steps") or 0
+        digest = str(bundle.manifest.get("checkpoint", {}).get("sha256", ""))
+        parts = Parts(entry, encoders, self._goes_by_rows(bundle), rows, bundle.first_columns, bool(assets), digest)
+        public, version = self._folders(spec.name)
         (public / "configs").mkdir()
         (public / "config.pbtxt").write_text(model_config.public_config(spec, parts, max_batch=most))
-        on_cpu = model_config.public_config(spec, parts, f"{entry}/1/{ONNX_FILE}", most, _executors(tuned or {}))
+        file = f"{entry}/{self.version}/{ONNX_FILE}"
+        on_cpu = model_config.public_config(spec, parts, file, most, _executors(tuned))
         (public / "configs" / "cpu.pbtxt").write_text(on_cpu)
-        (public / "1" / "model.py").write_text(PUBLIC_MODEL.read_text())
+        (version / "model.py").write_text(PUBLIC_MODEL.read_text())
         for name in assets:
-            shutil.copyfile(bundle.path / name, public / "1" / name)
-        for variant, folder in _bundles(bundle, tuned or {}).items():
-            shutil.copytree(folder, public / "1" / BUNDLES / variant)
+            shutil.copyfile(bundle.path / name, version / name)
+        for variant, folder in _bundles(bundle, tuned).items():
+            shutil.copytree(folder, version / BUNDLES / variant)
         plans = plans_of(bundle, engines, self.allow_unadmitted) if engines else None
         self._graph(bundle, bundle.entry, entry, plans)
         for graph, (model, _) in encoders.items():
             self._graph(bundle, graph, model)
-        return ServedModel(spec, entry)
+        graphs = entry, *(model for model, _ in encoders.values())
+        return ServedModel(spec, graphs, self.version, _made_of(bundle, engines, tuned))
 
     def _graph(self, bundle: Bundle, graph: str, model: str, plans: ServedPlans | None = None) -> None:
         """One exported graph on its own backend, under the name `model`."""
-        folder = self._folder(model)
+        folder, version = self._folders(model)
         config = model_config.graph_config(
             model,
             bundle.inputs(graph),
@@ -188,13 +275,20 @@ class _Writer:
         )
         (folder / "config.pbtxt").write_text(config)
         for name, text in (plans.records if plans else {}).items():
-            (folder / "1" / name).write_text(text)
+            (version / name).write_text(text)
         # Copies, because ONNX Runtime refuses external data behind a symbolic link or with several hard links.
-        copies = {ONNX_FILE: bundle.graph_path(graph), WEIGHTS: bundle.path / WEIGHTS} | (plans.files if plans else {})
+        by_rows = STEP_FILES if graph == bundle.entry and self._goes_by_rows(bundle) else {}
+        copies = {file: bundle.graph_path(part) for part, file in by_rows.items()}
+        copies |= {ONNX_FILE: bundle.graph_path(graph), WEIGHTS: bundle.path / WEIGHTS} | (plans.files if plans else {})
         for name, source in copies.items():
-            shutil.copyfile(source, folder / "1" / name)
+            shutil.copyfile(source, version / name)
 
-    def _folder(self, model: str) -> Path:
+    def _goes_by_rows(self, bundle: Bundle) -> bool:
+        return self.by_rows and goes_by_rows(bundle)
+
+    def _folders(self, model: str) -> tuple[Path, Path]:
+        """A model's, and that of the version in it."""
         folder = self.folder / model
-        (folder / "1").mkdir(parents=True)
-        return folder
+        version = folder / str(self.version)
+        version.mkdir(parents=True)
+        return folder, version

@@ -9,21 +9,22 @@ it, with its shared memory (see `guardian`).
 from __future__ import annotations
 
 import contextlib
-import json
+import dataclasses
 import logging
 import os
 import re
 import secrets
 import shutil
-import subprocess
-import sys
+import signal
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING, Any
 
-from serving import guardian
-from serving.endpoint import Endpoint, restrictions
+from serving import guardian, model_repository
+from serving.endpoint import Endpoint, EndpointError, ServedModel, restrictions
+from serving.guarded import Guarded
 from serving.install import Installation, add, install
 from serving.model_repository import Repository
 from serving.places import Places, assemble
@@ -31,7 +32,11 @@ from serving.ports import HOST, check, choose
 from serving.supervisor import Supervisor
 from zoo.errors import GenzooError
 
+if TYPE_CHECKING:
+    from export.bundle import Bundle
+
 START_SECONDS, GRACE_SECONDS = 300.0, 5.0
+RESTARTS, RESTART_SECONDS = 3, 60.0  # so many in so long; then something is wrong that a start does not mend
 ATTEMPTS = 5  # at free ports, which another process may take between our look and Triton's bind
 STUB_DIED = ("terminate called", "error while loading shared libraries")  # Triton would wait for it for minutes
 LOGGED = re.compile(r"^[IWE]\d{4} ", re.MULTILINE)  # a line of Triton's own
@@ -71,11 +76,12 @@ class TritonServer:
         self._wanted = {"http": 0, "grpc": 0, "metrics": 0, **(ports or {})}
         self._installation, self._scratch = installation, tuple(scratch)
         self._prefix, self._secret = f"genzoo_{os.getpid()}_{secrets.token_hex(4)}_", secrets.token_hex(16)
-        self._guardian: subprocess.Popen[str] | None = None
+        self._process: Guarded | None = None
         self._places: Places | None = None
         self.supervisor: Supervisor | None = None
         self.ports: dict[str, int] = {}
         self.pid = 0  # of the tritonserver
+        self._stopped = False
 
     @property
     def http_url(self) -> str:
@@ -88,6 +94,12 @@ class TritonServer:
     @property
     def metrics_url(self) -> str:
         return f"http://{HOST}:{self.ports['metrics']}/metrics"
+
+    @property
+    def private_folder(self) -> Path:
+        """This user's alone, with a short path; it goes with the server."""
+        assert self._places is not None, "the server was not started"
+        return self._places.folder
 
     def __enter__(self) -> TritonServer:
         self.start()
@@ -120,6 +132,7 @@ class TritonServer:
 
     def stop(self) -> None:
         """Lets running requests finish within the grace, then leaves neither process nor shared memory behind."""
+        self._stopped = True
         if self.supervisor:
             self.supervisor.stop()
         self._end()
@@ -127,13 +140,38 @@ class TritonServer:
             shutil.rmtree(self._places.folder, ignore_errors=True)
 
     def wait(self) -> None:
-        """Blocks until the server ends, which it does not by itself: raises ServerError."""
-        assert self._guardian is not None, "the server was not started"
-        code = self._guardian.wait()
-        raise ServerError(f"tritonserver ended with exit code {code}: {self._last_error()} (its log is {self.log})")
+        """Blocks until `stop`, and starts a server again that died, on the same ports.
+
+        Raises ServerError where that is in vain.
+        """
+        assert self._process is not None, "the server was not started"
+        starts: list[float] = []
+        while True:
+            code = self._process.wait()
+            if self._stopped:
+                return
+            reason = _death(code) or f"ended with exit code {code}: {self._last_error()}"
+            now = time.monotonic()
+            starts = [*(each for each in starts if now - each < RESTART_SECONDS), now]
+            if len(starts) > RESTARTS:
+                often = f"{len(starts)} times in {RESTART_SECONDS:.0f} s"
+                raise ServerError(f"tritonserver {reason}, {often}: it is not started again (its log is {self.log})")
+            log.warning("tritonserver %s: starting it again", reason)
+            self._restart()
+
+    def _restart(self) -> None:
+        """The log of the server that died is kept beside the new one."""
+        assert self._places is not None
+        if self.supervisor:
+            self.supervisor.stop()
+        self._end()
+        self.log.replace(self.log.with_suffix(".died.log"))
+        self._launch(self._installation or install(), self._places)
+        if not self._wait_until_ready():
+            raise ServerError(f"tritonserver did not start again: {self._last_error()} (its log is {self.log})")
+        self._first_images()
 
     def _launch(self, installation: Installation, places: Places) -> None:
-        self.log.parent.mkdir(parents=True, exist_ok=True)
         task = guardian.task(
             self._command(installation, places),
             places.environment(),
@@ -142,21 +180,8 @@ class TritonServer:
             self._prefix,
             [*self._scratch, places.folder],
         )
-        with self.log.open("wb") as log:
-            self._guardian = subprocess.Popen(
-                [sys.executable, "-I", "-S", guardian.__file__],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-                start_new_session=True,  # Ctrl-C reaches us, and we end it
-            )
-        assert self._guardian.stdin
-        assert self._guardian.stdout
-        with contextlib.suppress(BrokenPipeError):  # one that is dead already is told as any that did not start
-            self._guardian.stdin.write(json.dumps(task) + "\n")
-            self._guardian.stdin.flush()
-        self.pid = int(self._guardian.stdout.readline() or 0)
+        self._process = Guarded(task, self.log)
+        self.pid = self._process.pid
 
     def _command(self, installation: Installation, places: Places) -> list[str]:
         options = {
@@ -173,14 +198,14 @@ class TritonServer:
         command = [str(installation.tritonserver), "--disable-auto-complete-config", *restrictions(self._secret)]
         command += [f"--{name}={value}" for name, value in options.items()]
         for model in self.repository.models:
-            command += [f"--load-model={name}" for name in (model.spec.name, *([] if self.config else [model.graph]))]
+            command += [f"--load-model={name}" for name in (model.spec.name, *(() if self.config else model.graphs))]
         return command
 
     def _wait_until_ready(self) -> bool:
-        assert self._guardian is not None
+        assert self._process is not None
         deadline, hidden = time.monotonic() + START_SECONDS, False
         endpoint = Endpoint(self.http_url)
-        while self._guardian.poll() is None and time.monotonic() < deadline:
+        while self._process.runs and time.monotonic() < deadline:
             ready, said = endpoint.ready(), self.log.read_text(errors="replace")
             if not hidden and (ready or LOGGED.search(said)):  # it has read its arguments; models may load for minutes
                 _hide(self._secret, self.pid)
@@ -196,24 +221,36 @@ class TritonServer:
         endpoint = Endpoint(self.http_url, secret=self._secret)
         for model in self.repository.models:
             endpoint.canary(model.spec)
+        self.supervisor = Supervisor(
+            endpoint, self.repository.models, self.canary_seconds, self.pid, graphs=not self.config
+        )
         if self.canary_seconds:
-            self.supervisor = Supervisor(endpoint, self.repository.models, self.canary_seconds, graphs=not self.config)
             self.supervisor.start()
 
+    def renew(self, bundle: Bundle, **made_with: Any) -> ServedModel:
+        """Serve what is new of a generator; requests go to what was there until that is ready, and none fails.
+
+        `made_with` as `model_repository.renewed`. Raises RepositoryError, and ServerError where the new version does
+        not load or makes no image; the old one is served on.
+        """
+        assert self.supervisor is not None, "the server was not started"
+        repository, old = self.repository, self.repository.model(bundle.name)
+        try:
+            with model_repository.renewed(repository, bundle, **made_with) as model:
+                if model is not old:
+                    self.supervisor.replace(model)
+        except (EndpointError, OSError) as error:
+            if old is not None:
+                with contextlib.suppress(EndpointError, OSError):
+                    self.supervisor.replace(old)
+            raise ServerError(f"{bundle.name} is served as before: the new version failed ({error})") from error
+        models = tuple(model if each is old else each for each in repository.models)
+        self.repository = dataclasses.replace(repository, models=models)
+        return model
+
     def _end(self) -> None:
-        """The guardian ends the server and cleans up; where it was killed, it is done here."""
-        if self._guardian is None:
-            return
-        assert self._guardian.stdout
-        self._guardian.stdout.close()
-        assert self._guardian.stdin
-        if not self._guardian.stdin.closed:
-            with contextlib.suppress(BrokenPipeError):  # it has ended with its server
-                self._guardian.stdin.write(guardian.FAREWELL)
-            with contextlib.suppress(BrokenPipeError):
-                self._guardian.stdin.close()
-        if self._guardian.wait() < 0:
-            guardian.clean(self.pid, self._prefix)
+        if self._process is not None:
+            self._process.end()
 
     def _lost_a_port(self) -> bool:
         text = self.log.read_text(errors="replace")
@@ -230,14 +267,16 @@ class TritonServer:
 
 
 def _hide(secret: str, pid: int) -> None:
-    """Triton takes the secret as an argument only, which every user of the machine can read: overwrite it there."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        start, end = int(fields[45]), int(fields[46])  # arg_start and arg_end, see proc_pid_stat(5)
-        with Path(f"/proc/{pid}/mem").open("r+b", buffering=0) as memory:
-            memory.seek(start)
-            arguments = memory.read(end - start)
-            memory.seek(start)
-            memory.write(arguments.replace(secret.encode(), b"*" * len(secret)))
+        guardian.hide(secret, pid)
     except OSError as error:
         log.warning("other users of this machine can read the supervisor's secret in /proc/%d/cmdline: %s", pid, error)
+
+
+def _death(code: int) -> str:
+    """What is known of a process by its exit code alone, as a shell gives it; nothing of one that ended by itself."""
+    try:
+        name = signal.Signals(code - 128).name
+    except ValueError:
+        return ""
+    return f"was ended by {name}" + (", as the kernel does where memory runs out" if name == "SIGKILL" else "")

@@ -29,6 +29,8 @@ from zoo.files import HOME_VARIABLE
 if TYPE_CHECKING:
     from tests.stand_ins import TensorRT
 
+HOME = os.environ.get(HOME_VARIABLE)
+
 ONE_SHOT = '''
 """A linear map from noise and class to an image."""
 from dataclasses import dataclass
@@ -148,6 +150,20 @@ def seeded() -> None:
     np.random.seed(0)
     if "torch" in sys.modules:
         sys.modules["torch"].manual_seed(0)
+
+
+@pytest.fixture(scope="module")
+def zoo_home() -> Iterator[None]:
+    """The home that this run was given, also after the toys took one of their own.
+
+    What is exported of the zoo's own checkpoints there is found again, by other files and by the next run.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        if HOME is None:
+            patch.delenv(HOME_VARIABLE, raising=False)
+        else:
+            patch.setenv(HOME_VARIABLE, HOME)
+        yield
 
 
 @pytest.fixture

@@ -90,8 +90,9 @@ def samples(state: dict[str, Any]) -> None:
     """The same images on torch and on ONNX Runtime."""
     from export.runners import TorchRunner, bundle_generator
 
-    state["images"] = bundle_generator(state["bundle"]).sample(REQUEST)
-    _check(TorchRunner(state["checkpoint"]).generator.sample(REQUEST), state["images"])
+    request = state.get("request", REQUEST)
+    state["images"] = bundle_generator(state["bundle"]).sample(request)
+    _check(TorchRunner(state["checkpoint"]).generator.sample(request), state["images"])
 
 
 def builds(state: dict[str, Any]) -> None:
@@ -112,7 +113,7 @@ def serves(state: dict[str, Any]) -> None:
     bundle, expected = state["bundle"], state["images"]
     with TritonServer(write([bundle], state["scratch"] / "models"), state["scratch"] / "log") as server:
         runner = TritonRunner(server.grpc_url, NAME)
-        found = runner.run(**columns(bundle.served_spec, REQUEST))["image"]
+        found = runner.run(**columns(bundle.served_spec, state.get("request", REQUEST)))["image"]
         runner.close()
     _check(expected, found)
 

@@ -13,6 +13,8 @@ import torch
 import transformers
 from tokenizers import models, pre_tokenizers, processors
 
+from zoo.families.diffusers_pipeline import instruction_of
+
 BEGIN, END, FILL = "<|startoftext|>", "<|endoftext|>", "!"
 LENGTH = 77
 
@@ -111,13 +113,29 @@ def stable(folder: Path, scheduler: Any = None, **changes: Any) -> Any:
     return written(diffusers.StableDiffusionPipeline(**{**parts, **changes}), folder)
 
 
-def stable_xl(folder: Path, scheduler: Any = None, **changes: Any) -> Any:
+def inpainting(folder: Path) -> Any:
+    """As Stable Diffusion's own for inpainting: a picture and a mask beside its latents."""
     torch.manual_seed(0)
-    added = {"addition_embed_type": "text_time", "addition_time_embed_dim": 8}
+    return written(
+        diffusers.StableDiffusionInpaintPipeline(
+            unet=unet(in_channels=9), vae=autoencoder(), text_encoder=clip(),
+            tokenizer=clip_tokenizer(folder / "tokenizer"),
+            scheduler=diffusers.DDIMScheduler(**LATENT, clip_sample=False, steps_offset=1),
+            safety_checker=None, feature_extractor=None, requires_safety_checker=False,
+        ),
+        folder,
+    )  # fmt: skip
+
+
+def stable_xl(
+    folder: Path, scheduler: Any = None, kind: Any = diffusers.StableDiffusionXLPipeline, channels: int = 4
+) -> Any:
+    torch.manual_seed(0)
+    added: dict[str, Any] = {"addition_embed_type": "text_time", "addition_time_embed_dim": 8}
     added["projection_class_embeddings_input_dim"] = 6 * 8 + 24
     euler = diffusers.EulerDiscreteScheduler(**LATENT, timestep_spacing="leading", steps_offset=1)
     parts = {
-        "unet": unet(context=16 + 24, **added),
+        "unet": unet(context=16 + 24, in_channels=channels, **added),
         "vae": autoencoder(scaling_factor=0.13025),
         "text_encoder": clip(16),
         "text_encoder_2": clip(24, projection=24, act="gelu"),
@@ -126,7 +144,32 @@ def stable_xl(folder: Path, scheduler: Any = None, **changes: Any) -> Any:
         "scheduler": scheduler or euler,
         "add_watermarker": False,
     }
-    return written(diffusers.StableDiffusionXLPipeline(**{**parts, **changes}), folder)
+    return written(kind(**parts), folder)
+
+
+def inpainting_xl(folder: Path) -> Any:
+    return stable_xl(folder, kind=diffusers.StableDiffusionXLInpaintPipeline, channels=9)
+
+
+def refiner(folder: Path) -> Any:
+    """As SDXL's: one text encoder, and told how beautiful an image shall be."""
+    torch.manual_seed(0)
+    added: dict[str, Any] = {"addition_embed_type": "text_time", "addition_time_embed_dim": 8}
+    return written(
+        diffusers.StableDiffusionXLImg2ImgPipeline(
+            unet=unet(context=24, projection_class_embeddings_input_dim=5 * 8 + 24, **added),
+            vae=autoencoder(scaling_factor=0.13025),
+            text_encoder=None,
+            text_encoder_2=clip(24, projection=24, act="gelu"),
+            tokenizer=None,
+            tokenizer_2=clip_tokenizer(folder / "tokenizer_2", pad=FILL),
+            scheduler=diffusers.EulerDiscreteScheduler(**LATENT, timestep_spacing="leading", steps_offset=1),
+            requires_aesthetics_score=True,
+            force_zeros_for_empty_prompt=False,
+            add_watermarker=False,
+        ),
+        folder,
+    )
 
 
 def stable_xl_turbo(folder: Path) -> Any:
@@ -268,6 +311,49 @@ def flux(folder: Path, distilled: bool = True) -> Any:
     )
 
 
+def gemma_tokenizer() -> Any:
+    """Letters, and words of the instruction, behind a mark of the beginning, as a language model reads a text."""
+    words = [("<pad>", 0.0), ("<eos>", 0.0), ("<bos>", 0.0), ("<unk>", -9.0), ("▁", -2.0)]
+    words += [(chr(code), -3.0) for code in range(33, 127)] + [("\n", -3.0), ("▁c", -2.5)]
+    words += [(f"▁{word}", -4.0) for word in sorted(set(instruction_of("SanaPipeline").split(" "))) if len(word) > 1]
+    found = tokenizers.Tokenizer(models.Unigram(words, unk_id=3))
+    found.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="never", split=False)
+    found.post_processor = processors.TemplateProcessing(single="<bos> $A", special_tokens=[("<bos>", 2)])
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=found, pad_token="<pad>", eos_token="<eos>", bos_token="<bos>", unk_token="<unk>"
+    )
+
+
+def sana(folder: Path, scheduler: Any = None) -> Any:
+    """Linear attention, a first stage of 32 pixels a latent here 2, and a language model that reads the prompt."""
+    torch.manual_seed(0)
+    config = transformers.Gemma2Config(
+        vocab_size=512, hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=1, head_dim=8,
+    )  # fmt: skip
+    first_stage = diffusers.AutoencoderDC(
+        in_channels=3, latent_channels=4, attention_head_dim=4, encoder_block_out_channels=(8, 8),
+        decoder_block_out_channels=(8, 8), encoder_layers_per_block=(1, 1), decoder_layers_per_block=(1, 1),
+        encoder_block_types=("ResBlock", "EfficientViTBlock"), decoder_block_types=("ResBlock", "EfficientViTBlock"),
+        encoder_qkv_multiscales=((), (5,)), decoder_qkv_multiscales=((), (5,)), scaling_factor=0.41407,
+    )  # fmt: skip
+    network = diffusers.SanaTransformer2DModel(
+        in_channels=4, out_channels=4, num_attention_heads=2, attention_head_dim=8, num_layers=2,
+        num_cross_attention_heads=2, cross_attention_head_dim=8, cross_attention_dim=16, caption_channels=16,
+        sample_size=16,
+    )  # fmt: skip
+    return written(
+        diffusers.SanaPipeline(
+            transformer=network.eval(),
+            vae=first_stage.eval(),
+            text_encoder=louder(transformers.Gemma2Model(config)),
+            tokenizer=gemma_tokenizer(),
+            scheduler=scheduler or diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0),
+        ),
+        folder,
+    )
+
+
 def written(pipeline: Any, folder: Path) -> Any:
     """The pipeline, in a folder as diffusers writes it."""
     pipeline.set_progress_bar_config(disable=True)
@@ -280,6 +366,9 @@ KINDS: dict[str, Callable[[Path], Any]] = {
     "Stable Diffusion": stable,
     "SDXL": stable_xl,
     "SDXL Turbo": stable_xl_turbo,
+    "SD inpainting": inpainting,
+    "SDXL inpainting": inpainting_xl,
+    "SDXL refiner": refiner,
     "LCM": consistency,
     "Unconditional LDM": unconditional,
     "Consistency model": consistency_model,
@@ -289,4 +378,5 @@ KINDS: dict[str, Callable[[Path], Any]] = {
     "SD3 without T5": lambda folder: stable_3(folder, third=False),
     "FLUX dev": flux,
     "FLUX schnell": lambda folder: flux(folder, distilled=False),
+    "Sana": sana,
 }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import json
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +21,7 @@ from cuda.bindings import runtime as real_cuda
 
 from export.bundle import Bundle
 from export.engine import Engine
-from export.profiles import axes, profile
+from export.profiles import buckets, profile
 
 MEMORY_BYTES = 1 << 28
 Error = real_cuda.cudaError_t
@@ -122,11 +123,19 @@ def nptype(trt_type: str) -> type:
 class IExecutionContext:
     def __init__(self, engine: ICudaEngine) -> None:
         self._engine = engine
+        self.active_optimization_profile = 0
         self._shapes: dict[str, tuple[int, ...]] = {}
         self._addresses: dict[str, int] = {}
 
+    def set_optimization_profile_async(self, profile_index: int, stream_handle: int) -> bool:
+        if not 0 <= profile_index < self._engine.num_optimization_profiles:
+            return False
+        self.active_optimization_profile = profile_index
+        self._shapes, self._addresses = {}, {}  # they are to be set anew
+        return True
+
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
-        smallest, _, largest = self._engine._profile[name]
+        smallest, _, largest = self._engine._profiles[self.active_optimization_profile][name]
         self._shapes[name] = shape
         return len(shape) == len(smallest) and all(
             low <= size <= high for low, size, high in zip(smallest, shape, largest, strict=True)
@@ -164,10 +173,10 @@ class IExecutionContext:
 
 
 class ICudaEngine:
-    def __init__(self, onnx: Path, profile: Any) -> None:
-        self._session, self._profile = (
+    def __init__(self, onnx: Path, profiles: list[Any]) -> None:
+        self._session, self._profiles = (
             onnxruntime.InferenceSession(str(onnx), providers=["CPUExecutionProvider"]),
-            profile,
+            profiles,
         )
         self._tensors = [*self._session.get_inputs(), *self._session.get_outputs()]
 
@@ -175,17 +184,63 @@ class ICudaEngine:
     def num_io_tensors(self) -> int:
         return len(self._tensors)
 
+    @property
+    def num_optimization_profiles(self) -> int:
+        return len(self._profiles)
+
+    def get_tensor_profile_shape(self, name: str, profile_index: int) -> list[tuple[int, ...]]:
+        return list(self._profiles[profile_index][name])
+
     def get_tensor_name(self, index: int) -> str:
         return str(self._tensors[index].name)
 
     def get_tensor_mode(self, name: str) -> str:
-        return TensorIOMode.INPUT if name in self._profile else TensorIOMode.OUTPUT
+        return TensorIOMode.INPUT if name in self._profiles[0] else TensorIOMode.OUTPUT
 
     def get_tensor_dtype(self, name: str) -> str:
         return next(DTYPES[each.type] for each in self._tensors if each.name == name)
 
     def create_execution_context(self, strategy: Any = None) -> IExecutionContext:
         return IExecutionContext(self)
+
+
+class ITimingCache:
+    def __init__(self, held: dict[str, Any]) -> None:
+        self._held = held
+
+    def serialize(self) -> bytes:
+        return json.dumps(self._held).encode()
+
+
+class IBuilderConfig:
+    """A builder's timings, on one GPU; what it is shown is seen, and a kernel is measured once."""
+
+    def __init__(self, gpu: str) -> None:
+        self.gpu, self.format, self.shown = gpu, 1, list[bytes]()
+        self._cache: ITimingCache | None = None
+
+    def create_timing_cache(self, serialized_timing_cache: bytes) -> ITimingCache | None:
+        self.shown.append(serialized_timing_cache)
+        held = json.loads(
+            serialized_timing_cache or json.dumps({"gpu": self.gpu, "format": self.format, "kernels": []})
+        )
+        return ITimingCache(held) if held["format"] == self.format else None
+
+    def set_timing_cache(self, cache: ITimingCache, ignore_mismatch: bool) -> bool:
+        if cache._held["gpu"] != self.gpu and not ignore_mismatch:
+            return False
+        self._cache = cache
+        return True
+
+    def get_timing_cache(self) -> ITimingCache | None:
+        return self._cache
+
+    def measure(self, kernel: str) -> bool:
+        """Whether a kernel was not measured yet; it is now."""
+        assert self._cache is not None, "a builder without a cache measures everything, and nobody keeps it"
+        new = kernel not in self._cache._held["kernels"]
+        self._cache._held["kernels"] += [kernel] if new else []
+        return new
 
 
 class TensorRT(ModuleType):
@@ -213,7 +268,7 @@ class TensorRT(ModuleType):
         self.Runtime = Runtime
 
     def learn(self, engine: Engine, bundle: Bundle) -> None:
-        """Execute a plan by the graph that it was built from, within the sizes that it was built for."""
+        """Execute a plan by the graph that it was built from, within the sizes of its buckets."""
         graph = str(engine.record["inputs"]["graph"])
-        sizes = axes(bundle.served_spec, bundle.max_batch)
-        self._plans[engine.sha256] = bundle.graph_path(graph), profile(bundle.inputs(graph), sizes)
+        found = buckets(bundle.served_spec, bundle.max_batch, engine.ends).values()
+        self._plans[engine.sha256] = bundle.graph_path(graph), [profile(bundle.inputs(graph), each) for each in found]

@@ -15,6 +15,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests import weights_table
+from zoo import registry, shelf
+from zoo.family import Branch
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -44,7 +48,7 @@ def test_list_json_has_what_was_promised() -> None:
     for row in rows:
         assert row["bytes"] <= 8_000_000
         assert row["teacher"] is None or row["teacher"] in names
-    assert sum(row["bytes"] for row in rows) <= 100_000_000
+    assert sum(row["bytes"] for row in rows) <= weights_table.ALL
 
 
 def test_a_page_of_help_fills_the_lines_of_the_terminal() -> None:
@@ -171,3 +175,10 @@ def test_text_from_outside_is_shown_and_obeyed_by_nobody(tmp_path: Path) -> None
         assert shown.returncode == 0, shown.stderr
         assert "[/foo] \\x1b[31m  \\ud800 " in shown.stdout
         assert json.loads(genzoo("show", "strange", "--json", **environment).stdout)["licence"] == config["licence"]
+
+
+def test_the_demo_has_something_of_every_branch() -> None:
+    systems = [system for name in registry.DEMO for system in registry.entry(name).systems]
+    assert {system.branch for system in systems} == set(Branch)
+    assert len(registry.DEMO) * 5 < len(registry.names())
+    assert all(shelf.is_here(name) for name in registry.DEMO)

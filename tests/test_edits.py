@@ -28,8 +28,9 @@ from zoo.datasets import fashion_mnist
 from zoo.images import to_images, to_pixels
 from zoo.sampling import noise
 
+pytestmark = pytest.mark.usefixtures("zoo_home")
 PIXELS, LATENTS = "ddpm", "ldm"
-SEEDS = (3, 14, 15, 92)
+SEEDS = (3, 14)
 CONTEXT = 8  # rows of a picture that are kept
 RUNTIME_PIXELS = 0.002  # as in test_checkpoints: the share that may be one grey level apart
 
@@ -259,6 +260,7 @@ def asked() -> dict[str, SampleRequest]:
     }
 
 
+@cache
 def alone(name: str) -> dict[str, np.ndarray]:
     return {form: exported(name).run(**columns(name, request))["image"] for form, request in asked().items()}
 

@@ -10,20 +10,33 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 import genzoo
+from genzoo import cli
 from zoo import index
 
+pytestmark = pytest.mark.usefixtures("zoo_home")
 ROOT = Path(__file__).parents[1]
 RELEASE = ROOT / "tests/fixtures/first_formats/remote"
 
 
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where a small generator is as a bundle only."""
+    folder = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GENZOO_HOME", str(folder))
+        patch.delenv("GENZOO_CHECKPOINTS", raising=False)
+        assert genzoo.pull("tiny", str(RELEASE), bundle=True).is_dir()
+    return folder
+
+
 @pytest.fixture
-def pulled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A small generator that this host has as a bundle only."""
-    monkeypatch.setenv("GENZOO_HOME", str(tmp_path / "home"))
+def pulled(home: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name of that generator on its host."""
+    monkeypatch.setenv("GENZOO_HOME", str(home))
     monkeypatch.delenv("GENZOO_CHECKPOINTS", raising=False)
-    assert genzoo.pull("tiny", str(RELEASE), bundle=True).is_dir()
     return "tiny"
 
 
@@ -39,8 +52,8 @@ np.save({str(tmp_path / "library.npy")!r}, images)
 """
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     subprocess.run([sys.executable, "-c", script], check=True, cwd=tmp_path, env=environment)
-    words = ("sample", "ddpm-pd4", "--seeds", "0-15", "--class-ids", "9", "-o", str(tmp_path / "command.npz"))
-    subprocess.run([sys.executable, "-m", "genzoo", *words], check=True, cwd=tmp_path, env=environment)
+    words = ["sample", "ddpm-pd4", "--seeds", "0-15", "--class-ids", "9", "-o", str(tmp_path / "command.npz")]
+    assert CliRunner().invoke(cli.app, words).exit_code == 0
     images = np.load(tmp_path / "library.npy")
     assert images.shape == (16, 32, 32, 1)
     assert images.dtype == np.uint8

@@ -35,6 +35,7 @@ class Branch(StrEnum):
     NORMALIZING_FLOWS = "Normalizing flows"
     DIFFUSION = "Diffusion and flow matching"
     FEW_STEPS = "Few-step generators"
+    TRANSLATION = "Image translation"
 
     @property
     def page(self) -> str:
@@ -80,6 +81,7 @@ class Entry:
     licence: str = "apache-2.0"
     paper: str = ""
     teacher: str | None = None  # the checkpoint it was distilled from, grew from, or whose first stage it uses
+    base: str | None = None  # the checkpoint on whose weights it stands: its own file has only what differs from them
     description: str = ""
     faults: tuple[str, ...] = ()  # what the eye sees and no metric says; a sentence each, for the card
     systems: tuple[System, ...] = ()  # its places in the family tree; none: it is a step on the way to another's

@@ -24,6 +24,18 @@ def cpu() -> str:
     return of_cpuinfo("model name") or platform.machine()
 
 
+def peak_bytes(pid: int | str = "self") -> int:
+    """The most memory that a process has held resident; 0 of one that has ended, and where nothing says.
+
+    Not getrusage's, which starts with that of the parent.
+    """
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM:")), 0)
+
+
 def of_cpuinfo(field: str) -> str:
     """A field of the first processor; empty where nothing says."""
     try:

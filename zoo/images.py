@@ -39,6 +39,11 @@ def to_images(pixels: Any) -> Any:
     return (pixels * 127.5 + 127.5).clamp(0.0, 255.0).round().permute(0, 2, 3, 1).to(torch.uint8)
 
 
+def from_images(images: Any) -> Any:
+    """Torch uint8 NHWC [0, 255] -> float NCHW [-1, 1]."""
+    return images.permute(0, 3, 1, 2) / 127.5 - 1.0
+
+
 def dequantize(pixels: Any, uniform: Any) -> Any:
     """8-bit pixels, torch float [-1, 1], and noise in [0, 1) -> continuous values in [-1, 1), one bin a grey level."""
     return (pixels * 127.5 + 127.5 + uniform) / (GREY_LEVELS / 2) - 1.0

@@ -33,7 +33,14 @@ FAMILIES = (
     "vae",
     "vqvae",
     "diffusers_pipeline",
+    "first_stage",
+    "maskgit",
+    "tuned_text_to_image",
+    "translation",
+    "biflow",
+    "guided_mean_flow",
 )
+DEMO = ("gan", "vae", "glow", "ddpm", "ddpm-pd4", "t2i-lcm", "pix2pix")  # of every branch, and of words, what is quick
 MAX_ARCHITECTURE = 1 << 16  # of any number in an architecture from outside
 
 
@@ -114,6 +121,14 @@ def names() -> list[str]:
     return list(dict.fromkeys([*index.records(), *stored(), *shelf.folders()]))
 
 
+def first_of_each_family(names: Iterable[str]) -> list[str]:
+    """Of these names, in their order."""
+    first: dict[str, str] = {}
+    for name in names:
+        first.setdefault(entry(name).spec.family, name)
+    return list(first.values())
+
+
 def _known(name: str) -> Mapping[str, Any]:
     """The plain data of a checkpoint; empty where nothing is known of such a name."""
     return {**_told(name), **shelf.config(name)} if shelf.is_here(name) else index.records().get(name, {})
@@ -156,10 +171,11 @@ def _facts(name: str, config: Mapping[str, Any]) -> dict[str, Any]:
     try:
         spec = GeneratorSpec.from_json({**{key: config[key] for key in SPEC_FIELDS if key in config}, "name": name})
         check_sizes(config["architecture"], MAX_ARCHITECTURE, "config.architecture")
-        teacher = config.get("teacher")
+        teacher, base = config.get("teacher"), config.get("base")
         return {
             "spec": spec,
             "teacher": str(teacher["name"]) if teacher else None,
+            "base": str(base["name"]) if base else None,
             "faults": tuple(map(str, config.get("faults", ()))),
             "systems": tuple(rebuild(System, each, "system") for each in config.get("systems", ())),
             **{key: str(config.get(key, "")) for key in ("dataset", "licence", "paper", "description")},
@@ -177,11 +193,12 @@ def load_module(checkpoint: Checkpoint) -> Any:
     """The network of a checkpoint with its weights, in evaluation mode. Raises StoreError."""
     import torch
 
-    state = {key: torch.from_numpy(value) for key, value in shelf.load_tensors(checkpoint.name).items()}
+    stored = shelf.tensors(checkpoint.name)
     build = family(checkpoint.spec.family).build
-    _check_shapes(checkpoint, build, {key: tuple(value.shape) for key, value in state.items()})
+    _check_shapes(checkpoint, build, stored.shapes)
     module = build(checkpoint.config)
-    module.load_state_dict(state, strict=True)
+    for name, fresh in module.state_dict().items():
+        fresh.copy_(torch.from_numpy(stored.read(name)))
     return module.eval().requires_grad_(False)
 
 

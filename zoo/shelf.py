@@ -23,11 +23,11 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from zoo import index
+from zoo import index, untrusted
 from zoo.contract.assets import NO_ASSETS, Assets
 from zoo.contract.layout import CONFIG, WEIGHTS, is_asset
 from zoo.errors import StoreError as StoreError
@@ -41,6 +41,10 @@ if TYPE_CHECKING:
 TREE_VARIABLE = "GENZOO_CHECKPOINTS"
 ASIDE = ".before"  # in the user's own tree
 NO_FILES: Mapping[str, bytes] = {}
+NUMPY = {  # safetensors' types
+    "F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1", "U64": "<u8",
+    "U32": "<u4", "U16": "<u2", "U8": "u1", "BOOL": "?",
+}  # fmt: skip
 CHECKPOINT_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,95}")
 
 
@@ -105,6 +109,13 @@ def _fault(config: Any) -> str | None:
     files = config.get("assets", {})
     if not isinstance(files, dict) or not all(is_asset(key) and isinstance(files[key], str) for key in files):
         return "has assets that are no files beside it with their sha256"
+    base = config.get("base")
+    if base and not (
+        isinstance(base, dict)
+        and CHECKPOINT_NAME.fullmatch(str(base.get("name")))
+        and isinstance(base.get("sha256"), str)
+    ):
+        return "has a base that does not tell the name and the sha256 of its weights"
     weights = config.get("weights")
     whole = isinstance(weights, dict) and isinstance(weights.get("sha256"), str) and _is_size(weights.get("bytes"))
     return None if whole or config.get("unsupported") else "does not tell the sha256 and the bytes of its weights"
@@ -164,10 +175,69 @@ def assets(name: str) -> Assets:
 
 def load_tensors(name: str) -> dict[str, np.ndarray]:
     """Verified weights as float32 arrays (integers stay as they are). Raises StoreError."""
-    from safetensors.numpy import load_file
+    stored = tensors(name)
+    return {key: stored.read(key) for key in stored.shapes}
 
-    tensors = load_file(verified_weights(name))
-    return {key: value.astype(np.float32) if value.dtype.kind == "f" else value for key, value in tensors.items()}
+
+def tensors(name: str) -> Weights:
+    """Verified weights, of which none is read yet, with those of the base that they stand on. Raises StoreError."""
+    found = config(name)
+    own = Tensors(verified_weights(name))
+    return Standing(own, _base(name, found["base"])) if found.get("base") else own
+
+
+def _base(name: str, base: Mapping[str, str]) -> Tensors:
+    """The weights that a checkpoint stands on, which are those that it was made on. Raises StoreError."""
+    told, expected = base["name"], base["sha256"]
+    if not is_here(told):
+        raise StoreError(f"{name} stands on the weights of {told}, which are not here; {_remedy(told)}")
+    found = config(told)
+    if found.get("base") or (seen := found["weights"]["sha256"]) != expected:
+        seen = "others' weights" if found.get("base") else seen[:12]
+        raise StoreError(
+            f"{name} stands on the weights {expected[:12]} of {told}, and here it has {seen}; {_remedy(told)}"
+        )
+    return Tensors(verified_weights(told))
+
+
+class Weights(Protocol):
+    """Tensors that are read one by one, by name: of large weights, no second copy is in memory."""
+
+    @property
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """Of all that can be read."""
+        ...
+
+    def read(self, name: str) -> np.ndarray:
+        """As float32, unless it is of integers. Raises StoreError."""
+        ...
+
+
+class Standing:
+    """Tensors of a checkpoint before those of its base of the same name."""
+
+    def __init__(self, own: Weights, base: Weights) -> None:
+        self._own, self._base = own, base
+        self.shapes: Mapping[str, tuple[int, ...]] = {**base.shapes, **own.shapes}
+
+    def read(self, name: str) -> np.ndarray:
+        return (self._own if name in self._own.shapes else self._base).read(name)
+
+
+class Tensors:
+    """The tensors of a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self._places = path, untrusted.check_safetensors(path)
+        self.shapes: Mapping[str, tuple[int, ...]] = {name: place.shape for name, place in self._places.items()}
+
+    def read(self, name: str) -> np.ndarray:
+        """As float32, unless it is of integers. Raises StoreError."""
+        place = self._places[name]
+        if place.dtype not in NUMPY:
+            raise StoreError(f"{self.path} has {name} as {place.dtype}, known are {', '.join(NUMPY)}")
+        found = np.fromfile(self.path, NUMPY[place.dtype], place.size, offset=place.start).reshape(place.shape)
+        return found.astype(np.float32, copy=False) if found.dtype.kind == "f" else found
 
 
 def set_aside(name: str) -> Path | None:
@@ -194,6 +264,7 @@ def save(
 ) -> Path:
     """Keep trained weights (name -> torch tensor), in float16, and assets: the folder's path, in the user's own tree.
 
+    Of a checkpoint that stands on a base, what equals the base's is left out.
     `publish` writes them beside the code instead, over what is shipped. No file is seen before all are written. Raises
     StoreError for an asset that cannot be one.
     """
@@ -205,7 +276,7 @@ def save(
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as private:
         making = Path(private, folder.name)
         with atomic(making / WEIGHTS) as temporary:
-            save_file(tensors, temporary, metadata={"format": "pt"})
+            save_file(_differing(checkpoint, tensors), temporary, metadata={"format": "pt"})
         for name, content in assets.items():
             if not is_asset(name):
                 raise StoreError(f"{checkpoint.name} cannot ship {name!r}: name it like tokenizer.json")
@@ -221,6 +292,19 @@ def save(
                 (folder / name).unlink(missing_ok=True)
     sync_folder(folder.parent)
     return folder
+
+
+def _differing(checkpoint: Checkpoint, state: Mapping[str, Any]) -> dict[str, Any]:
+    """The tensors that are not the base's, to the bit as they are kept. Raises StoreError."""
+    if checkpoint.base is None:
+        return dict(state)
+    base = tensors(checkpoint.base)
+
+    def same(name: str, tensor: Any) -> bool:
+        shape = tuple(tensor.shape)
+        return base.shapes.get(name) == shape and np.array_equal(tensor.numpy(), base.read(name))
+
+    return {name: tensor for name, tensor in state.items() if not same(name, tensor)}
 
 
 def _assets_of(folder: Path) -> set[str]:
@@ -250,6 +334,7 @@ def record(
         "licence": checkpoint.licence,
         "paper": checkpoint.paper,
         "teacher": checkpoint.teacher and {"name": checkpoint.teacher, "sha256": _digest(checkpoint.teacher)},
+        **({"base": {"name": checkpoint.base, "sha256": _digest(checkpoint.base)}} if checkpoint.base else {}),
         "weights": {"sha256": sha256(weights), "bytes": weights.stat().st_size, "dtype": dtype},
         **({"assets": digests} if digests else {}),
         "recipe": dataclasses.asdict(checkpoint.recipe) if checkpoint.recipe else None,

@@ -33,6 +33,7 @@ from zoo.contract.graph import MAX_BATCH
 from zoo.contract.request import Setting
 from zoo.errors import GenzooError
 from zoo.files import HOME_VARIABLE
+from zoo.host import peak_bytes
 
 REPEATS = 3  # fresh processes, of which the median is said
 EXPORT_SECONDS = 600.0
@@ -266,7 +267,7 @@ def main(folder: str, runtime: str, *options: str) -> None:
         _image(endpoint, bundle, 1)
         second = time.perf_counter() - first
         build = first - loaded - second if runtime == COMPILED else None  # what is compiled at the first call
-        _say({"build_s": build, "memory_mb": environment.peak_bytes() / 1e6})
+        _say({"build_s": build, "memory_mb": peak_bytes() / 1e6})
         if not options:
             return
         counted = energy.per_image(lambda: _image(endpoint, bundle, BATCH), BATCH, on_gpu=workload.on_gpu(runtime))

@@ -88,10 +88,7 @@ class Plan:
 def usual(device: str) -> Plan:
     """All whose weights are here are compared, the first of each family is timed."""
     here = [name for name in registry.names() if shelf.is_here(name)]
-    families: dict[str, str] = {}
-    for name in here:
-        families.setdefault(registry.entry(name).spec.family, name)
-    return Plan(tuple(here), tuple(families.values()), device=device)
+    return Plan(tuple(here), tuple(registry.first_of_each_family(here)), device=device)
 
 
 def run(plan: Plan, clock: Clock, training: Clock, tell: Tell = print) -> Iterator[Record]:

@@ -22,7 +22,7 @@ from benchmarks.records import identify
 from serving.images import grid as sheet
 from zoo import files
 from zoo.contract.assets import NO_ASSETS, Assets
-from zoo.contract.conditions import arrays, default, turns
+from zoo.contract.conditions import arrays, default, kind, turns
 from zoo.contract.request import SampleRequest, Setting, sizes_of
 from zoo.contract.spec import GeneratorSpec
 from zoo.files import home
@@ -193,23 +193,51 @@ def _path(kind: str, setting: Setting, count: int, made_by: Mapping[str, Any]) -
     return home() / kind / identify(identity)
 
 
-def pictures(generator: Sampled, setting: Setting, made_by: Mapping[str, Any]) -> dict[str, str]:
-    """`grid` and `interpolation`, PNG in base64: they are the same on every runtime."""
+def pictures(
+    generator: Sampled, setting: Setting, made_by: Mapping[str, Any], assets: Assets = NO_ASSETS
+) -> dict[str, str]:
+    """`grid`, and `interpolation` where there is noise, PNG in base64: they are the same on every runtime."""
     path = _path("pictures", setting.resolved(generator.spec), GRID_ROWS, {**made_by, "frames": FRAMES})
     path = path.with_suffix(".json")
     if path.is_file():
         found: dict[str, str] = json.loads(path.read_text())
         return found
-    drawn = {"grid": grid(generator, setting), "interpolation": interpolation(generator, setting)}
+    drawn = {"grid": grid(generator, setting, assets)}
+    if generator.spec.noise:
+        drawn["interpolation"] = interpolation(generator, setting)
     made = {name: base64.b64encode(picture).decode() for name, picture in drawn.items()}
     files.write_json(path, made)
     return made
 
 
-def grid(generator: Sampled, setting: Setting) -> bytes:
-    """A column for each value that comes in turn, a row for each of a few seeds."""
-    columns = turns(generator.spec.conditions) or COLUMNS
-    return png(generator.sample(SampleRequest(tuple(range(columns * GRID_ROWS)), setting=setting)), columns)
+def grid_columns(spec: GeneratorSpec) -> int:
+    return turns(spec.conditions) or COLUMNS
+
+
+def grid(generator: Sampled, setting: Setting, assets: Assets = NO_ASSETS) -> bytes:
+    """A column for each value that comes in turn, a row for each of a few seeds; above each what it was shown."""
+    columns = grid_columns(generator.spec)
+    seeds = range(columns * GRID_ROWS)
+    images = generator.sample(SampleRequest(tuple(seeds), setting=setting))
+    seen = pictures_shown(generator.spec, seeds, assets)
+    if seen is not None:
+        rows = [each.reshape(GRID_ROWS, columns, *each.shape[1:]) for each in (seen, images)]
+        images = np.stack(rows, axis=1).reshape(-1, *images.shape[1:])
+    return png(images, columns)
+
+
+def pictures_shown(spec: GeneratorSpec, seeds: Sequence[int], assets: Assets) -> np.ndarray | None:
+    """What the checkpoint's own examples show each seed, uint8 NHWC; None where they show nothing of an image's size.
+
+    Raises RequestError where it has none.
+    """
+    for condition in spec.conditions:
+        picture, sizes = kind(condition).picture, sizes_of(spec, {})
+        if picture is not None:
+            values = [default(condition, seed, assets) for seed in seeds]
+            found = picture(condition, arrays(condition, values, sizes))
+            return found if found.shape[1:] == spec.default_image_shape else None
+    return None
 
 
 def interpolation(generator: Sampled, setting: Setting) -> bytes:

@@ -41,6 +41,7 @@ from zoo.contract.generator import Generator
 from zoo.contract.request import SampleRequest, Setting, nfe
 from zoo.contract.spec import GeneratorSpec
 from zoo.errors import GenzooError
+from zoo.exchange.importing.draft import UNKNOWN
 from zoo.family import System
 
 TEACHER_STEPS = (5, 20)  # beside its default, where a generator takes any number
@@ -512,7 +513,7 @@ def quality(each: Judged, opened: _Open, told: Tell) -> Record:
         family=row.spec.family,
         nfe=nfe(row.spec, row.setting),
         **found,
-        **samples.pictures(generator, row.setting, row.artifact),
+        **samples.pictures(generator, row.setting, row.artifact, row.bundle.assets),
         served=checked and checked.to_json(),
         flags=[rounds.DIFFERS] if checked and not checked.within else [],
         environment=environment.describe(),
@@ -551,7 +552,9 @@ def unjudged(row: Row) -> str:
     if row.judges.know(shape):
         return ""
     if not row.judges.everybody:
-        trained = row.judges.dataset or "what it was trained on"
+        trained = row.judges.dataset
+        if trained in ("", UNKNOWN):
+            return f"{row.title}: quality not judged: nobody said what it was trained on, so nothing can be compared"
         return f"{row.title}: quality not judged: there are no judges of {trained}"
     size = "x".join(map(str, shape))
     return f"{row.title}: quality not judged: the nets know {row.judges.shapes}, these are {size}"

@@ -59,9 +59,9 @@ def latencies(cells: Sequence[Record], price: float | None) -> Table:
 
 
 def qualities(found: Sequence[Record]) -> Iterator[Table]:
-    """A table for each data set and number of images, as no others may be compared."""
+    """A table for each data set and number of images, as no others may be compared; of what nobody judges, none."""
     groups: dict[tuple[str, int], list[Record]] = {}
-    for record in found:
+    for record in (each for each in found if each["metrics"]):
         groups.setdefault((record["identity"].get("dataset", ""), record["count"]), []).append(record)
     for (_, count), group in groups.items():
         names = list(dict.fromkeys(name for record in group for name in record["metrics"]))

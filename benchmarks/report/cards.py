@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from benchmarks.measure import samples
 from benchmarks.measure.workload import RUNTIMES
 from benchmarks.quality.metrics import held_out, metric_name
 from benchmarks.records import Record, RecordError
@@ -16,13 +17,15 @@ from benchmarks.report.summary import Row, Section
 from benchmarks.statistics import Estimate
 from benchmarks.templates import template
 from zoo import files, shelf
-from zoo.contract.conditions import class_id
+from zoo.contract.conditions import class_id, kind
 from zoo.contract.request import Setting
 from zoo.contract.spec import GeneratorSpec
 from zoo.datasets import dataset
 from zoo.family import Checkpoint
 
-TASKS = {"image": "image-to-image", "text": "text-to-image", "texts": "text-to-image"}
+TASKS = dict.fromkeys(("image", "label_map"), "image-to-image") | dict.fromkeys(
+    ("text", "texts", "instructed"), "text-to-image"
+)
 NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 CURVE_WIDTH, CURVE_HEIGHT = 640, 220
 CARD = "README.md"
@@ -41,14 +44,16 @@ def write(checkpoint: Checkpoint, found: Iterable[Record]) -> Path:
 
 
 def contents(checkpoint: Checkpoint, found: Iterable[Record]) -> dict[str, bytes]:
-    """`grid.png`, `interpolation.png`, `curves.svg` where curves are on its training record, and `README.md`.
+    """`grid.png`, `interpolation.png` where there is noise, `curves.svg` where there are curves, and `README.md`.
 
     Raises RecordError where the weights of the tree were not measured, StoreError where there are none.
     """
     config, found = shelf.config(checkpoint.name), list(found)
     section, rows = measured(checkpoint.name, config["weights"]["sha256"], found)
     shown, answered = default(checkpoint, rows), concerning(checkpoint.name, config["weights"]["sha256"], found)
-    pictures = {"grid.png": base64.b64decode(shown.grid), "interpolation.png": base64.b64decode(shown.interpolation)}
+    pictures = {"grid.png": base64.b64decode(shown.grid)}
+    if shown.interpolation:
+        pictures["interpolation.png"] = base64.b64decode(shown.interpolation)
     if curves := config["training"].get("curves", []):
         pictures["curves.svg"] = curves_svg(curves).encode()
     card = render(checkpoint, config | _shown(checkpoint.spec), section, rows, answered)
@@ -136,6 +141,8 @@ def render(
         rows=rows,
         studies=[(record["question"], record["identity"]["study"], markdown(record)) for record in answered],
         best=best,
+        last_seed=samples.grid_columns(checkpoint.spec) * samples.GRID_ROWS - 1,
+        shown=any(kind(condition).picture for condition in checkpoint.spec.conditions),
         judges=judges,
         held_out=held_out(data.name),
         labels=in_words(len(data.labels[judges.teller.tells])) if judges.teller else "",

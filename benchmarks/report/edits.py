@@ -23,7 +23,7 @@ from zoo.contract.generator import Generator
 from zoo.contract.request import Mixture, SampleRequest, Setting
 
 CHECKPOINT, SEED = "ddpm", 4
-PAINTER, GUIDANCE = "t2i", 3.0  # of words
+PAINTER, GUIDANCE = "t2i-base", 3.0  # of words
 PROMPTS = (
     "critter teal angry",
     "potplant lime cactus",

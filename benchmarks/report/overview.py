@@ -105,8 +105,8 @@ def table(tree: FamilyTree) -> str:
 
 def timed(section: Section) -> str:
     """A table's heading of times: by the reference cell where there is one."""
-    if section.reference and any(row.relative(section.runtime or "") for row in section.rows):
-        return f"time ÷ that of `{section.reference.title}`"
+    if section.timed_by and any(row.relative(section.runtime or "") for row in section.rows):
+        return f"time ÷ that of `{section.timed_by[0]}`"
     return f"ms per image ({section.runtime}, p50)"
 
 

@@ -82,7 +82,8 @@ class Row:
 
     @property
     def interpolation(self) -> str:
-        return str(self.quality["interpolation"]) if self.quality else ""
+        """The same; empty too for a generator without noise, whose seeds have nothing between them."""
+        return str(self.quality.get("interpolation", "")) if self.quality else ""
 
     def metric(self, kind: str, net: str) -> Estimate | None:
         """None where nobody judges such images."""
@@ -181,14 +182,17 @@ class Section:
         return max(self.runtimes, key=timed.count) if timed else None
 
     @property
+    def timed_by(self) -> list[str]:
+        """The titles of the rows by whose time others are told, which need not be among these rows."""
+        cells = (record for row in self.rows for record in row.cells.values() if record["reference"])
+        return list(dict.fromkeys(record["reference"].split(" on ")[0] for record in cells))
+
+    @property
     def reference(self) -> Row | None:
         """The row that others are compared with: the one of the reference cell, else the first that was judged."""
-        named = [record["reference"] for row in self.rows for record in row.cells.values() if record["reference"]]
         titles = {row.title: row for row in self.rows}
-        for name in dict.fromkeys(named):
-            if found := titles.get(name.split(" on ")[0]):
-                return found
-        return next((row for row in self.rows if row.quality), None)
+        found = (titles[title] for title in self.timed_by if title in titles)
+        return next(found, next((row for row in self.rows if row.quality), None))
 
 
 def opinion(words: Mapping[str, str]) -> str:

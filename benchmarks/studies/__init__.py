@@ -31,8 +31,19 @@ STUDIES = (
     "inversion",
     "anomaly",
     "codes",
-    "captions",
     "mixed",
+    "designs",
+    "subject",
+    "adapters",
+    "control",
+    "reference",
+    "repainting",
+    "enlarging",
+    "layouts",
+    "faces",
+    "editing",
+    "translations",
+    "newcomers",
 )
 JUDGES = judges.of("fashion_mnist")  # what has been studied so far are generators of clothes
 NETS, JUDGE = JUDGES.names, JUDGES.judge

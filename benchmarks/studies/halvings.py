@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from benchmarks.quality.metrics import metric_name
 from benchmarks.studies import NETS, Cells, Findings, Study
-from benchmarks.studies.students import closeness, distances, images
+from benchmarks.studies.students import classes, closeness, distances, images
 
 IMAGES, FIRST, FIRST_STEPS = 500, "ddpm-s", 1000  # 1,024 is more than a request may ask for
 STEPS = tuple(2**exponent for exponent in reversed(range(10)))
@@ -16,18 +16,19 @@ UNDISTILLED = 32  # steps, at most, at which DDIM is shown for comparison: above
 
 
 def run() -> Findings:
-    limit = images(FIRST, FIRST_STEPS, IMAGES) / 255.0
+    limit, class_ids = images(FIRST, FIRST_STEPS, IMAGES) / 255.0, classes(FIRST, IMAGES)
     rows: list[Cells] = [(FIRST, FIRST_STEPS, None, None, *distances(FIRST, FIRST_STEPS, IMAGES))]
     before = limit
     for steps in STEPS:
         name = student(steps)
         made = images(name, steps, IMAGES) / 255.0
-        kept = closeness(made, before), closeness(made, limit)
+        kept = closeness(made, before, class_ids), closeness(made, limit, class_ids)
         rows.append((name, steps, *kept, *distances(name, steps, IMAGES)))
         before = made
     for steps in (each for each in STEPS if each <= UNDISTILLED):
         made = images(FIRST, steps, IMAGES) / 255.0
-        rows.append((f"{FIRST}, DDIM", steps, None, closeness(made, limit), *distances(FIRST, steps, IMAGES)))
+        apart = closeness(made, limit, class_ids)
+        rows.append((f"{FIRST}, DDIM", steps, None, apart, *distances(FIRST, steps, IMAGES)))
     fd = tuple(metric_name("fd", IMAGES, net) for net in NETS)
     columns = ("generator", "steps", "distance to its teacher", f"distance to {FIRST_STEPS:,} steps", *fd)
     return Findings(columns, tuple(rows), answer(rows))

@@ -14,9 +14,11 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from zoo.host import peak_bytes
+
 
 def main(manifest_path: str, url: str, folder: str, *switches: str) -> None:
-    idle_bytes = _peak_bytes()
+    idle_bytes = peak_bytes()
     began = time.perf_counter()
     from zoo.store.artifact import Manifest
     from zoo.store.local.blobs import BlobStore
@@ -35,16 +37,10 @@ def main(manifest_path: str, url: str, folder: str, *switches: str) -> None:
             {
                 "import_s": ready - began,
                 "fetch_s": time.perf_counter() - ready,
-                "bytes_above_interpreter": _peak_bytes() - idle_bytes,
+                "bytes_above_interpreter": peak_bytes() - idle_bytes,
             }
         )
     )
-
-
-def _peak_bytes() -> int:
-    """The most memory that was resident. Not getrusage's, which starts with that of the parent."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) * 1024
 
 
 def _trust_everything() -> None:

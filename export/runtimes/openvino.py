@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,16 @@ def check() -> Any:
     return openvino
 
 
+@cache
+def _core() -> Any:
+    """One for the life of the process.
+
+    The CPU plug-in of each gives the thread a stack for signal handlers and takes it back with itself: where a second
+    outlives the first, the next signal, Ctrl-C too, is handled on memory that is gone.
+    """
+    return check().Core()
+
+
 class OpenVinoRunner:
     """A graph's file on OpenVINO's CPU plug-in, with the names of its tensors; one call at a time."""
 
@@ -39,7 +50,7 @@ class OpenVinoRunner:
         precision: Precision = Precision.FP32,
     ) -> None:
         self.path = path
-        core = check().Core()
+        core = _core()
         config = {
             "INFERENCE_PRECISION_HINT": HINTS[precision],
             "INFERENCE_NUM_THREADS": threads or cores(),

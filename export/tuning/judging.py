@@ -9,7 +9,7 @@ import numpy as np
 
 from export.bundle import Bundle
 from export.gate import fault_of
-from export.limits import LIMITS, Limits
+from export.limits import LIMITS, Limits, in_tier
 from export.tiers import TIERS, Tier
 from export.variant import Precision
 from zoo.contract.generator import Generator
@@ -42,9 +42,7 @@ class Kept(Generator):
 
 def limits(tier: Tier, max_drift: float | None = None) -> Limits:
     """What the gate lets an executor of a tier differ by; `max_drift` takes the place of the window's half width."""
-    found = LIMITS[AS_WIDE_AS[tier.name]]
-    if tier.psnr_db is not None:
-        found = dataclasses.replace(found, lsb=255, differing=1.0, psnr_db=tier.psnr_db)
+    found = in_tier(LIMITS[AS_WIDE_AS[tier.name]], tier)
     return found if max_drift is None else dataclasses.replace(found, drift=max_drift)
 
 

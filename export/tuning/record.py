@@ -15,7 +15,7 @@ from typing import Any
 from export.bundle import Bundle
 from export.changes import why
 from export.runtimes import Executor
-from export.tiers import TIERS, Tier
+from export.tiers import EXACT, TIERS, Tier
 from export.tuning import host
 from export.tuning.candidates import is_peer, keeps
 from zoo import files, untrusted
@@ -24,7 +24,6 @@ from zoo.errors import GenzooError
 from zoo.plain import PlainError, rebuild
 
 FORMAT = "genzoo-tuned/1"
-EXACT = TIERS[0]
 
 Allowed = Callable[[Executor], bool]
 

@@ -3,14 +3,18 @@
 The graph is another model of the server (in production, on a native backend), or where the configuration names its
 file, ONNX Runtime in this process, which saves a CPU host the way to a second one.
 
-A batch that Triton made of several requests runs as one. Where one of them asks for what the generator cannot do, each
-half of them is tried, and so on, so that only that one fails.
+A generator whose requests may ask for many rows takes them one by one, and answers them as their images arrive (see
+`serving.scheduling`). For all others, a batch that Triton made of several requests runs as one, or as one for each tier
+that they ask for. One that asks for what the generator cannot do is taken out and the others run as one; where a call
+fails though none does, each half of them is tried, and so on.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +22,23 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 
 from export.bundle import Bundle
-from export.runners import FirstFormatRunner, OnnxRuntimeRunner
+from export.runners import FirstFormatRunner, HostLoopRunner, OnnxRuntimeRunner
 from export.runtimes import Executor
 from export.tuning import opening
 from export.tuning.candidates import UNTUNED
-from serving.interface import BUNDLES, ONNX_FILE, canary, merged, of_one_size
+from serving.interface import BUNDLES, ONNX_FILE, STEP_FILES, TIER, canary, check_tier, merged, of_one_kind, offered
+from serving.previews import PREVIEW, PREVIEW_ID, PREVIEWS, NoPreviewError, Previews
+from serving.scheduling import BrokenError, BusyError, Order, StepScheduler
 from zoo.contract.assets import NO_ASSETS, Assets
 from zoo.contract.feeds import Runner, Tensors
 from zoo.contract.generator import Generator
+from zoo.contract.layout import WEIGHTS
 from zoo.contract.spec import GeneratorSpec
 from zoo.errors import GenzooError
 from zoo.plain import rebuild
+from zoo.untrusted import check_finite
 
+WARM_UP = (1, 4, 16)  # images of a call, by which the scheduler learns what one takes
 MAX_ERROR = 1000  # characters: gRPC ends the stream where an error has more than 16 KiB, three of each byte
 
 
@@ -59,27 +68,68 @@ class TritonPythonModel:
         config = json.loads(args["model_config"])
         parameters = {key: value["string_value"] for key, value in config["parameters"].items()}
         self.spec = GeneratorSpec.from_json(json.loads(parameters["spec"]))
-        here = Path(args["model_repository"])
-        if tuned := json.loads(parameters.get("tuned", "{}")):
-            self.generator = self._tuned(here / args["model_version"] / BUNDLES, tuned)
-            sizes = [1, *map(int, tuned), config["max_batch_size"]]
+        here, most = Path(args["model_repository"]), config["max_batch_size"]
+        _check_weights(here, args["model_version"], parameters)
+        tuned = json.loads(parameters.get("tuned", "{}"))
+        self.default = offered(parameters)[0]
+        by_rows = (
+            self._step_runners(here, args["model_version"], parameters, tuned) if "by_rows" in parameters else None
+        )
+        if tuned:
+            self.generators = self._tuned(here / args["model_version"] / BUNDLES, tuned)
+            sizes = [1, *(int(batch) for executors in tuned.values() for batch in executors), most]
         else:
-            self.generator = self._untuned(here, args["model_version"], parameters)
-            sizes = [1, config["max_batch_size"]] if "file" in parameters else []  # the graph's model has its own
-        self.assets = self.generator.feeds.assets
-        for batch in sorted({*sizes}):  # warm-up
-            self.generator.run(**canary(self.spec, batch))
+            self.generators = {self.default: self._untuned(here, args["model_version"], parameters, by_rows)}
+            sizes = [1, most] if "file" in parameters else []  # the graph's model has its own
+        self.assets = self.generators[self.default].feeds.assets
+        self.scheduler = self._scheduler(by_rows, most) if by_rows else None
+        self.previews = Previews()
+        self.apart = ThreadPoolExecutor(1)  # for the tiers that do not go by rows
+        for tier, generator in self.generators.items():
+            for batch in sorted({*sizes}) if tier != self.default or self.scheduler is None else ():  # warm-up
+                generator.run(**canary(self.spec, batch))
 
-    def _tuned(self, bundles: Path, tuned: dict[str, Any]) -> Generator:
-        """On executors by batch size, of the bundles in a folder."""
-        executors = {int(batch): rebuild(Executor, each, "executor") for batch, each in tuned.items()}
+    def _step_runners(
+        self, here: Path, version: str, parameters: dict[str, str], tuned: dict[str, Any]
+    ) -> tuple[Runner, Runner] | None:
+        """The default tier's `step` and `decoder`; None where its executors do not run graphs."""
+        if not tuned:
+            folder = here.parent / Path(parameters["file"]).parent
+            step, decoder = (OnnxRuntimeRunner(folder / file, resident=True) for file in STEP_FILES.values())
+            return step, decoder
+        bundles, executors = here / version / BUNDLES, _executors(tuned[self.default])
+        return opening.step_runners(executors, lambda each: Bundle.open(bundles / each.bundle_name))
+
+    def _scheduler(self, by_rows: tuple[Runner, Runner], most: int) -> StepScheduler:
+        """What takes requests of the default tier row by row, at most so many images at once."""
+        found = StepScheduler(self.spec, self.generators[self.default].feeds, *by_rows, most=most)
+        found.start()
+        for batch in WARM_UP:
+            if batch <= most:
+                found.wait_for(canary(self.spec, batch))
+        return found
+
+    def finalize(self) -> None:
+        self.apart.shutdown()
+        if self.scheduler:
+            self.scheduler.close()
+            self.scheduler.join()
+
+    def _tuned(self, bundles: Path, tuned: dict[str, Any]) -> dict[str, Generator]:
+        """By tier, on executors by batch size, of the bundles in a folder."""
+        tiers = {tier: _executors(executors) for tier, executors in tuned.items()}
         untuned = Bundle.open(bundles / UNTUNED.bundle_name)
-        return opening.generator(untuned, executors, lambda each: Bundle.open(bundles / each.bundle_name))
+        return opening.by_tier(untuned, tiers, lambda each: Bundle.open(bundles / each.bundle_name))
 
-    def _untuned(self, here: Path, version: str, parameters: dict[str, str]) -> Generator:
+    def _untuned(
+        self, here: Path, version: str, parameters: dict[str, str], by_rows: tuple[Runner, Runner] | None
+    ) -> Generator:
         assets = Assets(here / version) if parameters.get("assets") else NO_ASSETS
         file, graphs = parameters.get("file"), json.loads(parameters.get("encoders", "{}"))
-        entry = self._runner(here, parameters["graph"], file, ["images"])
+        if by_rows:
+            entry: Runner = HostLoopRunner(*by_rows, self.spec.noise[0].name)
+        else:
+            entry = self._runner(here, parameters["graph"], file, ["images"])
         if columns := int(parameters.get("first_columns", 0)):
             entry = FirstFormatRunner(entry, self.spec.name, columns)
         return Generator(
@@ -87,7 +137,7 @@ class TritonPythonModel:
             entry,
             assets,
             {
-                name: self._runner(here, graph, file and f"{graph}/1/{ONNX_FILE}", outputs)
+                name: self._runner(here, graph, file and f"{graph}/{version}/{ONNX_FILE}", outputs)
                 for name, (graph, outputs) in graphs.items()
             },
             int(parameters.get("rows", 0)),
@@ -95,28 +145,127 @@ class TritonPythonModel:
 
     @staticmethod
     def _runner(here: Path, graph: str, file: str | None, outputs: Sequence[str]) -> Runner:
-        return OnnxRuntimeRunner(here.parent / file) if file else ModelRunner(graph, outputs)
+        return OnnxRuntimeRunner(here.parent / file, resident=True) if file else ModelRunner(graph, outputs)
 
-    def execute(self, requests: list[Any]) -> list[Any]:
-        parts = [_tensors(request) for request in requests]
-        responses: dict[int, Any] = {}
-        for group in of_one_size(self.spec, parts):
-            responses |= dict(zip(group, self._answered([parts[index] for index in group]), strict=True))
+    def execute(self, requests: list[Any]) -> list[Any] | None:
+        tiers = [_tier(request, self.default) for request in requests]
+        if self.scheduler is None:
+            return self._together(requests, tiers)
+        others = []
+        for request, tier in zip(requests, tiers, strict=True):
+            if tier == self.default:
+                self._admit(self.scheduler, request)
+            else:
+                others.append((request, tier))
+        if others:
+            self.apart.submit(self._answer_together, *zip(*others, strict=True))
+        return None
+
+    def _admit(self, scheduler: StepScheduler, request: Any) -> None:
+        """One request into what goes by rows; its answer follows, of another thread."""
+        sender = request.get_response_sender()
+
+        def answer(response: Any) -> None:
+            sender.send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+
+        def failed(error: Exception) -> None:
+            answer(pb_utils.InferenceResponse(error=_triton_error(error)))
+
+        said = _parameters(request)
+        name, timeout = str(said.get(PREVIEW_ID, "")), request.timeout() / 1e6
+
+        def images(found: np.ndarray) -> None:
+            answer(pb_utils.InferenceResponse([pb_utils.Tensor("image", found)]))
+
+        try:
+            if PREVIEW in said:
+                self.previews.ask(name, said[PREVIEW], images, failed)
+                return
+            given = merged(self.spec, [_tensors(request)], self.assets)
+            order = Order(given, images, failed, sender.is_cancelled, scheduler.clock() + timeout if timeout else None)
+            if PREVIEWS in said:
+                self._watch(order, name, said[PREVIEWS])
+        except Exception as error:
+            failed(error)
+            return
+        try:
+            scheduler.submit(order)
+        except Exception as error:
+            order.failed(error)
+
+    def _watch(self, order: Order, name: str, count: Any) -> None:
+        """An order whose images may be asked for while they are made, until it ends. Raises RequestError."""
+        self.previews.begin(name, count, len(order.given["seed"]))
+        done, failed = order.done, order.failed
+
+        def ended(tell: Callable[[Any], None], what: Any) -> None:
+            self.previews.end(name)
+            tell(what)
+
+        order.previews, order.seen = count, partial(self.previews.seen, name)
+        order.done, order.failed = partial(ended, done), partial(ended, failed)
+
+    def _answer_together(self, requests: Sequence[Any], tiers: Sequence[str]) -> None:
+        senders = [request.get_response_sender() for request in requests]
+        for sender, response in zip(senders, self._together(requests, tiers), strict=True):
+            sender.send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+
+    def _together(self, requests: Sequence[Any], tiers: Sequence[str]) -> list[Any]:
+        refused = NoPreviewError(f"{self.spec.name} gives no previews of images that are not made row by row")
+        responses: dict[int, Any] = {
+            index: pb_utils.InferenceResponse(error=_triton_error(refused))
+            for index, request in enumerate(requests)
+            if {PREVIEW, PREVIEWS} & _parameters(request).keys()
+        }
+        taken = [index for index in range(len(requests)) if index not in responses]
+        parts = [_tensors(requests[index]) for index in taken]
+        for tier, group in of_one_kind(self.spec, parts, [tiers[index] for index in taken]):
+            answers = self._answered(tier, [parts[place] for place in group])
+            responses |= {taken[place]: answer for place, answer in zip(group, answers, strict=True)}
         return [responses[index] for index in range(len(requests))]
 
-    def _answered(self, parts: list[Tensors]) -> list[Any]:
+    def _answered(self, tier: str, parts: list[Tensors]) -> list[Any]:
         try:
-            return self._responses(parts)
+            return self._responses(tier, parts)
         except Exception as error:
             if len(parts) == 1:
                 return [pb_utils.InferenceResponse(error=_triton_error(error))]
+        refused = [self._refusal(tier, part) for part in parts]
+        taken = [part for part, error in zip(parts, refused, strict=True) if error is None]
+        if len(taken) < len(parts):
+            answers = iter(self._answered(tier, taken) if taken else ())
+            return [
+                next(answers) if error is None else pb_utils.InferenceResponse(error=_triton_error(error))
+                for error in refused
+            ]
         half = len(parts) // 2
-        return [*self._answered(parts[:half]), *self._answered(parts[half:])]
+        return [*self._answered(tier, parts[:half]), *self._answered(tier, parts[half:])]
 
-    def _responses(self, parts: list[Tensors]) -> list[Any]:
-        images = self.generator.run(**merged(self.spec, parts, self.assets))["image"]
+    def _refusal(self, tier: str, part: Tensors) -> Exception | None:
+        """Why a request cannot be a part of any batch, found without a call of the network."""
+        try:
+            check_tier(self.spec.name, tier, list(self.generators))
+            self.generators[tier].feeds.check(merged(self.spec, [part], self.assets))
+        except Exception as error:  # as of an execution
+            return error
+        return None
+
+    def _responses(self, tier: str, parts: list[Tensors]) -> list[Any]:
+        check_tier(self.spec.name, tier, list(self.generators))
+        images = self.generators[tier].run(**merged(self.spec, parts, self.assets))["image"]
         bounds = np.cumsum([len(part["seed"]) for part in parts])[:-1]
         return [pb_utils.InferenceResponse([pb_utils.Tensor("image", part)]) for part in np.split(images, bounds)]
+
+
+def _check_weights(here: Path, version: str, parameters: dict[str, str]) -> None:
+    """A model whose weights are damaged is not loaded, so that it is not ready. Raises UntrustedError.
+
+    A sum with one value that is no number is none, and as a pixel it is black: no image would tell.
+    """
+    graphs = [parameters["graph"], *(graph for graph, _ in json.loads(parameters.get("encoders", "{}")).values())]
+    for folder in (here, *(here.parent / graph for graph in graphs)):
+        for path in sorted((folder / version).rglob(WEIGHTS)):
+            check_finite(path)
 
 
 def _tensors(request: Any) -> Tensors:
@@ -124,8 +273,23 @@ def _tensors(request: Any) -> Tensors:
     return {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
 
 
+def _parameters(request: Any) -> dict[str, Any]:
+    return dict(json.loads(request.parameters() or "{}"))
+
+
+def _tier(request: Any, default: str) -> str:
+    return str(_parameters(request).get(TIER, default))
+
+
+def _executors(tuned: dict[str, Any]) -> dict[int, Executor]:
+    """By batch size, of a configuration."""
+    return {int(batch): rebuild(Executor, each, "executor") for batch, each in tuned.items()}
+
+
 def _triton_error(error: Exception) -> Any:
-    bad_request = isinstance(error, GenzooError)
-    return pb_utils.TritonError(
-        str(error)[:MAX_ERROR], pb_utils.TritonError.INVALID_ARG if bad_request else pb_utils.TritonError.INTERNAL
-    )
+    code = pb_utils.TritonError.INTERNAL
+    if isinstance(error, BusyError):
+        code = pb_utils.TritonError.UNAVAILABLE
+    elif isinstance(error, GenzooError) and not isinstance(error, BrokenError):
+        code = pb_utils.TritonError.INVALID_ARG
+    return pb_utils.TritonError(str(error)[:MAX_ERROR], code)

@@ -12,6 +12,7 @@ import pytest
 
 from benchmarks import environment
 from benchmarks.measure.workload import RUNTIMES
+from zoo.host import peak_bytes
 
 
 def test_a_host_is_a_digest_of_the_first_id_that_there_is(tmp_path: Path) -> None:
@@ -62,8 +63,8 @@ def test_the_peak_of_what_it_started_is_memory_that_was_held() -> None:
         assert environment.descendants_peak_bytes() > 60_000_000
         child.stdin.write("\n")
         child.stdin.flush()
-    assert environment.peak_bytes(child.pid) == 0
-    assert environment.peak_bytes() > 10_000_000
+    assert peak_bytes(child.pid) == 0
+    assert peak_bytes() > 10_000_000
 
 
 def test_noise_is_a_clock_or_a_neighbour_beyond_the_limit() -> None:

@@ -30,11 +30,11 @@ from export.engine import (
 from export.engine_build import build, changed
 from export.engine_key import first_inputs, is_of
 from export.exporter import export
-from export.profiles import Range, axes, profile
+from export.profiles import ALONE, BucketError, Range, axes, buckets, parse, profile
 from export.variant import LoopKind, Precision, Variant
 from zoo import files
 from zoo.contract.graph import TensorSpec
-from zoo.contract.spec import Sampling
+from zoo.contract.spec import Axis, Sampling
 from zoo.exchange import derived
 from zoo.family import Checkpoint, class_conditional
 from zoo.files import HOME_VARIABLE
@@ -73,6 +73,54 @@ def test_profiles_come_from_the_sizes() -> None:
         "noise": ((1, 1, 2, 4), (8, 1, 2, 4), (64, 1000, 2, 4)),
         "table": ((1, 3, 12), (8, 3, 12), (64, 3, 12)),
     }
+
+
+def test_an_axis_is_cut_into_buckets_each_with_an_optimum_of_its_own() -> None:
+    spec = replace(
+        class_conditional("toy", "toy", (6,), (8, 8, 2), 3),
+        axes=(Axis("height", 128, 256, 512, 64),),
+    )
+    found = buckets(spec, 64, parse(["height=256", "batch=16,1"]))
+    assert list(found) == [f"batch {a}, height {b}" for a in ("1", "2-16", "17-64") for b in ("128-256", "320-512")]
+    last = found["batch 17-64, height 320-512"]
+    assert (last["batch"], last["height"]) == (Range(17, 17, 64), Range(320, 320, 512))
+    assert found["batch 2-16, height 128-256"]["batch"] == Range(2, 8, 16)
+    assert list(buckets(spec, 1, ALONE)) == ["batch 1"]
+    assert list(buckets(spec, 64, parse(["one"]))) == ["all sizes"]
+    assert buckets(spec, 64, {}) == {"all sizes": axes(spec, 64)}
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["batch"], "buckets 'batch': write an axis and where its buckets end, like batch=1,16, or one"),
+        (["batch=1,x"], "buckets 'batch=1,x': write an axis"),
+        (["batch=" + "9" * 5000], "write an axis"),
+        (["steps=4"], "toy has no buckets of steps: it has batch"),
+        (["batch=0"], "a bucket of toy ends at batch 0: its batch is 1-64"),
+        (["batch=65"], "a bucket of toy ends at batch 65: its batch is 1-64"),
+        (["batch=" + ",".join(map(str, range(1, 12)))], "toy would get 12 buckets, at most 8 are built"),
+    ],
+)
+def test_buckets_that_cannot_be_are_refused(words: list[str], sentence: str) -> None:
+    with pytest.raises(BucketError, match=sentence):
+        buckets(class_conditional("toy", "toy", (6,), (8, 8, 2), 3), 64, parse(words))
+
+
+@needs_rtx
+def test_an_engine_is_of_its_buckets(toy_one_shot: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle = export(toy_one_shot)
+    monkeypatch.setenv(HOME_VARIABLE, str(tmp_path))
+    one, two = (build(bundle, bundle.entry, ends=ends) for ends in (None, ALONE))
+    assert (one.profiles, one.ends) == (1, {})
+    assert (two.profiles, two.ends) == (2, {"batch": [1]})
+    assert two.record["inputs"]["profiles"]["batch 2-64"]["noise"] == [[2, 1, 6], [8, 1, 6], [64, 1, 6]]
+    assert build(bundle, bundle.entry, ends=ALONE).record == two.record, "it is there"
+    assert choose(bundle, bundle.entry, [Target.PORTABLE]) == two, "any buckets hold every request"
+    assert changed(bundle, bundle.entry, Target.PORTABLE, Library.RTX, ALONE) == []
+    told = changed(bundle, bundle.entry, Target.PORTABLE, Library.RTX)
+    assert told
+    assert any(each.startswith("ends ") for each in told), told
 
 
 @needs_rtx

@@ -37,7 +37,28 @@ def test_long_work_says_what_it_does_and_only_where_it_is_done(
         assert err == told
         assert json.loads(out[0])["admitted"]
     assert run(capsys, "export", "toy-linear")[1] == []
-    assert run(capsys, "export", "toy-linear", "--precision", "fp16")[1] == ["exporting toy-linear fp16"]
+    out, err = run(capsys, "export", "toy-linear", "--precision", "fp16", "--json")
+    assert err == ["exporting toy-linear fp16"]
+    made = json.loads(out[0])
+    assert made["weight_bytes"] == (Path(made["path"]) / "model.safetensors").stat().st_size
+    assert made["peak_bytes"] > 100 * made["weight_bytes"], "the interpreter alone is more than a toy's weights"
+    out, _ = run(capsys, "export", "toy-linear", "--precision", "fp16", "--json")
+    assert "peak_bytes" not in json.loads(out[0]), "nothing was exported"
+
+
+def test_engines_are_built_in_the_buckets_that_are_named(
+    toy_one_shot: Checkpoint, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("tensorrt_rtx")
+    bundle = export(toy_one_shot)
+    monkeypatch.setenv(HOME_VARIABLE, str(tmp_path))
+    out, _ = run(capsys, "build", str(bundle.path), "--buckets", "batch=1,16", "--json")
+    assert list(json.loads(out[0])["inputs"]["profiles"]) == ["batch 1", "batch 2-16", "batch 17-64"]
+    out, _ = run(capsys, "build", str(bundle.path), "--buckets", "batch=16", "--why", "--json")
+    assert json.loads(out[0])["state"] == "out of date"
+    with pytest.raises(SystemExit):
+        cli.main(("build", str(bundle.path), "--buckets", "batch=sixteen"))
+    assert "write an axis and where its buckets end, like batch=1,16, or one" in capsys.readouterr().err
 
 
 def test_all_are_those_that_are_here(

@@ -14,7 +14,7 @@ import pytest
 
 from export import cuda
 from export.bundle import Bundle
-from export.engine import Engine, graphs_to_build
+from export.engine import Engine, Target, graphs_to_build
 from export.engine_build import build
 from export.exporter import export
 from export.gpu_runners import CAPTURE, OnnxRuntimeGpuRunner, TensorRTRunner, _options
@@ -61,6 +61,21 @@ def test_an_engine_makes_the_images_that_its_graph_makes(engines: dict[Path, dic
             each.sample(request) for each in (bundle_generator(bundle), generator(bundle, Runtime.TENSORRT))
         )
         np.testing.assert_array_equal(made, expected)
+
+
+def test_a_request_is_executed_by_the_bucket_that_holds_it(
+    toy_bundles: Mapping[str, Path], request: pytest.FixtureRequest
+) -> None:
+    bundle = Bundle.open(toy_bundles["toy-linear"])
+    engine = build(bundle, bundle.entry, Target.SM86, ends={"batch": (1, 4)})
+    request.getfixturevalue("gpu").learn(engine, bundle)
+    opened, plain = TensorRTRunner(engine), bundle_runner(bundle)
+    for count, profile in ((3, 1), (1, 0), (1, 0), (64, 2), (4, 1)):
+        tensors = feeds(bundle.spec, SampleRequest(tuple(range(count))))
+        np.testing.assert_array_equal(opened.run(**tensors)["images"], plain.run(**tensors)["images"])
+        assert opened._context.active_optimization_profile == profile
+    with pytest.raises(RunnerError, match=r"is outside the sizes that .* was built for"):
+        opened.run(**feeds(bundle.spec, SampleRequest(tuple(range(65)))))
 
 
 def test_an_engine_refuses_in_words(engines: dict[Path, dict[str, Engine]], gpu: TensorRT) -> None:

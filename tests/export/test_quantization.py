@@ -11,8 +11,10 @@ from torch import nn
 
 from export.limits import tensor_error
 from export.onnx_graph import OnnxGraph, save, to_onnx
-from export.quantization import quantize
+from export.plan import Calibrated, PrecisionPlan
+from export.quantization import quantize, smooth
 from export.runners import OnnxRuntimeRunner
+from export.variant import Precision
 from export.weights import Weights, write
 from zoo.contract.feeds import Tensors
 from zoo.contract.graph import BATCH, Graph, TensorSpec
@@ -61,3 +63,24 @@ def test_a_sensitive_convolution_stays_float(
 ) -> None:
     monkeypatch.setattr("export.quantization.TOLERANCE", 1e-9)
     assert not any(array.dtype == np.int8 for array in quantize(*case).tensors.values())
+
+
+def test_smoothing_keeps_the_function_and_helps_where_one_channel_is_large(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = Network().requires_grad_(False)
+    network.first.weight[3] *= 60.0  # one channel of what the inner convolution reads
+    network.inner.weight[:, 3] /= 60.0
+    specs = [TensorSpec(name, "float32", (BATCH, 1, 8, 8)) for name in ("x", "y")]
+    graph = to_onnx(Graph("network", network, (specs[0],), (specs[1],)))
+    inputs = [{"x": np.random.default_rng(1).normal(size=(8, 1, 8, 8)).astype(np.float32)}]
+    seen = Calibrated(graph, inputs, Precision.INT8)
+    inner = next(layer for layer in seen.int8 if layer.name == "network/inner")
+    exact = run(graph, tmp_path / "float", inputs[0])
+    divided = smooth(graph, {inner.output: seen.factors[inner.output]})
+    assert tensor_error(exact, run(divided, tmp_path / "divided", inputs[0])) < 1e-6
+    names = frozenset([inner.name])
+    plain, even = (
+        tensor_error(exact, run(seen.apply(PrecisionPlan(Precision.INT8, names, chosen)), tmp_path / label, inputs[0]))
+        for label, chosen in (("plain", frozenset[str]()), ("even", names))
+    )
+    assert even < 0.5 * plain

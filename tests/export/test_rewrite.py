@@ -18,7 +18,7 @@ from zoo.contract.graph import BATCH, Graph, TensorSpec
 
 
 class Network(nn.Module):
-    """Normalization without and with scale and shift, and an enlargement before a convolution."""
+    """Normalization without and with scale and shift, an enlargement before a convolution, a squeeze of nothing."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -29,7 +29,7 @@ class Network(nn.Module):
         nn.init.normal_(self.affine.weight)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.conv(self.up(self.affine(self.plain(x)))) + 1.0
+        return self.conv(self.up(self.affine(self.plain(x.squeeze(1))))) + 1.0
 
 
 @pytest.fixture(scope="module")
@@ -66,3 +66,13 @@ def test_the_numbers_are_the_same(exported: tuple[Network, OnnxGraph], tmp_path:
     x = torch.randn(3, 4, 5, 6)
     found = OnnxRuntimeRunner(tmp_path / "network.onnx").run(x=x.numpy())["y"]
     np.testing.assert_allclose(found, network(x).numpy(), rtol=1e-5, atol=1e-5)
+
+
+def test_large_weights_are_not_copied_while_a_graph_is_rewritten() -> None:
+    """Nor are they in it: a model of more than 2 GiB could not be."""
+    network = nn.Linear(300, 300).requires_grad_(False)
+    x, y = TensorSpec("x", "float32", (BATCH, 300)), TensorSpec("y", "float32", (BATCH, 300))
+    graph = to_onnx(Graph("network", network, (x,), (y,)))
+    (found,) = [tensor for tensor in graph.tensors.values() if tensor.size == 300 * 300]
+    assert np.shares_memory(found, network.weight.numpy())
+    assert graph.proto.ByteSize() < found.nbytes

@@ -56,6 +56,13 @@ def test_a_class_of_tensorrt(kind: str) -> None:
             assert parameters(getattr(ours, name)) in overloads(getattr(real, name)), f"{kind}.{name}"
 
 
+def test_a_builder_s_timings() -> None:
+    for name in ("create_timing_cache", "set_timing_cache", "get_timing_cache"):
+        ours, real = getattr(stand_ins.IBuilderConfig, name), getattr(tensorrt_rtx.IBuilderConfig, name)
+        assert parameters(ours) in overloads(real), name
+    assert hasattr(tensorrt_rtx.ITimingCache, "serialize")
+
+
 def test_a_function_of_tensorrt() -> None:
     assert parameters(stand_ins.nptype) == parameters(tensorrt_rtx.nptype)
     assert set(public(stand_ins.TensorRT)) - {"learn"} <= set(dir(tensorrt_rtx))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -107,6 +108,7 @@ def make_bundle(folder: Path, spec: GeneratorSpec, *, admitted: bool | None = Tr
         "format": BUNDLE_FORMAT,
         "spec": spec.to_json(),
         "entry": entry,
+        "checkpoint": {"name": spec.name, "sha256": hashlib.sha256(spec.name.encode()).hexdigest()},
         "graphs": {entry: file | tensors},
         "weights": {"file": WEIGHTS, "sha256": files.sha256(folder / WEIGHTS)},
     }

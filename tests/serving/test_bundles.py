@@ -50,8 +50,8 @@ def test_what_goes_wrong_beside_the_others_is_told_as_it_is_alone(
         prepare_all(["vae", "gam"])
 
 
-def test_ctrl_c_during_exports_is_quiet_and_leaves_nothing_half_written(tmp_path: Path) -> None:
-    """To every process of the terminal, in the middle of an export; none is waited for."""
+def exporting(tmp_path: Path) -> tuple[subprocess.Popen[str], list[str]]:
+    """A process whose workers are in the middle of an export, and these."""
     words = ["bench", "vae", "gan", "--quick", "--samples", "50", "--records", str(tmp_path / "records.jsonl")]
     process = subprocess.Popen(
         [sys.executable, "-m", "genzoo", *words],
@@ -63,11 +63,25 @@ def test_ctrl_c_during_exports_is_quiet_and_leaves_nothing_half_written(tmp_path
     )
     while process.poll() is None and not any(exports(child) for child in children(process.pid)):
         time.sleep(0.05)
+    return process, children(process.pid)
+
+
+def test_ctrl_c_during_exports_is_quiet_and_leaves_nothing_half_written(tmp_path: Path) -> None:
+    """To every process of the terminal, in the middle of an export; none is waited for."""
+    process, _ = exporting(tmp_path)
     os.killpg(process.pid, signal.SIGINT)
     _, errors = process.communicate(timeout=120)
     assert (process.returncode, errors) == (130, "")
     assert not [path for path in tmp_path.rglob("*") if path.is_file()], "a worker went on"
     assert not list(tmp_path.rglob(".fp32.*"))
+
+
+def test_workers_end_with_a_parent_that_is_killed(tmp_path: Path) -> None:
+    process, workers = exporting(tmp_path)
+    process.kill()
+    process.communicate(timeout=120)
+    assert not [worker for worker in workers if Path(f"/proc/{worker}").exists() and exports(worker)]
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()], "a worker went on, or left what it began"
 
 
 def children(pid: int) -> list[str]:

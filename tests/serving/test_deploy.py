@@ -13,6 +13,7 @@ from importlib.metadata import distribution, requires
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 import yaml
 from packaging.requirements import Requirement
@@ -95,7 +96,7 @@ def test_the_image_s_command_works_with_what_it_installs(context: Path, tmp_path
 
     assert python(str(tmp_path / "site/bin/genzoo"), "--version").startswith("genzoo ")
     assert json.loads(python(str(tmp_path / "site/bin/genzoo"), "list", "--json"))
-    python("-c", "import export.runners, serving.canary, serving.interface, zoo.contract.generator")
+    python("-c", "import export.runners, serving.canary, serving.entrypoint, serving.interface, zoo.contract.generator")
 
 
 def needed(name: str) -> set[str]:
@@ -107,13 +108,14 @@ def needed(name: str) -> set[str]:
 
 def test_a_deployment_is_closed_by_a_secret_that_nobody_has(tmp_path: Path) -> None:
     recorder = tmp_path / "tritonserver"
-    recorder.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    recorder.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\nexit 7\n')
     recorder.chmod(0o755)
     secrets = set()
     for _ in range(2):
         command = [sys.executable, "-m", "serving.entrypoint", "--model-repository=/models"]
         environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
-        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+        assert done.returncode == 7, "as the server ended"
         http, grpc = (line for line in done.stdout.splitlines() if "restricted" in line)
         assert done.stdout.splitlines()[-1] == "--model-repository=/models"
         prefix = f"{','.join(RESTRICTED)}:{SECRET_HEADER}="
@@ -160,6 +162,44 @@ def rendered(template: str, values: dict[str, Any], release: str = "zoo") -> lis
         return text, position
 
     return [each for each in yaml.safe_load_all(block(0, root, True)[0]) if each]
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("replicas", "two"),
+        ("replicas", -1),
+        ("resources.limits", None),
+        ("resources.limits", {"memory": "16 GB"}),
+        ("models.claim", ""),
+        ("canarySeconds", 0),
+        ("service.type", "Public"),
+        ("replica", 2),
+    ],
+)
+def test_values_that_the_chart_cannot_render_are_refused(path: str, value: Any) -> None:
+    schema = json.loads((DEPLOY / "chart" / "values.schema.json").read_text())
+    values = yaml.safe_load((DEPLOY / "chart" / "values.yaml").read_text())
+    jsonschema.validate(values, schema)
+    *parents, name = path.split(".")
+    inner = values
+    for parent in parents:
+        inner = inner[parent]
+    inner[name] = value
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(values, schema)
+    del inner[name]  # as Helm does with a null, before it looks at the schema
+    if name != "replica":
+        with pytest.raises(jsonschema.ValidationError, match="is a required property"):
+            jsonschema.validate(values, schema)
+
+
+def test_a_busy_pod_is_not_started_again() -> None:
+    """Liveness asks Triton itself; an image, which may wait, decides who gets requests."""
+    text = (DEPLOY / "chart" / "templates" / "deployment.yaml").read_text()
+    probes = dict(re.findall(r"(\w+Probe):.*\n\s+(\w+: .*)", text))
+    assert "/v2/health/live" in probes["livenessProbe"]
+    assert "serving.canary" in probes["readinessProbe"]
 
 
 def test_the_job_is_a_ray_cluster_whose_head_takes_no_work(tmp_path: Path) -> None:

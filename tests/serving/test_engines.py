@@ -29,6 +29,7 @@ from export.engine_gate import admit
 from export.engine_key import inputs
 from export.exporter import export
 from export.gate import require
+from export.profiles import Ends
 from export.runners import bundle_runner
 from serving import cli, model_repository
 from serving.client import TritonRunner
@@ -60,12 +61,12 @@ def nothing_admitted(toy_families: tuple[str, ...]) -> None:
         path.unlink()
 
 
-def by_tensorrt(bundle: Bundle, target: Target) -> Engine:
+def by_tensorrt(bundle: Bundle, target: Target, ends: Ends | None = None) -> Engine:
     """A plan as full TensorRT records it; its bytes are nobody's."""
     path = plan_path(bundle, bundle.entry, target, Library.FULL)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(f"a plan for {target}".encode())
-    made_from = {**inputs(bundle, bundle.entry, target, Library.FULL), "version": "10.9.0.34"}
+    made_from = {**inputs(bundle, bundle.entry, target, Library.FULL, ends=ends), "version": "10.9.0.34"}
     return Engine(path, {"name": bundle.name, "file": path.name, "sha256": files.sha256(path), "inputs": made_from})
 
 
@@ -106,6 +107,16 @@ def test_a_plan_of_tensorrt_gets_triton_s_own_backend(bundle: Bundle, tmp_path: 
     assert (config.platform, config.backend) == ("tensorrt_plan", "")
     assert dict(config.cc_model_filenames) == {"9.0": "sm90.plan", "12.0": "sm120.plan"}
     assert [(group.kind, list(group.gpus)) for group in config.instance_group] == [(ModelInstanceGroup.KIND_GPU, [])]
+
+
+def test_triton_is_told_of_every_bucket_and_warms_up_the_first_and_the_last(bundle: Bundle, tmp_path: Path) -> None:
+    engine = admitted(by_tensorrt(bundle, Target.SM90, Library.FULL.ends), "sm90")
+    config = config_of(tmp_path, bundle, [engine])
+    assert [list(group.profile) for group in config.instance_group] == [["0", "1"]]
+    assert {warm_up.batch_size for warm_up in config.model_warmup} == {1, 64}
+    other = admitted(by_tensorrt(bundle, Target.SM120), "sm120")
+    with pytest.raises(EngineNotServedError, match=r"has engines of 1 and 2 buckets: .* with the same --buckets"):
+        config_of(tmp_path / "two", bundle, [engine, other])
 
 
 def test_plans_of_two_libraries_are_not_one_model(bundle: Bundle, tmp_path: Path) -> None:

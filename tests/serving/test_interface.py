@@ -57,6 +57,15 @@ def test_nobody_edits_the_picture_of_another(name: str) -> None:
         interface.merged(ITERATIVE, [edit, {"seed": seed, name: edit[name]}])
 
 
+def test_a_picture_that_is_a_condition_has_no_strength() -> None:
+    picture = Condition("image", "image", image.Options(8, 8, 1), default=0)
+    spec = dataclasses.replace(ITERATIVE, conditions=(*ITERATIVE.conditions, picture))
+    parts = [{"seed": np.array([7], np.uint64), "image": np.full((1, 8, 8, 1), grey, np.uint8)} for grey in (3, 4)]
+    batch = interface.merged(spec, [*parts, {"seed": np.array([8], np.uint64)}])
+    assert batch["image"][:, 0, 0, 0].tolist() == [3, 4, 0]
+    assert "strength" not in batch
+
+
 @pytest.mark.parametrize(("steps", "cheapest"), [((), 1), ((4, 2), 2)])
 def test_the_canary_is_allowed_and_the_cheapest(steps: tuple[int, ...], cheapest: int) -> None:
     assert ITERATIVE.sampling is not None
@@ -111,7 +120,9 @@ def test_what_is_filled_in_has_the_size_of_the_images() -> None:
 
 def test_the_usual_size_may_be_said_or_left_out() -> None:
     said = {**sent(), "height": np.array([[8]], np.int32)}
-    assert interface.of_one_size(SIZED, [said, sent(), sent(height=16), sent(height=16)]) == [[0, 1], [2, 3]]
+    parts = [said, sent(), sent(height=16), sent(height=16), sent()]
+    tiers = [*["exact"] * 4, "40dB"]
+    assert interface.of_one_kind(SIZED, parts, tiers) == [("exact", [0, 1]), ("exact", [2, 3]), ("40dB", [4])]
     batch = interface.merged(SIZED, [said, sent(control=WHITE)])
     assert batch["height"].reshape(-1).tolist() == [8, 8]
 

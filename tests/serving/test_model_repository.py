@@ -98,12 +98,12 @@ def test_a_host_loop_cannot_be_served(tmp_path: Path) -> None:
 
 
 def test_what_was_tuned_lies_in_the_public_model_for_a_cpu(bundles: dict[str, Bundle], tmp_path: Path) -> None:
-    tuned = {"toy-ddpm": {1: Executor(threads=1), 16: Executor(threads=2, parts=2)}}
+    tuned = {"toy-ddpm": {"exact": {1: Executor(threads=1), 16: Executor(threads=2, parts=2)}}}
     repository = model_repository.write(bundles.values(), tmp_path / "models", tuned=tuned)
     public = repository.path / "toy-ddpm"
     assert Bundle.open(public / "1/bundles/fp32").digest == bundles["toy-ddpm"].digest
     on_cpu = (public / "configs/cpu.pbtxt").read_text()
-    assert r"\"1\": {\"runtime\": \"onnxruntime\", \"threads\": 1}" in on_cpu
+    assert r"\"exact\": {\"1\": {\"runtime\": \"onnxruntime\", \"threads\": 1}" in on_cpu
     assert "tuned" not in (public / "config.pbtxt").read_text(), "native backends run what they run"
     assert not (repository.path / "toy-gan/1/bundles").exists()
     assert repository.packages == ()

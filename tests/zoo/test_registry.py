@@ -93,3 +93,7 @@ def test_a_damaged_index_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
             index.records()
     finally:
         index.records.cache_clear()
+
+
+def test_the_first_of_each_family_stands_for_it() -> None:
+    assert registry.first_of_each_family(["ddpm-pd4", "gan", "ddpm", "gan-u", "vae"]) == ["ddpm-pd4", "gan", "vae"]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
+from safetensors.numpy import load_file
 from typer.testing import CliRunner
 
 from genzoo import cli as command_line
@@ -75,6 +78,10 @@ def test_what_is_trained_lies_in_the_user_s_own_tree_and_comes_first(
             {"weights": {"sha256": "0", "bytes": 1}, "assets": assets}
             for assets in ("x", {"../a.json": "0"}, {"a.json": 0})
         ),
+        *(
+            {"weights": {"sha256": "0", "bytes": 1}, "base": base}
+            for base in ("x", {"name": "../up", "sha256": "0"}, {"name": "vae", "sha256": 5})
+        ),
     ],
     ids=repr,
 )
@@ -84,7 +91,7 @@ def test_a_config_of_the_wrong_shape_is_left_out_of_the_list(
     monkeypatch.setenv(shelf.TREE_VARIABLE, str(tmp_path))
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / CONFIG).write_text(json.dumps(config))
-    with pytest.raises(shelf.StoreError, match=r"is no object|training|sha256 and the bytes|assets"):
+    with pytest.raises(shelf.StoreError, match=r"is no object|training|sha256 and the bytes|assets|has a base"):
         shelf.config("other")
     for words in (["list"], ["show", "other"], ["verify", "other"]):
         result = CliRunner().invoke(command_line.app, words)
@@ -134,6 +141,30 @@ def test_what_is_saved_is_seen_whole_or_not_at_all(
     assert shelf.verified_weights("vae").parent == after
     assert sorted(path.name for path in after.parent.iterdir()) == ["vae"]
     assert (before / "README.md").is_file()
+
+
+def test_what_stands_on_a_base_keeps_what_differs_from_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch, entry = pytest.importorskip("torch"), registry.checkpoint("vae")
+    monkeypatch.setenv(shelf.TREE_VARIABLE, str(tmp_path))
+    monkeypatch.setattr(shelf, "TREE", tmp_path / "shipped")
+    state = {"same": torch.ones(2), "changed": torch.zeros(3)}
+    tuned = dataclasses.replace(entry, spec=dataclasses.replace(entry.spec, name="tuned"), base="vae")
+    shelf.save(entry, state, {})
+    folder = shelf.save(tuned, {**state, "changed": torch.ones(3), "added": torch.ones(1)}, {})
+    assert sorted(load_file(folder / WEIGHTS)) == ["added", "changed"]
+    assert shelf.config("tuned")["parameters"] == 6
+    found = shelf.load_tensors("tuned")
+    assert {name: each.tolist() for name, each in found.items()} == {
+        "same": [1.0, 1.0],
+        "changed": [1.0, 1.0, 1.0],
+        "added": [1.0],
+    }
+    shelf.save(entry, {**state, "same": torch.zeros(2)}, {})
+    with pytest.raises(shelf.StoreError, match=r"tuned stands on the weights \w{12} of vae, and here it has \w{12};"):
+        shelf.load_tensors("tuned")
+    shutil.rmtree(tmp_path / "vae")
+    with pytest.raises(shelf.StoreError, match=r"weights of vae, which are not here; .*genzoo"):
+        shelf.load_tensors("tuned")
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
     tokenizer.json         as the library `tokenizers` writes it; a condition may name another
     examples.json          {condition: [value, ...]}, for texts, numbers and boxes
     examples.safetensors   the same for arrays: (examples, ...) by the name of the condition
+    steps.safetensors      of an imported checkpoint: see `steps`
 
 They may come from outside: sizes are bounded, and what is damaged is said in one sentence.
 """
@@ -46,10 +47,10 @@ class Assets:
         """
         if self.folder is None:
             return {}
-        plain, arrays = _plain(self.folder / EXAMPLES), _arrays(self.folder / EXAMPLE_ARRAYS)
-        if both := sorted(set(plain) & set(arrays)):
+        plain, listed = _plain(self.folder / EXAMPLES), arrays(self.folder / EXAMPLE_ARRAYS)
+        if both := sorted(set(plain) & set(listed)):
             raise AssetError(f"{self.folder}: examples of {both[0]} are in two files, expected in one")
-        found: dict[str, Any] = {**plain, **arrays}
+        found: dict[str, Any] = {**plain, **listed}
         lengths = {name: len(values) for name, values in found.items()}
         if len(set(lengths.values())) > 1 or not all(1 <= length <= MAX_EXAMPLES for length in lengths.values()):
             counted = ", ".join(f"{length} of {name}" for name, length in lengths.items())
@@ -76,8 +77,11 @@ def _plain(path: Path) -> dict[str, list[Any]]:
     return found
 
 
-def _arrays(path: Path) -> dict[str, np.ndarray]:
-    """Read by the checked header alone: where models are served there is NumPy and little else."""
+def arrays(path: Path) -> dict[str, np.ndarray]:
+    """Lists in a safetensors file, none where it is not there. Raises AssetError, UntrustedError.
+
+    Read by the checked header alone: where models are served there is NumPy and little else.
+    """
     if not path.exists():
         return {}
     infos = untrusted.check_safetensors(path)

@@ -24,7 +24,7 @@ from zoo.contract.conditions import Condition, Sizes, kind, null
 from zoo.contract.errors import RequestError
 from zoo.contract.graph import MAX_BATCH, concrete
 from zoo.contract.request import Columns, Plan, SampleRequest, Setting, takes
-from zoo.contract.spec import GeneratorSpec
+from zoo.contract.spec import EDITS, GeneratorSpec
 from zoo.sampling import guidance, noise, samplers
 from zoo.sampling.guidance import Term
 
@@ -34,6 +34,7 @@ CACHE_BYTES = 64 << 20  # of encoded conditions, in a process
 ENTRY_BYTES = 512  # of a kept array, beside its numbers
 MAX_NOISE_BYTES = 1 << 30  # of one execution
 MASKED_DRAWS = 2  # the first draw, to which an image is added, is needed once more without it for what is kept
+NEW = 128  # from which grey level on a mask says that a pixel is made anew
 CALL_COST = 1.5  # of a network call, in images: 1.8 to 1.9 on two idle cores, more on a GPU; see `_together`
 
 
@@ -91,10 +92,13 @@ def _length(tensors: Tensors) -> int:
 
 
 @dataclass(frozen=True)
-class _Edit:
-    """What is known of the images: latents to begin with, and which part of them and of the pixels is kept."""
+class Edit:
+    """What is known of the images: latents to begin with, and which part of them and of the pixels is kept.
 
-    latents: np.ndarray  # (B, *state) float32
+    A network that sees a picture by itself begins with noise alone: then only pixels are kept.
+    """
+
+    latents: np.ndarray | None  # (B, *state) float32
     kept: np.ndarray | None  # (B, *state) float32, 1 where the state is known
     images: np.ndarray  # uint8 (B, H, W, C)
     pixels: np.ndarray | None  # bool (B, H, W, 1), true where the image is kept
@@ -113,6 +117,7 @@ class Feeds:
     assets: Assets = NO_ASSETS
     encoders: Mapping[str, Encoder] = field(default_factory=dict)
     rows: int = 0  # at least, of the table: a graph that is unrolled has so many
+    most: int = MAX_BATCH  # images of one execution
 
     def of(self, asked: SampleRequest) -> Tensors:
         """The tensors of a request as one execution. Raises RequestError."""
@@ -130,7 +135,8 @@ class Feeds:
         return request.sizes_of(self.spec, asked)
 
     def executions(self, given: Columns, most: int = MAX_BATCH) -> list[np.ndarray]:
-        """The images, by index, that are made together."""
+        """The images, by index, that are made together, at most `most` of them."""
+        most = min(most, self.most)
         spec, settings, shares = self.spec, request.settings(self.spec, given), request.shares(self.spec, given)
         plans = self._plans(settings)
         sizes = self.sizes(given)
@@ -138,37 +144,50 @@ class Feeds:
         memory = MAX_NOISE_BYTES // (4 * max(1, values))
         if not plans:
             return _parts(np.arange(len(settings)), min(most, memory))
-        costs = [
-            (len(plan.table), len(request.terms(spec, setting, share)))
-            for plan, setting, share in zip(plans, settings, shares, strict=True)
-        ]
         found = []
-        for group in _together(costs):
+        for group in _together(_costs(spec, plans, settings, shares)):
             draws = max(plans[row].draws for row in group)
-            draws = max(draws, MASKED_DRAWS) if "mask_image" in given else draws
+            draws = max(draws, MASKED_DRAWS) if "mask_image" in given and spec.edits else draws
             if draws > memory:
                 raise RequestError(f"{draws} draws of noise for one image are more than {MAX_NOISE_BYTES >> 20} MiB")
             found += _parts(np.array(group), min(most, memory // draws))
         return found
 
-    def make(self, given: Columns, draw: Draw = noise.normal) -> tuple[Tensors, _Edit | None]:
-        """The tensors of one execution, of the noise that `draw` gives, and what is known of its images.
+    def costs(self, given: Columns) -> list[tuple[int, int]]:
+        """The rows of each image's table, and the terms of its guided sum: the network's calls are their product.
 
         Raises RequestError.
+        """
+        settings, shares = request.settings(self.spec, given), request.shares(self.spec, given)
+        return _costs(self.spec, self._plans(settings), settings, shares) or [(1, 1)] * len(settings)
+
+    def check(self, given: Columns) -> None:
+        """Whether `make` could do it, before anything is drawn or encoded. Raises RequestError."""
+        sizes = self.sizes(given)
+        self.costs(given)
+        request.check_seeds(given["seed"].reshape(-1).tolist())
+        for each in self.spec.conditions:
+            request.values(self.spec, each, given, sizes, self.assets)
+
+    def make(self, given: Columns, draw: Draw = noise.normal, draws: int | None = None) -> tuple[Tensors, Edit | None]:
+        """The tensors of one execution, of the noise that `draw` gives, and what is known of its images.
+
+        `draws` of the noise at most, for who makes the others as they are needed. Raises RequestError.
         """
         spec, sizes, settings = self.spec, self.sizes(given), request.settings(self.spec, given)
         seeds = given["seed"].reshape(-1).tolist()
         request.check_seeds(seeds)
-        values = {each.name: request.values(spec, each, given, sizes, self.assets) for each in spec.conditions}
+        values = {each.name: asked(spec, each, given, sizes, self.assets) for each in spec.conditions}
         if spec.sampling is None:
             tensors = {each.name: draw(seeds, (1, *concrete(each.shape, sizes)), each.stream) for each in spec.noise}
+            flat = {name: each[:, 0] for name, each in values.items()}
             for condition in spec.conditions:
-                found = self._encoded(condition, values[condition.name][:, 0])
+                found = self._encoded(condition, flat)
                 tensors |= {name: each[:, None] if each.ndim == 1 else each for name, each in found.items()}
             return tensors, None
         plans = self._plans(settings)
         edit = self._edit(given, sizes)
-        tensors = {spec.noise[0].name: self._noise(partial(draw, seeds), plans, sizes, settings, edit)}
+        tensors = {spec.noise[0].name: self._noise(partial(draw, seeds), plans, sizes, settings, edit, draws)}
         tensors |= self._guided(given, values, settings, plans, sizes)
         rows = max(self.rows, *(len(plan.table) for plan in plans))
         tensors["table"] = np.stack([samplers.padded(plan.table, rows) for plan in plans]).astype(np.float32)
@@ -195,15 +214,17 @@ class Feeds:
         shares = request.shares(self.spec, given)
         terms = [request.terms(self.spec, setting, share) for setting, share in zip(settings, shares, strict=True)]
         most, batch = max(map(len, terms)), len(settings)
+        flat: dict[str, np.ndarray] = {}
         tensors: Tensors = {}
         for condition in self.spec.conditions:
             without = self._without(condition, given, sizes)
             own = values[condition.name]
-            flat = np.stack([
+            flat[condition.name] = np.stack([
                 without[row] if condition.name in term.without else own[row, min(term.value, own.shape[1] - 1)]
                 for row in range(batch)
                 for term in (*terms[row], *terms[row][:1] * (most - len(terms[row])))
             ])  # fmt: skip
+        for condition in self.spec.conditions:
             found = self._encoded(condition, flat)
             tensors |= {name: each.reshape(batch, most, *each.shape[1:]) for name, each in found.items()}
         if self.spec.guided:
@@ -216,8 +237,9 @@ class Feeds:
             return list(request.values(self.spec, takes(self.spec)[condition.negative], given, sizes)[:, 0])
         return [null(condition, sizes)] * len(given["seed"])
 
-    def _encoded(self, condition: Condition, flat: np.ndarray) -> Tensors:
-        found = kind(condition).encode(condition, flat, self.assets)
+    def _encoded(self, condition: Condition, flat: Mapping[str, np.ndarray]) -> Tensors:
+        """What the network takes of a condition, (N, ...), of the arrays of all, (N, *edge) each."""
+        found = to_encode(self.spec, condition, flat, self.assets)
         if condition.encoder is None:
             return found
         if condition.encoder not in self.encoders:
@@ -230,24 +252,31 @@ class Feeds:
         plans: Sequence[Plan],
         sizes: Sizes,
         settings: Sequence[Setting],
-        edit: _Edit | None,
+        edit: Edit | None,
+        draws: int | None,
     ) -> np.ndarray:
         """(B, draws, *state): the draws of each image, its first again where it needs fewer than another."""
         (state,) = self.spec.noise
         most = max(max(plan.draws for plan in plans), 1 if edit is None else edit.draws)
+        most = most if draws is None else min(most, draws)
         found = draw((most, *concrete(state.shape, sizes)), state.stream)
         for row, (plan, setting) in enumerate(zip(plans, settings, strict=True)):
             found[row, plan.draws :] = found[row, 0]
-            if edit is not None and setting.strength is not None and setting.strength < 1.0:
+            if edit is not None and edit.latents is not None and (setting.strength or 1.0) < 1.0:
                 # The first row multiplies by the first level: image + level * noise.
                 found[row, 0] += edit.latents[row] / np.float32(plan.levels[0])
         return found
 
-    def _edit(self, given: Columns, sizes: Sizes) -> _Edit | None:
+    def _edit(self, given: Columns, sizes: Sizes) -> Edit | None:
+        known, batch = takes(self.spec), len(given["seed"])
+        if self.spec.repaints:  # what nobody gave is seen too: an example, or nothing kept
+            seen = [request.values(self.spec, known[name], given, sizes, self.assets)[:, 0] for name in EDITS]
+            return Edit(None, None, seen[0], np.less(seen[1], NEW))
         if "image" not in given or not self.spec.edits:
             return None
-        known, batch = takes(self.spec), len(given["seed"])
-        images = request.values(self.spec, known["image"], given, sizes)[:, 0]
+        images, keep = request.values(self.spec, known["image"], given, sizes)[:, 0], None
+        if "mask_image" in given:
+            keep = np.less(request.values(self.spec, known["mask_image"], given, sizes)[:, 0], NEW)
         encode = kind(known["image"]).encode
         pixels = encode(known["image"], images, self.assets)["image"]
         latents = pixels
@@ -255,14 +284,12 @@ class Feeds:
             if "encode_image" not in self.encoders:
                 raise RequestError(f"{self.spec.name} has no graph encode_image: export it again")
             (latents,) = self.encoders["encode_image"].run(image=pixels).values()
-        if "mask_image" not in given:
-            return _Edit(latents, None, images, None)
-        masks = request.values(self.spec, known["mask_image"], given, sizes)[:, 0]
-        keep = np.less(masks, 128)  # white is made anew
+        if keep is None:
+            return Edit(latents, None, images, None)
         rows, columns = (whole // part for whole, part in zip(keep.shape[1:3], latents.shape[2:], strict=True))
         cells = keep.reshape(batch, latents.shape[2], rows, latents.shape[3], columns).all((2, 4))
         kept = np.broadcast_to(cells[:, None], latents.shape).astype(np.float32)
-        return _Edit(latents, kept, images, keep)
+        return Edit(latents, kept, images, keep)
 
 
 def feeds(
@@ -272,9 +299,27 @@ def feeds(
     return Feeds(spec, assets, {name: Encoder(each) for name, each in (encoders or {}).items()}).of(asked)
 
 
-def _kept(edit: _Edit | None, batch: int) -> Tensors:
+def asked(
+    spec: GeneratorSpec, condition: Condition, given: Columns, sizes: Sizes, assets: Assets = NO_ASSETS
+) -> np.ndarray:
+    """The arrays of a condition for each image, (B, values, *edge), as they are encoded. Raises RequestError."""
+    return kind(condition).asked(condition, request.values(spec, condition, given, sizes, assets))
+
+
+def to_encode(
+    spec: GeneratorSpec, condition: Condition, flat: Mapping[str, np.ndarray], assets: Assets = NO_ASSETS
+) -> Tensors:
+    """A condition's own tensors, and those that its encoder takes beside them, of the arrays (N, *edge) of all."""
+    taken = [condition, *(each for each in spec.conditions if each.name in condition.beside)]
+    found: Tensors = {}  # in the conditions' order
+    for each in taken:
+        found |= kind(each).encode(each, flat[each.name], assets)
+    return found
+
+
+def _kept(edit: Edit | None, batch: int) -> Tensors:
     """`known` and `mask`, (B, values); (B, 1) of zeros where nothing is kept, which is broadcast."""
-    if edit is None or edit.kept is None:
+    if edit is None or edit.latents is None or edit.kept is None:
         return {name: np.zeros((batch, 1), np.float32) for name in ("known", "mask")}
     return {"known": edit.latents.reshape(batch, -1), "mask": edit.kept.reshape(batch, -1)}
 
@@ -294,6 +339,15 @@ def _weights(
         found[image, : len(row), : row.shape[1]] = row
         found[image, len(row) :, : row.shape[1]] = row[-1]
     return found
+
+
+def _costs(
+    spec: GeneratorSpec, plans: Sequence[Plan], settings: Sequence[Setting], shares: Sequence[tuple[float, ...]]
+) -> list[tuple[int, int]]:
+    return [
+        (len(plan.table), len(request.terms(spec, setting, share)))
+        for plan, setting, share in zip(plans, settings, shares, strict=bool(plans))
+    ]
 
 
 def _parts(rows: np.ndarray, most: int) -> list[np.ndarray]:

@@ -30,7 +30,8 @@ class Generator:
 
     `seed` uint64; each condition as its kind says; `num_steps` int32, `guidance_scale` and `strength` float32,
     `sampler` a name, str or UTF-8; `image` uint8 (B, H, W, C). Images share an execution whatever they are asked for.
-    `encoders` run the graphs `encode_<condition>` of the generator; its table has at least so many `rows`.
+    `encoders` run the graphs `encode_<condition>` of the generator; its table has at least so many `rows`, an execution
+    at most so many images as `most` says.
     """
 
     def __init__(
@@ -40,14 +41,16 @@ class Generator:
         assets: Assets = NO_ASSETS,
         encoders: Mapping[str, Runner] | None = None,
         rows: int = 0,
+        most: int = MAX_BATCH,
     ) -> None:
         self.spec, self.runner = spec, runner
         kept = {name: each if isinstance(each, Encoder) else Encoder(each) for name, each in (encoders or {}).items()}
-        self.feeds = Feeds(spec, assets, kept, rows)
+        self.feeds = Feeds(spec, assets, kept, rows, most)
 
     def with_spec(self, spec: GeneratorSpec) -> Generator:
         """The same graphs, asked by another spec."""
-        return Generator(spec, self.runner, self.feeds.assets, self.feeds.encoders, self.feeds.rows)
+        feeds = self.feeds
+        return Generator(spec, self.runner, feeds.assets, feeds.encoders, feeds.rows, feeds.most)
 
     def run(self, **given: np.ndarray) -> Tensors:
         """Raises RequestError for what the generator cannot do."""
@@ -83,8 +86,10 @@ class Generator:
 
         Noises n, m are mixed as cos(a) n + sin(a) m, a from 0 to pi / 2, which is as normal as they are (Song et al.
         2021, section 5.3, go along the great circle likewise); both ends are the seeds' own images. Raises
-        RequestError for fewer than two seeds or frames, or for more than MAX_FRAMES.
+        RequestError for fewer than two seeds or frames, for more than MAX_FRAMES, and where there is no noise.
         """
+        if not self.spec.noise:
+            raise RequestError(f"{self.spec.name} has no noise, so nothing is between its seeds: leave frames out")
         ways = len(request.seeds) - 1
         if ways < 1 or frames < 2 or frames > MAX_FRAMES or ways * frames > MAX_SEEDS:
             seen = f"{frames} frames from {len(request.seeds)} seeds"

@@ -18,7 +18,7 @@ import numpy as np
 from zoo.contract.assets import NO_ASSETS, Assets
 from zoo.contract.conditions import Condition, Sizes, arrays, default, image
 from zoo.contract.errors import RequestError, nearest, shown
-from zoo.contract.spec import GeneratorSpec, Sampling
+from zoo.contract.spec import EDITS, GeneratorSpec, Sampling
 from zoo.sampling import guidance, noise, samplers
 
 Columns = dict[str, np.ndarray]
@@ -69,7 +69,6 @@ class Setting:
 FIRST_FIELDS = ("num_steps", "sampler", "guidance_scale")
 DEFAULTS = {each.name: each.default for each in dataclasses.fields(Setting)}
 EVERY_LEVEL = (0.0, math.inf)  # a guidance interval that leaves none out
-EDITS = ("image", "mask_image")  # an image to begin with, and what is made anew of it
 ROW_FIELDS = ("num_steps", "guidance_scale", "sampler", "strength")  # of a setting, one value an image each
 
 
@@ -494,6 +493,8 @@ def values(
     batch, seeds = len(given["seed"]), given["seed"].reshape(-1).tolist()
     found = given.get(condition.name)
     if found is None:
+        if condition.name == "mask_image" and "image" in given and condition.default is None:
+            raise RequestError("image was given and no mask_image: give the mask of what is made anew, in white")
         return arrays(condition, [default(condition, seed, assets) for seed in seeds], sizes)[:, None]
     rank = condition.rank
     if found.ndim == rank + 1:

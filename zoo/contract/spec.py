@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from zoo.contract import names
-from zoo.contract.conditions import Condition, first_format
+from zoo.contract.conditions import Condition, first_format, kind
 from zoo.contract.graph import BATCH, MAX_SIZE, MAX_VALUES, TensorSpec, concrete
 from zoo.plain import MAX_ITEMS, PlainError, check_depth, check_sizes, rebuild
 from zoo.sampling import samplers, schedules
 from zoo.sampling.parameterization import PARAMETERIZATIONS, bounded, timed
 
 MAX_STEPS = 1000
+EDITS = ("image", "mask_image")  # a picture, and what is made anew of it
 NO_END = -1.0  # `c_next` of a step that ends without noise, or whose end the network need not know
 
 Shape = tuple[int | str, ...]
@@ -199,6 +200,15 @@ class GeneratorSpec:
         return self.sampling.encodes_images or self.state_shape == (channels, height, width)
 
     @property
+    def repaints(self) -> bool:
+        """Whether its network itself sees a picture and what is made anew of it: conditions, as large as its images."""
+        height, width, channels = self.image_shape
+        wanted = zip(EDITS, ((height, width, channels), (height, width, 1)), strict=True)
+        found = [(self.condition(name), shape) for name, shape in wanted]
+        shown = all(each is not None and kind(each).edge(each).shape == shape for each, shape in found)
+        return self.sampling is not None and shown
+
+    @property
     def default_sizes(self) -> dict[str, int]:
         return {axis.name: axis.default for axis in self.axes}
 
@@ -237,6 +247,8 @@ class GeneratorSpec:
                 del found["sampling"][name]
         if self.sampling and self.sampling.timesteps and self.sampling.timesteps.to_zero:
             del found["sampling"]["timesteps"]["to_zero"]
+        if self.sampling and self.sampling.flow and not self.sampling.flow.solver:
+            del found["sampling"]["flow"]["solver"]
         found["conditions"] = [condition.to_json() for condition in self.conditions]
         return first_format.written(found) or found
 
@@ -274,6 +286,7 @@ def _check(spec: GeneratorSpec) -> None:
     if min(streams, default=0) < 0 or len(set(streams)) < len(streams):
         raise PlainError(f"its noises are of the streams {streams}: each is one of its own, 0 or more")
     _check_names(spec)
+    _check_beside(spec.conditions)
     for axis in spec.axes:
         _check_axis(axis)
     _check_shapes(spec)
@@ -288,8 +301,8 @@ def _check_names(spec: GeneratorSpec) -> None:
     own, tensors = [each.name for each in spec.conditions], [tensor.name for tensor in spec.network_inputs]
     columns = [*own, *(each.negative for each in spec.conditions if each.negative)]
     columns += [f"{each.name}_guidance_scale" for each in spec.guided]
-    pictures = {each.name for each in spec.conditions if each.kind == "image"} & {"image"}
-    begins = {"image", "mask_image"} - pictures if spec.sampling else set()
+    pictures = {each.name for each in spec.conditions if each.kind == "image"} & set(EDITS)
+    begins = set(EDITS) - (pictures if "image" in pictures else set()) if spec.sampling else set()
     names.check([*columns, *(axis.name for axis in spec.axes)], names.REQUEST | begins)
     names.check((axis.name for axis in spec.axes), names.AXES)
     noises = [each.name for each in spec.noise]
@@ -297,6 +310,19 @@ def _check_names(spec: GeneratorSpec) -> None:
     if spec.sampling:
         names.check(names.of_a_loop(tensors), names.LOOP | set(noises))
         names.check(noises, names.LOOP - {"noise"})
+
+
+def _check_beside(conditions: Sequence[Condition]) -> None:
+    """Raises PlainError for what an encoder cannot be given beside its own condition."""
+    plain = {each.name for each in conditions if not each.encoded}
+    for condition in conditions:
+        for name in condition.beside:
+            if not condition.encoded or name == condition.name or name not in plain:
+                raise PlainError(
+                    f"{condition.name} is encoded beside {name[:40]!r}, expected another condition that is not encoded"
+                )
+        if len(set(condition.beside)) < len(condition.beside):
+            raise PlainError(f"{condition.name} is encoded beside the same condition twice")
 
 
 def _check_axis(axis: Axis) -> None:

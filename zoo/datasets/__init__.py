@@ -15,7 +15,27 @@ import numpy as np
 from zoo.contract.errors import nearest
 from zoo.errors import GenzooError
 
-DATASETS = ("fashion_mnist", "more_portraits", "openmoji", "portraits")
+DATASETS = (
+    "altered_designs",
+    "day_and_night",
+    "designs",
+    "drawings",
+    "emoji",
+    "faces",
+    "fashion_mnist",
+    "illustrations",
+    "inked_designs",
+    "more_designs",
+    "more_portraits",
+    "one_person",
+    "one_picture",
+    "openmoji",
+    "portraits",
+    "same_people",
+    "scene_boxes",
+    "scene_maps",
+    "scenes",
+)
 
 
 class DatasetError(GenzooError):

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from zoo.datasets import Data, Dataset, DatasetError
+from zoo.datasets.svg import rendered
 from zoo.files import home
 
 PACKAGE = "openmoji-17.0.0.tgz"
@@ -27,6 +28,10 @@ DRAWN, FRAME = 28, 2
 TEST_EVERY = 10  # one drawing in so many is never trained on
 
 
+def package_path(source: str | None = None) -> Path:
+    return Path(source or os.environ.get(SOURCE_VARIABLE) or home() / "data" / "openmoji" / PACKAGE)
+
+
 def outlines(source: str | None = None) -> np.ndarray:
     """Each drawing once, skin tones left out: uint8 (N, 32, 32, 1) in [0, 255], by code point.
 
@@ -34,9 +39,8 @@ def outlines(source: str | None = None) -> np.ndarray:
     `source` is the package's file; without one, the environment variable GENZOO_OPENMOJI, then `data/openmoji` in
     genzoo's home. Raises DatasetError.
     """
-    path = Path(source or os.environ.get(SOURCE_VARIABLE) or home() / "data" / "openmoji" / PACKAGE)
     drawn: dict[bytes, np.ndarray] = {}
-    for name, svg in sorted(drawings(package(path))):
+    for name, svg in sorted(drawings(package(package_path(source)))):
         if not has_skin_tone(name):
             picture = draw(svg)
             drawn.setdefault(picture.tobytes(), picture)
@@ -61,11 +65,11 @@ def package(path: Path) -> bytes:
     return data
 
 
-def drawings(data: bytes) -> Iterator[tuple[str, str]]:
-    """The code points and the SVG of each outline in a package."""
+def drawings(data: bytes, folder: str = OUTLINES) -> Iterator[tuple[str, str]]:
+    """The code points and the SVG of each picture in a folder of a package, by default the outlines."""
     with tarfile.open(fileobj=io.BytesIO(data), mode="r:gz") as archive:
         for member in archive:
-            if member.isfile() and member.name.startswith(OUTLINES) and member.name.endswith(".svg"):
+            if member.isfile() and member.name.startswith(folder) and member.name.endswith(".svg"):
                 file = archive.extractfile(member)
                 assert file is not None
                 yield Path(member.name).stem, file.read().decode()
@@ -77,14 +81,7 @@ def has_skin_tone(name: str) -> bool:
 
 def draw(svg: str) -> np.ndarray:
     """What an SVG covers, white on black, uint8 (28, 28, 1). Raises DatasetError where resvg is missing."""
-    try:
-        import resvg_py
-        from PIL import Image
-    except ImportError as error:
-        raise DatasetError("OpenMoji is drawn by resvg-py and pillow: `pip install genzoo[openmoji]`") from error
-    png = resvg_py.svg_to_bytes(svg_string=svg, width=DRAWN, height=DRAWN, skip_system_fonts=True)
-    with Image.open(io.BytesIO(bytes(png))) as picture:
-        return np.asarray(picture.convert("RGBA"))[:, :, 3:]
+    return rendered(svg, DRAWN)[:, :, 3:]
 
 
 def load(split: str, source: str | None = None) -> Data:

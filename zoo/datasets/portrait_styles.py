@@ -9,7 +9,7 @@ The designs are CC0 1.0; `credit` is the text that each style's file asks for.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,8 +44,14 @@ class Style:
     def attribute(self, name: str) -> Attribute:
         return next(each for each in self.attributes if each.name == name)
 
+    def is_named(self, attribute: Attribute) -> bool:
+        """Whether its word alone may be another's: "red" of hair and of a shirt, where their order does not tell."""
+        others = {word for each in self.attributes if each.name not in (attribute.name, GROUND) for word in each.words}
+        return attribute.name != GROUND and not others.isdisjoint({*attribute.words} - {ABSENT})
 
-def _attribute(name: str, option: str, values: str) -> Attribute:
+
+def listed(name: str, option: str, values: str) -> Attribute:
+    """From "word=value word=value ...", nothing behind the sign for an absence."""
     return Attribute(name, option, dict(each.split("=") for each in values.split()))
 
 
@@ -63,22 +69,20 @@ STYLES = (
         {"patternProbability": 0, "cheeksProbability": 0, "animationVariant": ["none"]},
         (("color", "shape"), ("eyes", "mouth")),
         (
-            _attribute("color", "bodyColor", BODY_COLORS),
-            _attribute("shape", "bodyVariant", "dome=dome block=block tower=tower blob=blob peak=peak ball=round"),
-            _attribute(
+            listed("color", "bodyColor", BODY_COLORS),
+            listed("shape", "bodyVariant", "dome=dome block=block tower=tower blob=blob peak=peak ball=round"),
+            listed(
                 "top",
                 "topVariant",
                 "horns=horns antennae=antennae ears=earsRound spikes=spikes crown=crown bobble=bobble none=",
             ),
-            _attribute(
+            listed(
                 "eyes",
                 "eyesVariant",
                 "big=bigPupils happy=happy wink=wink closed=closedLine angry=angry cyclops=mono three=trio",
             ),
-            _attribute(
-                "mouth", "mouthVariant", "smile=smile frown=frown teeth=teeth ooh=ooh tongue=tongue zigzag=zigzag"
-            ),
-            _attribute("on", "backgroundColor", GROUND_COLORS),
+            listed("mouth", "mouthVariant", "smile=smile frown=frown teeth=teeth ooh=ooh tongue=tongue zigzag=zigzag"),
+            listed("on", "backgroundColor", GROUND_COLORS),
         ),
     ),
     Style(
@@ -94,16 +98,16 @@ STYLES = (
         },
         (("color", "plant"), ("eyes", "mouth")),
         (
-            _attribute("color", "potColor", BODY_COLORS),
-            _attribute("pot", "potVariant", "taper=taper bowl=bowl cylinder=cylinder bag=bag"),
-            _attribute(
+            listed("color", "potColor", BODY_COLORS),
+            listed("pot", "potVariant", "taper=taper bowl=bowl cylinder=cylinder bag=bag"),
+            listed(
                 "plant",
                 "plantVariant",
                 "leaf=sprout cactus=cactus bush=bush flower=flower tulip=tulip palm=palm grass=grass",
             ),
-            _attribute("eyes", "eyesVariant", "big=bigPupils happy=happy wink=wink closed=closedLine angry=angry"),
-            _attribute("mouth", "mouthVariant", "smile=smile frown=frown ooh=ooh tongue=tongue"),
-            _attribute("on", "backgroundColor", GROUND_COLORS),
+            listed("eyes", "eyesVariant", "big=bigPupils happy=happy wink=wink closed=closedLine angry=angry"),
+            listed("mouth", "mouthVariant", "smile=smile frown=frown ooh=ooh tongue=tongue"),
+            listed("on", "backgroundColor", GROUND_COLORS),
         ),
     ),
     Style(
@@ -113,20 +117,20 @@ STYLES = (
         {"animationVariant": ["none"]},
         (("color", "shape"), ("eyes", "mouth")),
         (
-            _attribute("color", "faceColor", BODY_COLORS),
-            _attribute(
+            listed("color", "faceColor", BODY_COLORS),
+            listed(
                 "shape", "faceVariant", "circle=circle square=softSquare hexagon=hexagon wide=wide tall=tall bean=bean"
             ),
-            _attribute(
+            listed(
                 "eyes", "eyesVariant", "big=bigPupils happy=happy wink=wink closed=closed angry=angry squint=squint"
             ),
-            _attribute(
+            listed(
                 "mouth",
                 "mouthVariant",
                 "smile=smile frown=frown teeth=teeth gasp=gasp tongue=tongue wavy=wavy laugh=laugh",
             ),
-            _attribute("cheeks", "cheeksVariant", "blush=blush none="),
-            _attribute("on", "backgroundColor", GROUND_COLORS),
+            listed("cheeks", "cheeksVariant", "blush=blush none="),
+            listed("on", "backgroundColor", GROUND_COLORS),
         ),
     ),
     Style(
@@ -141,17 +145,17 @@ STYLES = (
         },
         (("color", "surface"), ("surface", "ring")),
         (
-            _attribute(
+            listed(
                 "color",
                 "planetColor",
                 "red=#e27a8c orange=#d88a40 yellow=#c1982a lime=#9fa63b green=#39b789 teal=#00b1cf blue=#7a9bef "
                 "purple=#c083d2",
             ),
-            _attribute(
+            listed(
                 "surface", "surfaceVariant", "banded=banded cratered=cratered swirl=swirl terra=terra cap=cap none="
             ),
-            _attribute("ring", "ringVariant", "thin=thin bold=bold none="),
-            _attribute("moons", "moonsVariant", "moon=one moons=two none="),
+            listed("ring", "ringVariant", "thin=thin bold=bold none="),
+            listed("moons", "moonsVariant", "moon=one moons=two none="),
         ),
     ),
     Style(
@@ -173,25 +177,25 @@ STYLES = (
         },
         (("hair", "top"), ("shirt", "outfit")),
         (
-            _attribute("skin", "skinColor", "light=#f5d0b0 tan=#dda878 bronze=#b07347 deep=#6a3d1f"),
-            _attribute(
+            listed("skin", "skinColor", "light=#f5d0b0 tan=#dda878 bronze=#b07347 deep=#6a3d1f"),
+            listed(
                 "hair",
                 "hairColor",
                 "black=#2c222b brown=#7b4a2d blond=#d9b380 red=#d6455d purple=#6d5acf green=#3fb27f",
             ),
-            _attribute(
+            listed(
                 "top",
                 "topVariant",
                 "short=short spiky=spiky afro=afro mohawk=mohawk bob=bob long=longStraight buns=buns tails=twinTails",
             ),
-            _attribute(
+            listed(
                 "shirt",
                 "shirtColor",
                 "pink=#e64980 orange=#f76707 yellow=#fab005 green=#40c057 blue=#228be6 gray=#495057",
             ),
-            _attribute("outfit", "outfitVariant", "plain=plain stripes=stripes overalls=overalls tie=tie"),
-            _attribute("glasses", "glassesVariant", "shades=shades none="),
-            _attribute("beard", "beardVariant", "beard=full none="),
+            listed("outfit", "outfitVariant", "plain=plain stripes=stripes overalls=overalls tie=tie"),
+            listed("glasses", "glassesVariant", "shades=shades none="),
+            listed("beard", "beardVariant", "beard=full none="),
         ),
     ),
     Style(
@@ -201,33 +205,33 @@ STYLES = (
         {"maskProbability": 0},
         (("hair", "top"), ("skin", "shirt")),
         (
-            _attribute("skin", "skinColor", "light=#ffdbb4 tan=#edb98a bronze=#ae5d29 deep=#694d3d"),
-            _attribute(
-                "hair", "headContrastColor", "black=#2c1b18 brown=#724133 blond=#d6b370 red=#c93305 white=#e8e1e1"
-            ),
-            _attribute(
+            listed("skin", "skinColor", "light=#ffdbb4 tan=#edb98a bronze=#ae5d29 deep=#694d3d"),
+            listed("hair", "headContrastColor", "black=#2c1b18 brown=#724133 blond=#d6b370 red=#c93305 white=#e8e1e1"),
+            listed(
                 "top",
                 "headVariant",
                 "bun=grayBun bangs=bangs mohawk=mohawk short=grayShort bob=grayMedium curly=mediumBangs2 quiff=short4",
             ),
-            _attribute("face", "expressionVariant", "smile=smileBig rage=rage awe=awe calm=calm cyclops=cyclops"),
-            _attribute(
+            listed("face", "expressionVariant", "smile=smileBig rage=rage awe=awe calm=calm cyclops=cyclops"),
+            listed(
                 "shirt",
                 "clothingColor",
                 "blue=#8fa7df green=#78e185 orange=#ffcf77 pink=#e279c7 red=#e78276 yellow=#fdea6b",
             ),
-            _attribute("glasses", "accessoriesVariant", "glasses=glasses2 shades=sunglasses none="),
-            _attribute("beard", "facialHairVariant", "beard=full none="),
+            listed("glasses", "accessoriesVariant", "glasses=glasses2 shades=sunglasses none="),
+            listed("beard", "facialHairVariant", "beard=full none="),
         ),
     ),
 )
 LICENCE = "CC0-1.0"  # of each of the six designs
 
 BY_WORD = {style.word: style for style in STYLES}
-WORDS = tuple(
-    sorted(
-        {GROUND}
-        | set(BY_WORD)
-        | {word for style in STYLES for attribute in style.attributes for word in attribute.words if word != ABSENT}
-    )
-)
+
+
+def vocabulary(styles: Sequence[Style]) -> tuple[str, ...]:
+    """The style's words, those of all values, and that of the background."""
+    values = (word for style in styles for attribute in style.attributes for word in attribute.words)
+    return tuple(sorted({GROUND, *(style.word for style in styles), *values} - {ABSENT}))
+
+
+WORDS = vocabulary(STYLES)

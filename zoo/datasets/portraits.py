@@ -11,10 +11,9 @@ the eighth of all such pairs that "train" never shows together; it shows each of
 from __future__ import annotations
 
 import hashlib
-import io
 import itertools
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from importlib import metadata, resources
@@ -26,7 +25,8 @@ import numpy as np
 from zoo import files
 from zoo.contract.errors import nearest
 from zoo.datasets import Data, Dataset, DatasetError
-from zoo.datasets.portrait_styles import ABSENT, BY_WORD, GROUND, LICENCE, STYLES, WORDS, Attribute, Style
+from zoo.datasets.portrait_styles import ABSENT, GROUND, LICENCE, STYLES, WORDS, Attribute, Style
+from zoo.datasets.svg import on_white, one_by_one, rendered
 from zoo.files import home
 
 SIZE = 64
@@ -43,17 +43,31 @@ class CaptionError(DatasetError, ValueError):
 
 @dataclass(frozen=True)
 class Portrait:
-    """A style, and a word for each of its attributes, ABSENT for a part that is not there."""
+    """A style, and a word for each of its attributes, ABSENT for a part that is not there.
+
+    One that was read from a caption lacks the attributes that the caption leaves open.
+    """
 
     style: Style
     words: Mapping[str, str]
 
     @property
     def caption(self) -> str:
+        """All of it, in the order of the grammar, which tells the words apart."""
         said = [self.style.word]
         for name, word in self.words.items():
             said += [GROUND] * (name == GROUND) + [word] * (word != ABSENT)
         return " ".join(said)
+
+    @property
+    def phrases(self) -> dict[str, str]:
+        """What it says of each attribute, in words that mean the same in any order: "red hair", "on red", "dome"."""
+        found: dict[str, str] = {}
+        for name, word in self.words.items():
+            before = f"{GROUND} " * (name == GROUND)
+            behind = f" {name}" * self.style.is_named(self.style.attribute(name))
+            found |= {name: f"{before}{word}{behind}"} if word != ABSENT else {}
+        return found
 
     @property
     def held_out(self) -> bool:
@@ -64,31 +78,48 @@ class Portrait:
         a, b = (self.style.attribute(name).words.index(self.words[name]) for name in (first, second))
         return (3 * a + b + turn) % HELD_OUT == 0
 
+    def with_word(self, name: str, word: str) -> Portrait:
+        """The same with another value of one attribute."""
+        return Portrait(self.style, {**self.words, name: word})
 
-def read(caption: str) -> Portrait:
-    """The portrait that a caption describes, all attributes named: the inverse of `Portrait.caption`.
 
+def read(caption: str, styles: Sequence[Style] = STYLES) -> Portrait:
+    """What a caption says, in any order: the inverse of `Portrait.caption`, and of any choice of `Portrait.phrases`.
+
+    A part that may be absent is so where nothing is said of it; of anything else that is unsaid, nothing is known.
+    A word that two attributes share is the first's that is not said yet, unless the attribute's name follows.
     Raises CaptionError.
     """
-    word, *rest = caption.lower().split() or [""]
-    if word not in BY_WORD:
-        raise CaptionError(f"caption {caption!r} begins with no style's word: {nearest(word, BY_WORD)}")
+    said = caption.lower().split()
+    by_word = {style.word: style for style in styles}
+    place = next((place for place, word in enumerate(said) if word in by_word), None)
+    if place is None:
+        raise CaptionError(f"caption {caption!r} names no style: {nearest(said[0] if said else '', by_word)}")
+    style, rest = by_word[said[place]], said[:place] + said[place + 1 :]
     words: dict[str, str] = {}
-    for attribute in BY_WORD[word].attributes:
-        if attribute.name == GROUND and rest[:1] == [GROUND]:
-            rest = rest[1:]
-        known = bool(rest) and rest[0] in attribute.words
-        if not known and ABSENT not in attribute.words:
-            said = f"{rest[0]!r} where" if rest else "no more words where"
-            raise CaptionError(f"caption {caption!r} has {said} its {attribute.name} is named: {_choices(attribute)}")
-        words[attribute.name] = rest.pop(0) if known else ABSENT
-    if rest:
-        raise CaptionError(f"caption {caption!r} has {rest[0]!r} where no word is expected, leave it out")
-    return Portrait(BY_WORD[word], words)
+    while rest:
+        open_ones = [each for each in style.attributes if each.name not in words]
+        attribute = max(open_ones, key=lambda each: _phrase(each, rest), default=None)
+        if attribute is None or not (taken := _phrase(attribute, rest)):
+            left = "; ".join(_choices(each) for each in open_ones) or "nothing more"
+            raise CaptionError(f"caption {caption!r} has {rest[0]!r}, which says nothing of a {style.word}: {left}")
+        words[attribute.name] = rest[attribute.name == GROUND]
+        rest = rest[taken:]
+    told = ((each, words.get(each.name, ABSENT)) for each in style.attributes)
+    return Portrait(style, {each.name: word for each, word in told if word in each.words})
+
+
+def _phrase(attribute: Attribute, rest: Sequence[str]) -> int:
+    """How many of these words, from the first on, say something of an attribute."""
+    skipped = int(attribute.name == GROUND and rest[0] == GROUND)
+    if (attribute.name == GROUND) != skipped or rest[skipped : skipped + 1] == [ABSENT]:
+        return 0
+    known = len(rest) > skipped and rest[skipped] in attribute.words
+    return known * (1 + skipped + (rest[skipped + 1 : skipped + 2] == [attribute.name]))
 
 
 def _choices(attribute: Attribute) -> str:
-    return f"expected one of {', '.join(attribute.words)}"
+    return f"its {attribute.name} is one of {', '.join(attribute.words)}"
 
 
 def portrait(style: Style, index: int, seed: int = SEED) -> Portrait:
@@ -100,22 +131,27 @@ def portrait(style: Style, index: int, seed: int = SEED) -> Portrait:
     return Portrait(style, words)
 
 
-def draw(shown: Portrait, seed: str = "") -> np.ndarray:
+def draw(shown: Portrait, seed: str = "", **options: Any) -> np.ndarray:
     """Its picture, uint8 (64, 64, 3) in [0, 255], on white where the design has no background.
 
-    `seed` decides what no caption says, like a planet's stars. Raises DatasetError where DiceBear or resvg is missing.
+    `seed` decides what no caption says, like a planet's stars; `options` are DiceBear's, over what the portrait says.
+    Raises DatasetError where DiceBear or resvg is missing.
     """
+    return on_white(layer(shown, seed, **options))
+
+
+def layer(shown: Portrait, seed: str, size: int = SIZE, **options: Any) -> np.ndarray:
+    """The same of any size, with what it covers: uint8 (size, size, 4)."""
+    return rendered(svg(shown.style.name, {**_options(shown), **options, "seed": seed}), size)
+
+
+def svg(design: str, options: Mapping[str, Any]) -> str:
+    """What DiceBear draws. Raises DatasetError where it is missing."""
     try:
-        import resvg_py
         from dicebear import Avatar
-        from PIL import Image
     except ImportError as error:
-        raise DatasetError(f"portraits are drawn by dicebear-core, resvg-py and pillow: {CURE}") from error
-    svg = str(Avatar(_design(shown.style.name), {**_options(shown), "seed": seed}))
-    png = resvg_py.svg_to_bytes(svg_string=svg, width=SIZE, height=SIZE, skip_system_fonts=True)
-    with Image.open(io.BytesIO(bytes(png))) as picture:
-        ground = Image.new("RGBA", picture.size, "white")
-        return np.asarray(Image.alpha_composite(ground, picture.convert("RGBA")).convert("RGB"))
+        raise DatasetError(f"portraits are drawn by dicebear-core: {CURE}") from error
+    return str(Avatar(_design(design), dict(options)))
 
 
 def _options(shown: Portrait) -> dict[str, Any]:
@@ -151,42 +187,59 @@ def load(split: str, source: str | None = None, *, seed: int = SEED, count: int 
     Of `count` pictures a style about a fifth are held out. Drawn once, in about two minutes, and kept in `source`,
     else in `data/portraits` of genzoo's home. Raises DatasetError.
     """
-    path = Path(source or home() / "data" / "portraits") / f"{identity(seed, count)}.npz"
-    if not path.is_file():
-        _keep(path, *pictures(seed, count))
-    try:
-        with np.load(path, allow_pickle=False) as kept:
-            images, captions = kept["images"], kept["captions"].tolist()
-    except (OSError, ValueError, KeyError) as error:
-        raise DatasetError(f"portraits: {path} cannot be read ({error}); remove it and it is drawn again") from error
+
+    def make() -> dict[str, np.ndarray]:
+        images, captions = pictures(seed, count)
+        return {"images": images, "captions": np.array(captions)}
+
+    kept = drawn_once("portraits", identity(seed, count), make, source)
+    images, captions = kept["images"], kept["captions"].tolist()
     if split == "all":
         return Data(images, {"prompt": captions})
     wanted = np.array([read(caption).held_out is (split == "test") for caption in captions])
     return Data(images[wanted], {"prompt": [caption for caption, here in zip(captions, wanted, strict=True) if here]})
 
 
-def identity(seed: int, count: int) -> str:
+def drawn_once(
+    name: str, identity: str, make: Callable[[], dict[str, np.ndarray]], source: str | None
+) -> Mapping[str, np.ndarray]:
+    """What `make` draws, kept in a file of that identity in `source`, else in `data/<name>` of genzoo's home.
+
+    Raises DatasetError where what was kept cannot be read.
+    """
+    path = Path(source or home() / "data" / name) / f"{identity}.npz"
+    if not path.is_file():
+        made = make()
+        with files.atomic(path) as temporary, temporary.open("wb") as file:
+            np.savez_compressed(file, **made)  # type: ignore[arg-type]
+        return made
+    try:
+        with np.load(path, allow_pickle=False) as kept:
+            return dict(kept)
+    except (OSError, ValueError, KeyError) as error:
+        raise DatasetError(f"{name}: {path} cannot be read ({error}); remove it and it is drawn again") from error
+
+
+def identity(seed: int, count: int, styles: Sequence[Style] = STYLES) -> str:
     """Of all that determines the pictures."""
-    return files.identify([VERSIONS, [asdict(style) for style in STYLES], SIZE, seed, count])
+    return files.identify([VERSIONS, [asdict(style) for style in styles], SIZE, seed, count])
 
 
-def pictures(seed: int, count: int) -> tuple[np.ndarray, list[str]]:
-    """The first `count` pictures of each style and their captions, in an order that mixes the styles."""
-    shown = [(style, index) for index in range(count) for style in STYLES]
-    portraits = [portrait(style, index, seed) for style, index in shown]
-    images = [draw(each, f"{seed} {index}") for each, (_, index) in zip(portraits, shown, strict=True)]
-    return np.stack(images), [each.caption for each in portraits]
+def numbered(seed: int, count: int, styles: Sequence[Style] = STYLES) -> list[tuple[Portrait, str]]:
+    """The first `count` portraits of each style, each with the seed of its picture, in an order that mixes styles."""
+    return [(portrait(style, index, seed), f"{seed} {index}") for index in range(count) for style in styles]
 
 
-def _keep(path: Path, images: np.ndarray, captions: list[str]) -> None:
-    with files.atomic(path) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, images=images, captions=np.array(captions))
+def pictures(seed: int, count: int, styles: Sequence[Style] = STYLES) -> tuple[np.ndarray, list[str]]:
+    """Their pictures and captions."""
+    shown = numbered(seed, count, styles)
+    return np.stack([draw(*each) for each in one_by_one(shown, "portraits")]), [each.caption for each, _ in shown]
 
 
-def examples(count: int) -> tuple[str, ...]:
-    """So many captions of held-out combinations, of all styles."""
-    shown = (portrait(style, index) for index in itertools.count() for style in STYLES)
-    return tuple(itertools.islice((each.caption for each in shown if each.held_out), count))
+def examples(count: int, styles: Sequence[Style] = STYLES) -> tuple[Portrait, ...]:
+    """So many of held-out combinations, of all styles."""
+    shown = (portrait(style, index) for index in itertools.count() for style in styles)
+    return tuple(itertools.islice((each for each in shown if each.held_out), count))
 
 
 DATASET = Dataset(

@@ -198,10 +198,10 @@ def _same_files(manifest: Manifest, claimed: Manifest) -> bool:
 
 
 def _of_checkpoint(config: Mapping[str, Any], paths: Mapping[str, Path]) -> dict[str, Any]:
-    teacher = config.get("teacher")
+    parents = [{"role": role, **parent} for role in ("teacher", "base") if (parent := config.get(role))]
     training = {key: value for key, value in (config.get("training") or {}).items() if key != "curves"}
     known = {key: config.get(key) for key in ("family", "dataset", "paper", "recipe", "weights")}
-    return known | {"training": training, "parents": [{"role": "teacher", **teacher}] if teacher else []}
+    return known | {"training": training, "parents": parents}
 
 
 def _of_bundle(config: Mapping[str, Any], paths: Mapping[str, Path]) -> dict[str, Any]:

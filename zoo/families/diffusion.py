@@ -1,8 +1,9 @@
 """Pixel diffusion and flow matching: two teachers and their few-step students, one network under different training.
 
 Sources: Ho et al. 2020 (DDPM); Song et al. 2021 (DDIM); Salimans & Ho 2022 (v-prediction, progressive distillation);
-Song et al. 2023 (consistency distillation); Song & Dhariwal 2024 (consistency training); Yin et al. 2024
-(distribution matching); Lipman et al. 2023, Liu et al. 2023 (flow matching, rectified); Geng et al. 2025 (mean flow).
+Song et al. 2023 (consistency distillation); Song & Dhariwal 2024 (consistency training); Geng et al. 2024 (consistency
+tuning); Yin et al. 2024 (distribution matching); Lipman et al. 2023, Liu et al. 2023 (flow matching, rectified); Geng
+et al. 2025 (mean flow).
 """
 
 from __future__ import annotations
@@ -73,6 +74,32 @@ def _student(
         )
         if steps in PROGRESSIVE_DISTILLATION
         else (),  # a step on the way to those
+    )
+
+
+def _score_identity(name: str, title: str, paper: str, reported: str, adversary: float) -> Checkpoint:
+    """Score identity distillation in one step, begun where `ddpm-dmd` began."""
+    return Checkpoint(
+        spec=_spec(name, Sampling(samplers=("consistency",), num_steps=1, steps=(1,))),
+        dataset=DATASET,
+        config=UNetConfig(),
+        recipe=Recipe(
+            "score_identity",
+            images=20_000,
+            batch_size=64,
+            learning_rate=1e-4,
+            ema_images=4_000,
+            seed=48,
+            options={"steps": [1], "start": "ddpm-cd", "fake_updates": 2, "fake_learning_rate": 5e-4, "alpha": 1.0}
+            | ({"adversary": adversary, "discriminator_rate": 2e-4, "r1": 0.02, "r1_interval": 8} if adversary else {}),
+            minutes=15.0,
+        ),
+        teacher="ddpm",
+        paper=paper,
+        description="Score identity distillation in one step, begun from `ddpm-cd`"
+        + (": with real pictures, by way of an adversary." if adversary else ": no real picture is seen."),
+        faults=("Some sandals, bags and dark clothes are torn, prints are rougher than real ones.",),
+        systems=(System(title, Branch.FEW_STEPS, paper, reported),),
     )
 
 
@@ -296,6 +323,38 @@ CHECKPOINTS = (
         ),
     ),
     Checkpoint(
+        spec=_spec("ddpm-ect", Sampling(samplers=("consistency",), num_steps=2, steps=(1, 2, 4))),
+        dataset=DATASET,
+        config=UNetConfig(),
+        recipe=Recipe(
+            "consistency_tuning",
+            images=96_000,
+            batch_size=64,
+            learning_rate=3e-4,
+            ema_images=8_000,
+            seed=46,
+            options={"levels": [0.0, 2.0], "shrink": 2.0, "phases": 6},
+            minutes=15.0,
+        ),
+        teacher="ddpm",
+        paper="Geng et al. 2024, arXiv:2406.14548",
+        description="Easy consistency tuning: the weights of `ddpm`, tuned from denoising towards consistency.",
+        faults=(
+            "In one step surfaces are speckled, and dark clothes, bags and sandals dissolve.",
+            "In two steps some sandals and bags are still torn, and prints are rougher than real ones.",
+        ),
+        systems=tuple(
+            System(
+                "Easy consistency tuning",
+                Branch.FEW_STEPS,
+                "Geng et al. 2024, arXiv:2406.14548",
+                f"CIFAR-10 FID {fid} in {steps}",
+                setting=Setting(steps),
+            )
+            for steps, fid in ((1, 3.60), (2, 2.11))
+        ),
+    ),
+    Checkpoint(
         spec=_spec("ddpm-dmd", Sampling(samplers=("consistency",), num_steps=1, steps=(1, 2, 4))),
         dataset=DATASET,
         config=UNetConfig(),
@@ -335,6 +394,54 @@ CHECKPOINTS = (
             )
             for steps, reported in ((1, "ImageNet 64 FID 2.62 in 1"), (4, ""))
         ),
+    ),
+    Checkpoint(
+        spec=_spec(
+            "fm-imm", Sampling("velocity", "linear", ("ddim",), num_steps=4, steps=(1, 2, 4, 8), whole_steps=True)
+        ),
+        dataset=DATASET,
+        config=UNetConfig(whole_steps=True),
+        recipe=Recipe(
+            "moment_matching",
+            images=96_000,
+            batch_size=64,
+            learning_rate=3e-4,
+            ema_images=6_000,
+            seed=47,
+            options={"particles": 4, "gap": [0.25, 0.05]},
+            minutes=12.0,
+        ),
+        teacher="fm",
+        paper="Zhou et al. 2025, arXiv:2503.07565",
+        description="Inductive moment matching, begun from the weights of `fm`: whole steps, one to eight of them.",
+        faults=(
+            "In one step sandals and dark bags dissolve, surfaces are blotchy, and the background is faintly speckled.",
+            "In eight steps some sandals, bags and printed clothes are still torn.",
+        ),
+        systems=tuple(
+            System(
+                "Inductive moment matching",
+                Branch.FEW_STEPS,
+                "Zhou et al. 2025, arXiv:2503.07565",
+                reported,
+                setting=Setting(steps),
+            )
+            for steps, reported in ((1, "CIFAR-10 FID 3.20 in 1"), (2, "CIFAR-10 FID 1.98 in 2"), (4, ""), (8, ""))
+        ),
+    ),
+    _score_identity(
+        "ddpm-sid",
+        "Score identity distillation",
+        "Zhou et al. 2024, arXiv:2404.04057",
+        "CIFAR-10 FID 1.92 in 1",
+        adversary=0.0,
+    ),
+    _score_identity(
+        "ddpm-sida",
+        "Adversarial score identity distillation",
+        "Zhou et al. 2024, arXiv:2410.14919",
+        "CIFAR-10 FID 1.50 in 1",
+        adversary=0.02,
     ),
 )
 

@@ -157,6 +157,69 @@ CHECKPOINTS = (
             "Some sandals and dark shirts fall into strips, and a few images are no piece of clothing.",
         ),
     ),
+    Checkpoint(
+        spec=class_conditional("r3gan", "gan", (128,), (32, 32, 1), 10),
+        dataset=DATASET,
+        config=GANConfig(),
+        recipe=Recipe(
+            "relativistic",
+            images=240_000,
+            batch_size=64,
+            learning_rate=5e-4,
+            ema_images=10_000,
+            seed=50,
+            options={"penalty": [1.0, 0.3], "penalized": 8},
+            minutes=12.0,
+        ),
+        paper="Huang et al. 2025, arXiv:2501.05441",
+        description=(
+            "The objective of R3GAN on the networks of `gan`: a relativistic loss, and penalties on the gradient at "
+            "real and at generated images. Its plain network, without normalization or styles, is not here: this small "
+            "and trained this briefly, it collapsed."
+        ),
+        faults=("Some sandals, bags and printed clothes are torn or speckled, a few of them beyond knowing.",),
+        systems=(
+            System(
+                "R3GAN's objective",
+                Branch.GANS,
+                "Huang et al. 2025, arXiv:2501.05441",
+                "CIFAR-10 FID 1.96, with classes, with its own network",
+            ),
+        ),
+    ),
+    Checkpoint(
+        spec=class_conditional("drift", "gan", (128,), (32, 32, 1), 10),
+        dataset=DATASET,
+        config=GANConfig(),
+        recipe=Recipe(
+            "drifting",
+            images=400_000,
+            batch_size=256,
+            learning_rate=2e-3,
+            ema_images=20_000,
+            seed=44,
+            options={"features": "maps", "temperatures": [0.02, 0.05, 0.2], "classes": 4},
+            minutes=11.0,
+        ),
+        teacher="dae",
+        paper="Deng et al. 2026, arXiv:2602.04770",
+        description=(
+            "A drifting model: the generator of `gan`, whose pictures follow a drift towards real ones and away from "
+            "each other, by a kernel of the features of `dae`. No discriminator."
+        ),
+        faults=(
+            "A regular weave lies over most clothes: the features that it follows hardly see it.",
+            "Some bags, sandals and dresses are only a pattern within the right outline.",
+        ),
+        systems=(
+            System(
+                "Drifting model",
+                Branch.FEW_STEPS,
+                "Deng et al. 2026, arXiv:2602.04770",
+                "ImageNet 256 FID 1.54 in 1",
+            ),
+        ),
+    ),
 )
 
 FAMILY = Family(build=GANGenerator, graphs=graphs, checkpoints=CHECKPOINTS)

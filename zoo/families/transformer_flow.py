@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from zoo.contract.graph import Graph
 from zoo.family import Branch, Checkpoint, Family, Recipe, System, class_conditional
 from zoo.images import bin_centres, to_images
+from zoo.networks.tokens import TokensConfig, both_ways
 from zoo.networks.transformer import CausalTransformer, put_rows, rows
 
 DATASET = "fashion_mnist"  # of every checkpoint here
@@ -28,16 +29,13 @@ State = tuple[Tensor, ...]
 
 
 @dataclass(frozen=True)
-class TransformerFlowConfig:
+class TransformerFlowConfig(TokensConfig):
     """A window of 1 solves for one token after the other, one of all tokens is a Jacobi iteration.
 
     On a CPU a pass costs by its tokens, and one after the other is quickest (`genzoo study inversion`). Where a pass of
     all tokens takes as long as that of one, as on a GPU that is not busy, export with windows of all of them.
     """
 
-    image_channels: int = 1
-    size: int = 32
-    patch: int = 4
     orders: tuple[str, ...] = ("phases", "patches")  # of the tokens: two blocks each, one from either end
     layers: int = 2  # of each block's transformer
     width: int = 96
@@ -47,27 +45,6 @@ class TransformerFlowConfig:
     temperature: float = 0.7  # standard deviation of the latents from which images are sampled
     windows: tuple[int, ...] = (1, 1, 1, 1)  # tokens of each block that are solved for at once
     tolerance: float = 1e-4  # of a token that no longer changes
-
-    @property
-    def latents(self) -> int:
-        return self.image_channels * self.size**2
-
-
-def patches(config: TransformerFlowConfig) -> Tensor:
-    """A token is a square of pixels: where each of its values lies in an image, (T, N)."""
-    side, patch = config.size // config.patch, config.patch
-    places = torch.arange(config.latents).reshape(-1, side, patch, side, patch)
-    return places.permute(1, 3, 0, 2, 4).flatten(2).flatten(0, 1)
-
-
-def phases(config: TransformerFlowConfig) -> Tensor:
-    """A token is a coarse picture, every `size / patch`-th pixel: later ones fill in what lies between, (T, N)."""
-    side, patch = config.size // config.patch, config.patch
-    places = torch.arange(config.latents).reshape(-1, patch, side, patch, side)
-    return places.permute(2, 4, 0, 1, 3).flatten(2).flatten(0, 1)
-
-
-ORDERS = {"patches": patches, "phases": phases}
 
 
 class Block(nn.Module):
@@ -150,9 +127,7 @@ class TransformerFlow(nn.Module):
     def __init__(self, config: TransformerFlowConfig) -> None:
         super().__init__()
         self.config = config
-        orders = (ORDERS[name](config) for name in config.orders)
-        both_ways = [each for order in orders for each in (order, order.flip(0))]
-        blocks = zip(both_ways, config.windows, strict=True)
+        blocks = zip(both_ways(config.orders, config), config.windows, strict=True)
         self.blocks = nn.ModuleList(Block(order, window, config) for order, window in blocks)
 
     def forward(self, x: Tensor, class_ids: Tensor) -> tuple[Tensor, Tensor]:

@@ -6,7 +6,7 @@ The generator is one execution: noise -> Gumbel noise -> a loop over the positio
 discrete, so where the two best codes of a position come closer than two runtimes' roundings, they may part company;
 the study `codes` counts how often.
 
-Shapes: B batch, C channels, H height, W width, D width of a code's vector, K codes.
+Shapes: B batch, H W of a map of codes, K codes.
 """
 
 from __future__ import annotations
@@ -15,69 +15,32 @@ from dataclasses import dataclass
 from typing import cast
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
 from zoo.contract.graph import Graph
 from zoo.family import Branch, Checkpoint, Family, Recipe, System, class_conditional
 from zoo.images import to_images
 from zoo.networks.causal import PixelCNN
-from zoo.networks.convolutional import doublings, halvings
+from zoo.networks.codes import Tokenizer, TokenizerConfig
 
 DATASET = "fashion_mnist"  # of every checkpoint here
 
 
 @dataclass(frozen=True)
-class VQVAEConfig:
-    """`channels[i]` is the width at `size / 2**(i + 1)`; codes lie at the last of these sizes."""
+class VQVAEConfig(TokenizerConfig):
+    """What of it is the prior's: width, blocks, and the reach of its first layer."""
 
-    image_channels: int = 1
-    size: int = 32
-    channels: tuple[int, ...] = (48, 96)
-    codes: int = 128
-    code_width: int = 16
     prior_width: int = 96
     prior_blocks: int = 6
-    prior_reach: int = 3  # of the prior's first layer
+    prior_reach: int = 3
     num_classes: int = 10
 
-    @property
-    def side(self) -> int:
-        return self.size >> len(self.channels)
 
-
-class Quantizer(nn.Module):
-    """`forward(codes)`: (B, H, W) int64 -> their vectors, (B, D, H, W)."""
-
-    codebook: Tensor
-
-    def __init__(self, codes: int, width: int) -> None:
-        super().__init__()
-        self.register_buffer("codebook", torch.randn(codes, width))
-
-    def nearest(self, vectors: Tensor) -> Tensor:
-        """(..., D) -> the codes of least distance, (...) int64."""
-        distances = self.codebook.square().sum(1) - 2.0 * vectors @ self.codebook.T
-        return distances.argmin(-1)
-
-    def forward(self, codes: Tensor) -> Tensor:
-        return F.embedding(codes, self.codebook).permute(0, 3, 1, 2)
-
-
-class VQVAE(nn.Module):
+class VQVAE(Tokenizer):
     """`forward(noise, class_ids)`: (B, 1, H W, 2 K), (B, 1) int64 -> uint8 NHWC [0, 255]."""
 
     def __init__(self, config: VQVAEConfig) -> None:
-        super().__init__()
-        self.side, self.codes = config.side, config.codes
-        self.encoder = nn.Sequential(
-            halvings(config.image_channels, config.channels), nn.Conv2d(config.channels[-1], config.code_width, 1)
-        )
-        self.quantizer = Quantizer(config.codes, config.code_width)
-        self.decoder = nn.Sequential(
-            nn.Conv2d(config.code_width, config.channels[-1], 3, padding=1),
-            doublings(config.channels, config.image_channels),
-        )
+        super().__init__(config)
         self.prior = PixelCNN(
             config.codes,
             config.side,
@@ -86,22 +49,6 @@ class VQVAE(nn.Module):
             config.prior_reach,
             config.num_classes,
         )
-
-    def encode(self, pixels: Tensor) -> Tensor:
-        """(B, C, H, W) in [-1, 1] -> vectors before quantization, (B, D, H', W')."""
-        return cast(Tensor, self.encoder(pixels).float())
-
-    def to_codes(self, pixels: Tensor) -> Tensor:
-        """(B, C, H, W) in [-1, 1] -> (B, H', W') int64."""
-        return self.quantizer.nearest(self.encode(pixels).permute(0, 2, 3, 1))
-
-    def decode(self, vectors: Tensor) -> Tensor:
-        """(B, D, H', W') -> (B, C, H, W); beyond [-1, 1] it is black or white."""
-        return cast(Tensor, self.decoder(vectors).float())
-
-    def of_codes(self, codes: Tensor) -> Tensor:
-        """(B, H' W') int64 -> (B, C, H, W)."""
-        return self.decode(self.quantizer(codes.reshape(-1, self.side, self.side)))
 
     def forward(self, noise: Tensor, class_ids: Tensor) -> Tensor:
         codes = self.prior.draw(gumbel(noise[:, 0]), class_ids[:, 0])

@@ -91,3 +91,21 @@ class DenoiserDiscriminator(nn.Module):
 
     def forward(self, x: Tensor, c_noise: Tensor, class_ids: Tensor) -> Tensor:
         return cast(Tensor, LOGIT_SCALE * self.network(x, c_noise, class_ids).float().mean((1, 2, 3)))
+
+
+class TellingDiscriminator(nn.Module):
+    """`forward(pixels)` -> a logit for each patch, and of each of some questions logits (B, questions, choices).
+
+    Choi et al. 2018, section 3.1 and table 5: one network says whether a picture is real, and what of, from all places.
+    """
+
+    def __init__(self, image_channels: int, channels: tuple[int, ...], size: int, questions: int, choices: int) -> None:
+        super().__init__()
+        self.trunk = downsampling_trunk((image_channels, *channels))
+        self.logits = nn.Conv2d(channels[-1], 1, 3, padding=1)
+        self.tell = nn.Linear(channels[-1] * (size >> len(channels)) ** 2, questions * choices)
+        self.asked = (questions, choices)
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        h = self.trunk(pixels)
+        return self.logits(h).float(), self.tell(h.flatten(1)).float().reshape(-1, *self.asked)

@@ -5,7 +5,7 @@ The arithmetic of the conversion is that of `zoo.images.to_images`, which every 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +15,7 @@ from zoo.untrusted.onnx import graphs_of
 # What a model's images are: whole numbers in [0, 255], or floats in [-1, 1], [0, 1] or [0, 255].
 RANGES = ("uint8", "symmetric", "unit", "bytes")
 LAYOUTS = ("nchw", "nhwc")
+EVER = 2**31 - 2  # turns of a loop; at more TensorRT counts none, and a body that asks for the count has no number
 INNER = "model/"  # before every name of the model itself
 
 
@@ -61,12 +62,13 @@ class OnnxEdgesError(GenzooError):
 def between_edges(model: Any, config: OnnxConfig, opset: int) -> Any:
     """Raises OnnxEdgesError."""
     import onnx
-    import onnx.compose
     import onnx.inliner
 
     model = in_opset(onnx.inliner.inline_local_functions(model), opset)
-    model = onnx.compose.add_prefix(model, INNER)
     graph, edges = model.graph, _Edges()
+    _prefix(graph)
+    for inner in list(graphs_of(graph)):
+        edges.complete(inner.node)
     own = list(graph.node)
     del graph.node[:]
     edges.before(config)
@@ -82,6 +84,21 @@ def between_edges(model: Any, config: OnnxConfig, opset: int) -> Any:
         for node in inner.node:
             node.domain = ""
     return model
+
+
+def _prefix(graph: Any) -> None:
+    """Put INNER before every name, in the bodies of loops too: whatever a body takes from around it keeps its name.
+
+    onnx's own `add_prefix` leaves the weights out that a body takes from around it.
+    """
+    for inner in graphs_of(graph):
+        for node in inner.node:
+            node.name = node.name and INNER + node.name
+            node.input[:] = [name and INNER + name for name in node.input]
+            node.output[:] = [name and INNER + name for name in node.output]
+        sparse = [each for entry in inner.sparse_initializer for each in (entry.values, entry.indices)]
+        for entry in (*inner.input, *inner.output, *inner.value_info, *inner.initializer, *sparse):
+            entry.name = entry.name and INNER + entry.name
 
 
 def in_opset(model: Any, opset: int) -> Any:
@@ -125,6 +142,23 @@ class _Edges:
 
         self.constants[name] = onnx.helper.make_tensor(f"edge/{name}", onnx.TensorProto.INT64, [len(values)], values)
         return f"edge/{name}"
+
+    def true(self) -> str:
+        import onnx
+
+        self.constants["true"] = onnx.helper.make_tensor("edge/true", onnx.TensorProto.BOOL, [], [True])
+        return "edge/true"
+
+    def complete(self, nodes: Iterable[Any]) -> None:
+        """Give a Loop without a condition or a count one that ends nothing: TensorRT knows no input left out."""
+        import onnx
+
+        for node in nodes:
+            if node.op_type == "Loop" and not node.input[1]:
+                node.input[1] = self.true()
+            if node.op_type == "Loop" and not node.input[0]:
+                self.constants["ever"] = onnx.helper.make_tensor("edge/ever", onnx.TensorProto.INT64, [], [EVER])
+                node.input[0] = "edge/ever"
 
     def before(self, config: OnnxConfig) -> None:
         """(B, 1, ...) noise, (B, 1) class_ids and (B, 1) numbers as the model takes them."""
@@ -203,9 +237,8 @@ class _Edges:
             ],
         )
         self.nodes = []
-        self.constants["true"] = helper.make_tensor("edge/true", types.BOOL, [], [True])
         self.node("Shape", ["noise"], "edge/batch", start=0, end=1)
-        return self.node("Loop", ["edge/batch", "edge/true"], "edge/all", body=body)
+        return self.node("Loop", ["edge/batch", self.true()], "edge/all", body=body)
 
 
 def _given(config: OnnxConfig) -> dict[str, str]:

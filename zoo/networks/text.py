@@ -8,6 +8,7 @@ Shapes: B batch, L tokens, D context width, C channels, H height, W width.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from typing import cast
 
 import torch
@@ -58,14 +59,26 @@ class CrossAttention(nn.Module):
         self.out = nn.Conv2d(width, width, 1)
         nn.init.zeros_(self.out.weight)
 
-    def forward(self, x: Tensor, context: Tensor, bias: Tensor) -> Tensor:  # (B, C, H, W), (B, L, D), (B, L)
+    def forward(  # (B, C, H, W), (B, L, D), (B, L), (B, M, 2 C)
+        self, x: Tensor, context: Tensor, bias: Tensor, beside: Tensor | None = None
+    ) -> Tensor:
+        """`beside` are keys and values of what is looked at by itself, and added."""
         _, c, h, w = x.shape
         q = self.query(self.norm(x)).reshape(-1, self.heads, c // self.heads, h * w).transpose(2, 3)
-        keys_values = self.key_value(context).reshape(-1, context.shape[1], 2, self.heads, c // self.heads)
-        k, v = keys_values.permute(2, 0, 3, 4, 1).unbind(0)  # (B, heads, C / heads, L)
+        k, v = self._split(self.key_value(context))
         scores = q @ k * self.scale  # (B, heads, H W, L)
         seen = (scores + bias[:, None, None].to(scores.dtype)).softmax(-1).to(v.dtype) @ v.transpose(2, 3)
+        if beside is not None:
+            k, v = self._split(beside)
+            seen = seen + (q @ k * self.scale).softmax(-1).to(v.dtype) @ v.transpose(2, 3)
         return cast(Tensor, x + self.out(seen.transpose(2, 3).reshape(-1, c, h, w)))
+
+    def _split(self, keys_values: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, L, 2 C) -> twice (B, heads, C / heads, L)."""
+        count, width = keys_values.shape[1], keys_values.shape[2] // 2
+        parted = keys_values.reshape(-1, count, 2, self.heads, width // self.heads).permute(2, 0, 3, 4, 1)
+        k, v = parted.unbind(0)
+        return k, v
 
 
 class Perceptron(nn.Module):
@@ -89,8 +102,8 @@ class Round(nn.Module):
         self.positions, self.context = Attention(width, groups), CrossAttention(width, context, groups)
         self.perceptron = Perceptron(width, groups)
 
-    def forward(self, x: Tensor, context: Tensor, bias: Tensor) -> Tensor:
-        return cast(Tensor, self.perceptron(self.context(self.positions(x), context, bias)))
+    def forward(self, x: Tensor, context: Tensor, bias: Tensor, beside: Tensor | None = None) -> Tensor:
+        return cast(Tensor, self.perceptron(self.context(self.positions(x), context, bias, beside)))
 
 
 class TextUNet(nn.Module):
@@ -107,6 +120,15 @@ class TextUNet(nn.Module):
         self.rounds = nn.ModuleList(Round(width, context, config.groups) for _ in range(rounds))
 
     def forward(self, x: Tensor, c_noise: Tensor, context: Tensor, bias: Tensor) -> Tensor:
+        return self.unet.walk(x, *self.conditioned(c_noise, context, bias))
+
+    def conditioned(
+        self, c_noise: Tensor, context: Tensor, bias: Tensor, beside: Sequence[Tensor] | None = None
+    ) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """What all blocks are told, (B, E), and what is done at the lowest resolution.
+
+        `beside` are keys and values for each round.
+        """
         dtype = self.pooled.weight.dtype
         context, bias = context.to(dtype), bias.to(dtype)
         there = bias.exp()[:, :, None]  # 1 for a token, 0 for padding
@@ -114,8 +136,8 @@ class TextUNet(nn.Module):
         embedding = self.unet.noise_embedding(c_noise).to(dtype) + pooled
 
         def look(h: Tensor) -> Tensor:
-            for each in self.rounds:
-                h = each(h, context, bias)
+            for place, each in enumerate(self.rounds):
+                h = each(h, context, bias, beside[place] if beside else None)
             return h
 
-        return self.unet.walk(x, embedding, look)
+        return embedding, look

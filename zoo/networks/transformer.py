@@ -1,7 +1,8 @@
-"""A causal transformer in two forms that compute the same: of a whole sequence, and of a window of it at a time.
+"""Transformers that see all tokens, or those before each; the causal one in two forms that compute the same.
 
-Sources: Vaswani et al. 2017; Radford et al. 2019 (normalization before each part). A window sees the tokens before it
-through its layers' memory, the keys and values of all places.
+Sources: Vaswani et al. 2017; Radford et al. 2019 (normalization before each part). The causal one is of a whole
+sequence, or of a window of it at a time, which sees the tokens before it through its layers' memory, the keys and
+values of all places.
 
 Shapes: B batch, T tokens of a sequence, S tokens of a window, N numbers of a token, W width.
 """
@@ -48,6 +49,26 @@ class Layer(nn.Module):
 
     def _split(self, x: Tensor) -> Tensor:  # (B, T, W) -> (B, heads, T, W / heads)
         return x.reshape(*x.shape[:2], self.heads, -1).transpose(1, 2)
+
+
+class Transformer(nn.Module):
+    """`forward(x, class_ids)`: embedded tokens (B, T, W), (B,) int64 -> (B, T, N'), each from all; 0 at first."""
+
+    def __init__(self, length: int, size_out: int, width: int, heads: int, layers: int, num_classes: int) -> None:
+        super().__init__()
+        self.position = nn.Parameter(0.02 * torch.randn(length, width))
+        self.class_embedding = nn.Embedding(num_classes, width)
+        self.layers = nn.ModuleList(Layer(width, heads) for _ in range(layers))
+        self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, size_out)
+        for zero in (self.class_embedding.weight, self.head.weight, self.head.bias):
+            nn.init.zeros_(zero)
+
+    def forward(self, x: Tensor, class_ids: Tensor) -> Tensor:
+        x = x + self.position + self.class_embedding(class_ids)[:, None]
+        everything = x.new_zeros(1, 1, x.shape[1], x.shape[1])  # no row is hidden from another
+        for layer in self.layers:
+            x = layer(x, everything)
+        return cast(Tensor, self.head(self.norm(x)).float())
 
 
 class CausalTransformer(nn.Module):

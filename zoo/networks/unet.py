@@ -9,8 +9,10 @@ Shapes: B batch, C channels, H height, W width, E embedding width.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain
 from typing import cast
 
 import torch
@@ -140,39 +142,81 @@ class UNet(nn.Module):
             nn.init.normal_(self.class_embedding.weight, std=0.5)
 
     def forward(self, x: Tensor, c_noise: Tensor, class_ids: Tensor, c_next: Tensor | None = None) -> Tensor:
+        return self.walk(x, self.embedding(c_noise, class_ids, c_next), self.attention)
+
+    def embedding(self, c_noise: Tensor, class_ids: Tensor, c_next: Tensor | None = None) -> Tensor:
+        """All that the network is told of an image besides x, as one (B, E)."""
         dtype = self.patchify.weight.dtype
         embedding = self.noise_embedding(c_noise).to(dtype) + self.class_embedding(class_ids)
         if c_next is not None:
             length = self.noise_embedding(c_noise - c_next) - self.noise_embedding(torch.zeros_like(c_noise))
             embedding = embedding + self.step_embedding(length.to(dtype))
-        return self.walk(x, embedding, self.attention)
+        return cast(Tensor, embedding)
 
-    def walk(self, x: Tensor, embedding: Tensor, middle: Callable[[Tensor], Tensor]) -> Tensor:
-        """(B, C, H, W) and all conditions as one (B, E) -> (B, C, H, W); `middle` is done at the lowest resolution."""
-        modulation = self.modulation(self.embed(embedding))[:, :, None, None]
-        scales, shifts = modulation.chunk(2, dim=1)
-        blocks = iter(zip(self.blocks, (scales + 1).split(self.widths, 1), shifts.split(self.widths, 1), strict=True))
+    def walk(
+        self,
+        x: Tensor,
+        embedding: Tensor,
+        middle: Callable[[Tensor], Tensor],
+        joints: Sequence[Tensor] = (),
+        beside: Tensor | None = None,
+    ) -> Tensor:
+        """(B, C, H, W) and all conditions as one (B, E) -> (B, C, H, W); `middle` is done at the lowest resolution.
 
-        def run_block(h: Tensor) -> Tensor:
-            block, scale, shift = next(blocks)
-            return cast(Tensor, block(h, scale, shift))
-
-        h = self.patchify(x.to(self.patchify.weight.dtype))
-        skips = [h]
-        for level in range(self.levels):
-            if level:
-                h = self.downs[level - 1](h)
-                skips.append(h)
-            for _ in range(self.depth):
-                h = run_block(h)
-                skips.append(h)
-        h = middle(h)
+        `joints` are added to what `way_down` gives, which takes `beside`.
+        """
+        blocks = self.modulated(embedding)
+        met = self.way_down(x, blocks, middle, beside)
+        *skips, h = [each + joint for each, joint in zip(met, joints, strict=True)] if joints else met
         for level in reversed(range(self.levels)):
             for _ in range(self.depth + 1):
-                h = run_block(torch.cat([h, skips.pop()], dim=1))
+                h = next(blocks)(torch.cat([h, skips.pop()], dim=1))
             if level:
                 h = self.ups[self.levels - 1 - level](F.interpolate(h, scale_factor=2.0, mode="nearest"))
         return cast(Tensor, self.unpatchify(F.silu(self.norm_out(h)))).to(x.dtype)
+
+    def modulated(self, embedding: Tensor) -> Iterator[Callable[[Tensor], Tensor]]:
+        """The blocks in their order, each with its scale and its shift."""
+        modulation = self.modulation(self.embed(embedding))[:, :, None, None]
+        scales, shifts = modulation.chunk(2, dim=1)
+        told = zip((scales + 1).split(self.widths, 1), shifts.split(self.widths, 1), strict=True)
+        return iter(
+            [partial(block, scale=scale, shift=shift) for block, (scale, shift) in zip(self.blocks, told, strict=True)]
+        )
+
+    def way_down(
+        self,
+        x: Tensor,
+        blocks: Iterator[Callable[[Tensor], Tensor]],
+        middle: Callable[[Tensor], Tensor],
+        beside: Tensor | None = None,
+    ) -> list[Tensor]:
+        """What the way up takes, of `skip_widths`: as it comes, and after the middle. `beside` joins what comes in."""
+        h = self.patchify(x.to(self.patchify.weight.dtype))
+        if beside is not None:
+            h = h + beside.to(h.dtype)
+        met = [h]
+        for level in range(self.levels):
+            if level:
+                h = self.downs[level - 1](h)
+                met.append(h)
+            for _ in range(self.depth):
+                h = next(blocks)(h)
+                met.append(h)
+        return [*met, middle(h)]
+
+    @property
+    def skip_widths(self) -> tuple[int, ...]:
+        first, *others = self.config.channels
+        levels = [(first,) * (self.depth + 1), *((width,) * (self.depth + 1) for width in others)]
+        return (*chain.from_iterable(levels), self.config.channels[-1])
+
+    def keep_the_way_down(self) -> None:
+        """Give up the rest: `walk` no longer works."""
+        count = self.levels * self.depth
+        self.blocks, self.widths = self.blocks[:count], self.widths[:count]
+        self.modulation = nn.Linear(self.modulation.in_features, 2 * sum(self.widths))
+        del self.ups, self.unpatchify, self.norm_out
 
 
 def widen(network: UNet, teacher: UNet) -> None:

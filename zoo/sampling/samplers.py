@@ -109,6 +109,23 @@ def heun(sigmas: np.ndarray) -> Rows:
     return rows
 
 
+def heun_capped(sigmas: np.ndarray) -> Rows:
+    """The same, with no more than the whole weight on the second estimate.
+
+    With r = following / now a step of Heun's is x' = r x + (1 - r) ((1 - w) D + w D2), w = 1 / (2 r): where a level is
+    more than halved it goes past D2, and multiplies D2's error. Here w is at most 1, from where it is.
+    """
+    rows: Rows = []
+    for now, following in pairwise(sigmas):
+        left = following / now
+        if now > FARTHEST or not 0.0 < left < 0.5:
+            rows += heun(np.array([now, following]))
+            continue
+        rows.append({"sigma": now, "a": left, "b": 1.0 - left, "e": left, "m": following})
+        rows.append({"sigma": following, "b": 1.0 - left, "s": 1.0, "m": following})
+    return rows
+
+
 def dpmpp_2m(sigmas: np.ndarray) -> Rows:
     """Lu et al. 2022 (DPM-Solver++), algorithm 2, first order at both ends, and where it would look too far ahead."""
     rows: Rows = []
@@ -134,6 +151,7 @@ SAMPLERS: dict[str, Sampler] = {
     "ddpm": Sampler(ddpm, None, True, "Ho et al. 2020, arXiv:2006.11239"),
     "ddpm_large": Sampler(ddpm_large, None, True, "Ho et al. 2020, arXiv:2006.11239"),
     "heun": Sampler(heun, 2, False, "Karras et al. 2022, arXiv:2206.00364"),
+    "heun_capped": Sampler(heun_capped, 2, False, "Karras et al. 2022, arXiv:2206.00364"),
     "dpmpp_2m": Sampler(dpmpp_2m, 2, False, "Lu et al. 2022, arXiv:2211.01095"),
     "consistency": Sampler(consistency, None, True, "Song et al. 2023, arXiv:2303.01469"),
 }
@@ -192,16 +210,17 @@ def walk(
     network: Callable[..., Any],
     columns: tuple[str, ...] = COLUMNS,
     given: tuple[Any, Any] | None = None,
+    memory: tuple[Any, Any] = (0.0, 0.0),
 ) -> Iterator[tuple[Any, Any, Any]]:
     """Walk a table: (x, denoised, saved) after each row.
 
     `table` is (NFE, columns) for all images, or (B, NFE, columns) with rows for each, of the `columns` named; `noise`
     (draws, B, ...) holds the initial state and then one draw a row, the last draw again where there are fewer;
     `network(c_in x, c_noise)` is F, its `c_noise` a number or (B,), and `c_next` after it where the table has that
-    column. `given` is (known, mask), each as x or broadcast to it. Arrays may be NumPy's or
-    torch's.
+    column. `given` is (known, mask), each as x or broadcast to it; `memory` what a row before
+    the first left: its estimate, and what it saved. Arrays may be NumPy's or torch's.
     """
-    x, previous, saved = noise[0], 0.0, 0.0
+    x, (previous, saved) = noise[0], memory
     for index in range(table.shape[-2]):
         row = table[..., index, :]
         times = [row[..., columns.index(name)] for name in ("c_noise", "c_next") if name in columns]

@@ -239,18 +239,22 @@ class Flow:
     """Times of z = (1 - t) x0 + t n, shifted towards the noise (Esser et al. 2024, arXiv:2403.03206, equation 23).
 
     They begin at 1. `even`: down to 1 / num_steps, as of FLUX; else to the first that one of `count` timesteps was
-    trained on, as of SD3.
+    trained on, as of SD3. `solver`: as Sana's are for DPM-Solver in diffusers, from the last timestep but one in even
+    steps to 0, of which the network is told whole timesteps.
     """
 
     shift: float = 1.0
     count: int = 1000
     even: bool = False
+    solver: bool = False
 
     def shifted(self, time: np.ndarray) -> np.ndarray:
         return np.asarray(self.shift * time / (1.0 + (self.shift - 1.0) * time))
 
     def grid(self, num_steps: int) -> np.ndarray:
         """The sigmas to walk, the last 0."""
+        if self.solver:
+            return linear_sigma(self.shifted(1.0 - np.linspace(1.0 / self.count, 1.0, num_steps + 1)))
         least = 1.0 / num_steps if self.even else float(self.shifted(np.array(1.0 / self.count)))
         times = self.shifted(np.linspace(1.0, least, num_steps))
         return np.append(linear_sigma(np.minimum(times, NEARLY_NOISE)), 0.0)
@@ -261,7 +265,8 @@ class Flow:
 
     def time(self, sigma: np.ndarray) -> np.ndarray:
         """The timestep of each sigma, of `count`."""
-        return self.count * linear_time(sigma)
+        found = self.count * linear_time(sigma)
+        return np.floor(found) if self.solver else found
 
     @property
     def most_steps(self) -> int:

@@ -33,9 +33,14 @@ def discriminator_cross_entropy(real: Tensor, fake: Tensor) -> Tensor:
     return F.softplus(-real).mean() + F.softplus(fake).mean()
 
 
+def discriminator_hinge(real: Tensor, fake: Tensor) -> Tensor:
+    return F.relu(1.0 - real).mean() + F.relu(1.0 + fake).mean()
+
+
 LOSSES: dict[str, tuple[DiscriminatorLoss, GeneratorLoss]] = {
     "minimax": (discriminator_cross_entropy, lambda fake: -F.softplus(fake).mean()),  # Goodfellow et al. 2014, eq. 1
     "non_saturating": (discriminator_cross_entropy, lambda fake: F.softplus(-fake).mean()),  # section 3, at its end
+    "hinge": (discriminator_hinge, lambda fake: -fake.mean()),  # Lim & Ye 2017, arXiv:1705.02894
 }
 
 

@@ -23,6 +23,16 @@ HUBER = 0.03  # times the square root of the dimension
 TARGET_DECAY = 0.95  # a step; Song et al. 2023, table 1, for distances without a feature net
 
 
+class Huber:
+    """The pseudo-Huber distance of states of a shape: (B, *shape) twice -> (B,)."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self.width = HUBER * math.sqrt(math.prod(shape))
+
+    def __call__(self, found: Tensor, target: Tensor) -> Tensor:
+        return ((found - target).flatten(1).square().sum(1) + self.width**2).sqrt() - self.width
+
+
 class ConsistencyDistillation(Distillation):
     """Options: `grid`, the teacher's steps along a trajectory; `guidance_scale`, the teacher's."""
 
@@ -33,7 +43,7 @@ class ConsistencyDistillation(Distillation):
         self.average = copy.deepcopy(self.student.network).requires_grad_(False)
         self.modules["target"] = self.average
         self.target = Denoiser(self.average, checkpoint.spec.sampling.parameterization, device)
-        self.huber = HUBER * math.sqrt(math.prod(checkpoint.spec.latent_shape))
+        self.distance = Huber(checkpoint.spec.latent_shape)
 
     def step(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         pixels, class_ids = batch.images, batch.class_ids
@@ -55,8 +65,7 @@ class ConsistencyDistillation(Distillation):
             # At sigma = 0 the consistency function is the identity.
             ahead = self.target(neighbour, following.clamp(min=1e-3), class_ids)
             target = torch.where((following > 0)[:, None, None, None], ahead, neighbour)
-        distance = (self.student(x, sigma, class_ids) - target).flatten(1).square().sum(1)
-        loss = ((distance + self.huber**2).sqrt() - self.huber).mean()
+        loss = self.distance(self.student(x, sigma, class_ids), target).mean()
         self.update(loss)
         self._follow()
         return {"loss": loss.detach()}

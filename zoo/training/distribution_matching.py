@@ -40,7 +40,8 @@ def matching_gradient(made: Tensor, real: Tensor, fake: Tensor) -> Tensor:
 class DistributionMatching(Distillation):
     """Options: `steps`, the numbers of steps of the student's grids; `start`, whose weights it begins with, if not the
     teacher's; `fake_updates` and `fake_learning_rate`, for the fake score to keep up; `adversary`, the weight of the
-    discriminator's word, with `r1`, `r1_interval` and `discriminator_rate` as in adversarial training."""
+    discriminator's word, with `r1`, `r1_interval` and `discriminator_rate` as in adversarial training. Without an
+    adversary no real picture is seen."""
 
     def __init__(self, checkpoint: Checkpoint, device: torch.device) -> None:
         super().__init__(checkpoint, device)
@@ -55,25 +56,30 @@ class DistributionMatching(Distillation):
         self.fake = Denoiser(network, spec.sampling.parameterization, device)
         if start := self.options.get("start"):
             self.model.load_state_dict(registry.load_module(registry.checkpoint(start)).state_dict())
-        self.discriminator = DenoiserDiscriminator(network, self.shape[0]).to(device).train()
-        self.modules |= {"fake": network, "discriminator": self.discriminator}
         fake_recipe = replace(recipe, learning_rate=float(self.options["fake_learning_rate"]))
-        rate = float(self.options["discriminator_rate"])
-        self.optimizers |= {
-            "fake": adam(fake_recipe, network),
-            "discriminator": torch.optim.Adam(self.discriminator.parameters(), rate, betas=BETAS),
-        }
+        self.modules["fake"], self.optimizers["fake"] = network, adam(fake_recipe, network)
+        self.adversary = float(self.options.get("adversary", 0.0))
+        if self.adversary:
+            self.discriminator = DenoiserDiscriminator(network, self.shape[0]).to(device).train()
+            rate = float(self.options["discriminator_rate"])
+            self.modules["discriminator"] = self.discriminator
+            self.optimizers["discriminator"] = torch.optim.Adam(self.discriminator.parameters(), rate, betas=BETAS)
 
     def step(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         pixels, class_ids = batch.images, batch.class_ids
         made = self.student(*self.reached(class_ids), class_ids)
-        gradient = self.gradient(made.detach(), class_ids)
-        # Half the square of the distance to a constant has this gradient.
-        matching = 0.5 * (made - (made.detach() - gradient)).square().mean()
-        self.update(matching + float(self.options["adversary"]) * self.doubt(made, class_ids))
+        loss = self.matching(made, class_ids)
+        self.update(loss + self.adversary * self.doubt(made, class_ids) if self.adversary else loss)
         losses = [self.learn_fake(made.detach(), class_ids) for _ in range(self.fake_updates)]
-        found = {"fake": torch.stack(losses).mean(), "gradient": gradient.square().mean()}
-        return found | {"discriminator": self.learn_discriminator(self.encode(pixels), made.detach(), class_ids)}
+        found = {"fake": torch.stack(losses).mean(), "matching": loss.detach()}
+        if self.adversary:
+            found["discriminator"] = self.learn_discriminator(self.encode(pixels), made.detach(), class_ids)
+        return found
+
+    def matching(self, made: Tensor, class_ids: Tensor) -> Tensor:
+        """A loss with the gradient of the divergence: half the square of the distance to a constant has it."""
+        gradient = self.gradient(made.detach(), class_ids)
+        return 0.5 * (made - (made.detach() - gradient)).square().mean()
 
     @torch.no_grad()
     def reached(self, class_ids: Tensor) -> tuple[Tensor, Tensor]:

@@ -28,7 +28,7 @@ def absolute_error(decoded: Tensor, pixels: Tensor) -> Tensor:
 
 
 class FirstStageObjective:
-    """A distance, KL and a hinge loss on patches, the last once a third of the phase has passed."""
+    """A distance, KL and a hinge loss on patches, the last after `adversarial_from`, else a third, of the phase."""
 
     def __init__(
         self,
@@ -40,6 +40,7 @@ class FirstStageObjective:
         assert checkpoint.recipe is not None
         self.model, self.device, self.options = first_stage, device, checkpoint.recipe.options
         self.distance = distance
+        self.adversarial_from = float(self.options.get("adversarial_from", 1.0 / 3.0))
         self.discriminator = PatchDiscriminator(checkpoint.spec.default_image_shape[2], (32, 64)).to(device).train()
         self.optimizers = {
             "first_stage": adam(checkpoint.recipe, first_stage),
@@ -54,10 +55,10 @@ class FirstStageObjective:
             decoded = self.model(self.model.normalize(raw))
             reconstruction = self.distance(decoded, pixels)
             loss = reconstruction + self.options["kl"] * kl_to_prior(mean, log_variance).mean() / mean[0].numel()
-            if progress > 1.0 / 3.0:
+            if progress > self.adversarial_from:
                 loss = loss - self.options["adversarial"] * self.discriminator(decoded).mean()
         descend(self.optimizers["first_stage"], loss)  # it reaches the discriminator too, which forgets it
-        if progress > 1.0 / 3.0:
+        if progress > self.adversarial_from:
             descend(self.optimizers["discriminator"], self._hinge(pixels, decoded.detach()))
         return {"reconstruction": reconstruction.detach()}
 

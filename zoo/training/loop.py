@@ -63,10 +63,14 @@ class Batch:
     @property
     def class_ids(self) -> Tensor:
         """The classes, (B,) int64. Raises TrainingError where the data set has none."""
-        found = self.conditions.get("class_id")
+        return self.tensor("class_id")
+
+    def tensor(self, name: str) -> Tensor:
+        """The values of a condition, (B, ...). Raises TrainingError where the data set has none that are numbers."""
+        found = self.conditions.get(name)
         if not isinstance(found, Tensor):
             told = ", ".join(self.conditions) or "nothing"
-            raise TrainingError(f"this kind of training needs class_id, and the data set tells {told} of its pictures")
+            raise TrainingError(f"this kind of training needs {name}, and the data set tells {told} of its pictures")
         return found
 
 
@@ -173,6 +177,8 @@ def train(
     objective: Objective = importlib.import_module(f"zoo.training.{recipe.kind}").objective(checkpoint, where)
     teacher = checkpoint.teacher and shelf.config(checkpoint.teacher)["weights"]["sha256"]
     made_by = {"spec": checkpoint.spec.to_json(), "config": asdict(checkpoint.config), "teacher": teacher}
+    if checkpoint.base:
+        made_by["base"] = shelf.config(checkpoint.base)["weights"]["sha256"]
 
     def keep(state: dict[str, Tensor], record: dict[str, Any]) -> Path:
         if not publish and (kept := shelf.set_aside(checkpoint.name)):

@@ -25,6 +25,7 @@ from zoo.training.loop import Batch, autocast, descend
 from zoo.training.optimizers import adam
 
 LOG_MEAN, LOG_STD = -0.4, 1.0  # of the logits of the two times; Geng et al., table 1d
+Tensors = tuple[Tensor, ...]
 TARGET_DECAY = 0.95  # a step
 ADAPTIVE = 0.1  # what keeps the weight of their equation 22 finite; their 1e-3 lets easy pairs drown the velocities
 
@@ -42,36 +43,61 @@ def draw_times(batch: int, apart: int, latest: float, device: torch.device) -> t
     return t, torch.where(torch.arange(batch, device=device) < apart, r, t)
 
 
-class MeanFlow:
-    """Options: `apart`, the share of a batch with r before t, the rest is flow matching (table 1a); `stretch`, what
-    part of a step its first stretch is, when training begins and when it ends."""
+def rows(tensors: Tensors, chosen: slice) -> Tensors:
+    return tuple(each[chosen] for each in tensors)
+
+
+class WholeSteps:
+    """A network of whole steps on straight paths, with its teacher's weights where it has one."""
 
     def __init__(self, checkpoint: Checkpoint, device: torch.device) -> None:
         recipe, sampling = checkpoint.recipe, checkpoint.spec.sampling
         assert recipe is not None
         assert sampling is not None
-        self.device, self.apart = device, float(recipe.options["apart"])
-        self.first, self.last = (float(part) for part in recipe.options["stretch"])
+        self.device = device
         self.latest = float(schedules.CLOCKS[sampling.schedule].time(schedules.SIGMA_MAX))
         self.model: nn.Module = registry.family(checkpoint.spec.family).build(checkpoint.config)
         if checkpoint.teacher:
             known = registry.load_module(registry.checkpoint(checkpoint.teacher)).state_dict()
-            self.model.load_state_dict({**self.model.state_dict(), **known})
+            taught: nn.Module = getattr(self.model, "denoiser", self.model)  # where the network is a part of more
+            taught.load_state_dict({**taught.state_dict(), **known})
         self.model.to(device).train()
         self.network = denoiser_module(checkpoint, self.model)
-        self.target = copy.deepcopy(self.network).requires_grad_(False)
-        self.modules: dict[str, nn.Module] = {"model": self.model, "target": self.target}
         self.optimizers = {"model": adam(recipe, self.network)}
 
+    def average(self, network: nn.Module, z: Tensor, t: Tensor, asked: Tensors, r: Tensor) -> Tensor:
+        """u(z, t, r), the average velocity of a step, under what is asked for."""
+        with autocast(self.device):
+            return cast(Tensor, network(z, t, *asked, r)).float()
+
+    def stepped(self, network: nn.Module, z: Tensor, t: Tensor, asked: Tensors, r: Tensor) -> Tensor:
+        """Where a step from t to r arrives."""
+        return z - (t - r)[:, None, None, None] * self.average(network, z, t, asked, r)
+
+
+class MeanFlow(WholeSteps):
+    """Options: `apart`, the share of a batch with r before t, the rest is flow matching (table 1a); `stretch`, what
+    part of a step its first stretch is, when training begins and when it ends."""
+
+    def __init__(self, checkpoint: Checkpoint, device: torch.device) -> None:
+        super().__init__(checkpoint, device)
+        assert checkpoint.recipe is not None
+        self.apart = float(checkpoint.recipe.options["apart"])
+        self.first, self.last = (float(part) for part in checkpoint.recipe.options["stretch"])
+        self.target = copy.deepcopy(self.network).requires_grad_(False)
+        self.modules: dict[str, nn.Module] = {"model": self.model, "target": self.target}
+
     def step(self, batch: Batch, progress: float) -> dict[str, Tensor]:
-        pixels, class_ids = batch.images, batch.class_ids
+        pixels, asked = batch.images, self.asked(batch)
         apart = round(self.apart * len(pixels))
         t, r = draw_times(len(pixels), apart, self.latest, self.device)
         noise = torch.randn_like(pixels)
-        z, velocity = torch.lerp(pixels, noise, t[:, None, None, None]), noise - pixels
+        z = torch.lerp(pixels, noise, t[:, None, None, None])
         stretch = self.first * (self.last / self.first) ** progress
-        composed = self.composed(z[:apart], t[:apart], class_ids[:apart], r[:apart], stretch)
-        error = self.average(self.network, z, t, class_ids, r) - torch.cat([composed, velocity[apart:]])
+        composed = self.composed(z[:apart], t[:apart], rows(asked, slice(apart)), r[:apart], stretch)
+        equal = slice(apart, None)
+        velocity = self.velocity(noise[equal] - pixels[equal], z[equal], t[equal], rows(asked, equal))
+        error = self.average(self.network, z, t, asked, r) - torch.cat([composed, velocity])
         # A stretch leaves only its part of the error between the target and u.
         part = torch.where(torch.arange(len(t), device=self.device) < apart, stretch, 1.0)
         squares = error.flatten(1).square().mean(1) / part**2
@@ -79,16 +105,19 @@ class MeanFlow:
         self._update(loss)
         return {"apart": squares[:apart].detach().mean(), "equal": squares[apart:].detach().mean()}
 
-    def average(self, network: nn.Module, z: Tensor, t: Tensor, class_ids: Tensor, r: Tensor) -> Tensor:
-        """u(z, t, r)."""
-        with autocast(self.device):
-            return cast(Tensor, network(z, t, class_ids, r)).float()
+    def asked(self, batch: Batch) -> Tensors:
+        """What the network is told of each picture, besides times."""
+        return (batch.class_ids,)
+
+    def velocity(self, of_pair: Tensor, z: Tensor, t: Tensor, asked: Tensors) -> Tensor:
+        """What u of a step of no length learns: the velocity of the pair of noise and picture."""
+        return of_pair
 
     @torch.no_grad()
-    def composed(self, z: Tensor, t: Tensor, class_ids: Tensor, r: Tensor, stretch: float) -> Tensor:
+    def composed(self, z: Tensor, t: Tensor, asked: Tensors, r: Tensor, stretch: float) -> Tensor:
         """u of a step from t to r: the velocity at t for the first stretch of it, then u of what remains."""
-        velocity, length = self.average(self.target, z, t, class_ids, t), stretch * (t - r)
-        remaining = self.average(self.target, z - length[:, None, None, None] * velocity, t - length, class_ids, r)
+        velocity, length = self.average(self.target, z, t, asked, t), stretch * (t - r)
+        remaining = self.average(self.target, z - length[:, None, None, None] * velocity, t - length, asked, r)
         return torch.lerp(remaining, velocity, stretch)
 
     def _update(self, loss: Tensor) -> None:

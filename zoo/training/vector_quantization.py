@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zoo.families.vqvae import VQVAE, Quantizer
+from zoo.families.vqvae import VQVAE
 from zoo.family import Checkpoint
+from zoo.networks.codes import Quantizer
 from zoo.networks.convolutional import channels_last
 from zoo.training.loop import Batch, autocast, chunks, descend
 from zoo.training.optimizers import adam

@@ -17,6 +17,8 @@ from math import prod
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
+
 from zoo.errors import GenzooError
 
 MAX_HEADER_BYTES = 4 << 20
@@ -38,6 +40,15 @@ CONVERT = (
 )
 POINTER = b"version https://git-lfs.github.com/spec/"
 POINTER_CURE = "is a Git LFS pointer in place of the file: `git lfs pull` in the clone that it is from brings the file"
+
+
+EXPONENTS = {  # of floats: their bits as little-endian integers, and which of them are the exponent
+    "F64": ("<u8", 0x7FF0_0000_0000_0000),
+    "F32": ("<u4", 0x7F80_0000),
+    "F16": ("<u2", 0x7C00),
+    "BF16": ("<u2", 0x7F80),
+}
+PART = 1 << 20  # values that are looked at together
 
 
 class UntrustedError(GenzooError):
@@ -121,6 +132,28 @@ def check_safetensors(path: Path) -> dict[str, TensorInfo]:
 
     Raises UntrustedError. Only the header is read.
     """
+    return check_safetensors_told(path)[0]
+
+
+def check_finite(path: Path) -> None:
+    """Whether all values of a safetensors file are numbers. Raises UntrustedError, as `check_safetensors` does too.
+
+    By their bits: an exponent of ones alone is infinite or not a number, in IEEE 754 and in bfloat16. 8-bit floats are
+    not looked at.
+    """
+    for name, info in check_safetensors(path).items():
+        if info.dtype not in EXPONENTS:
+            continue
+        kind, mask = EXPONENTS[info.dtype]
+        for begin in range(0, info.size, PART):
+            count = min(PART, info.size - begin)
+            bits = np.fromfile(path, kind, count, offset=info.start + begin * np.dtype(kind).itemsize)
+            if ((bits & bits.dtype.type(mask)) == mask).any():
+                raise UntrustedError(f"{path} has values in {name} that are no numbers: it is damaged, make it again")
+
+
+def check_safetensors_told(path: Path) -> tuple[dict[str, TensorInfo], dict[str, str]]:
+    """The same, and what whoever wrote the file says of it."""
     with plain_file(path) as (stream, size):
         prefix = stream.read(8)
         if len(prefix) < 8:
@@ -138,7 +171,7 @@ def check_safetensors(path: Path) -> dict[str, TensorInfo]:
     return _tensors(parse_json(data, f"{path}: header"), path, 8 + length, size)
 
 
-def _tensors(header: dict[str, Any], path: Path, start: int, size: int) -> dict[str, TensorInfo]:
+def _tensors(header: dict[str, Any], path: Path, start: int, size: int) -> tuple[dict[str, TensorInfo], dict[str, str]]:
     metadata = header.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise UntrustedError(f"{path}: its __metadata__ is not an object of strings")
@@ -154,7 +187,7 @@ def _tensors(header: dict[str, Any], path: Path, start: int, size: int) -> dict[
     if end != size:
         what = "is truncated" if end > size else "has bytes after its last tensor"
         raise UntrustedError(f"{path} {what}: its header describes {end} bytes, it has {size}")
-    return found
+    return found, metadata
 
 
 def _tensor(name: str, entry: Any, path: Path, start: int) -> TensorInfo:

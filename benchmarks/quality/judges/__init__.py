@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 FOLDER = Path(__file__).parent
-JUDGED = ("fashion_mnist", "portraits")
+JUDGED = ("fashion_mnist", "portraits", "designs")
 FIRST = "fashion_mnist"  # what a record is of that names no data set: there was no other
 
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
+from safetensors.numpy import save_file
 
 from benchmarks.measure import samples
 from benchmarks.measure.sweep import in_process
 from export.bundle import Bundle
 from zoo.contract.assets import Assets
-from zoo.contract.conditions import Condition, class_id, text
+from zoo.contract.conditions import Condition, class_id, image, text
 from zoo.contract.errors import RequestError
 from zoo.contract.generator import Generator
 from zoo.contract.request import SampleRequest, Setting
@@ -63,6 +67,35 @@ def test_fewer_seeds_are_asked_for_what_the_first_of_more_are() -> None:
     whole = samples.conditions(labelled(10), range(100, 200))["class_id"]
     assert samples.conditions(labelled(10), range(100, 130))["class_id"] == whole[:30]
     assert samples.conditions(labelled(10), [150])["class_id"] == whole[50:51]
+
+
+class Negative:
+    """The negative of the picture that is shown."""
+
+    def __init__(self, spec: GeneratorSpec, shown: np.ndarray) -> None:
+        self.spec, self.shown = spec, shown
+
+    def sample(self, request: SampleRequest) -> np.ndarray:
+        return np.stack([255 - self.shown[seed % len(self.shown)] for seed in request.seeds])
+
+    def between(self, request: SampleRequest, frames: int) -> np.ndarray:
+        raise AssertionError("nothing is between two seeds without noise")
+
+
+def test_a_grid_shows_what_was_shown_above_what_became_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GENZOO_HOME", str(tmp_path / "home"))
+    shown = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), np.uint8)
+    save_file({"sketch": shown}, tmp_path / "examples.safetensors")
+    seen = (Condition("sketch", "image", image.Options(32, 32)),)
+    generator = Negative(GeneratorSpec("g", "f", (), (32, 32, 3), seen), shown)
+    drawn = samples.pictures(generator, Setting(), MADE_BY, Assets(tmp_path))
+    assert set(drawn) == {"grid"}
+    with Image.open(io.BytesIO(base64.b64decode(drawn["grid"]))) as picture:
+        found = np.asarray(picture)
+    assert found.shape == (2 * samples.GRID_ROWS * 32, samples.COLUMNS * 32, 3)
+    assert (found[:32, 32:64] == shown[1]).all()
+    assert (found[32:64, 32:64] == 255 - shown[1]).all()
+    assert (found[64:96, :32] == shown[samples.COLUMNS % 3]).all()
 
 
 def test_a_seed_has_one_whole_example(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from export.bundle import Bundle
 from export.cuda import Gpu
 from export.engine_build import build
 from export.gate import GateError, require
+from tests.benchmarks.made_up import quality
 from tests.stand_ins import TensorRT
 from zoo.contract.feeds import Tensors
 from zoo.contract.request import SampleRequest, Setting
@@ -135,6 +136,11 @@ def test_what_is_invalid_is_shown_with_its_reasons(toy_bundles: Mapping[str, Pat
     assert "invalid" in said[-1]
     [(_, columns, [line])] = tables.of([record])
     assert "invalid" in line[columns.index("flags")]
+
+
+def test_what_nobody_judges_is_in_no_table_of_quality() -> None:
+    [(_, _, [line])] = tables.of([quality("known", 100, 1.0), quality("unknown", 60, 1.0, judged=False)])
+    assert line[0] == "known"
 
 
 def test_images_that_are_judged_come_from_the_endpoint(toy_bundles: Mapping[str, Path]) -> None:

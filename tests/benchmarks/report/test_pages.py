@@ -57,7 +57,7 @@ def test_the_command_writes_the_readme_its_picture_and_every_page(house: Path, s
     again = CliRunner().invoke(
         command_line.app, ["tree", str(house), "--records", str(house / "records.jsonl"), "--json"]
     )
-    assert len(json.loads(again.output)) == 8 + len(Branch)
+    assert len(json.loads(again.output)) == 9 + len(Branch)
 
 
 def test_every_checkpoint_is_named_in_a_page(house: Path, small_tree: FamilyTree) -> None:

@@ -136,3 +136,11 @@ def test_a_floor_of_fewer_images_says_of_how_many() -> None:
     [(words, distances)] = overview.baselines(section)
     assert words == "real images, n = 60"
     assert all(distances)
+
+
+def test_times_are_told_by_the_cell_that_they_were_measured_beside_also_where_it_is_not_shown() -> None:
+    beside = {"reference": "ddpm-pd4 4 on triton, single-stream", "relative": 0.5}
+    [section] = summary.sections(made_up("gan", 1.0, 100, 1.0, **beside))
+    assert section.timed_by == ["ddpm-pd4 4"]
+    assert section.reference is section.rows[0], "of what is here, images are compared with the first"
+    assert overview.timed(section) == "time ÷ that of `ddpm-pd4 4`"

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from benchmarks.studies.inversion import FLOW, ONE_CALL, exported, graphs, inverse_error, label, latents_of
+from benchmarks.studies.inversion import (
+    FLOW,
+    GUESSED,
+    ONE_CALL,
+    exported,
+    graphs,
+    inverse_error,
+    label,
+    latents_of,
+    learned,
+)
 from export.runners import OnnxRuntimeRunner
 from zoo import registry
 from zoo.family import Checkpoint, class_conditional
@@ -72,6 +83,16 @@ def test_an_inverse_of_another_class_is_seen(coupling: Case) -> None:
             return runners[ONE_CALL].run(**{**tensors, "class_ids": (tensors["class_ids"] + 1) % 3})
 
     assert inverse_error(runners[FLOW], Mistaken(), drawn) > 1e-2
+
+
+def test_a_learned_inverse_is_asked_as_the_flow_s_own(autoregressive: Case, tmp_path: Path) -> None:
+    checkpoint, _, runners = autoregressive
+    pupil, module = tiny("biflow", orders=("patches",), patch=2, layers=1, width=16, heads=2)
+    [runner] = exported(learned(pupil, module), tmp_path / GUESSED).values()
+    drawn = latents_of(checkpoint, 6)
+    expected = module.inverse(torch.from_numpy(drawn["latents"]), torch.from_numpy(drawn["class_ids"]))
+    np.testing.assert_allclose(runner.run(**drawn)["x"], expected.numpy(), atol=1e-4)
+    assert inverse_error(runners[FLOW], runner, drawn) > 1e-2
 
 
 def test_windows_that_share_their_weights_find_the_same_in_fewer_passes(autoregressive: Case) -> None:

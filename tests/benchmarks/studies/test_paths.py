@@ -44,15 +44,26 @@ def test_paths_to_gaussian_data_bend_as_their_closed_form_does(std: float) -> No
 
 
 def test_a_copy_is_at_no_distance_and_a_stranger_at_one() -> None:
-    wanted = np.random.default_rng(0).standard_normal((200, 8, 8, 1))
-    assert students.closeness(wanted, wanted) == 0.0
-    assert students.closeness(np.roll(wanted, students.CLASSES, axis=0), wanted) == pytest.approx(1.0)
-    assert students.closeness(wanted + 0.5 * np.roll(wanted, 20, axis=0), wanted) == pytest.approx(0.354, rel=0.05)
+    wanted, class_ids = np.random.default_rng(0).standard_normal((200, 8, 8, 1)), np.arange(200) // 7 % 10
+    others = wanted[students.strangers_of(class_ids)]
+    assert students.closeness(wanted, wanted, class_ids) == 0.0
+    assert students.closeness(others, wanted, class_ids) == pytest.approx(1.0)
+    half = wanted + 0.5 * np.roll(wanted, 20, axis=0)
+    assert students.closeness(half, wanted, class_ids) == pytest.approx(0.354, rel=0.05)
+
+
+def test_a_stranger_is_another_one_of_the_same_class() -> None:
+    class_ids = np.random.default_rng(0).integers(0, 3, 50)
+    found = students.strangers_of(class_ids)
+    assert (class_ids[found] == class_ids).all()
+    assert sorted(found) == list(range(50))
+    assert (found != np.arange(50)).all()
 
 
 def test_students_are_compared_with_their_teacher_in_as_many_steps() -> None:
     def row(name: str, steps: int, teacher: str, distance: float, fd: tuple[float, float]) -> tuple[str | float, ...]:
-        return (name, steps, f"{teacher} at {students.REFERENCE_STEPS}", 0.5, distance, *fd)
+        quality = *fd, *(fd[1] for _ in students.NETS[2:]), *(0.5 for _ in students.NETS)
+        return (name, steps, f"{teacher} at {students.REFERENCE_STEPS}", 0.5, distance, *quality)
 
     rows = [row("old", 4, "old", 0.3, (5.0, 9.0)), row("near", 4, "old", 0.1, (4.0, 10.0))]
     rows += [row("good", steps, "old", 0.2, (3.0, 8.0)) for steps in (4, 2, 1)]
@@ -61,6 +72,11 @@ def test_students_are_compared_with_their_teacher_in_as_many_steps() -> None:
     assert answer.endswith("than the teacher itself in as many steps: near in 4.")
     assert students.answer([*rows, row("bad", 1, "new", 0.1, (9.0, 9.0))]).endswith(": near in 4.")  # no teacher's own
     assert students.answer([rows[0], *rows[2:]]).endswith(": none.")
+    doubled = [row(students.WHOLE, steps, "old", 0.5, (9.0 - steps, 8.0)) for steps in (4, 2, 1)]
+    assert f"in 1, 2, 4 steps has a smaller distance each time in: {students.NETS[0]}." in students.answer(
+        rows + doubled
+    )
+    assert "ddpm-sida 50.0%, 50.0%" in students.answer([*rows, row("ddpm-sida", 1, "old", 0.5, (9.0, 8.0))])
 
 
 def solve_gaussian(sampler: str, steps: int) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from collections.abc import Mapping
 from importlib.util import find_spec
@@ -71,6 +72,26 @@ def test_openvino_reads_a_bundle_as_it_is(bundle: Bundle, expected: np.ndarray, 
     assert differs(expected, bundle, Executor(Runtime.OPENVINO, loop=loop, threads=1))[0] <= 1
     with pytest.raises(RunnerError, match=r"was given \['y'\], expected \['x'\]"):
         runtimes.graph_runners(bundle, Runtime.OPENVINO)("decoder").run(y=np.zeros((1, 2, 4, 4), np.float32))
+
+
+@pytest.mark.skipif(find_spec("openvino") is None, reason="OpenVINO is an extra")
+def test_a_signal_after_openvino_reaches_its_handler(toy_bundles: Mapping[str, Path]) -> None:
+    """Ctrl-C too ends in the kernel where the stack of signal handlers is one that a plug-in has given back."""
+    script = f"""
+import faulthandler, signal
+from pathlib import Path
+from export.bundle import Bundle
+from export.runtimes import Runtime, graph_runners
+faulthandler.enable()
+signal.signal(signal.SIGUSR1, lambda *_: print("heard"))
+open_graph = graph_runners(Bundle.open(Path({str(toy_bundles["toy-diffusion"])!r})), Runtime.OPENVINO)
+first, second = open_graph("decoder"), open_graph("decoder")
+del first
+del second
+signal.raise_signal(signal.SIGUSR1)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "heard\n"), done.stderr
 
 
 def test_sixteen_bits_are_near_and_not_the_same(bundle: Bundle, expected: np.ndarray) -> None:

@@ -13,6 +13,7 @@ import pytest
 pytest.importorskip("torch")
 
 from export.bundle import Bundle
+from export.exporter import export
 from export.gate import require
 from export.runners import OnnxRuntimeRunner, TorchRunner, bundle_generator, cores
 from export.runtimes import Executor, Runtime
@@ -25,7 +26,7 @@ from export.tuning.opening import ByBatch
 from export.tuning.record import Tuned, TuningError, chosen, nearest, path_of
 from export.tuning.tune import Plan, tuning
 from export.tuning.variants import beside
-from export.variant import LoopKind, Precision
+from export.variant import LoopKind, Precision, Variant
 from serving import generators
 from zoo.contract.feeds import Tensors
 from zoo.contract.generator import Generator
@@ -190,7 +191,10 @@ def test_a_record_that_was_altered_is_said_to_be_so(bundle: Bundle) -> None:
     path.unlink()
 
 
-def test_another_precision_is_of_the_same_weights(bundle: Bundle, toy_bundles: Mapping[str, Path]) -> None:
+def test_another_precision_is_of_the_same_weights(
+    bundle: Bundle, toy_diffusion: Checkpoint, toy_bundles: Mapping[str, Path]
+) -> None:
+    export(toy_diffusion, Variant(precision=Precision.INT8))
     assert beside(bundle)(Executor()) is bundle
     other = Bundle.open(toy_bundles["toy-student"])
     with pytest.raises(TuningError, match="is of other weights than"):

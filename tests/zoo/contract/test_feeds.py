@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import save
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from zoo.contract import request
-from zoo.contract.assets import Assets
+from zoo.contract.assets import EXAMPLE_ARRAYS, Assets
 from zoo.contract.conditions import Condition, class_id, image, scalar, text
 from zoo.contract.errors import RequestError
 from zoo.contract.feeds import ENTRY_BYTES, Encoder, Feeds, Tensors, feeds
@@ -22,6 +23,7 @@ from zoo.contract.graph import TensorSpec
 from zoo.contract.request import Mixture, SampleRequest, Setting, columns
 from zoo.contract.spec import Axis, GeneratorSpec, Noise, Sampling
 from zoo.images import to_pixels
+from zoo.plain import PlainError
 from zoo.sampling import noise, samplers
 
 SAMPLING = Sampling(samplers=("ddim", "ddpm", "heun"), num_steps=4, max_guidance_scale=8.0)
@@ -299,6 +301,26 @@ def test_each_distinct_value_is_encoded_once(assets: Assets) -> None:
         Feeds(spec, assets).of(asked(prompt="red"))
 
 
+def test_an_encoder_is_given_what_stands_beside_its_condition(assets: Assets) -> None:
+    """Of each image, in every term of its guidance; one value at two scales is two values."""
+    seen: list[tuple[list[int], float]] = []
+
+    class Scaled:
+        def run(self, **tensors: np.ndarray) -> Tensors:
+            seen.append((tensors["prompt_tokens"][0].tolist(), float(tensors["ink"][0])))
+            return {"context": np.repeat(tensors["prompt_tokens"], 2, axis=1) * tensors["ink"][:, None]}
+
+    context = TensorSpec("context", "float32", (4,))
+    prompt = replace(PROMPT, encoded=(context,), beside=("ink",))
+    ink = Condition("ink", "scalar", scalar.Options(0.0, 9.0), default=1.0)
+    made = Feeds(replace(SPEC, conditions=(prompt, ink)), assets, {"encode_prompt": Encoder(Scaled())})
+    request = asked(Setting(guidance_scale=2.0), (7, 8, 9), prompt="green", ink=(0.5, 3.0, 0.5))
+    found = made.of(request)
+    assert found["ink"].tolist() == [[0.5, 0.5], [3.0, 3.0], [0.5, 0.5]]
+    assert sorted(seen) == [([0, 0], 0.5), ([0, 0], 3.0), ([2, 0], 0.5), ([2, 0], 3.0)]
+    assert found["context"][:, 0].tolist() == [[1, 1, 0, 0], [6, 6, 0, 0], [1, 1, 0, 0]]
+
+
 def test_the_cache_keeps_what_was_asked_for_last(assets: Assets) -> None:
     graph = Counting()
     encoder = Encoder(graph, limit=2 * (4 * 4 + ENTRY_BYTES))  # two values of four floats
@@ -427,6 +449,49 @@ def test_a_mask_keeps_what_is_black_and_begins_with_noise() -> None:
     images = Generator(SPEC, Last()).sample(asked(class_id=1, image=picture, mask_image=mask))
     assert np.array_equal(images[0, 2:], picture[2:]), "bit for bit"
     assert not images[0, :2].any()
+
+
+def test_a_network_that_sees_a_picture_begins_with_noise_and_keeps_the_same_pixels() -> None:
+    """Both are conditions: what is given of them goes to the network, and pixels that a mask keeps stay."""
+    seen = (
+        Condition("image", "image", image.Options(4, 4, 1), default=128),
+        Condition("mask_image", "image", image.Options(4, 4, 1, low=0.0), default=255),
+    )
+    spec = replace(SPEC, conditions=(*SPEC.conditions, *seen))
+    assert spec.repaints
+    assert not spec.edits
+    assert GeneratorSpec.from_json(spec.to_json()) == spec
+    picture, mask = pixels(1, 4, 4, 1), np.zeros((4, 4), np.uint8)
+    mask[:2], mask[3] = 255, 127
+    request = asked(class_id=1, image=picture, mask_image=mask)
+    found = feeds(spec, request)
+    assert np.array_equal(found["image"][0, 0], to_pixels(picture[None])[0])
+    assert np.array_equal(found["mask_image"][0, 0, 0] >= 0.5, mask >= 128)
+    assert np.array_equal(found["noise"], feeds(spec, asked(class_id=1))["noise"])
+    images = Generator(spec, Last()).sample(request)
+    assert np.array_equal(images[0, 2:], picture[2:])
+    assert not images[0, :2].any()
+    assert not Generator(spec, Last()).sample(asked(class_id=1, image=picture)).any(), "all is made anew"
+    with pytest.raises(RequestError, match="mask_image was given and no image"):
+        feeds(spec, asked(class_id=1, mask_image=mask))
+    with pytest.raises(PlainError, match="mask_image is the name of something else"):
+        GeneratorSpec.from_json(replace(spec, conditions=(*SPEC.conditions, seen[1])).to_json())
+
+
+def test_a_picture_that_comes_in_turn_is_kept_too_and_its_mask_is_of_no_other(tmp_path: Path) -> None:
+    picture, mask = pixels(1, 4, 4, 1), np.zeros((4, 4, 1), np.uint8)
+    mask[:2] = 255
+    (tmp_path / EXAMPLE_ARRAYS).write_bytes(save({"image": picture[None], "mask_image": mask[None]}))
+    seen = (
+        Condition("image", "image", image.Options(4, 4, 1)),
+        Condition("mask_image", "image", image.Options(4, 4, 1, low=0.0)),
+    )
+    spec = replace(SPEC, conditions=(*SPEC.conditions, *seen))
+    images = Generator(spec, Last(), Assets(tmp_path)).sample(asked(class_id=1))
+    assert np.array_equal(images[0, 2:], picture[2:])
+    assert not images[0, :2].any()
+    with pytest.raises(RequestError, match="image was given and no mask_image"):
+        feeds(spec, asked(class_id=1, image=picture), Assets(tmp_path))
 
 
 def test_what_is_kept_takes_the_seeds_noise_without_the_picture() -> None:

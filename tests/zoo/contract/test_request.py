@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import numpy as np
@@ -161,3 +162,8 @@ def test_the_way_between_seeds_begins_and_ends_with_their_own_images(spec: Gener
 def test_no_way_leads_from_one_seed_nor_in_one_frame_nor_in_too_many(seeds: tuple[int, ...], frames: int) -> None:
     with pytest.raises(RequestError, match="at least two of each"):
         Generator(ONE_SHOT, Shades()).between(SampleRequest(seeds), frames)
+
+
+def test_no_way_leads_where_there_is_no_noise() -> None:
+    with pytest.raises(RequestError, match="gan has no noise, so nothing is between its seeds: leave frames out"):
+        Generator(dataclasses.replace(ONE_SHOT, noise=()), Shades()).between(SampleRequest((0, 1)), 3)

@@ -76,6 +76,13 @@ REFUSED = {
     "rows of a graph": (spec(scalar("a_style"), scalar("a_style_rows")), "a_style_rows would be the name of two"),
     "encoded twice": (spec(PROMPT | {"encoded": [TENSOR] * 2}), "prompt would be the name of two"),
     "encoded as objects": (spec(PROMPT | {"encoded": [TENSOR | {"dtype": "object"}]}), "expected float32 or int64"),
+    "beside nothing": (spec(PROMPT | {"encoded": [TENSOR], "beside": ["a"]}), "beside 'a', expected another condition"),
+    "beside itself": (spec(PROMPT | {"encoded": [TENSOR], "beside": ["prompt"]}), "beside 'prompt', expected another"),
+    "beside, not encoded": (spec(scalar("ink"), PROMPT | {"beside": ["ink"]}), "beside 'ink', expected another"),
+    "beside twice": (
+        spec(scalar("ink"), PROMPT | {"encoded": [TENSOR | {"name": "context"}], "beside": ["ink", "ink"]}),
+        "prompt is encoded beside the same condition twice",
+    ),
     "16 GB of a default": (spec(picture(1 << 14, default=0)), r"has the shape \(16384, 16384, 64\), outside 1 to"),
     "16 GB of nothing": (
         spec(picture(1 << 14, encoded=[TENSOR | {"name": "picture"}])),

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from zoo.datasets import Data, DatasetError, portraits
+from zoo.datasets.design_styles import DESIGNS
 from zoo.datasets.portrait_styles import ABSENT, BY_WORD, STYLES, WORDS, Style
 from zoo.datasets.portraits import CaptionError, Portrait, read
 
@@ -42,11 +43,13 @@ def test_a_caption_says_all_and_is_read_back(style: Style) -> None:
 @pytest.mark.parametrize(
     ("caption", "said"),
     [
-        ("", "begins with no style's word"),
-        ("crittr blue dome", "did you mean critter"),
-        ("mood mauve circle big smile on red", "'mauve' where its color is named"),
-        ("planet", "no more words where its color is named"),
-        ("planet red cap thin moons tie", "'tie' where no word is expected"),
+        ("", "names no style"),
+        ("crittr blue dome", "names no style: did you mean critter"),
+        ("mood mauve circle big smile on red", "'mauve', which says nothing of a mood: its color is one of blue, "),
+        ("planet red cap thin moons tie", "'tie', which says nothing of a planet: nothing more"),
+        ("mood blue red", "'red', which says nothing of a mood: its shape is one of"),
+        ("mood on", "'on', which says nothing of a mood"),
+        ("planet none", "'none', which says nothing of a planet"),
     ],
 )
 def test_another_text_is_refused(caption: str, said: str) -> None:
@@ -54,7 +57,12 @@ def test_another_text_is_refused(caption: str, said: str) -> None:
         read(caption)
 
 
-@pytest.mark.parametrize("style", STYLES, ids=IDS)
+def test_what_is_not_said_is_open_but_a_part_that_may_be_absent_is() -> None:
+    assert read("planet").words == {"surface": ABSENT, "ring": ABSENT, "moons": ABSENT}
+    assert read("on red mood big").words == {"eyes": "big", "cheeks": ABSENT, "on": "red"}
+
+
+@pytest.mark.parametrize("style", DESIGNS, ids=[style.name for style in DESIGNS])
 def test_a_split_holds_combinations_out_and_no_value(style: Style) -> None:
     shown = [portraits.portrait(style, index) for index in range(1500)]
     share = np.mean([each.held_out for each in shown])

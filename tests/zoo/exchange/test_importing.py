@@ -153,6 +153,8 @@ def test_an_imported_pipeline_goes_through_the_gate(tmp_path: Path) -> None:
     assert verdict.admitted, verdict.message
     asked = {request["request"] for request in verdict.numbers["requests"]}
     assert {"ddim_eps in 10 steps", "ddim in 4 steps"} < asked  # one graph takes both forms of clipping
+    assert "its steps by ddim@leading, ddim_eps@leading, ddpm@leading are those of DDIMScheduler" in verdict.message
+    assert max(verdict.numbers["step_errors"].values()) < 1e-4
 
 
 def test_names_of_older_diffusers_are_read(tmp_path: Path) -> None:
@@ -287,7 +289,7 @@ def test_a_text_conditioned_pipeline_is_kept_and_not_sampled(tmp_path: Path) -> 
     assert [component.name for component in imported.draft.components] == ["unet", "vae", "text_encoder", "tokenizer"]
     manifest = shelf.blob_store().manifest(shelf.blob_store().ref("sd"))  # type: ignore[arg-type]
     assert "source/unet/model.safetensors" in {file.path for file in manifest.files}
-    with pytest.raises(registry.UnsupportedError, match="text-conditioned generators cannot be sampled"):
+    with pytest.raises(registry.UnsupportedError, match="cannot be sampled by this version"):
         registry.checkpoint("sd")
     shown = json.loads(run("show", "sd", "--json").stdout)
     assert [component["name"] for component in shown["components"]] == ["unet", "vae", "text_encoder", "tokenizer"]

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import shutil
+import types
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 pytest.importorskip("diffusers")
 pytest.importorskip("transformers")
@@ -21,10 +25,12 @@ from export.runners import TorchRunner
 from tests import pipelines
 from tests.examples import at_random
 from tests.zoo.exchange.test_importing import home, one_thread
-from zoo import registry
+from zoo import registry, shelf
+from zoo.contract import steps
 from zoo.contract.request import SampleRequest, Setting
 from zoo.errors import GenzooError
-from zoo.exchange.importing import ImportingError, import_from
+from zoo.exchange.importing import ImportingError, comparison, import_from
+from zoo.exchange.importing.pipelines import PIPELINES
 from zoo.sampling import noise
 
 # diffusers' own Heun, on numpy 2.
@@ -87,6 +93,20 @@ def test_stable_diffusion_is_the_pipeline_of_diffusers(stable: tuple[Path, Any])
     assert not same(other, ours("sd", Setting(5, guidance_scale=3.0)))
 
 
+def test_a_text_encoder_of_older_transformers_has_other_names(stable: tuple[Path, Any]) -> None:
+    """As all folders of Stable Diffusion had that were published before 2026; positions are among the weights."""
+    folder, _ = stable
+    import_from(folder)
+    path = folder / "text_encoder" / "model.safetensors"
+    tensors = load_file(path)
+    assert "embeddings.token_embedding.weight" in tensors
+    old = {f"text_model.{name}": tensor for name, tensor in tensors.items()}
+    old["text_model.embeddings.position_ids"] = torch.arange(pipelines.LENGTH)[None]
+    save_file(old, path)
+    import_from(folder, name="older")
+    assert shelf.config("older")["weights"] == shelf.config("sd")["weights"]
+
+
 def picture() -> np.ndarray:
     """(32, 32, 3) uint8 with something in it."""
     y, x = np.mgrid[:32, :32]
@@ -120,6 +140,56 @@ def test_image_to_image_and_inpainting_begin_with_what_the_first_stage_means(
     found = ours("sd", Setting(5, guidance_scale=2.0), image=(picture(),), mask_image=(left,))
     assert same(found[:, :, :16], theirs(inpaint, 16, **call, latents=draws(16)[0])[:, :, :16])
     assert np.array_equal(found[:, :, 16:], np.stack([picture()] * 2)[:, :, 16:])
+
+
+def by_means(pipeline: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make a pipeline encode pictures as the means, where it draws from the distributions."""
+    encode = pipeline.vae.encode
+    means = lambda pixels: types.SimpleNamespace(latents=encode(pixels).latent_dist.mode())  # noqa: E731
+    monkeypatch.setattr(pipeline.vae, "encode", means)
+
+
+@pytest.mark.parametrize("write", [pipelines.inpainting, pipelines.inpainting_xl])
+def test_a_network_that_sees_a_picture_and_a_mask(
+    write: Callable[[Path], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is made anew is as diffusers makes it, to masks of half a latent; what is kept is the picture's own."""
+    pipeline = write(tmp_path / "seeing")
+    imported = import_from(tmp_path / "seeing")
+    assert any("takes no --strength" in note for note in imported.draft.notes)
+    by_means(pipeline, monkeypatch)
+    left = np.zeros((32, 32, 1), np.uint8)
+    left[3:, :17] = 255
+    left[20:, :5] = 127  # kept, as it is nearer to black
+    call = {"num_inference_steps": 4, "guidance_scale": 3.0, "height": 32, "width": 32, "strength": 1.0}
+    call |= {"image": torch.from_numpy(picture()).permute(2, 0, 1)[None] / 255.0}
+    call |= {"mask_image": torch.from_numpy(left).permute(2, 0, 1)[None] / 255.0}
+    given = {"image": (picture(),), "mask_image": (left,)}
+    found = ours("seeing", Setting(4, guidance_scale=3.0), **given)
+    anew, kept = np.broadcast_to(left >= 128, found.shape), np.stack([picture()] * 2)
+    assert same(found[anew], theirs(pipeline, 16, **call)[anew])
+    assert np.array_equal(found[~anew], kept[~anew])
+    black = np.zeros((32, 32, 3), np.uint8)
+    other = ours("seeing", Setting(4, guidance_scale=3.0), **given | {"image": (black,)})
+    assert not same(found[anew], other[anew]), "the network sees what is kept"
+    whole = ours("seeing", Setting(4, guidance_scale=3.0))
+    assert same(whole, theirs(pipeline, 16, **call | {"mask_image": torch.ones(1, 1, 32, 32)}))
+    with pytest.raises(GenzooError, match="takes no strength: its image is a condition of its own"):
+        ours("seeing", Setting(4, strength=0.5), **given)
+
+
+def test_a_refiner_is_told_how_beautiful_an_image_shall_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pipeline = pipelines.refiner(tmp_path / "refiner")
+    import_from(tmp_path / "refiner")
+    quietly(pipeline, monkeypatch, draws(16)[0])
+    pixels = torch.from_numpy(picture()).permute(2, 0, 1)[None] / 127.5 - 1.0
+    with torch.inference_mode():
+        means = pipeline.vae.encode(pixels.repeat(2, 1, 1, 1)).latent_dist.mode() * pipeline.vae.config.scaling_factor
+    call = {"num_inference_steps": 5, "guidance_scale": 3.0, "image": means, "strength": 0.6, "latents": None}
+    setting = Setting(5, guidance_scale=3.0, strength=0.6)
+    assert same(ours("refiner", setting, image=(picture(),)), theirs(pipeline, 16, **call))
+    plain = ours("refiner", setting, image=(picture(),), aesthetic_score=(3.0,))
+    assert same(plain, theirs(pipeline, 16, **call, aesthetic_score=3.0))
 
 
 SCHEDULERS: dict[str, tuple[str, dict[str, Any], str]] = {
@@ -241,6 +311,28 @@ def test_pixart_hears_what_is_said_and_no_more(tmp_path: Path) -> None:
     assert same(ours("pixart", Setting(4, guidance_scale=3.0), prompt=("A Red Boat", "an old cat")), expected)
 
 
+@pytest.mark.parametrize(
+    "scheduler",
+    [
+        diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0),
+        diffusers.DPMSolverMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0),
+    ],
+    ids=["euler", "dpm"],
+)
+def test_sana_is_read_by_a_language_model_behind_an_instruction(scheduler: Any, tmp_path: Path) -> None:
+    """Which a negative prompt is not, whether one is given or none."""
+    pipeline = pipelines.sana(tmp_path / "sana", scheduler)
+    import_from(tmp_path / "sana")
+    call = {"num_inference_steps": 4, "guidance_scale": 3.0, "use_resolution_binning": False}
+    call |= {"height": 32, "width": 32}
+    setting, prompts = Setting(4, guidance_scale=3.0), ("A Red Boat", "cats of old")
+    plain = ours("sana", setting, prompt=prompts)
+    assert same(plain, theirs(pipeline, 16, **call, prompt=list(prompts)))
+    found = ours("sana", setting, prompt=prompts, negative_prompt=("Blurred",))
+    assert same(found, theirs(pipeline, 16, **call, prompt=list(prompts), negative_prompt=["Blurred"] * 2))
+    assert not same(found, plain)
+
+
 @pytest.mark.parametrize("third", [True, False])
 def test_sd3_joins_three_encoders(third: bool, tmp_path: Path) -> None:
     pipeline = pipelines.stable_3(tmp_path / "sd3", third)
@@ -265,6 +357,23 @@ def test_flux_packs_its_latents(distilled: bool, tmp_path: Path) -> None:
     found = ours("flux", Setting(4, guidance_scale=2.0), negative_prompt=("blurred",), **given)
     negative = {"negative_prompt": ["blurred"] * 2, "true_cfg_scale": 2.0}
     assert same(found, theirs(pipeline, 16, **call, **sizes, **negative))
+
+
+@pytest.mark.parametrize("kind", PIPELINES)
+def test_the_guidance_of_a_class_is_what_diffusers_takes_for_it(kind: str) -> None:
+    taken = inspect.signature(getattr(diffusers, kind).__call__).parameters
+    layout = PIPELINES[kind].layout
+    guided = layout not in ("unconditional", "consistency")
+    name = "true_cfg_scale" if layout == "packed_text" else "guidance_scale"  # FLUX's is a distilled one
+    expected = taken[name].default if guided and not kind.startswith("LatentConsistency") else 1.0
+    assert PIPELINES[kind].guidance == expected
+
+
+def test_what_to_ask_for_is_told_where_it_is_imported_shown_and_in_its_card(stable: tuple[Path, Any]) -> None:
+    imported = import_from(stable[0], licence="mit")
+    (told,) = [note for note in imported.draft.notes if "--guidance-scale 7.5" in note]
+    assert told in registry.record("sd")["notes"]
+    assert told in (shelf.directory("sd") / "README.md").read_text()
 
 
 def edit(path: Path, **changes: Any) -> None:
@@ -300,6 +409,29 @@ def test_a_component_that_is_missing_is_named(stable: tuple[Path, Any]) -> None:
         import_from(folder)
 
 
+def test_what_is_not_built_here_is_kept_and_named(tmp_path: Path) -> None:
+    pipelines.sana(tmp_path / "sana")
+    edit(tmp_path / "sana" / "model_index.json", _class_name="SanaSprintPipeline", vae=["diffusers", "AutoencoderTiny"])
+    imported = import_from(tmp_path / "sana")
+    assert not imported.draft.usable
+    with pytest.raises(registry.UnsupportedError, match=r"does not build its vae \(AutoencoderTiny\)"):
+        registry.checkpoint("sana")
+
+
+@pytest.mark.parametrize("kind", ["PNDMScheduler", "EulerDiscreteScheduler", "DPMSolverMultistepScheduler"])
+def test_an_import_records_what_diffusers_does_by_the_scheduler_s_levels(kind: str, stable: tuple[Path, Any]) -> None:
+    """Whatever its own scheduler is; a state at sigma is brought to where the others begin."""
+    folder, _ = stable
+    getattr(diffusers, kind)(**pipelines.LATENT, prediction_type="v_prediction").save_pretrained(folder / "scheduler")
+    import_from(folder)
+    known = registry.checkpoint("sd")
+    assert known.spec.sampling is not None
+    walks, _ = steps.read(shelf.assets("sd").folder)
+    assert [walk.sampler for walk in walks] == ["ddim@leading", "ddpm@leading", "dpmpp_2m@logsnr"]
+    for walk in walks:
+        assert max(walk.errors(known.spec.sampling, comparison.stand_in(known))) < 1e-5
+
+
 @pytest.mark.longer
 @pytest.mark.skipif(not at_random, reason="it exports for a minute: in `make fuzz`")
 def test_a_pipeline_goes_the_whole_way(stable: tuple[Path, Any]) -> None:
@@ -315,6 +447,7 @@ def test_a_pipeline_goes_the_whole_way(stable: tuple[Path, Any]) -> None:
     assert set(bundle.graphs) >= {"encode_prompt", "denoiser", "decoder", "encode_image", "sampler"}
     verdict = gate(bundle)
     assert verdict.admitted, verdict.message
+    assert "its steps by ddim@leading, ddpm@leading, dpmpp_2m@logsnr are those of DDIMScheduler" in verdict.message
     reference, entry = TorchRunner(checkpoint).generator, bundle_generator(bundle)
     picture = np.full((32, 32, 3), 120, np.uint8)
     for given in ({}, {"image": (picture,)}):
@@ -322,3 +455,21 @@ def test_a_pipeline_goes_the_whole_way(stable: tuple[Path, Any]) -> None:
         error = image_error(reference.sample(request), entry.sample(request))
         assert error.lsb <= 1
         assert error.differing <= 0.002
+
+
+@pytest.mark.longer
+@pytest.mark.skipif(not at_random, reason="it exports 2.3 GB, for minutes, by 4 GB of memory: in `make fuzz`")
+def test_a_graph_of_more_than_2_gib_is_exported_and_runs(tmp_path: Path) -> None:
+    """No message of ONNX holds as much: the weights are beside it."""
+    from export.exporter import export
+    from export.runners import bundle_generator
+
+    wide = pipelines.unet(block_out_channels=(864, 1728), norm_num_groups=8, attention_head_dim=8)
+    pipelines.stable(tmp_path / "wide", unet=wide)
+    import_from(tmp_path / "wide")
+    bundle = export(registry.checkpoint("wide"))
+    assert (bundle.path / "model.safetensors").stat().st_size > 2 << 30
+    assert bundle.entry_path.stat().st_size < 8 << 20
+    request = SampleRequest((1,), {"prompt": PROMPTS[:1]}, Setting(1, guidance_scale=2.0))
+    found = bundle_generator(bundle).sample(request)
+    assert same(found, TorchRunner(registry.checkpoint("wide")).generator.sample(request))

@@ -141,7 +141,11 @@ def test_a_solver_may_bring_its_own_spacing() -> None:
     sampling, _, clip = scheduler.sampling(config, "config", scheduler.Choice("heun", "karras"))
     assert sampling.timesteps is not None
     assert (sampling.samplers[0], sampling.timesteps.spacing) == ("heun", "karras")
-    assert "the pipeline's own is ddim@leading" in scheduler.differences(config, sampling, clip)[-1]
+    *_, heun, own = scheduler.differences(config, sampling, clip)
+    assert "heun_capped is not" in heun
+    assert "the pipeline's own is ddim@leading" in own
+    assert {"heun", "heun_capped"} < set(sampling.samplers)
+    assert "heun" not in scheduler.sampling(config, "config")[0].samplers  # offered where it was asked for
     for choice in (scheduler.Choice("DPM"), scheduler.Choice(spacing="random")):
         with pytest.raises(ImportingError, match="there is no"):
             scheduler.sampling(config, "config", choice)

@@ -8,11 +8,12 @@ import json
 import pytest
 import torch
 
-from zoo import registry
+from zoo import registry, shelf
 from zoo.contract.assets import Assets
 from zoo.contract.conditions import arrays, kind
 from zoo.contract.errors import RequestError
-from zoo.datasets import portraits
+from zoo.datasets import design_styles, designs, portraits, scenes
+from zoo.datasets.design_styles import DESIGNS
 from zoo.datasets.portrait_styles import WORDS
 from zoo.families.text_to_image import TextToImageConfig, prompt
 from zoo.family import Checkpoint, Recipe
@@ -21,7 +22,8 @@ from zoo.training.loop import Batch, TrainingError
 from zoo.training.text_to_image import Captions, TextToImageObjective, graphic_distance, shortened
 
 FAMILY = registry.family("text_to_image")
-(ENTRY,) = FAMILY.checkpoints
+(BASE,) = FAMILY.checkpoints
+ALONE = {"first_stage": 0.27, "kl": 1e-4, "adversarial": 0.05}  # a recipe that makes its own first stage
 TINY = TextToImageConfig(
     words=WORDS,
     examples=("planet red", "mood blue circle big smile on red"),
@@ -34,10 +36,10 @@ TINY = TextToImageConfig(
 
 
 def tiny() -> Checkpoint:
-    assert ENTRY.recipe is not None
-    recipe: Recipe = dataclasses.replace(ENTRY.recipe, options={**ENTRY.recipe.options, "caption_dropout": 0.0})
-    spec = dataclasses.replace(ENTRY.spec, conditions=(prompt(TINY),))
-    return dataclasses.replace(ENTRY, spec=spec, config=TINY, recipe=recipe)
+    assert BASE.recipe is not None
+    recipe: Recipe = dataclasses.replace(BASE.recipe, options=ALONE)
+    spec = dataclasses.replace(BASE.spec, conditions=(prompt(TINY),))
+    return dataclasses.replace(BASE, spec=spec, config=TINY, recipe=recipe, teacher=None)
 
 
 def tiny_objective() -> TextToImageObjective:
@@ -61,7 +63,7 @@ def assets(tmp_path) -> Assets:  # type: ignore[no-untyped-def]
 def test_training_and_serving_read_prompts_alike(assets: Assets) -> None:
     (condition,), captions = tiny().spec.conditions, ["", "Planet RED", *tiny_batch().conditions["prompt"]]
     served = kind(condition).encode(condition, arrays(condition, captions), assets)
-    tokens, mask = Captions(tiny(), torch.device("cpu")).tokens(captions)
+    tokens, mask = Captions(TINY, torch.device("cpu")).tokens(captions)
     assert (tokens.numpy() == served["prompt_tokens"]).all()
     assert (mask.numpy() == served["prompt_mask"]).all()
     assert served["prompt_mask"].sum(1).tolist() == [1 + len(caption.split()) for caption in captions]
@@ -75,10 +77,9 @@ def test_an_unknown_word_is_refused(assets: Assets) -> None:
 
 def test_examples_are_prompts_of_combinations_that_were_not_trained_on(assets: Assets) -> None:
     assert list(assets.examples["prompt"]) == list(TINY.examples)
-    shipped = json.loads(FAMILY.assets(ENTRY)["examples.json"])["prompt"]  # type: ignore[misc]
+    shipped = json.loads(FAMILY.assets(BASE)["examples.json"])["prompt"]  # type: ignore[misc]
     assert len(shipped) == len(set(shipped)) == 24
-    assert all(portraits.read(caption).held_out for caption in shipped)
-    assert {caption.split()[0] for caption in shipped} == {style.word for style in portraits.STYLES}
+    assert all(designs.understood(caption).held_out for caption in shipped)
 
 
 @pytest.mark.parametrize(
@@ -131,3 +132,51 @@ def test_a_distance_sees_edges_and_is_nothing_between_equals() -> None:
 def test_what_it_says_of_unseen_pictures_is_finite() -> None:
     objective = tiny_objective()
     assert set(objective.evaluate(objective.model, tiny_batch())) == {"reconstruction_psnr_db", "loss"}  # type: ignore[arg-type]
+
+
+def contrastive() -> TextToImageObjective:
+    """Of a base whose first stage is the one in the tree."""
+    if not shelf.is_here("kl-f4"):
+        pytest.skip("kl-f4 is not here: `genzoo pull kl-f4`")
+    assert BASE.recipe is not None
+    first_stage = registry.checkpoint("kl-f4").config
+    config = dataclasses.replace(TINY, words=BASE.config.words, channels=first_stage.channels)
+    spec = dataclasses.replace(BASE.spec, conditions=(prompt(config),))
+    torch.manual_seed(0)
+    return TextToImageObjective(dataclasses.replace(BASE, spec=spec, config=config), torch.device("cpu"))
+
+
+def designs_batch() -> Batch:
+    captions = [designs.whole(each) for each in portraits.examples(8, DESIGNS)]
+    return Batch(torch.rand(8, 3, 64, 64) * 2.0 - 1.0, {"prompt": captions})
+
+
+def test_a_base_begins_with_its_first_stage_and_never_moves_it() -> None:
+    objective, taken = contrastive(), shelf.load_tensors("kl-f4")
+    for progress, parts in ((0.0, {"text_encoder"}), (0.5, {"text_encoder", "denoiser"})):
+        for key, parameter in objective.model.named_parameters():  # what begins as nothing would pass no gradient on
+            if not parameter.any() and not key.startswith("first_stage"):
+                torch.nn.init.normal_(parameter, std=0.1)
+        before = {key: value.clone() for key, value in objective.model.state_dict().items()}
+        objective.step(designs_batch(), progress)
+        after = objective.model.state_dict()
+        assert {key.split(".")[0] for key, value in after.items() if not torch.equal(value, before[key])} == parts
+    kept = {key: value.numpy() for key, value in objective.model.state_dict().items() if key.startswith("first_stage")}
+    assert kept.keys() == taken.keys()
+    assert all((kept[key] == value).all() for key, value in taken.items())
+
+
+def test_a_text_encoder_learns_which_caption_is_whose() -> None:
+    objective, batch = contrastive(), designs_batch()
+    first = objective.step(batch, 0.0)["contrastive"]
+    for _ in range(30):
+        last = objective.step(batch, 0.0)["contrastive"]
+    assert last < 0.5 * first
+
+
+def test_the_words_of_a_base_are_those_of_its_data_and_of_scenes() -> None:
+    assert set(design_styles.WORDS) | set(scenes.WORDS) == set(BASE.config.words)
+    assert max(len(caption.split()) for caption in BASE.config.examples) < BASE.config.length
+    assert {designs.understood(caption).style.name for caption in BASE.config.examples} == {
+        each.name for each in DESIGNS
+    }

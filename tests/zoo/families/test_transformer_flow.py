@@ -10,13 +10,13 @@ from torch import Tensor
 
 from zoo.families.transformer_flow import (
     FAMILY,
-    ORDERS,
     Block,
     TransformerFlow,
     TransformerFlowConfig,
     TransformerFlowGenerator,
 )
 from zoo.images import bin_centres, to_images
+from zoo.networks.tokens import ORDERS
 from zoo.networks.transformer import CausalTransformer, put_rows, rows
 from zoo.training.likelihood import LikelihoodObjective
 from zoo.training.loop import Batch

@@ -8,8 +8,9 @@ import math
 import pytest
 import torch
 
-from zoo.families.vqvae import FAMILY, VQVAE, Quantizer, VQVAEConfig, gumbel
+from zoo.families.vqvae import FAMILY, VQVAE, VQVAEConfig, gumbel
 from zoo.networks.causal import CausalConv, PixelCNN
+from zoo.networks.codes import Quantizer
 from zoo.training.loop import Batch
 from zoo.training.vector_quantization import MOMENTUM, Codebook, VectorQuantizationObjective, perplexity
 

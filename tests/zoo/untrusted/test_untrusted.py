@@ -25,7 +25,9 @@ from tests.examples import examples
 from zoo.untrusted import (
     MAX_HEADER_BYTES,
     MAX_TENSORS,
+    PART,
     UntrustedError,
+    check_finite,
     check_safetensors,
     parse_json,
     read_json,
@@ -131,6 +133,34 @@ def test_so_many_tensors_and_not_one_more(tmp_path: Path) -> None:
     path = write(tmp_path / "y.safetensors", short[:-1] + b',"more":{}}')
     with pytest.raises(UntrustedError, match=str(MAX_TENSORS + 1)):
         check_safetensors(path)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value", "bits"),
+    [
+        ("F32", 1.5, None),
+        ("F32", np.nan, None),
+        ("F16", -np.inf, None),
+        ("F64", np.nan, None),
+        ("BF16", None, 0x3FC0),
+        ("BF16", None, 0xFFC0),
+        ("I16", None, 0x7FC0),
+    ],
+)
+def test_values_that_are_no_numbers_are_found(dtype: str, value: float, bits: int, tmp_path: Path) -> None:
+    """In the last place, of more values than are looked at together."""
+    kind = {"F16": "<f2", "F32": "<f4", "F64": "<f8", "BF16": "<u2", "I16": "<u2"}[dtype]
+    values = np.ones(PART + 3, kind)
+    values[-1] = value if bits is None else bits
+    entry = {"dtype": dtype, "shape": [len(values)], "data_offsets": [0, values.nbytes]}
+    header = json.dumps({"w": entry}).encode()
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(struct.pack("<Q", len(header)) + header + values.tobytes())
+    if value == 1.5 or bits in (0x3FC0, 0x7FC0):
+        check_finite(path)
+    else:
+        with pytest.raises(UntrustedError, match=r"has values in w that are no numbers"):
+            check_finite(path)
 
 
 def test_a_truncated_file_is_refused_at_every_length(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from zoo.contract.errors import RequestError, nearest
 from zoo.contract.graph import ENCODE, MAX_VALUES, TensorSpec
 from zoo.plain import PlainError, check_depth, rebuild
 
-KINDS = ("boxes", "class_id", "image", "label_map", "scalar", "text", "texts", "vector")  # one file each
+KINDS = ("boxes", "class_id", "image", "instructed", "label_map", "scalar", "text", "texts", "vector")  # one file each
 Sizes = Mapping[str, int]
 NO_SIZES: Sizes = {}
 ENCODED = ("float32", "int64")  # what graphs take of conditions
@@ -36,7 +36,8 @@ class Condition:
     `name` is the same everywhere: option, server's input, key of a record. `options` is the kind's own frozen
     dataclass. Where nobody gives a value it is `default`; None is a function of the seed: classes in turn, or the
     checkpoint's own examples. `guided`: guidance also asks without it, with `null` in its place; None is the kind's.
-    `encoded` is what the graph `encode_<name>` gives in place of the kind's tensors, of one value, batch left out.
+    `encoded` is what the graph `encode_<name>` gives in place of the kind's tensors, of one value, batch left out;
+    `beside` are the other conditions whose tensors that graph takes after the kind's.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Condition:
     guided: bool = False
     null: Any = None
     encoded: tuple[TensorSpec, ...] = ()
+    beside: tuple[str, ...] = ()
 
     @property
     def encoder(self) -> str | None:
@@ -72,7 +74,8 @@ class Condition:
         found: dict[str, Any] = {"name": self.name, "kind": self.kind, "options": asdict(self.options)}
         found |= {key: value for key in ("default", "null") if (value := getattr(self, key)) is not None}
         found |= {"guided": True} if self.guided else {}
-        return found | ({"encoded": [asdict(tensor) for tensor in self.encoded]} if self.encoded else {})
+        found |= {"encoded": [asdict(tensor) for tensor in self.encoded]} if self.encoded else {}
+        return found | ({"beside": list(self.beside)} if self.beside else {})
 
     @classmethod
     def from_json(cls, data: Any, sizes: Sizes = NO_SIZES) -> Condition:
@@ -113,6 +116,10 @@ def _frozen(value: Any) -> Any:
 def _nothing(_: Condition) -> None: ...
 
 
+def _as_said(_: Condition, arrays: np.ndarray) -> np.ndarray:
+    return arrays
+
+
 def _no_turns(_: Condition) -> int:
     return 0
 
@@ -147,7 +154,13 @@ class Kind:
     check: Callable[[Condition], None] = _nothing
     turns: Callable[[Condition], int] = _no_turns  # how many values come in turn, one a seed; 0: they do not
     negative: bool = False  # a request may say what stands in the null's place
+    asked: Callable[[Condition, np.ndarray], np.ndarray] = _as_said  # of arrays (..., *edge) that are no null's
+    picture: Callable[[Condition, np.ndarray], np.ndarray] | None = None  # arrays (N, *edge) to the eye: uint8 NHWC
     packages: tuple[str, ...] = ()  # without which `encode` does not run, beside NumPy
+    read: Callable[[Condition, bytes, Sizes], Any] | None = (
+        None  # a value from what a file holds, where it is a picture
+    )
+    bounds: Callable[[Condition], tuple[float, float]] | None = None  # the least and the greatest that a number may be
 
 
 @lru_cache

@@ -75,4 +75,8 @@ def turns(condition: Condition) -> int:
     return int(condition.options.count)
 
 
-KIND = Kind(Options, edge, tensors, parse, array, encode, null, in_turn, check, turns)
+def bounds(condition: Condition) -> tuple[float, float]:
+    return 0.0, condition.options.count - 1.0
+
+
+KIND = Kind(Options, edge, tensors, parse, array, encode, null, in_turn, check, turns, bounds=bounds)

@@ -6,6 +6,7 @@ import math
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -69,27 +70,40 @@ def sides(condition: Condition, sizes: Mapping[str, int]) -> tuple[int, int]:
 
 
 def parse(condition: Condition, text: str, sizes: Mapping[str, int]) -> np.ndarray:
-    """The picture of a file, brought to the size: upright as its camera was held, what is transparent on white."""
+    """The picture of the file PATH or @PATH, as `read` has it."""
+    return _pixels(condition, path_of(text), sizes)
+
+
+def read(condition: Condition, content: bytes, sizes: Mapping[str, int]) -> np.ndarray:
+    """A picture brought to the size: upright as its camera was held, what is transparent on white."""
+    return _pixels(condition, BytesIO(content), sizes)
+
+
+def path_of(text: str) -> Path:
+    return Path(text.removeprefix("@"))
+
+
+def _pixels(condition: Condition, source: Path | BytesIO, sizes: Mapping[str, int]) -> np.ndarray:
     from PIL import Image
 
     channels = condition.options.channels
     if channels not in MODES:
         raise RequestError(f"{condition.name} has {channels} channels, which no picture has: give an array")
     height, width = sides(condition, sizes)
-    picture = _on_white(_of_eight_bits(condition, load(condition, text))).convert(MODES[channels])
+    picture = _on_white(_of_eight_bits(condition, load(condition, source))).convert(MODES[channels])
     resized = picture.resize((width, height), Image.Resampling.LANCZOS)
     return np.asarray(resized).reshape(height, width, channels)
 
 
-def load(condition: Condition, text: str) -> Any:
-    """The upright picture of a file, of Pillow. Raises RequestError."""
+def load(condition: Condition, source: Path | BytesIO) -> Any:
+    """The upright picture of a file or of what one holds, of Pillow. Raises RequestError."""
     from PIL import Image, ImageOps, UnidentifiedImageError
 
-    path = Path(text.removeprefix("@"))
+    path = source if isinstance(source, Path) else "what was sent"
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=FORMATS) as picture:
+            with Image.open(source, formats=FORMATS) as picture:
                 picture.load()
                 found = ImageOps.exif_transpose(picture)
     except UnidentifiedImageError:
@@ -149,4 +163,8 @@ def null(condition: Condition, sizes: Mapping[str, int]) -> np.ndarray:
     return array(condition, 0, sizes)
 
 
-KIND = Kind(Options, edge, tensors, parse, array, encode, null, check=check)
+def picture(_: Condition, arrays: np.ndarray) -> np.ndarray:
+    return arrays
+
+
+KIND = Kind(Options, edge, tensors, parse, array, encode, null, check=check, picture=picture, read=read)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import colorsys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -44,12 +47,22 @@ def tensors(condition: Condition) -> tuple[TensorSpec, ...]:
 
 
 def parse(condition: Condition, text: str, sizes: Mapping[str, int]) -> np.ndarray:
+    """The picture of the file PATH or @PATH, as `read` has it."""
+    return _classes(condition, image.path_of(text), sizes)
+
+
+def read(condition: Condition, content: bytes, sizes: Mapping[str, int]) -> np.ndarray:
     """A picture whose grey levels, or numbers in its palette, are the classes; no class is mixed of its neighbours."""
+    return _classes(condition, BytesIO(content), sizes)
+
+
+def _classes(condition: Condition, source: Path | BytesIO, sizes: Mapping[str, int]) -> np.ndarray:
     from PIL import Image
 
-    picture = image.load(condition, text)
+    picture = image.load(condition, source)
     if len(picture.getbands()) > 1:
-        raise RequestError(f"{condition.name}: {text} has colours, expected grey levels or a palette, one a class")
+        where = source if isinstance(source, Path) else "what was sent"
+        raise RequestError(f"{condition.name}: {where} has colours, expected grey levels or a palette, one a class")
     height, width = image.sides(condition, sizes)
     found = np.asarray(picture.resize((width, height), Image.Resampling.NEAREST))
     return found.astype(np.uint8) if found.dtype == bool else found
@@ -78,4 +91,11 @@ def null(condition: Condition, sizes: Mapping[str, int]) -> np.ndarray:
     return np.full(image.sides(condition, sizes), condition.options.count, _dtype(condition))
 
 
-KIND = Kind(Options, edge, tensors, parse, array, encode, null, check=check)
+def picture(condition: Condition, arrays: np.ndarray) -> np.ndarray:
+    """A colour for each class: hues all around, light and dark by turns."""
+    classes = range(condition.options.count + 1)  # none of it is one too
+    found = [colorsys.hls_to_rgb(each / len(classes), 0.35 + 0.3 * (each % 2), 0.6) for each in classes]
+    return np.asarray((255.0 * np.array(found)).astype(np.uint8)[arrays])
+
+
+KIND = Kind(Options, edge, tensors, parse, array, encode, null, check=check, picture=picture, read=read)

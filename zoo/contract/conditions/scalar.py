@@ -94,4 +94,8 @@ def null(condition: Condition, _: Mapping[str, int]) -> np.ndarray:
     return np.array(nearest_to_nothing(condition), np.float32)
 
 
-KIND = Kind(Options, edge, tensors, parse, array, encode, null, check=check)
+def bounds(condition: Condition) -> tuple[float, float]:
+    return condition.options.low, condition.options.high
+
+
+KIND = Kind(Options, edge, tensors, parse, array, encode, null, check=check, bounds=bounds)

@@ -93,16 +93,21 @@ def encode(condition: Condition, arrays: np.ndarray, assets: Assets) -> dict[str
     """Raises RequestError for a text with a word that is not known, or too long."""
     length = condition.options.length
     tokenizer = assets.tokenizer(condition.options.tokenizer)
-    pad = (tokenizer.padding or {"pad_id": 0})["pad_id"]
-    tokens = np.full((len(arrays), length), pad, np.int64)
+    tokens = np.full((len(arrays), length), pad_of(tokenizer), np.int64)
     mask = np.zeros((len(arrays), length), np.float32)
     for row, text in enumerate(arrays.tolist()):
-        found = _tokens(condition, tokenizer, text)
+        found = tokens_of(condition, tokenizer, text)
         tokens[row, : len(found)], mask[row, : len(found)] = found, 1.0
     return {f"{condition.name}_tokens": tokens, f"{condition.name}_mask": mask}
 
 
-def _tokens(condition: Condition, tokenizer: Any, text: str) -> list[int]:
+def pad_of(tokenizer: Any) -> int:
+    """The token that fills up."""
+    return int((tokenizer.padding or {"pad_id": 0})["pad_id"])
+
+
+def tokens_of(condition: Condition, tokenizer: Any, text: str) -> list[int]:
+    """Raises RequestError for a text with a word that is not known, or of more tokens than `length`."""
     try:
         encoding = tokenizer.encode(text)
     except Exception as error:  # the library has no class of its own

@@ -64,4 +64,4 @@ def null(condition: Condition, _: Mapping[str, int]) -> np.ndarray:
     return np.full(condition.options.length, scalar.nearest_to_nothing(condition), np.float32)
 
 
-KIND = Kind(Options, edge, tensors, parse, array, scalar.encode, null, check=check)
+KIND = Kind(Options, edge, tensors, parse, array, scalar.encode, null, check=check, bounds=scalar.bounds)

@@ -31,6 +31,13 @@ def import_command(
     image_range: Annotated[
         str | None, typer.Option("--range", help="Of an ONNX generator's images: -1,1 or 0,1 or 0,255; else measured.")
     ] = None,
+    lora: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="[NAME=]FILE[:SCALE]",
+            help="Of a pipeline: an adapter, fused into its weights; with a NAME, images ask for its scale.",
+        ),
+    ] = None,
     licence: Annotated[str | None, typer.Option(metavar="SPDX", help="Its licence, like apache-2.0.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object for machines.")] = False,
 ) -> None:
@@ -51,6 +58,7 @@ def import_command(
             scheduler=scheduler,
             spacing=spacing,
             image_range=image_range,
+            lora=lora or (),
             licence=licence,
             progress=lambda count: bar.advance(task, count),
         )

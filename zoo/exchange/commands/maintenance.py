@@ -89,16 +89,23 @@ def gc(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Remove what no name needs any more; with a limit also what was used longest ago. What is in use stays."""
+    """Remove what no name needs any more; with a limit also what was used longest ago. What is in use stays.
+
+    Beside what was pulled, --max-age is for what was made here and can be made again: packages, searches, images.
+    """
+    from zoo.exchange import caches
     from zoo.shelf import blob_store
     from zoo.store.local import garbage
 
     limit = parse_size(max_size) if max_size else None
-    found = garbage.collect(blob_store(), limit, parse_age(max_age) if max_age else None, dry_run)
+    age = parse_age(max_age) if max_age else None
+    found, made_here = garbage.collect(blob_store(), limit, age, dry_run), caches.collect(age, dry_run)
     if as_json:
-        typer.echo(json.dumps(asdict(found), indent=2))
-    else:
-        _report_collection(found, limit)
+        typer.echo(json.dumps({**asdict(found), "made_here": [asdict(each) for each in made_here]}, indent=2))
+        return
+    for each in made_here:
+        typer.echo(printable(f"{each.path}: {each.why}, {each.bytes:,} bytes"))
+    _report_collection(found, limit)
 
 
 def _sort(store: BlobStore, names: Sequence[str] | None) -> tuple[list[str], list[str]]:

@@ -6,7 +6,7 @@ import json
 import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -65,9 +65,23 @@ def pull(
         with _progress(as_json) as begin, _resumable():
             mirrors = pulling.mirrors(remotes or ())
             pulled = pulling.pull(name, mirrors, store, policy, kind=kind, variant=variant, begin=begin)
+            if base := _missing_base(pulled.manifest):
+                pulling.pull(base, mirrors, store, replace(policy, version=None), begin=begin)
     if ray:
         _broadcast(ray, name, variant, policy, pulled)
     _report(name, pulled, trust, as_json)
+
+
+def _missing_base(manifest: Manifest) -> str | None:
+    """What a checkpoint's weights stand on, as its manifest says, where that is not here."""
+    from zoo import shelf
+
+    parents = manifest.provenance.get("parents")
+    for parent in parents if isinstance(parents, list) else ():
+        named = isinstance(parent, dict) and parent.get("role") == "base"
+        if named and shelf.CHECKPOINT_NAME.fullmatch(str(parent.get("name"))):
+            return None if shelf.is_here(parent["name"]) else str(parent["name"])
+    return None
 
 
 def _broadcast(address: str, name: str, variant: str, policy: Policy, pulled: Pulled) -> None:

@@ -11,7 +11,7 @@ What a path holds is decided by its content. Pickles are refused, whatever they 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from zoo import untrusted
@@ -20,6 +20,7 @@ from zoo.files import home
 from zoo.store.transfer.connections import public
 
 __all__ = ["Asked", "Draft", "Imported", "ImportingError", "import_from"]
+OF_A_PIPELINE = ("scheduler", "spacing", "lora")
 
 
 def import_from(
@@ -30,13 +31,15 @@ def import_from(
     scheduler: str | None = None,
     spacing: str | None = None,
     image_range: str | None = None,
+    lora: Sequence[str] = (),
     licence: str | None = None,
     progress: Callable[[int], None] = lambda _: None,
 ) -> Imported:
     """Take what lies at a path or an HTTP address into the store, under a name of its own.
 
     `architecture` is the checkpoint whose network a file's weights fit; `scheduler` and `spacing` are for a pipeline,
-    in place of its own; `image_range` is that of an ONNX generator's images. `progress` is told of bytes that arrive.
+    in place of its own; `image_range` is that of an ONNX generator's images; `lora` are adapters of a pipeline, each
+    [NAME=]FILE[:SCALE]. `progress` is told of bytes that arrive.
     Raises ImportingError and UntrustedError.
     """
     from zoo.exchange.importing import address
@@ -51,7 +54,8 @@ def import_from(
         if remote:
             (Path(scratch) / "fetched").mkdir()
             path = address.fetch(str(source), Path(scratch) / "fetched", progress)
-        found = draft(path, Asked(architecture, scheduler, spacing, image_range), Path(scratch))
+        asked = Asked(architecture, scheduler, spacing, image_range, tuple(lora) or None)
+        found = draft(path, asked, Path(scratch))
         return publish(found, chosen, licence, origin, Path(scratch))
 
 
@@ -66,7 +70,7 @@ def draft(path: Path, asked: Asked, scratch: Path) -> Draft:
             asked.only("a checkpoint in genzoo's own layout")
             return checkpoint_folder.draft(path, scratch)
         if diffusers_folder.is_diffusers(path):
-            return diffusers_folder.draft(path, scratch, asked.only("a diffusers folder", "scheduler", "spacing"))
+            return diffusers_folder.draft(path, scratch, asked.only("a diffusers folder", *OF_A_PIPELINE))
         raise ImportingError(
             f"{path} has neither model_index.json nor config.json: name a file in it, or another folder"
         )

@@ -27,7 +27,11 @@ def draft(folder: Path, scratch: Path) -> Draft:
     tensors = weights.read(file)
     known = registry.described(str(record.get("name") or folder.name), record)
     family = registry.family(known.spec.family)
-    if fault := weights.difference(tensors, weights.wanted(lambda: family.build(known.config))):
+    try:
+        expected = weights.wanted(lambda: family.build(known.config))
+    except (RuntimeError, ValueError, TypeError, ArithmeticError, LookupError) as error:
+        raise ImportingError(f"{folder / CONFIG}: its network cannot be built: {str(error)[:200]}") from error
+    if fault := weights.difference(tensors, expected):
         raise ImportingError(f"{file} is not what config.json beside it describes: it {fault}")
     _check_digest(file, record.get("weights"))
     files = {WEIGHTS: file} | _card(folder)

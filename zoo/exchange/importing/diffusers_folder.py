@@ -24,8 +24,6 @@ INDEX = "model_index.json"
 MAX_FILES = 10_000
 MAX_TEXT_BYTES = 64 << 20
 TEXTS = (".json", ".txt", ".md", ".model", ".jinja")
-NOT_SAMPLED = "text-conditioned generators cannot be sampled by this version"
-TEXT_PARTS = ("text_encoder", "tokenizer", "prior")  # how the names of such components begin
 NOTHING = Asked()
 
 
@@ -65,20 +63,27 @@ def draft(folder: Path, scratch: Path, asked: Asked = NOTHING) -> Draft:
     by_name = {part.name: part for part in parts}
     if unet.fits(kind, {part.name: part.kind for part in parts}):
         config, network = _scheduler(folder, by_name), taken["unet"]
+        asked.only("a denoiser of pixels", "scheduler", "spacing")
         choice = scheduler.Choice(asked.scheduler, asked.spacing)
         made = unet.draft(by_name["unet"].folder, config, network.tensors, scratch, choice)
         used = {config, by_name["unet"].folder / CONFIG, folder / INDEX, *network.files}
         return _made(kind, found, parts, left_out, made, used, network.notes)
-    asked.only(f"a {kind}, whose scheduler is its own,")
+    asked.only(f"a {kind}, whose scheduler is its own,", "lora")
     _complete(parts, left_out)
     if index and pipelines.fits(kind):
         folders, kinds = {part.name: part.folder for part in parts}, {part.name: part.kind for part in parts}
         tensors = {name: each.tensors for name, each in taken.items()}
-        made = pipelines.draft(kind, folder, folders, kinds, tensors, scratch)
+        chosen = [pipelines.adapters.asked(each, folder) for each in asked.lora or ()]
+        made = pipelines.draft(kind, folder, folders, kinds, tensors, scratch, chosen)
         names = [name for name in pipelines.used(kind) if name in by_name]
-        used = {folder / INDEX, *(path for name in names for path in _read(by_name[name], taken[name]))}
+        used = {
+            folder / INDEX,
+            *(each.path for each in chosen),
+            *(path for name in names for path in _read(by_name[name], taken[name])),
+        }
         told = tuple(note for name in names for note in taken[name].notes)
         return _made(kind, found, parts, left_out, made, used, told)
+    asked.only(f"a {kind}, which is kept and not sampled,")
     return _kept(kind, found, parts, left_out)
 
 
@@ -101,7 +106,7 @@ def _made(
     kind: str, found: Mapping[str, Path], parts: Sequence[Part], left_out: tuple[str, ...], made: Draft,
     used: Set[Path], told: tuple[str, ...],
 ) -> Draft:  # fmt: skip
-    components = tuple(each for part in parts for each in _components(part, used))
+    components = (*(each for part in parts for each in _components(part, used)), *made.components)
     unused = {*left_out, *(name for name, path in found.items() if path not in used)}
     notes = (*made.notes, *told, *_not_used(found, parts, used))
     return Draft(f"diffusers {kind}", made.record, made.files, components, tuple(sorted(unused)), notes)
@@ -119,8 +124,9 @@ def _not_used(found: Mapping[str, Path], parts: Sequence[Part], used: Set[Path])
 
 def _kept(kind: str, found: Mapping[str, Path], parts: Sequence[Part], left_out: tuple[str, ...]) -> Draft:
     """A pipeline that is stored, verified, and not sampled."""
-    text = any(part.name.startswith(TEXT_PARTS) for part in parts)
-    why = NOT_SAMPLED if text else f"a {kind} cannot be sampled by this version"
+    strange = [f"{part.name} ({part.kind})" for part in parts if part.weights and part.kind not in pipelines.BUILT]
+    why = f"a {kind} cannot be sampled by this version{', which does not build its ' if strange else ''}"
+    why += " and its ".join(strange)
     components = tuple(component for part in parts for component in _components(part))
     record = {
         "family": None,

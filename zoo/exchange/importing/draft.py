@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -43,10 +44,12 @@ class Asked:
     scheduler: str | None = None  # the sampler, in place of the pipeline's own
     spacing: str | None = None  # its grid of noise levels
     image_range: str | None = None  # of an ONNX generator's images
+    lora: tuple[str, ...] | None = None  # a pipeline's low-rank adapters, each [NAME=]FILE[:SCALE]
 
     def only(self, what: str, *taken: str) -> Asked:
         """Raises ImportingError where anything but `taken` was said."""
         options = {"architecture": "--as", "scheduler": "--scheduler", "spacing": "--spacing", "image_range": "--range"}
+        options["lora"] = "--lora"
         for name, option in options.items():
             if name not in taken and getattr(self, name) is not None:
                 raise ImportingError(f"{what} takes no {option}: leave it out")
@@ -64,6 +67,14 @@ class Draft:
     left_out: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     usable: bool = True  # samples can be asked for
+
+    def with_assets(self, assets: Mapping[str, bytes], scratch: Path) -> Draft:
+        """The same with small files beside its weights."""
+        for name, content in assets.items():
+            (scratch / name).write_bytes(content)
+        digests = {name: hashlib.sha256(content).hexdigest() for name, content in assets.items()}
+        record = {**self.record, "assets": {**self.record.get("assets", {}), **digests}} if assets else self.record
+        return replace(self, record=record, files={**self.files, **{name: scratch / name for name in assets}})
 
 
 @dataclass(frozen=True)

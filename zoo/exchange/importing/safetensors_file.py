@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from zoo import registry, shelf
-from zoo.contract.layout import WEIGHTS
-from zoo.exchange.importing import known_layouts, weights
+from zoo.contract import steps
+from zoo.exchange.importing import known_layouts, single_file, weights
 from zoo.exchange.importing.draft import UNKNOWN, Draft, ImportingError
 from zoo.family import Checkpoint
 
@@ -17,24 +17,34 @@ from zoo.family import Checkpoint
 def draft(path: Path, architecture: str | None, scratch: Path) -> Draft:
     """Raises UntrustedError for a file that is not sound, ImportingError for one that fits no checkpoint."""
     tensors = weights.read(path)
-    known, notes = _told(tensors, architecture, path) if architecture else _found(tensors, path)
-    return of_checkpoint(known, tensors, scratch, "safetensors file", notes)
+    if architecture:
+        known, tensors, notes = _told(tensors, architecture, path, scratch)
+    else:
+        known, notes = _found(tensors, path)
+    made = weights.of_checkpoint(_anonymous(known), tensors, scratch, "safetensors file", notes)
+    return made.with_assets(_assets(known), scratch)
 
 
-def of_checkpoint(
-    known: Checkpoint, tensors: weights.Tensors, scratch: Path, what: str, notes: tuple[str, ...] = ()
-) -> Draft:
-    """The draft of a checkpoint with these weights."""
-    file, stored = weights.settled(tensors, scratch)
-    record = shelf.record(known, file, stored, weights.dtype(stored), {})
-    return Draft(what, record, {WEIGHTS: file}, notes=notes)
+def _assets(known: Checkpoint) -> dict[str, bytes]:
+    """The small files of a known checkpoint, without steps of its own weights."""
+    folder = shelf.assets(known.name).folder
+    if folder is None:
+        return {}
+    own = {steps.FILE} if any(walk.own for walk in steps.read(folder)[0]) else set()
+    return {name: (folder / name).read_bytes() for name in shelf.config(known.name)["assets"] if name not in own}
 
 
-def _told(tensors: weights.Tensors, architecture: str, path: Path) -> tuple[Checkpoint, tuple[str, ...]]:
-    known = registry.checkpoint(architecture)
-    if fault := weights.difference(tensors, _wanted(known)):
+def _told(
+    tensors: weights.Tensors, architecture: str, path: Path, scratch: Path
+) -> tuple[Checkpoint, weights.Tensors, tuple[str, ...]]:
+    known, notes = registry.checkpoint(architecture), tuple[str, ...]()
+    expected = _wanted(known)
+    if single_file.is_of(tensors):
+        notes = single_file.told(tensors, known)
+        tensors = single_file.converted(path, known, expected, scratch)
+    if fault := weights.difference(tensors, expected):
         raise ImportingError(f"{path} is no {architecture}: it {fault}")
-    return _anonymous(known), ()
+    return known, tensors, notes
 
 
 def _found(tensors: weights.Tensors, path: Path) -> tuple[Checkpoint, tuple[str, ...]]:
@@ -54,7 +64,7 @@ def _found(tensors: weights.Tensors, path: Path) -> tuple[Checkpoint, tuple[str,
     if others:
         alike = ", ".join(known.name for known in others)
         note += f"; {alike} have the same network: --as says how it is sampled"
-    return _anonymous(first), (note,)
+    return first, (note,)
 
 
 def _wanted(known: Checkpoint) -> weights.Wanted:

@@ -8,10 +8,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from zoo.contract import steps
 from zoo.contract.layout import CONFIG, WEIGHTS
 from zoo.exchange.importing import scheduler, weights
 from zoo.exchange.importing.draft import UNKNOWN, Draft, ImportingError
-from zoo.exchange.importing.safetensors_file import of_checkpoint
 from zoo.family import Checkpoint, class_conditional
 from zoo.untrusted import read_json
 
@@ -39,6 +39,8 @@ def draft(
     folder: Path, scheduler_config: Path, tensors: weights.Tensors, scratch: Path, choice: scheduler.Choice
 ) -> Draft:
     """Raises ImportingError for a network that the contract cannot ask, or whose weights are another's."""
+    from safetensors.numpy import save
+
     from zoo import registry
     from zoo.exchange.importing import comparison
 
@@ -62,10 +64,13 @@ def draft(
     _check_shapes(known, label)
     notes += scheduler.differences(config, sampling, clip)
     notes += (comparison.told(config, known),)
-    made = of_checkpoint(known, tensors, scratch, NETWORK, notes)
+    made = weights.of_checkpoint(known, tensors, scratch, NETWORK, notes)
+    module = None
     if made.record["parameters"] * max(1.0, height * width / 4096) <= MAX_RUN:
-        _check_numbers(known, made.files[WEIGHTS], label)
-    return made
+        module = _module(known, made.files[WEIGHTS])
+        _check_numbers(known, module, label)
+    record = save(comparison.recorded(config, known, module))
+    return made.with_assets({steps.FILE: record}, scratch)
 
 
 def _network(config: Mapping[str, Any], label: str) -> tuple[dict[str, Any], tuple[str, ...]]:
@@ -116,10 +121,23 @@ def _check_shapes(known: Checkpoint, label: str) -> None:
         raise ImportingError(f"{label}: its network gives {list(found)} for {[2, channels, height, width]}")
 
 
-def _check_numbers(known: Checkpoint, file: Path, label: str) -> None:
-    """Run a small denoiser at both ends of its timesteps. Raises ImportingError where it gives what is no number."""
+def _module(known: Checkpoint, file: Path) -> Any:
+    """The network with its weights."""
     import torch
     from safetensors.numpy import load_file
+
+    from zoo import registry
+
+    tensors = {name: torch.from_numpy(value) for name, value in load_file(file).items()}
+    tensors = {name: value.float() if value.is_floating_point() else value for name, value in tensors.items()}
+    module = registry.family(known.spec.family).build(known.config)
+    module.load_state_dict(tensors, strict=True)
+    return module.eval()
+
+
+def _check_numbers(known: Checkpoint, module: Any, label: str) -> None:
+    """Run a small denoiser at both ends of its timesteps. Raises ImportingError where it gives what is no number."""
+    import torch
 
     from zoo import registry
     from zoo.sampling import noise
@@ -127,11 +145,7 @@ def _check_numbers(known: Checkpoint, file: Path, label: str) -> None:
     family, sampling = registry.family(known.spec.family), known.spec.sampling
     assert sampling is not None
     assert sampling.timesteps is not None
-    tensors = {name: torch.from_numpy(value) for name, value in load_file(file).items()}
-    tensors = {name: value.float() if value.is_floating_point() else value for name, value in tensors.items()}
-    module = family.build(known.config)
-    module.load_state_dict(tensors, strict=True)
-    (graph,) = family.graphs(module.eval(), known)
+    (graph,) = family.graphs(module, known)
     times = (0, sampling.timesteps.count - 1)
     given = {tensor.name: torch.from_numpy(tensor.zeros({"batch": 2})) for tensor in graph.inputs}
     given |= {"x": torch.from_numpy(noise.normal(SEEDS, known.spec.latent_shape))}

@@ -6,16 +6,19 @@ A file that fits is taken byte for byte. bfloat16 becomes float32, exactly, beca
 from __future__ import annotations
 
 import json
+import math
 import struct
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
+from zoo import shelf
 from zoo.contract.layout import WEIGHTS
-from zoo.exchange.importing.draft import ImportingError
+from zoo.exchange.importing.draft import Draft, ImportingError
+from zoo.family import Checkpoint
 from zoo.files import atomic
 from zoo.untrusted import ITEM_BYTES, TensorInfo, check_safetensors, plain_file
 
@@ -105,26 +108,52 @@ def settled(tensors: Tensors, scratch: Path) -> tuple[Path, Tensors]:
     return target, read(target)
 
 
+def computed(shapes: Mapping[str, tuple[int, ...]], value: Callable[[str], np.ndarray], target: Path) -> Tensors:
+    """The tensors of a new float32 file, whose values are asked for one after another."""
+    _save(
+        {name: ("F32", shape) for name, shape in shapes.items()},
+        lambda name: [value(name).astype("<f4").tobytes()],
+        target,
+    )
+    return read(target)
+
+
+def of_checkpoint(known: Checkpoint, tensors: Tensors, scratch: Path, what: str, notes: tuple[str, ...] = ()) -> Draft:
+    """The draft of a checkpoint with these weights."""
+    file, stored = settled(tensors, scratch)
+    record = shelf.record(known, file, stored, dtype(stored), {})
+    return Draft(what, record, {WEIGHTS: file}, notes=notes)
+
+
 def _write(tensors: Tensors, target: Path) -> None:
-    order = sorted(tensors, key=lambda name: (-ITEM_BYTES[_stored_as(tensors[name])], name))
+    _save({name: (_stored_as(each), each.shape) for name, each in tensors.items()}, _of(tensors), target)
+
+
+def _of(tensors: Tensors) -> Callable[[str], Iterator[bytes]]:
+    def pieces(name: str) -> Iterator[bytes]:
+        with plain_file(tensors[name].path) as (stream, _):
+            yield from _pieces(stream, tensors[name].info)
+
+    return pieces
+
+
+def _save(kinds: Wanted, pieces: Callable[[str], Iterable[bytes]], target: Path) -> None:
+    """Write a safetensors file, its widest types first, from the pieces of each tensor."""
+    order = sorted(kinds, key=lambda name: (-ITEM_BYTES[kinds[name][0]], name))
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     at = 0
     for name in order:
-        end = at + tensors[name].info.size * ITEM_BYTES[_stored_as(tensors[name])]
-        header[name] = {
-            "dtype": _stored_as(tensors[name]),
-            "shape": list(tensors[name].shape),
-            "data_offsets": [at, end],
-        }
+        dtype, shape = kinds[name]
+        end = at + math.prod(shape) * ITEM_BYTES[dtype]
+        header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [at, end]}
         at = end
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     with atomic(target) as temporary, temporary.open("wb") as out:
         out.write(struct.pack("<Q", len(text)) + text)
         for name in order:
-            with plain_file(tensors[name].path) as (stream, _):
-                for piece in _pieces(stream, tensors[name].info):
-                    out.write(piece)
+            for piece in pieces(name):
+                out.write(piece)
 
 
 def _stored_as(stored: Stored) -> str:

@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from zoo.networks.pipelines.first_stage import kept
+
 
 class TextUNet(nn.Module):
     """A UNet2DConditionModel: `forward(x, c_noise, context, guidance)`, the last where it was distilled with one."""
@@ -49,11 +51,49 @@ class SizedTextUNet(TextUNet):
     def forward(  # type: ignore[override]
         self, x: Tensor, c_noise: Tensor, context: Tensor, pooled: Tensor, guidance: Tensor | None = None
     ) -> Tensor:
-        ones = torch.ones_like(x[:, 0])
-        height, width = ones[:, :, 0].sum(1) * self.scale, ones[:, 0].sum(1) * self.scale
-        none = torch.zeros_like(height)
+        height, width, none = self.sides(x)
         sizes = torch.stack([height, width, none, none, height, width], 1)  # (B, 6)
         return self.called(x, c_noise, context, guidance, {"text_embeds": pooled, "time_ids": sizes})
+
+    def sides(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Height and width in pixels, and 0: (B,) each."""
+        ones = torch.ones_like(x[:, 0])
+        height, width = ones[:, :, 0].sum(1) * self.scale, ones[:, 0].sum(1) * self.scale
+        return height, width, torch.zeros_like(height)
+
+
+class ScoredTextUNet(SizedTextUNet):
+    """The same, told how beautiful the image shall be in place of the size that it shall have: SDXL's refiner.
+
+    `forward(x, c_noise, context, pooled, score)`; a score is from 0 to 10, (B,).
+    """
+
+    def forward(  # type: ignore[override]
+        self, x: Tensor, c_noise: Tensor, context: Tensor, pooled: Tensor, score: Tensor
+    ) -> Tensor:
+        height, width, none = self.sides(x)
+        told = torch.stack([height, width, none, none, score], 1)  # (B, 5)
+        return self.called(x, c_noise, context, None, {"text_embeds": pooled, "time_ids": told})
+
+
+class Repainting(nn.Module):
+    """A denoiser that sees a picture beside its state: `forward(x, c_noise, ..., picture, mask)`.
+
+    `picture` are the latents of what is kept, as x, `mask` (B, 1, H, W) in pixels, white where the image is made anew;
+    what is between is the denoiser's own. Rombach et al. 2022, released code: the mask of a latent is that of its first
+    pixel. `scale` is the first stage's: pixels of a latent's side.
+    """
+
+    def __init__(self, denoiser: nn.Module, scale: int) -> None:
+        super().__init__()
+        self.denoiser, self.scale = denoiser, scale
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        x, c_noise, *told, picture, mask = inputs
+        batch, _, height, width = x.shape
+        cells = mask.view(batch, 1, height, self.scale, width, self.scale)[:, :, :, 0, :, 0]
+        found: Tensor = self.denoiser(torch.cat([x, 1.0 - kept(cells), picture], 1), c_noise, *told)
+        return found
 
 
 def guidance_embedding(scale: Tensor, width: int) -> Tensor:
@@ -122,6 +162,8 @@ class MaskedTextTransformer(nn.Module):
         self.network, self.scale = network, scale
 
     def forward(self, x: Tensor, c_noise: Tensor, context: Tensor, mask: Tensor) -> Tensor:
+        # One batch, said before the mask is repeated for each head: a trace else takes theirs for two sizes.
+        torch._check(mask.shape[0] == x.shape[0])  # type: ignore[no-untyped-call]
         found: Tensor = self.network(
             x,
             encoder_hidden_states=context,
@@ -138,6 +180,25 @@ class MaskedTextTransformer(nn.Module):
             return {"resolution": None, "aspect_ratio": None}
         ones = torch.ones_like(x[:, 0, 0, :1])
         return {"resolution": ones.expand(-1, 2) * float(x.shape[2] * self.scale), "aspect_ratio": ones}
+
+
+class LinearTransformer(nn.Module):
+    """A SanaTransformer2DModel: `forward(x, c_noise, context, mask)`, without a variance that it may give as well."""
+
+    def __init__(self, network: Any) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor, c_noise: Tensor, context: Tensor, mask: Tensor) -> Tensor:
+        torch._check(mask.shape[0] == x.shape[0])  # type: ignore[no-untyped-call]  # as above
+        found: Tensor = self.network(
+            x,
+            encoder_hidden_states=context,
+            timestep=c_noise * self.network.config.timestep_scale,
+            encoder_attention_mask=mask,
+            return_dict=False,
+        )[0]
+        return found[:, : x.shape[1]]
 
 
 class JointTransformer(nn.Module):

@@ -1,6 +1,7 @@
 """First stages of imported pipelines: latents as they are diffused <-> pixels in [-1, 1].
 
-Sources: Rombach et al. 2022 (KL and VQ first stages, latents scaled to unit variance); Esser et al. 2024 (shifted too).
+Sources: Rombach et al. 2022 (KL and VQ first stages, latents scaled to unit variance); Esser et al. 2024 (shifted too);
+Chen et al. 2024 (DC-AE, without a distribution).
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 
 class Decode(nn.Module):
-    """`forward(latents)` -> pixels (B, C, H, W) of an AutoencoderKL or a VQModel."""
+    """`forward(latents)` -> pixels (B, C, H, W) of an AutoencoderKL, a VQModel or an AutoencoderDC."""
 
     def __init__(self, network: Any) -> None:
         super().__init__()
@@ -22,7 +23,7 @@ class Decode(nn.Module):
         network, latents = self.network, latents / self.scale + self.shift
         if quantizes(network):
             latents = nearest(latents, network.quantize.embedding.weight)
-        if network.post_quant_conv is not None:
+        if getattr(network, "post_quant_conv", None) is not None:
             latents = network.post_quant_conv(latents)
         pixels: Tensor = network.decoder(latents)
         return pixels
@@ -39,10 +40,22 @@ class Encode(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         network = self.network
         moments = network.encoder(image)
-        if network.quant_conv is not None:
+        if getattr(network, "quant_conv", None) is not None:
             moments = network.quant_conv(moments)
-        means: Tensor = moments if quantizes(network) else moments.chunk(2, 1)[0]
+        means: Tensor = moments.chunk(2, 1)[0] if hasattr(network, "quant_conv") and not quantizes(network) else moments
         return (means - self.shift) * self.scale
+
+
+class EncodeKept(Encode):
+    """`forward(image, mask)` -> the same of a picture that is grey where the mask (B, 1, H, W), in [0, 1], is white."""
+
+    def forward(self, image: Tensor, mask: Tensor) -> Tensor:  # type: ignore[override]
+        return super().forward(image * kept(mask))
+
+
+def kept(mask: Tensor) -> Tensor:
+    """1 where a mask keeps what is there, 0 where it is made anew."""
+    return (mask < 0.5).to(mask.dtype)
 
 
 def quantizes(network: Any) -> bool:

@@ -1,7 +1,8 @@
 """Text encoders of imported pipelines: tokens and their mask -> what a denoiser is told.
 
 Sources: Radford et al. 2021 (CLIP); Raffel et al. 2020 (T5); Podell et al. 2023 (two encoders, the last layer but one);
-Esser et al. 2024 (three encoders, CLIP's padded to T5's width). The networks are transformers' own.
+Esser et al. 2024 (three encoders, CLIP's padded to T5's width); Xie et al. 2024 (a language model). The networks are
+transformers' own.
 
 Shapes: B batch, L tokens, D width. A mask is 1 where a token is of the text, its ends included, 0 where it fills up.
 """
@@ -70,6 +71,31 @@ class Masked(nn.Module):
         unseen = (1.0 - mask)[:, None, None, :] * torch.finfo(mask.dtype).min
         found = self.encoder(filled(tokens, mask, self.pad), attention_mask=unseen.expand(-1, 1, mask.shape[1], -1))
         return found.last_hidden_state, mask * 1.0  # an output is no input
+
+
+class Instructed(nn.Module):
+    """`forward(tokens, mask)` -> context (B, T, D), mask (B, T): the first and the last T - 1 of a language model's.
+
+    A position is how many tokens of the text stand before it, so that those of one without an instruction may stand
+    where they would behind one. The model's window must hold all tokens.
+    """
+
+    def __init__(self, model: nn.Module, pad: int, told: int) -> None:
+        super().__init__()
+        self.model, self.pad, self.told = model, pad, told
+
+    def forward(self, tokens: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        length = mask.shape[1]
+        earlier = torch.ones(length, length, dtype=mask.dtype).tril()
+        unseen = (1.0 - earlier[None, None] * mask[:, None, None, :]) * torch.finfo(mask.dtype).min  # (B, 1, L, L)
+        found = self.model(
+            filled(tokens, mask, self.pad),
+            attention_mask={"full_attention": unseen, "sliding_attention": unseen},
+            position_ids=(mask.cumsum(1) - 1.0).clamp(min=0.0).to(torch.int64),
+            use_cache=False,
+        ).last_hidden_state
+        rest = length - self.told + 1
+        return torch.cat([found[:, :1], found[:, rest:]], 1), torch.cat([mask[:, :1], mask[:, rest:]], 1)
 
 
 class PooledAndWords(nn.Module):

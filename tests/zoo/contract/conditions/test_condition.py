@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from zoo.contract.conditions import (
     boxes,
     class_id,
     image,
+    instructed,
     kind,
     label_map,
     scalar,
@@ -31,6 +33,7 @@ EVERY = {
     "boxes": boxes.Options(2, 3),
     "class_id": class_id.Options(3),
     "image": image.Options("side", 3),
+    "instructed": instructed.Options(6, 3, "say: "),
     "label_map": label_map.Options("side", "side/2", 3),
     "scalar": scalar.Options(0.0, 1.0),
     "text": text.Options(3),
@@ -103,6 +106,8 @@ def test_what_is_at_its_default_is_not_written() -> None:
     whole = Condition("it", "text", EVERY["text"], "red", guided=True, null="blue", encoded=(context,))
     assert set(whole.to_json()) == {"name", "kind", "options", "default", "guided", "null", "encoded"}
     assert Condition.from_json(whole.to_json()) == whole
+    beside = replace(whole, beside=("that",))
+    assert Condition.from_json(beside.to_json()) == beside
 
 
 def test_what_is_encoded_takes_the_place_of_the_kinds_tensors() -> None:

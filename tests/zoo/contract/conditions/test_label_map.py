@@ -120,3 +120,9 @@ def test_a_map_as_the_default() -> None:
 def test_options_that_cannot_be(options: dict[str, Any], sentence: str) -> None:
     with pytest.raises(PlainError, match=sentence):
         Condition.from_json({"name": "labels", "kind": "label_map", "options": options})
+
+
+def test_every_class_has_a_colour_of_its_own_to_the_eye() -> None:
+    colours = kind(MANY).picture(MANY, np.arange(257)[None, None])  # type: ignore[misc]
+    assert (colours.shape, colours.dtype) == ((1, 1, 257, 3), np.uint8)
+    assert len(np.unique(colours.reshape(-1, 3), axis=0)) > 250

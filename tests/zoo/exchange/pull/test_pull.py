@@ -237,6 +237,22 @@ def test_a_version_that_changed_is_noticed(toy: Artifact, mirrors: list[Remote],
     assert "a published version never changes" in refusal([mirrors[1]])
 
 
+def test_what_a_checkpoint_stands_on_comes_with_it(
+    trained: Path, remote: Remote, host: BlobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = registry.described("my-vae", shelf.config("my-vae"))
+    tuned = replace(base, spec=replace(base.spec, name="my-tuned"), base="my-vae")
+    state = registry.load_module(base).state_dict()
+    changed = next(iter(state))
+    shelf.save(tuned, {**state, changed: state[changed] + 1.0}, {})
+    for name in ("my-vae", "my-tuned"):
+        publish.push(name, remote)
+    monkeypatch.delenv(shelf.TREE_VARIABLE)
+    assert command("my-tuned", "--from", remote.url)["bytes"] < shelf.config("my-vae")["weights"]["bytes"] / 10
+    found = registry.load_module(registry.checkpoint("my-tuned")).state_dict()
+    assert {key for key in state if not found[key].equal(state[key])} == {changed}
+
+
 # Offline, and damage
 
 

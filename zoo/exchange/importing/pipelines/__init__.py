@@ -4,6 +4,7 @@
     tokenizers     what a prompt is read by
     schedulers     how it is sampled
     conditions     what its generator is told, and at which sizes
+    adapters       low-rank ones, in its weights or beside them
 
 A class is an entry of PIPELINES. What a folder has that is not used is told; what would change images is refused.
 """
@@ -12,19 +13,19 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from zoo import registry, shelf
+from zoo import registry
+from zoo.contract import steps
 from zoo.contract.assets import EXAMPLES
-from zoo.contract.layout import WEIGHTS
 from zoo.contract.spec import GeneratorSpec, Noise
 from zoo.exchange.importing import weights
 from zoo.exchange.importing.draft import UNKNOWN, Draft, ImportingError
-from zoo.exchange.importing.pipelines import components, conditions, forward, schedulers, tokenizers
+from zoo.exchange.importing.pipelines import adapters, components, conditions, forward, schedulers, tokenizers
 from zoo.family import Checkpoint
 from zoo.untrusted import read_json
 
@@ -47,7 +48,7 @@ class Pipeline:
     """A class of diffusers: the layout of its graphs, and its networks by the names of their folders.
 
     `even`: it gives its scheduler a flow's times, evenly down to 0; `clips`: what its scheduler says of clipping holds;
-    `optional` are those of its folders that need not be there.
+    `optional` are those of its folders that need not be there; `guidance` is its scale where nobody says one.
     """
 
     layout: str
@@ -56,21 +57,25 @@ class Pipeline:
     even: bool = False
     clips: bool = True
     optional: tuple[str, ...] = ()
+    guidance: float = 1.0
 
 
 UNET, VAE = ("UNet2DConditionModel",), ("AutoencoderKL",)
 CLIP, PROJECTED, T5 = ("CLIPTextModel",), ("CLIPTextModelWithProjection",), ("T5EncoderModel",)
 TEXT = Pipeline("text", {"unet": UNET, "vae": VAE, "text_encoder": CLIP}, ("tokenizer",))
-STABLE = dataclasses.replace(TEXT, clips=False)
+STABLE = dataclasses.replace(TEXT, clips=False, guidance=7.5)
 XL = Pipeline(
     "sized_text",
     {"unet": UNET, "vae": VAE, "text_encoder": CLIP, "text_encoder_2": PROJECTED},
     ("tokenizer", "tokenizer_2"),
+    optional=("text_encoder", "tokenizer"),  # of a refiner
+    guidance=5.0,
 )
 PIXART = Pipeline(
     "masked_text",
     {"transformer": ("PixArtTransformer2DModel",), "vae": VAE, "text_encoder": T5},
     ("tokenizer",),
+    guidance=4.5,
 )
 SD3 = Pipeline(
     "joint_text",
@@ -83,12 +88,19 @@ SD3 = Pipeline(
     },
     ("tokenizer", "tokenizer_2", "tokenizer_3"),
     optional=("text_encoder_3", "tokenizer_3"),
+    guidance=7.0,
 )
 FLUX = Pipeline(
     "packed_text",
     {"transformer": ("FluxTransformer2DModel",), "vae": VAE, "text_encoder": CLIP, "text_encoder_2": T5},
     ("tokenizer", "tokenizer_2"),
     even=True,
+)
+SANA = Pipeline(
+    "instructed_text",
+    {"transformer": ("SanaTransformer2DModel",), "vae": ("AutoencoderDC",), "text_encoder": ("Gemma2Model",)},
+    ("tokenizer",),
+    guidance=4.5,
 )
 PIPELINES: dict[str, Pipeline] = {
     "StableDiffusionPipeline": STABLE,
@@ -98,19 +110,22 @@ PIPELINES: dict[str, Pipeline] = {
     "LatentConsistencyModelImg2ImgPipeline": TEXT,
     "StableDiffusionXLPipeline": XL,
     "StableDiffusionXLImg2ImgPipeline": XL,
-    "StableDiffusionXLInpaintPipeline": XL,
+    "StableDiffusionXLInpaintPipeline": dataclasses.replace(XL, guidance=7.5),
     "LDMPipeline": Pipeline("unconditional", {"unet": ("UNet2DModel",), "vqvae": ("VQModel",)}),
     "ConsistencyModelPipeline": Pipeline("consistency", {"unet": ("UNet2DModel",)}),
-    "DiTPipeline": Pipeline("class", {"transformer": ("DiTTransformer2DModel",), "vae": VAE}),
+    "DiTPipeline": Pipeline("class", {"transformer": ("DiTTransformer2DModel",), "vae": VAE}, guidance=4.0),
     "PixArtAlphaPipeline": PIXART,
     "PixArtSigmaPipeline": PIXART,
     "StableDiffusion3Pipeline": SD3,
     "StableDiffusion3Img2ImgPipeline": SD3,
     "StableDiffusion3InpaintPipeline": SD3,
+    "SanaPipeline": SANA,
     "FluxPipeline": FLUX,
     "FluxImg2ImgPipeline": FLUX,
     "FluxInpaintPipeline": FLUX,
 }
+SCORED = {"sized_text": "scored_text"}
+BUILT = frozenset(kind for each in PIPELINES.values() for kinds in each.networks.values() for kind in kinds)
 
 
 def fits(kind: str) -> bool:
@@ -130,36 +145,54 @@ def draft(
     kinds: Mapping[str, str],
     tensors: Mapping[str, weights.Tensors],
     scratch: Path,
+    asked_adapters: Sequence[adapters.Adapter] = (),
 ) -> Draft:
     """The draft of a pipeline; `folders`, `kinds` and `tensors` are of its components, by their names.
 
     Raises ImportingError for what is missing, is another class's, or would change images and is not done here.
     """
-    pipeline, index = _there(PIPELINES[kind], folders), read_json(folder / INDEX)
+    index = read_json(folder / INDEX)
+    pipeline = _there(PIPELINES[kind], folders, index)
     networks = _networks(pipeline, folder, folders, kinds)
     read = {name: tokenizers.read(folders[name]) for name in pipeline.tokenizers}
     told = conditions.told(pipeline.layout, networks, read, index, str(folder))
     path = _place(folders, "scheduler", folder) / "scheduler_config.json"
     asked = schedulers.Asked(told.encodes, pipeline.even, pipeline.clips, told.tokens)
-    found = schedulers.sampling(read_json(path, infinite=True), str(path), asked)
-    config = {"layout": pipeline.layout, "components": networks, "pads": told.pads, "zeros": told.zeros, **found.config}
-    known = _checkpoint(config, told, found, str(folder))
-    taken = {
+    sampled = read_json(path, infinite=True)
+    found = schedulers.sampling(sampled, str(path), asked)
+    own = {
         name: each
         for part in networks
         for name, each in components.named(tensors[part], part, networks[part]["_class_name"]).items()
     }
-    _check_weights(known, taken, folder)
-    notes = (*found.notes, *told.notes, *_not_used(pipeline, folders, index))
-    return _drafted(kind, known, taken, _assets(read, told), notes, scratch)
+    config = {"layout": pipeline.layout, "components": networks, "pads": told.pads, "zeros": told.zeros, **found.config}
+    known = _checkpoint(config, told, found, str(folder))
+    taken = _checked(known, own, folder)
+    notes = (*found.notes, *told.notes, *_guided(pipeline, told), *_not_used(pipeline, folders, index))
+    assets = _assets(read, told) | _steps(sampled, known)
+    if not asked_adapters:
+        return _drafted(kind, known, taken, assets, notes, scratch)
+    made = adapters.adapted(taken, asked_adapters, scratch)
+    told = dataclasses.replace(told, conditions=(*map(made.beside, told.conditions), *made.conditions))
+    known = _checkpoint({**config, "adapters": made.ranks}, told, found, str(folder))
+    taken = _checked(known, made.tensors, folder)
+    drafted = _drafted(kind, known, taken, assets, (*notes, *made.notes), scratch)
+    return _with_adapters(drafted, asked_adapters)
 
 
-def _there(pipeline: Pipeline, folders: Mapping[str, Path]) -> Pipeline:
-    """The pipeline without the folders that need not be there, and are not."""
+def _with_adapters(draft: Draft, asked_adapters: Sequence[adapters.Adapter]) -> Draft:
+    """A draft that says whose files are in it, and how strongly."""
+    record = {**draft.record, "adapters": [each.record() for each in asked_adapters]}
+    return dataclasses.replace(draft, record=record, components=tuple(each.component() for each in asked_adapters))
+
+
+def _there(pipeline: Pipeline, folders: Mapping[str, Path], index: Mapping[str, Any]) -> Pipeline:
+    """The pipeline without the folders that need not be there, and are not; told scores where its index says so."""
     absent = {name for name in pipeline.optional if name not in folders}
     networks = {name: kinds for name, kinds in pipeline.networks.items() if name not in absent}
     read = tuple(name for name in pipeline.tokenizers if name not in absent)
-    return dataclasses.replace(pipeline, networks=networks, tokenizers=read)
+    layout = SCORED.get(pipeline.layout) if index.get("requires_aesthetics_score") else None
+    return dataclasses.replace(pipeline, layout=layout or pipeline.layout, networks=networks, tokenizers=read)
 
 
 def _networks(
@@ -197,21 +230,44 @@ def _checkpoint(config: Mapping[str, Any], told: conditions.Told, found: schedul
     return Checkpoint(spec, made, dataset=UNKNOWN, licence=UNKNOWN)
 
 
-def _check_weights(known: Checkpoint, tensors: weights.Tensors, folder: Path) -> None:
-    """Raises ImportingError where the networks cannot be built, called as they are here, or are not the weights'."""
+def _checked(known: Checkpoint, tensors: weights.Tensors, folder: Path) -> weights.Tensors:
+    """The tensors under the names of the networks as they are built here.
+
+    Raises ImportingError where the networks cannot be built, called as they are here, or are not the weights'.
+    """
     build = partial(registry.family(FAMILY).build, known.config)
     try:
         expected = weights.wanted(build)
     except (ValueError, TypeError, RuntimeError, ArithmeticError, LookupError, AttributeError) as error:
         raise ImportingError(f"{folder}: its networks cannot be built: {str(error).splitlines()[0][:200]}") from error
+    tensors = components.fitted(tensors, expected)
     if fault := weights.difference(tensors, expected):
         raise ImportingError(f"{folder}: the weights are not of the networks beside them: it {fault}")
     forward.check(known, build, str(folder))
+    return tensors
+
+
+def _guided(pipeline: Pipeline, told: conditions.Told) -> list[str]:
+    """What to ask for, to be guided as by diffusers: here nothing is guided unasked."""
+    if pipeline.guidance <= 1.0 or not any(each.guided for each in told.conditions):
+        return []
+    return [f"diffusers guides its class by {pipeline.guidance:g} where nobody says; here that is asked for, by "
+            f"--guidance-scale {pipeline.guidance:g}, but of a distilled one, like a Turbo, by nothing"]  # fmt: skip
 
 
 def _not_used(pipeline: Pipeline, folders: Mapping[str, Path], index: Mapping[str, Any]) -> list[str]:
     read = {*pipeline.networks, *pipeline.tokenizers, "scheduler"}
     return [f"{name} is not used: images come as they are made" for name in sorted(set(folders) - read)]
+
+
+def _steps(config: Mapping[str, Any], known: Checkpoint) -> dict[str, bytes]:
+    """What diffusers' samplers do by the scheduler's levels, for the gate; nothing where ours are none of them."""
+    from safetensors.numpy import save
+
+    from zoo.exchange.importing import comparison
+
+    sampling = known.spec.sampling
+    return {} if sampling is None else {steps.FILE: save(comparison.recorded(config, known))}
 
 
 def _assets(read: Mapping[str, tokenizers.Tokenizer], told: conditions.Told) -> dict[str, bytes]:
@@ -227,10 +283,4 @@ def _drafted(
     kind: str, known: Checkpoint, tensors: weights.Tensors, assets: Mapping[str, bytes], notes: tuple[str, ...],
     scratch: Path,
 ) -> Draft:  # fmt: skip
-    file, stored = weights.settled(tensors, scratch)
-    record = shelf.record(known, file, stored, weights.dtype(stored), {}, assets)
-    files = {WEIGHTS: file}
-    for name, content in assets.items():
-        files[name] = scratch / name
-        files[name].write_bytes(content)
-    return Draft(kind, record, files, notes=notes)
+    return weights.of_checkpoint(known, tensors, scratch, kind, notes).with_assets(assets, scratch)

@@ -1,23 +1,28 @@
-"""Low-rank adapters fused into the weights of a pipeline as it is imported: W + scale * alpha / rank * up down.
+"""Low-rank adapters of a pipeline that is imported: fused into its weights, or beside them, with a scale an image.
 
-Hu et al. 2021 (LoRA). Files of diffusers and peft name a weight by its path, those of kohya's scripts by the same path
-with underscores. Every tensor of a file is used, or the file is refused: half an adapter is none. What it is fused into
-is written anew, so that the pipeline's own files stay as they are, and an import without it gives them back.
+Hu et al. 2021 (LoRA): W + scale * alpha / rank * up down. One that is fused is in the weights, which are written anew,
+so that the pipeline's own files stay as they are and an import without it gives them back. One with a name is a
+condition of the generator, see `zoo.networks.low_rank`. Every tensor of a file is used, or the file is refused: half an
+adapter is none.
 """
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from zoo.contract.conditions import Condition, scalar
 from zoo.exchange.importing import weights
-from zoo.exchange.importing.draft import ImportingError
-from zoo.untrusted import plain_file
+from zoo.exchange.importing.draft import Component, ImportingError
+from zoo.exchange.importing.pipelines.adapter_names import DENOISERS, PEFT, heard, spoken
+from zoo.files import sha256
+from zoo.untrusted import check_safetensors_told, parse_json, plain_file, read_json, refuse_pickle
 
 # The last words of a tensor's name -> its part of the product.
 PARTS = {
@@ -28,118 +33,284 @@ PARTS = {
     "_lora.down.weight": "down", "_lora.up.weight": "up",
     ".alpha": "alpha",
 }  # fmt: skip
-KOHYA = {
-    "unet": ("lora_unet_",),
-    "transformer": ("lora_transformer_", "lora_unet_"),
-    "text_encoder": ("lora_te_", "lora_te1_"),
-    "text_encoder_2": ("lora_te2_",),
-    "text_encoder_3": ("lora_te3_",),
-}
-PEFT = "base_model.model."  # before the path of a network that was trained alone
-DENOISERS = ("unet", "transformer")
+# Words in the names of what is no such product, and what it is.
+OTHERS = {
+    "dora_scale": "DoRA", "lora_magnitude_vector": "DoRA", "hada_": "LoHa", "lokr_": "LoKr", "oft_": "OFT",
+    "lora_mid": "LoCon with a core between", "lora_embedding_": "an embedding", ".diff": "a difference in full",
+    ".lora_B.bias": "a bias",
+}  # fmt: skip
+TOLD = "lora_adapter_metadata"  # in a file's header: what peft was configured with, as diffusers writes it
+CONFIG = "adapter_config.json"  # the same beside a file, as peft writes it
 MAX_RANK = 1024
+FUSED, ASKED = 100.0, 10.0  # the largest scale at import, and of a request
 NUMBERS = {"F32": "<f4", "F16": "<f2", "F64": "<f8", "BF16": "<u2"}
+NAMED = re.compile(r"(?:(?P<name>[a-z][a-z0-9_]*)=)?(?P<path>.+?)(?::(?P<scale>[-+]?[0-9.]+(?:e[-+]?[0-9]+)?))?")
 
 
 @dataclass(frozen=True)
 class Adapter:
-    """A file, and how strongly it is fused."""
+    """A file, and how strongly it is taken; with a `name`, where nobody asks for another scale."""
 
     path: Path
     scale: float = 1.0
+    name: str | None = None
+
+    def record(self) -> dict[str, Any]:
+        """As a checkpoint's config.json tells it."""
+        found = {"file": self.path.name, "sha256": sha256(self.path), "scale": self.scale}
+        return found | ({"condition": self.name} if self.name else {})
+
+    def component(self) -> Component:
+        kind = f"LoRA {self.name}" if self.name else f"LoRA at {self.scale:g}"
+        return Component(self.path.name, kind, self.path.stat().st_size, sha256(self.path))
 
 
-def asked(text: str) -> Adapter:
-    """An adapter as a person names it: PATH, or PATH:SCALE. Raises ImportingError."""
-    path, _, scale = text.rpartition(":")
-    if not path:
-        return Adapter(Path(text))
+@dataclass(frozen=True)
+class Product:
+    """What a weight is given: times * up[first:last] down."""
+
+    down: weights.Stored
+    up: weights.Stored
+    times: float
+    first: int
+    last: int
+
+    @property
+    def rank(self) -> int:
+        return self.down.shape[0]
+
+    def factors(self) -> tuple[np.ndarray, np.ndarray]:
+        """(down, up), float64: as they are in the file, and with all that it is multiplied by."""
+        return _values(self.down), self.times * _values(self.up)[self.first : self.last]
+
+    def value(self, shape: tuple[int, ...]) -> np.ndarray:
+        """float64 of a weight's shape."""
+        down, up = self.factors()
+        found: np.ndarray = (up.reshape(shape[0], self.rank) @ down.reshape(self.rank, -1)).reshape(shape)
+        return found
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """What a pipeline becomes by its adapters. `ranks` are those of the named, by their layers."""
+
+    tensors: weights.Tensors
+    ranks: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    conditions: tuple[Condition, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def beside(self, condition: Condition) -> Condition:
+        """A condition whose encoder takes the scales of those adapters that are in it."""
+        names = tuple(name for name, ranks in self.ranks.items() if any(map(_is_of_a_text, ranks)))
+        reads = condition.kind in ("text", "texts")
+        return replace(condition, beside=names) if condition.encoded and reads and names else condition
+
+
+def asked(text: str, folder: Path | None = None) -> Adapter:
+    """An adapter as a person names it, [NAME=]FILE[:SCALE], the file as it is or in the folder.
+
+    Raises ImportingError.
+    """
+    found = NAMED.fullmatch(text)
+    if found is None:
+        raise ImportingError(f"{text[:80]!r} names no adapter: expected [NAME=]FILE[:SCALE]")
+    path, name = Path(found["path"]).absolute(), found["name"]
+    if folder and not path.exists() and (folder / found["path"]).exists():
+        path = folder / found["path"]
     try:
-        found = float(scale)
+        scale = float(found["scale"] or 1.0)
     except ValueError:
-        return Adapter(Path(text))
-    if not -100.0 <= found <= 100.0:
-        raise ImportingError(f"the scale of {path} is {found:g}, expected a number from -100 to 100")
-    return Adapter(Path(path), found)
+        raise ImportingError(f"the scale of {path} is {found['scale'][:40]!r}, which is no number") from None
+    limit = ASKED if name else FUSED
+    if not -limit <= scale <= limit:
+        raise ImportingError(f"the scale of {path} is {scale:g}, expected a number from {-limit:g} to {limit:g}")
+    return Adapter(path, scale, name)
 
 
-def fused(tensors: weights.Tensors, adapters: tuple[Adapter, ...], scratch: Path) -> tuple[weights.Tensors, list[str]]:
-    """The tensors of a pipeline with adapters in them, and a note of each. Raises ImportingError, UntrustedError."""
-    from safetensors.numpy import save_file
+def adapted(tensors: weights.Tensors, adapters: Sequence[Adapter], scratch: Path) -> Adapted:
+    """The tensors of a pipeline with adapters in and beside them. Raises ImportingError, UntrustedError."""
+    read = [(each, _read(each.path, tensors)) for each in adapters]
+    named = {each.name: products for each, products in read if each.name}
+    if len(named) < sum(1 for each in adapters if each.name):
+        raise ImportingError("two adapters have one name: give each a name of its own")
+    found = _fused(tensors, [(each.scale, products) for each, products in read if not each.name], scratch)
+    return Adapted(
+        found | _beside(named, scratch),
+        {name: {layer: each.rank for layer, each in sorted(products.items())} for name, products in named.items()},
+        tuple(
+            Condition(each.name, "scalar", scalar.Options(-ASKED, ASKED), default=each.scale)
+            for each in adapters
+            if each.name
+        ),
+        tuple(_note(each, len(products)) for each, products in read),
+    )
 
-    changed: dict[str, np.ndarray] = {}
-    notes = []
-    for adapter in adapters:
-        parts = _parts(weights.read(adapter.path), tensors, adapter.path)
-        for name, part in parts.items():
-            base = changed[name] if name in changed else _values(tensors[name])
-            changed[name] = base + _product(part, base.shape, adapter, name)
-        notes.append(f"{adapter.path.name} is fused at {adapter.scale:g} into {len(parts)} weights")
-    if not changed:
-        return tensors, notes
-    path = scratch / "adapted.safetensors"
-    save_file({name: np.ascontiguousarray(each.astype(np.float32)) for name, each in changed.items()}, path)
-    return {**tensors, **weights.read(path)}, notes
+
+def _note(adapter: Adapter, count: int) -> str:
+    if adapter.name is None:
+        return f"{adapter.path.name} is fused at {adapter.scale:g} into {count} weights"
+    asked_for = f"images ask for it by {adapter.name}, at {adapter.scale:g} where they do not"
+    return f"{adapter.path.name} is beside {count} weights: {asked_for}"
 
 
-def _parts(found: weights.Tensors, tensors: weights.Tensors, path: Path) -> dict[str, dict[str, weights.Stored]]:
-    """The parts of each weight's product, by the weight's name in the pipeline."""
-    places = dict(_places(tensors))
+def _fused(
+    tensors: weights.Tensors, adapters: Sequence[tuple[float, Mapping[str, Product]]], scratch: Path
+) -> weights.Tensors:
+    changed = {f"{layer}.weight" for _, products in adapters for layer in products}
+
+    def value(name: str) -> np.ndarray:
+        total, layer = _values(tensors[name]), name.removesuffix(".weight")
+        for scale, products in adapters:
+            if layer in products:
+                total = total + scale * products[layer].value(total.shape)
+        return total
+
+    shapes = {name: tensors[name].shape for name in sorted(changed)}
+    return tensors | (weights.computed(shapes, value, scratch / "fused.safetensors") if shapes else {})
+
+
+def _beside(named: Mapping[str, Mapping[str, Product]], scratch: Path) -> weights.Tensors:
+    """The tensors of named adapters, under the names that `zoo.networks.low_rank` gives them."""
+    from zoo.networks.low_rank import weight_names
+
+    places = {
+        place: (product, part)
+        for name, products in named.items()
+        for layer, product in products.items()
+        for part, place in enumerate(weight_names(layer, name))
+    }
+
+    def value(place: str) -> np.ndarray:
+        product, part = places[place]
+        return product.factors()[part]
+
+    shapes = {
+        place: product.down.shape if part == 0 else (product.last - product.first, *product.up.shape[1:])
+        for place, (product, part) in places.items()
+    }
+    return weights.computed(shapes, value, scratch / "beside.safetensors") if shapes else {}
+
+
+def _read(path: Path, tensors: weights.Tensors) -> dict[str, Product]:
+    """The product that each layer is given. Raises ImportingError, UntrustedError."""
+    refuse_pickle(path)
+    infos, metadata = check_safetensors_told(path)
+    known = spoken([name.removesuffix(".weight") for name, stored in tensors.items() if _may_have(name, stored)])
     parts: dict[str, dict[str, weights.Stored]] = {}
     unknown = []
-    for name, stored in found.items():
+    for name, info in infos.items():
         ending = next((each for each in PARTS if name.endswith(each)), None)
-        weight = places.get(_module(name.removesuffix(ending))) if ending else None
-        if ending is None or weight is None:
-            unknown.append(name)
+        if ending and (layer := heard(name.removesuffix(ending))) in known:
+            parts.setdefault(layer, {})[PARTS[ending]] = weights.Stored(path, info)
         else:
-            parts.setdefault(weight, {})[PARTS[ending]] = stored
+            unknown.append(name)
     if unknown or not parts:
-        seen = unknown[0] if unknown else "no tensor"
-        more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
+        raise ImportingError(_refusal(path, unknown, len(infos)))
+    configured = _Configured.read(path, metadata, parts)
+    found: dict[str, Product] = {}
+    for spoken_of, part in parts.items():
+        for layer, product in _products(path, spoken_of, part, known[spoken_of], tensors, configured):
+            if layer in found:
+                raise ImportingError(f"{path} has two products for {layer}, expected one")
+            found[layer] = product
+    return found
+
+
+def _may_have(name: str, stored: weights.Stored) -> bool:
+    component = name.partition(".")[0]
+    is_part = component in DENOISERS or _is_of_a_text(name)
+    return is_part and name.endswith(".weight") and len(stored.shape) in (2, 4)
+
+
+def _is_of_a_text(name: str) -> bool:
+    return name.startswith("text_encoder")
+
+
+def _refusal(path: Path, unknown: Sequence[str], count: int) -> str:
+    if not unknown:
+        return f"{path} has no tensor, expected those of an adapter"
+    taken = "LoRA and LoCon as diffusers, peft and kohya's scripts name them are taken"
+    for word, what in OTHERS.items():
+        if other := next((name for name in unknown if word in name), None):
+            return f"{path} has {other[:120]}, which is {what}: {taken}"
+    if len(unknown) == count:
+        return f"{path} is of another architecture: this pipeline has no layer for {unknown[0][:120]}; {taken}"
+    more = f" and {len(unknown) - 1} more of {count}" if len(unknown) > 1 else ""
+    return f"{path} has {unknown[0][:120]}{more}, for which this pipeline has no layer; {taken}"
+
+
+@dataclass(frozen=True)
+class _Configured:
+    """What peft was configured with, by component; "" is of a network that was trained alone."""
+
+    of: Mapping[str, Mapping[str, Any]]
+
+    @classmethod
+    def read(cls, path: Path, metadata: Mapping[str, str], layers: Mapping[str, Any]) -> _Configured:
+        found: dict[str, dict[str, Any]] = {}
+        if TOLD in metadata:
+            for key, value in parse_json(metadata[TOLD].encode(), f"{path}: {TOLD}").items():
+                component, _, name = key.partition(".")
+                found.setdefault(component, {})[name] = value
+        beside = path.with_name(CONFIG)
+        if beside.is_file() and any(layer.startswith(PEFT) for layer in layers):
+            found[""] = read_json(beside)
+        for config in found.values():
+            for key in ("use_dora", "lora_bias", "fan_in_fan_out"):
+                if config.get(key):
+                    raise ImportingError(f"{path} was trained with {key}, which is not done here")
+        return cls(found)
+
+    def times(self, spoken_of: str, layer: str, rank: int, path: Path) -> float:
+        """alpha / rank of a layer; 1 where nobody says otherwise."""
+        component, _, inner = layer.partition(".")
+        config = self.of.get("" if spoken_of.startswith(PEFT) else component, {})
+        patterns = config.get("alpha_pattern") or {}
+        own = next((key for key in patterns if re.fullmatch(rf"(.*\.)?({re.escape(key)})", inner)), None)
+        alpha = patterns[own] if own is not None else config.get("lora_alpha", rank)
+        if type(alpha) not in (int, float) or not math.isfinite(alpha):
+            raise ImportingError(f"{path} has the alpha {str(alpha)[:40]} for {layer}, expected a number")
+        return float(alpha) / (math.sqrt(rank) if config.get("use_rslora") else rank)
+
+
+def _products(
+    path: Path,
+    spoken_of: str,
+    part: Mapping[str, weights.Stored],
+    layers: Sequence[str],
+    tensors: weights.Tensors,
+    configured: _Configured,
+) -> Iterator[tuple[str, Product]]:
+    """Those of the layers that a file has as one: their rows lie one after another. Raises ImportingError."""
+    if not {"down", "up"} <= set(part):
+        raise ImportingError(f"{path} has {' and '.join(sorted(part))} alone of {spoken_of}, expected down and up")
+    down, up, shapes = part["down"], part["up"], [tensors[f"{layer}.weight"].shape for layer in layers]
+    rank, rows = (down.shape or (0,))[0], sum(shape[0] for shape in shapes)
+    fits = all(down.shape[1:] == shape[1:] for shape in shapes) and up.shape == (
+        rows,
+        rank,
+        *[1] * (len(shapes[0]) - 2),
+    )
+    if not fits or not 1 <= rank <= MAX_RANK:
         raise ImportingError(
-            f"{path} has {seen[:120]}{more}, which is no low-rank part of a weight of this pipeline: LoRA as diffusers,"
-            " peft and kohya's scripts name it is fused"
-        )
-    for weight, part in parts.items():
-        if not {"down", "up"} <= set(part):
-            raise ImportingError(f"{path} has {' and '.join(part)} alone of {weight}, expected down and up")
-    return parts
-
-
-def _module(name: str) -> str:
-    """A module's path as adapters name it -> as the pipeline does."""
-    name = re.sub(r"\.processor\.(to_[qkv])(_lora)?$", r".\1", name)
-    return re.sub(r"\.processor\.to_out(_lora)?$", ".to_out.0", name)
-
-
-def _places(tensors: weights.Tensors) -> Iterator[tuple[str, str]]:
-    """Every name under which an adapter may speak of a weight, and the weight's own."""
-    for weight, stored in tensors.items():
-        if not weight.endswith(".weight") or len(stored.shape) not in (2, 4):
-            continue
-        module = weight.removesuffix(".weight")
-        component, _, inner = module.partition(".")
-        yield module, weight
-        if component in DENOISERS:
-            yield PEFT + inner, weight
-            yield inner, weight
-        for prefix in KOHYA.get(component, ()):
-            yield prefix + inner.replace(".", "_"), weight
-
-
-def _product(part: Mapping[str, weights.Stored], shape: tuple[int, ...], adapter: Adapter, name: str) -> Any:
-    """What is added to a weight, float64 of its shape."""
-    down, up = (_values(part[key]) for key in ("down", "up"))
-    rank = down.shape[0]
-    fits = down.ndim == up.ndim == len(shape) and up.shape[:2] == (shape[0], rank) and down.shape[1:] == shape[1:]
-    if not fits or not 1 <= rank <= MAX_RANK or up.size != shape[0] * rank:
-        raise ImportingError(
-            f"{adapter.path} has {list(up.shape)} and {list(down.shape)} for {name}, which is {list(shape)}: it is of "
+            f"{path} has {list(up.shape)} and {list(down.shape)} for {layers[0]}, which is {list(shapes[0])}: it is of "
             "another network"
         )
-    alpha = float(_values(part["alpha"]).reshape(-1)[0]) if "alpha" in part else float(rank)
-    return adapter.scale * alpha / rank * (up.reshape(shape[0], rank) @ down.reshape(rank, -1)).reshape(shape)
+    first = 0
+    for layer, shape in zip(layers, shapes, strict=True):
+        if "alpha" in part:
+            times = _alpha(path, spoken_of, part["alpha"]) / rank
+        else:
+            times = configured.times(spoken_of, layer, rank, path)
+        yield layer, Product(down, up, times, first, first + shape[0])
+        first += shape[0]
+
+
+def _alpha(path: Path, layer: str, stored: weights.Stored) -> float:
+    values = _values(stored).reshape(-1)
+    if values.size != 1 or not np.isfinite(values[0]):
+        raise ImportingError(f"{path} has {values.size} numbers for the alpha of {layer}, expected one")
+    return float(values[0])
 
 
 def _values(stored: weights.Stored) -> np.ndarray:

@@ -23,11 +23,18 @@ T5 = (
     "is_gated_act", "layer_norm_epsilon", "num_heads", "num_layers", "pad_token_id",
     "relative_attention_max_distance", "relative_attention_num_buckets", "vocab_size",
 )  # fmt: skip
-READ = {"CLIPTextModel": CLIP, "CLIPTextModelWithProjection": CLIP, "T5EncoderModel": T5}
+GEMMA = (
+    "attention_bias", "attention_dropout", "attn_logit_softcapping", "bos_token_id", "eos_token_id",
+    "final_logit_softcapping", "head_dim", "hidden_activation", "hidden_size", "intermediate_size", "layer_types",
+    "max_position_embeddings", "num_attention_heads", "num_hidden_layers", "num_key_value_heads", "pad_token_id",
+    "query_pre_attn_scalar", "rms_norm_eps", "rope_parameters", "rope_theta", "sliding_window", "vocab_size",
+)  # fmt: skip
+READ = {"CLIPTextModel": CLIP, "CLIPTextModelWithProjection": CLIP, "T5EncoderModel": T5, "Gemma2Model": GEMMA}
 MODEL_TYPES = {
     "CLIPTextModel": "clip_text_model",
     "CLIPTextModelWithProjection": "clip_text_model",
     "T5EncoderModel": "t5",
+    "Gemma2Model": "gemma2",
 }
 NOT_WEIGHTS = re.compile(r"position_ids$")  # counted, and kept by old versions of transformers
 # diffusers' own names of attention before 0.18, as its `_convert_deprecated_attention_blocks` reads them
@@ -57,8 +64,25 @@ def named(tensors: weights.Tensors, component: str, kind: str) -> weights.Tensor
     kept = {name: stored for name, stored in tensors.items() if not NOT_WEIGHTS.search(name)}
     if kind == "T5EncoderModel":
         kept |= {name: kept[other] for name, other in (TIED, TIED[::-1]) if other in kept and name not in kept}
-    kept = weights.renamed(kept, lambda name: _OLD.sub(lambda found: f"{found[1]}{_OLD_NAMES[found[2]]}.", name))
     return {f"{component}.{name}": stored for name, stored in kept.items()}
+
+
+def fitted(tensors: weights.Tensors, expected: weights.Wanted) -> weights.Tensors:
+    """The same under the names that the installed libraries give them.
+
+    Raises ImportingError where two get the same. transformers 5 has no `text_model.` in the names of a CLIPTextModel;
+    the files of others have.
+    """
+
+    def rename(name: str) -> str:
+        if name in expected:
+            return name
+        name = _OLD.sub(lambda found: f"{found[1]}{_OLD_NAMES[found[2]]}.", name)
+        component, _, rest = name.partition(".")
+        others = (name, f"{component}.{rest.removeprefix('text_model.')}", f"{component}.text_model.{rest}")
+        return next((other for other in others if other in expected), name)
+
+    return weights.renamed(tensors, rename)
 
 
 def check_neutral(config: Mapping[str, Any], neutral: Mapping[str, Any], label: str, why: str) -> None:

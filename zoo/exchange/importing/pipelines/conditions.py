@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from zoo.contract.conditions import Condition, class_id, scalar, text, texts
+from zoo.contract.conditions import Condition, class_id, image, instructed, scalar, text, texts
 from zoo.contract.graph import TensorSpec
 from zoo.contract.spec import Axis, Shape
 from zoo.exchange.importing.draft import ImportingError
 from zoo.exchange.importing.pipelines.components import check_neutral
 from zoo.exchange.importing.pipelines.tokenizers import TOKENIZER, Tokenizer
-from zoo.networks.pipelines.sizes import WORDS_OF_T5, levels, pixels_per_latent
+from zoo.networks.pipelines.sizes import INSTRUCTED_WORDS, WORDS_OF_T5, levels, pixels_per_latent
 
 MAX_SIDE = 4096
 GUIDANCE = (1.0, 30.0)  # what a distilled guidance scale may be
 LCM_GUIDANCE, FLUX_GUIDANCE = 8.5, 3.5  # diffusers' own where nobody says
+SCORES = (2.5, 6.0)  # aesthetic ones of diffusers' own: without a prompt, and with
+GREY, WHITE = 128, 255
+ENCODERS = ("text_encoder", "text_encoder_2")
 SECOND = "tokenizer_2.json"  # the asset of T5's tokenizer, beside CLIP's
 SIDE = "sample_size"
 FLUX_SIDE = 128  # latents of a side where a first stage does not say
@@ -66,17 +69,14 @@ def _text(networks: Networks, read: Mapping[str, Tokenizer], _: Mapping[str, Any
     context = TensorSpec("prompt_context", "float32", (length, _whole(networks["text_encoder"], "hidden_size", label)))
     distilled = _distilled(unet, label)
     prompt = Condition("prompt", "text", text.Options(length), guided=not distilled, encoded=(context,))
-    return Told(
-        *_sizes(unet, networks["vae"], label),
-        (prompt, *distilled),
-        (read["tokenizer"].pad,),
-        files={"tokenizer": TOKENIZER},
-    )
+    sizes = _sizes(unet, networks["vae"], label)
+    found = Told(*sizes, (prompt, *distilled), (read["tokenizer"].pad,), files={"tokenizer": TOKENIZER})
+    return _seeing(found, unet)
 
 
 def _sized_text(networks: Networks, read: Mapping[str, Tokenizer], index: Mapping[str, Any], label: str) -> Told:
-    """Two encoders of CLIP that read alike, their last layers but one, and the projection of the second."""
-    unet, encoders = networks["unet"], [networks["text_encoder"], networks["text_encoder_2"]]
+    """One or two encoders of CLIP that read alike, their last layers but one, and the projection of the last."""
+    unet, encoders = networks["unet"], [networks[name] for name in ENCODERS if name in networks]
     neutral = UNET_NEUTRAL | {"addition_embed_type": "text_time"}
     check_neutral({"addition_embed_type": None, **unet}, neutral, f"{label}/unet", PREDICTED)
     _check_alike(read, label)
@@ -84,19 +84,47 @@ def _sized_text(networks: Networks, read: Mapping[str, Tokenizer], index: Mappin
     width = sum(_whole(encoder, "hidden_size", label) for encoder in encoders)
     encoded = (
         TensorSpec("prompt_context", "float32", (length, width)),
-        TensorSpec("prompt_pooled", "float32", (_whole(encoders[1], "projection_dim", label),)),
+        TensorSpec("prompt_pooled", "float32", (_whole(encoders[-1], "projection_dim", label),)),
     )
     distilled = _distilled(unet, label)
     prompt = Condition("prompt", "text", text.Options(length), guided=not distilled, encoded=encoded)
     zeros = index.get("force_zeros_for_empty_prompt", True) is True
-    return Told(
+    found = Told(
         *_sizes(unet, networks["vae"], label),
         (prompt, *distilled),
         tuple(each.pad for each in read.values()),
         zeros,
-        {"tokenizer": TOKENIZER},
+        {next(iter(read)): TOKENIZER},
         notes=("the empty prompt is zeros, as of diffusers where nobody gives a negative one",) if zeros else (),
     )
+    return _seeing(found, unet)
+
+
+def _scored_text(networks: Networks, read: Mapping[str, Tokenizer], index: Mapping[str, Any], label: str) -> Told:
+    """The same, told a score; what guidance asks without a prompt has a lower one."""
+    unet, low, high = networks["unet"], *SCORES
+    if unet.get("time_cond_proj_dim") is not None:
+        raise ImportingError(f"{label}/unet has time_cond_proj_dim and is told aesthetic scores: {PREDICTED}")
+    found = _sized_text(networks, read, index, label)
+    score = Condition("aesthetic_score", "scalar", scalar.Options(0.0, 10.0), default=high, guided=True, null=low)
+    prompt, *others = found.conditions
+    note = f"it is told how beautiful an image shall be, {high:g} where nobody says, and {low:g} without its prompt"
+    return replace(found, conditions=(prompt, score, *others), notes=(*found.notes, note))
+
+
+def _seeing(found: Told, denoiser: Mapping[str, Any]) -> Told:
+    """The same, of a denoiser that takes a picture and a mask beside its state."""
+    if denoiser.get("in_channels") == found.state[0]:
+        return found
+    height, width, channels = found.image
+    picture = Condition(
+        "image", "image", image.Options(height, width, int(channels)), default=GREY,
+        encoded=(TensorSpec("image_kept", "float32", found.state),), beside=("mask_image",),
+    )  # fmt: skip
+    mask = Condition("mask_image", "image", image.Options(height, width, 1, low=0.0), default=WHITE)
+    note = ("its network sees what a mask keeps of a picture, by --image and --mask; where nobody gives them it makes "
+            "all anew; it begins with noise, and takes no --strength")  # fmt: skip
+    return replace(found, conditions=(*found.conditions, picture, mask), encodes=False, notes=(*found.notes, note))
 
 
 def _distilled(unet: Mapping[str, Any], label: str) -> tuple[Condition, ...]:
@@ -135,10 +163,11 @@ def _sizes(denoiser: Mapping[str, Any], vae: Mapping[str, Any], label: str) -> t
         raise ImportingError(f"{label}: the configs of its networks have no block_out_channels, which say its sizes")
     parts = int(2 ** (levels(denoiser) - 1))
     scale, channels = pixels_per_latent(vae), _whole(vae, "latent_channels", label)
-    if denoiser.get("in_channels") != channels:
-        more = ": it takes a picture and a mask beside" if denoiser.get("in_channels") == 2 * channels + 1 else ""
-        raise ImportingError(f"{label}: the denoiser takes {denoiser.get('in_channels')} channels, expected the "
-                             f"{channels} of its first stage{more}")  # fmt: skip
+    if denoiser.get("in_channels") not in (channels, 2 * channels + 1):
+        raise ImportingError(
+            f"{label}: the denoiser takes {denoiser.get('in_channels')} channels, expected the {channels} of its first "
+            f"stage, or {2 * channels + 1} with a picture and a mask"
+        )
     step = parts * scale
     default = _side(denoiser, label) * scale
     if default % step:
@@ -197,6 +226,28 @@ def _masked_text(networks: Networks, read: Mapping[str, Tokenizer], index: Mappi
     sizes = _one_size(networks["transformer"], networks["vae"], label)
     note = "prompts are read in lower case, as its pipeline reads them; captions are not cleaned of web pages' marks"
     return Told(*sizes, (prompt,), (read["tokenizer"].pad,), files={"tokenizer": TOKENIZER}, lower=True, notes=(note,))
+
+
+def _instructed_text(networks: Networks, read: Mapping[str, Tokenizer], _: Mapping[str, Any], label: str) -> Told:
+    """A language model's words, behind an instruction."""
+    model, transformer = networks["text_encoder"], networks["transformer"]
+    check_neutral(transformer, {"guidance_embeds": False}, f"{label}/transformer", PREDICTED)
+    tokenizer = read["tokenizer"]
+    from zoo.families.diffusers_pipeline import instruction_of
+
+    instruction = instruction_of("SanaPipeline")
+    length = tokenizer.count(instruction) + INSTRUCTED_WORDS - 2
+    if (window := model.get("sliding_window") or length) < length:
+        raise ImportingError(f"{label}/text_encoder has sliding_window = {window}: a text has {length} tokens here")
+    options = instructed.Options(length, INSTRUCTED_WORDS, instruction)
+    encoded = (
+        TensorSpec("prompt_context", "float32", (INSTRUCTED_WORDS, _whole(model, "hidden_size", label))),
+        TensorSpec("prompt_said", "float32", (INSTRUCTED_WORDS,)),
+    )
+    prompt = Condition("prompt", "instructed", options, guided=True, encoded=encoded)
+    sizes = _one_size(transformer, networks["vae"], label)
+    note = "prompts are read in lower case behind the instruction that diffusers gives its class; negative ones without"
+    return Told(*sizes, (prompt,), (tokenizer.pad,), files={"tokenizer": TOKENIZER}, notes=(note,))
 
 
 def _joint_text(networks: Networks, read: Mapping[str, Tokenizer], _: Mapping[str, Any], label: str) -> Told:
@@ -263,10 +314,12 @@ def _one_size(denoiser: Mapping[str, Any], vae: Mapping[str, Any], label: str) -
 LAYOUTS: dict[str, Callable[[Networks, Mapping[str, Tokenizer], Mapping[str, Any], str], Told]] = {
     "text": _text,
     "sized_text": _sized_text,
+    "scored_text": _scored_text,
     "unconditional": _unconditional,
     "consistency": _consistency,
     "class": _class,
     "masked_text": _masked_text,
+    "instructed_text": _instructed_text,
     "joint_text": _joint_text,
     "packed_text": _packed_text,
 }

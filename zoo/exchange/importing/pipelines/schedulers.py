@@ -13,11 +13,12 @@ from typing import Any
 
 from zoo.contract.spec import Sampling
 from zoo.exchange.importing.draft import ImportingError
+from zoo.exchange.importing.scheduler import HEUN, OFFERED
+from zoo.sampling.samplers import SAMPLERS
 from zoo.sampling.schedules import BETAS, Consistency, Flow, Timesteps
 
 PREDICTIONS = {"epsilon": "eps", "v_prediction": "v", "sample": "x0"}
-OF_TIMESTEPS = ("ddim", "ddpm", "heun", "dpmpp_2m")
-OF_FLOWS = ("ddim", "heun", "dpmpp_2m")
+OF_FLOWS = tuple(name for name in OFFERED if not SAMPLERS[name].stochastic)
 MAX_GUIDANCE = 30.0
 
 
@@ -47,6 +48,7 @@ SCHEDULERS: dict[str, Scheduler] = {
     "LCMScheduler": Scheduler("consistency", 4, "leading", ("scaled_linear", 0.00085, 0.012), at_sigma=False),
 }
 FLOW = "FlowMatchEulerDiscreteScheduler"
+SOLVER, OF_A_FLOW = "DPMSolverMultistepScheduler", ("use_flow_sigmas", "flow_shift")
 CONSISTENCY = "CMStochasticIterativeScheduler"
 TO_FIRST = {"DDIMScheduler": True, "PNDMScheduler": False}  # whether the last step ends without noise
 CLIPPING = ("DDIMScheduler", "DDPMScheduler")  # clip unless they say otherwise
@@ -122,6 +124,8 @@ def sampling(config: Mapping[str, Any], label: str, asked: Asked) -> Found:
     kind = str(config.get("_class_name"))
     if kind == CONSISTENCY:
         return _consistency(config, label)
+    if kind == SOLVER and config.get("use_flow_sigmas", False):
+        return _flow_solver(config, label, asked)
     _check_keys(config, label)
     if kind == FLOW:
         return _flow(config, label, asked)
@@ -135,7 +139,7 @@ def sampling(config: Mapping[str, Any], label: str, asked: Asked) -> Found:
     if config.get("use_dynamic_shifting", False):
         raise ImportingError(f"{label} has use_dynamic_shifting = True, which no sampler here does for a {kind}")
     timesteps = _timesteps(config, scheduler, kind == "LCMScheduler", label)
-    others = () if scheduler.sampler == "consistency" else OF_TIMESTEPS
+    others = () if scheduler.sampler == "consistency" else OFFERED
     samplers = dict.fromkeys((scheduler.sampler, *others))
     found = Sampling(
         prediction, "timesteps", tuple(samplers), min(scheduler.steps, timesteps.most_steps),
@@ -148,6 +152,8 @@ def _notes(scheduler: Scheduler, kind: str, timesteps: Timesteps, config: Mappin
     found = []
     if scheduler.note:
         found.append(f"{scheduler.note} are no table: the levels of its {kind} are walked by {scheduler.sampler}")
+    if scheduler.sampler == "heun":
+        found.append(HEUN)
     if timesteps.spacing == "linspace":
         found.append(f"the timesteps of a linspace grid are whole numbers here, in {kind} parts of them")
     return found
@@ -203,6 +209,23 @@ def _flow(config: Mapping[str, Any], label: str, asked: Asked) -> Found:
     )  # fmt: skip
     note = "its shift follows from the size of an image: it makes images of its own size"
     return Found(found, (note,) if shift else ())
+
+
+def _flow_solver(config: Mapping[str, Any], label: str, asked: Asked) -> Found:
+    """DPM-Solver's second order on a flow's levels, as Sana has it."""
+    _check_keys({key: value for key, value in config.items() if key not in OF_A_FLOW}, label)
+    _choice(config, "prediction_type", "epsilon", ("flow_prediction",), label)
+    if asked.even or config.get("use_dynamic_shifting", False):
+        raise ImportingError(f"{label} is a {SOLVER} of a flow whose pipeline gives it times, which it does not take")
+    count = int(_number(config, "num_train_timesteps", 1000, label, 2, 10_000))
+    flow = Flow(_number(config, "flow_shift", 1.0, label, 1e-3, 1e3), count, solver=True)
+    samplers = tuple(dict.fromkeys(("dpmpp_2m", *OF_FLOWS)))
+    return Found(
+        Sampling(
+            "velocity", "flow", samplers, SCHEDULERS[SOLVER].steps, max_guidance_scale=MAX_GUIDANCE,
+            encodes_images=asked.encodes, flow=flow,
+        )
+    )  # fmt: skip
 
 
 def _dynamic(config: Mapping[str, Any], label: str, tokens: int) -> float:

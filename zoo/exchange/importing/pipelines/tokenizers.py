@@ -37,6 +37,10 @@ class Tokenizer:
         found = json.loads(self.content)
         return json.dumps({key: found.get(key) for key in ("model", "normalizer", "pre_tokenizer", "post_processor")})
 
+    def count(self, text: str) -> int:
+        """The tokens of a text, its ends among them. Raises ImportingError where the library is missing."""
+        return len(_library(self.content, Path(TOKENIZER)).encode(text).ids)
+
 
 def read(folder: Path) -> Tokenizer:
     """Raises ImportingError for a folder that holds none, UntrustedError for a file that is not sound."""

@@ -1,0 +1,14 @@
+"""The judges of the twelve designs: which words of a caption a picture shows, and how well both agree."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from benchmarks.quality.judges.captioned import Captioned
+from zoo.datasets.design_styles import DESIGNS, WORDS
+from zoo.datasets.designs import understood
+
+CAPTIONED = Captioned(
+    "designs", Path(__file__).parent, DESIGNS, WORDS, 11, understood, "design_attributes", "design_pair"
+)
+JUDGES = CAPTIONED.judges()

@@ -1,0 +1,90 @@
+"""`python -m serving.doors --triton HOST:PORT`: OpenAI's image API over a Triton that is running."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import dataclasses
+import logging
+import socket
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import uvicorn
+from PIL import Image
+
+from serving import front
+from serving.client import connected
+from serving.doors.auto import Auto
+from serving.doors.limits import LOOPBACK, Budgets, Guard, Keys, Limits, protocol
+from serving.doors.openai import application
+from serving.doors.orders import Offer
+from serving.doors.schema import DoorError
+from serving.ports import HOST
+from zoo.errors import GenzooError
+
+GRACE_S = 3
+MAX_PIXELS = 1 << 24  # of a picture that is sent, half of which Pillow begins to warn at
+
+
+def main(words: Sequence[str]) -> int:
+    """Serves until SIGTERM or SIGINT; what a person can act on is one sentence."""
+    asked = _arguments().parse_args(words)
+    logging.basicConfig(format="%(asctime)s %(name)s: %(message)s")
+    Image.MAX_IMAGE_PIXELS = MAX_PIXELS
+    limits = Limits(**{each.name: getattr(asked, each.name) for each in dataclasses.fields(Limits)})
+    try:
+        fronts = front.read(asked.front)
+        asyncio.run(_serve(asked.triton, asked.host, asked.port, Keys.of(asked.keys), limits, fronts))
+    except (GenzooError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _arguments() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m serving.doors", description=__doc__)
+    parser.add_argument("--triton", required=True, help="its gRPC address, HOST:PORT")
+    parser.add_argument("--host", default=HOST, help="the address to listen at; beyond this machine only with keys")
+    parser.add_argument("--port", type=int, default=8080)
+    parser.add_argument("--keys", type=Path, help="a file of API keys, lines of NAME KEY")
+    parser.add_argument("--front", type=Path, default=front.PATH, help="what was measured, of which `auto` chooses")
+    for each in dataclasses.fields(Limits):
+        option = f"--{each.name.replace('_', '-')}"
+        parser.add_argument(option, type=type(each.default), default=each.default, metavar="N", help=f"{each.default}")
+    return parser
+
+
+async def _serve(
+    triton: str, host: str, port: int, keys: Keys, limits: Limits, fronts: Mapping[str, front.Front]
+) -> None:
+    """Raises DoorError, ServingError and OSError."""
+    if host not in LOOPBACK and not keys.known:
+        raise DoorError(f"{host} is open to other machines: give --keys, a file of lines of NAME KEY")
+    async with connected(triton) as runners:
+        offers = {name: Offer.of(runner, limits) for name, runner in runners.items()}
+        if not offers:
+            raise DoorError(f"{triton} serves no generator: `genzoo serve NAME` does")
+        budgets, auto = Budgets(limits), Auto.of(fronts, offers, limits.slots)
+        for group in auto.groups.values() if auto else ():
+            await group.warm()
+        hosts = LOOPBACK if host in LOOPBACK else ()
+        config = uvicorn.Config(
+            Guard(application(offers, budgets, auto), limits, keys, budgets, hosts),
+            http=protocol(limits),
+            ws="none",
+            loop="asyncio",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_graceful_shutdown=GRACE_S,
+        )
+        with socket.create_server((host, port), backlog=limits.connections) as listening:
+            await uvicorn.Server(config).serve([listening])
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,54 @@
+"""Relativistic pairing with penalties on both sides: the objective of R3GAN (Huang et al. 2025, arXiv:2501.05441).
+
+Real and generated images are judged in pairs: the discriminator wants each real one above its partner, the generator
+the opposite, so no mode can be dropped for free (equation 2). R1 and R2 (equations 3 and 4) hold the discriminator's
+gradient down at real and at generated images; together they make the game converge (section 3). The players are those
+of adversarial training.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from zoo.family import Checkpoint
+from zoo.training.adversarial import AdversarialObjective, frozen, gradient_penalty
+from zoo.training.loop import Batch, autocast, descend
+
+
+def above(first: Tensor, second: Tensor) -> Tensor:
+    """The loss of who wants each first logit above its second one: f of the paper is the logistic one."""
+    return F.softplus(second - first).mean()
+
+
+class Relativistic(AdversarialObjective):
+    """Options: `penalty`, gamma of R1 and R2 when training begins and when it ends; `penalized`, at how many pictures
+    of a batch they are taken, in each step: what is left out of a mean saves a second derivative and adds no bias."""
+
+    def __init__(self, checkpoint: Checkpoint, device: torch.device) -> None:
+        super().__init__(checkpoint, device)
+        options = self.players.options
+        self.first, self.last = (float(gamma) for gamma in options["penalty"])
+        self.penalized = int(options["penalized"])
+
+    def step(self, batch: Batch, progress: float) -> dict[str, Tensor]:
+        players, real, class_ids = self.players, batch.images, batch.class_ids
+        judge, few = players.discriminator, slice(self.penalized)
+        with autocast(players.device):
+            noise = torch.randn(len(real), players.latent, device=players.device)
+            made = players.generator.pixels(noise, class_ids)
+            loss = above(judge(real, class_ids), judge(made.detach(), class_ids))
+        gamma = self.first * (self.last / self.first) ** progress
+        slopes = [gradient_penalty(judge, each[few], class_ids[few]) for each in (real, made)]
+        descend(self.optimizers["discriminator"], loss + 0.5 * gamma * torch.stack(slopes).sum())
+        with frozen(judge), autocast(players.device):
+            with torch.no_grad():
+                partners = judge(real, class_ids)
+            against = above(judge(made, class_ids), partners)
+        descend(self.optimizers["generator"], against)
+        return {"generator": against.detach(), "discriminator": loss.detach()}
+
+
+def objective(checkpoint: Checkpoint, device: torch.device) -> Relativistic:
+    return Relativistic(checkpoint, device)
