@@ -13,9 +13,10 @@ import asyncio
 import contextlib
 import copy
 import re
+import threading
 import time
 import uuid
-from collections.abc import AsyncIterator, Generator, Iterable
+from collections.abc import AsyncIterator, Callable, Generator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Self, TypeVar
@@ -142,6 +143,11 @@ class Model:
         found.timeout_s, found.tier = timeout_s, tier
         return found
 
+    def loaded(self) -> Asking[set[str]]:
+        """The names of the server's models, by its statistics: its index may be closed. Raises ServingError."""
+        found = yield from self._call("ModelStatistics", self._messages.ModelStatisticsRequest())
+        return {model.name for model in found.model_stats}
+
     def _part(self, tensors: Tensors, parameters: dict[str, str | int]) -> Asking[Tensors]:
         """Of one request."""
         request = self._messages.ModelInferRequest(model_name=self.name)
@@ -176,10 +182,7 @@ class Model:
 
     def _unknown(self, error: ServingError) -> Asking[ServingError]:
         """A better error where the server is there and only the name is not."""
-        loaded = yield from self._call(
-            "ModelStatistics", self._messages.ModelStatisticsRequest()
-        )  # the index may be closed
-        names = {model.name for model in loaded.model_stats}
+        names = yield from self.loaded()
         if self.name in names:
             return error
         return ServingError(f"unknown model {shown(self.name)} at {self.url}: {nearest(self.name, names)}", "NOT_FOUND")
@@ -253,9 +256,9 @@ class TritonRunner(Model):
 class AsyncTritonRunner(Model):
     """A model that is asked from an event loop; who is cancelled waits no longer. See `connected`."""
 
-    def __init__(self, url: str, name: str, stub: Any, tier: str | None, timeout_s: float) -> None:
+    def __init__(self, url: str, name: str, connection: _Connection, tier: str | None, timeout_s: float) -> None:
         super().__init__(url, name, tier, timeout_s)
-        self._stub = stub
+        self._connection = connection
 
     async def run(self, **tensors: np.ndarray) -> Tensors:
         """As that of `TritonRunner`."""
@@ -318,32 +321,69 @@ class AsyncTritonRunner(Model):
         """
         if isinstance(step, Pause):
             return await asyncio.sleep(step.seconds)
-        call = getattr(self._stub, step.method)(step.request, timeout=step.timeout_s + LEFT_S)
-        answer = asyncio.ensure_future(_of(call))
-        UNDER_WAY.add(answer)
-        answer.add_done_callback(_forget)
+        loop = asyncio.get_running_loop()
+        answer = loop.create_future()
+        call = self._connection.call(step, lambda call: loop.call_soon_threadsafe(_answered, answer, call))
         try:
             await asyncio.wait((answer,), timeout=step.timeout_s)
         except asyncio.CancelledError:
             if self._config is not None and self.previews:
-                answer.cancel()
+                call.cancel()
             raise
-        if not answer.done():
+        finally:
+            answer.cancel()  # where it is not there yet
+        if answer.cancelled():
             raise ServingError(self._late, LATE)
         return answer.result()
 
 
-UNDER_WAY: set[asyncio.Future[Any]] = set()  # calls under way, also those that nobody waits for: a loop forgets tasks
+def _answered(answer: asyncio.Future[Any], call: Any) -> None:
+    if answer.done():
+        return
+    if call.cancelled():
+        answer.cancel()
+    elif (error := call.exception()) is not None:
+        answer.set_exception(error)
+    else:
+        answer.set_result(call.result())
 
 
-async def _of(call: Any) -> Any:
-    return await call
+class _Connection:
+    """A channel whose calls end by themselves: closed by `leave`, or by the last of them that is under way then.
 
+    Not gRPC's own channel for asyncio: what ends there after its event loop has been closed breaks the next loop of the
+    process ("Event loop is closed").
+    """
 
-def _forget(answer: asyncio.Future[Any]) -> None:
-    UNDER_WAY.discard(answer)
-    if not answer.cancelled():
-        answer.exception()  # was seen by who waited, if anybody did
+    def __init__(self, url: str) -> None:
+        grpc, _, service = protocol()
+        self._channel = grpc.insecure_channel(url, options=OPTIONS)
+        self._stub = service.GRPCInferenceServiceStub(self._channel)
+        self._lock, self._under_way, self._left = threading.Lock(), 0, False
+
+    def call(self, call: Call, ended: Callable[[Any], object]) -> Any:
+        """Its `ended` is called in a thread of gRPC, unless the event loop that it speaks to is gone."""
+        with self._lock:
+            self._under_way += 1
+        made = getattr(self._stub, call.method).future(call.request, timeout=call.timeout_s + LEFT_S)
+        made.add_done_callback(lambda made: self._end(made, ended))
+        return made
+
+    def leave(self) -> None:
+        with self._lock:
+            self._left = True
+            last = not self._under_way
+        if last:
+            self._channel.close()
+
+    def _end(self, made: Any, ended: Callable[[Any], object]) -> None:
+        with contextlib.suppress(RuntimeError):
+            ended(made)
+        with self._lock:
+            self._under_way -= 1
+            last = self._left and not self._under_way
+        if last:  # beside this thread, which the channel waits for
+            threading.Thread(target=self._channel.close, daemon=True).start()
 
 
 @asynccontextmanager
@@ -354,25 +394,25 @@ async def connected(
 
     Raises ServingError.
     """
-    grpc, messages, service = protocol()
-    async with grpc.aio.insecure_channel(url, options=OPTIONS) as channel:
-        stub = service.GRPCInferenceServiceStub(channel)
+    connection = _Connection(url)
+    try:
         wanted = names
         if wanted is None:
-            asking = AsyncTritonRunner(url, "NAME", stub, tier, timeout_s)
-            loaded = await asking.made(asking._call("ModelStatistics", messages.ModelStatisticsRequest()))
-            wanted = sorted({model.name for model in loaded.model_stats})
-        found = {name: AsyncTritonRunner(url, name, stub, tier, timeout_s) for name in wanted}
+            asking = AsyncTritonRunner(url, "NAME", connection, tier, timeout_s)
+            loaded = await asking.made(asking.loaded())
+            wanted = sorted(loaded)
+        found = {name: AsyncTritonRunner(url, name, connection, tier, timeout_s) for name in wanted}
         for runner in found.values():
             await runner.made(runner.configure())
         yield {name: each for name, each in found.items() if names is not None or each.parameter("spec")}
+    finally:
+        connection.leave()
 
 
 def protocol() -> tuple[Any, Any, Any]:
     """gRPC, Triton's messages and its service. Raises ServingError where they are not installed."""
     try:
         import grpc
-        import grpc.aio
         from tritonclient.grpc import service_pb2, service_pb2_grpc
     except ImportError as error:
         raise ServingError("the Triton client is not installed: `pip install genzoo[serving]`") from error

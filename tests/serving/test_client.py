@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import time
 from io import BytesIO
+from typing import Any
 
 import numpy as np
 import pytest
@@ -111,3 +112,25 @@ async def test_pictures_come_encoded(server: TritonServer, encoding: Encoding) -
             assert (found.format or "").lower() == encoding.format
             if encoding.quality == 100:
                 np.testing.assert_array_equal(np.asarray(found.convert("L")), image[..., 0])
+
+
+def test_what_ends_after_its_event_loop_breaks_no_later_one(server: TritonServer) -> None:
+    async def late() -> bool:
+        async with connected(server.grpc_url, ["toy-gan", "toy-ddpm"]) as runners:
+            asked = [runners["toy-gan"].within(0.001).run(seed=SEED), runners["toy-ddpm"].within(0.01).run(**long())]
+            return any(isinstance(each, ServingError) for each in await asyncio.gather(*asked, return_exceptions=True))
+
+    seen: list[dict[str, Any]] = []
+
+    async def later() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: seen.append(context))
+        async with connected(server.grpc_url, ["toy-ddpm"]) as runners:
+            assert (await runners["toy-ddpm"].run(seed=SEED))["image"].shape == (3, 8, 8, 1)
+
+    were_late = []
+    for _ in range(20):
+        with contextlib.closing(asyncio.new_event_loop()) as loop:
+            were_late.append(loop.run_until_complete(late()))
+        asyncio.run(later())
+    assert any(were_late)
+    assert seen == []
