@@ -10,20 +10,25 @@ import inspect
 import logging
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import onnx
 import torch
+from torch.onnx._internal.exporter import _registration
 
 from export.rewrite import rewrite
 from zoo.contract.graph import OPSET, Graph, OnnxSource, TensorSpec, factor
 
 IR_VERSION = 10
 APART_BYTES = 1 << 16  # tensors of so many are not in a graph while it is rewritten
+_FROM_TORCHLIB = _registration.ONNXRegistry.from_torchlib
 TRACE_SIZE = 2  # of each dynamic axis; 0 and 1 would be specialised
 
 
@@ -68,7 +73,7 @@ def _trace(graph: Graph) -> Any:
     shapes = tuple({index: axes[axis] for index, axis in spec.dynamic_axes.items()} for spec in graph.inputs)
     # The exporter tells of torchvision's absence, and torch warns of its own use of what it deprecates.
     logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
-    with warnings.catch_warnings(), torch.no_grad():
+    with warnings.catch_warnings(), torch.no_grad(), _one_registry():
         warnings.simplefilter("ignore")
         return torch.onnx.export(
             graph.module.eval(),
@@ -81,6 +86,21 @@ def _trace(graph: Graph) -> Any:
             external_data=False,
             verbose=False,
         )
+
+
+@contextmanager
+def _one_registry() -> Iterator[None]:
+    """The exporter makes the table of what it can translate anew for each graph, a second: here once in a process.
+
+    It reads that table alone, as long as no translation of one's own is given.
+    """
+    with patch.object(_registration.ONNXRegistry, "from_torchlib", staticmethod(_registry)):
+        yield
+
+
+@cache
+def _registry(opset_version: int) -> Any:
+    return _FROM_TORCHLIB(opset_version)
 
 
 def _apart(model: Any) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
