@@ -19,12 +19,13 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Generator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Self, TypeVar
 
 import numpy as np
 
 from serving.images import Encoding
-from serving.interface import DTYPES, TIER, datatype, offered
+from serving.interface import ABOUT, DTYPES, ORDER, TIER, datatype, offered
 from serving.previews import PREVIEW, PREVIEW_ID, PREVIEWS
 from zoo import untrusted
 from zoo.contract.errors import nearest, shown
@@ -41,7 +42,9 @@ RETRY_S, PAUSE_S = 10.0, 0.1  # how long a request that a server lost is asked a
 # images, so it is asked again. What a server refuses because it is busy is not.
 LOST = re.compile(
     r"[Ss]tub process|not ready|no available versions|Failed to process the request|Socket closed|reset|being unloaded"
+    r"|[Ff]ailed to connect"
 )
+KNOWN_S = 1.0  # after which a model is asked whether it still makes what it was asked for, and then again
 FROM_TRITON = {triton: np.dtype(name) for name, triton in DTYPES.items() if name != "str"}
 OPTIONS = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
 BUSY, LATE, REFUSED = "UNAVAILABLE", "DEADLINE_EXCEEDED", "INVALID_ARGUMENT"
@@ -62,11 +65,12 @@ class ServingError(GenzooError):
 
 @dataclass(frozen=True)
 class Call:
-    """Of a method of Triton's service."""
+    """Of a method of Triton's service. `known` finds out, while there is no answer, whether there can be one."""
 
     method: str
     request: Any
     timeout_s: float
+    known: Callable[[], Asking[bool]] | None = None
 
 
 @dataclass(frozen=True)
@@ -130,6 +134,11 @@ class Model:
     @property
     def previews(self) -> bool:
         """Whether its images, of this tier, can be seen while they are made."""
+        return self.by_rows
+
+    @property
+    def by_rows(self) -> bool:
+        """Whether images of this tier are made row by row, beside those of others."""
         return self.parameter("by_rows") is not None and self.tier in (None, self.tiers[0])
 
     def parameter(self, name: str) -> str | None:
@@ -148,37 +157,53 @@ class Model:
         found = yield from self._call("ModelStatistics", self._messages.ModelStatisticsRequest())
         return {model.name for model in found.model_stats}
 
-    def _part(self, tensors: Tensors, parameters: dict[str, str | int]) -> Asking[Tensors]:
+    def _part(self, tensors: Tensors, parameters: dict[str, str | int], *, insists: bool = True) -> Asking[Tensors]:
         """Of one request."""
         request = self._messages.ModelInferRequest(model_name=self.name)
         for key, value in (parameters | ({} if self.tier is None else {TIER: self.tier})).items():
             setattr(request.parameters[key], "int64_param" if isinstance(value, int) else "string_param", value)
         if unknown := tensors.keys() - self._ranks.keys():
             raise ServingError(f"unexpected inference input {shown(min(unknown))} for model {self.name!r}")
+        known = None
+        if self.by_rows and not {PREVIEW, ABOUT} & parameters.keys():
+            order = uuid.uuid4().hex
+            request.parameters[ORDER].string_param = order
+            known = partial(self._known, order)
         for name, tensor in tensors.items():
             if tensor.ndim == 1 and self._ranks.get(name) == 2:
                 tensor = tensor[:, None]
             request.inputs.add(name=name, datatype=_datatype(name, tensor), shape=tensor.shape)
             request.raw_input_contents.append(_bytes(tensor))
-        answer = yield from self._insist("ModelInfer", request)
+        if insists:
+            answer = yield from self._insist("ModelInfer", request, known)
+        else:
+            answer = yield from self._call("ModelInfer", request, min(KNOWN_S, self.timeout_s))
         return {
             output.name: np.frombuffer(content, FROM_TRITON[output.datatype]).reshape(output.shape)
             for output, content in zip(answer.outputs, answer.raw_output_contents, strict=True)
         }
 
-    def _insist(self, method: str, request: Any) -> Asking[Any]:
+    def _known(self, order: str) -> Asking[bool]:
+        """Whether a request that goes row by row is being made: of one whose process has died Triton says nothing."""
+        try:
+            answer = yield from self._part({"seed": np.zeros(1, np.uint64)}, {ABOUT: order}, insists=False)
+        except ServingError as error:
+            return error.code == LATE or not LOST.search(error.details)
+        return bool(answer["image"].any())
+
+    def _insist(self, method: str, request: Any, known: Callable[[], Asking[bool]] | None) -> Asking[Any]:
         """An answer, though the model's process or the server was replaced meanwhile."""
-        began = time.monotonic()
+        began, paused = time.monotonic(), 0.0
         while True:
             left = self.timeout_s - (time.monotonic() - began)
             request.parameters["timeout"].int64_param = max(1, int(left * 1e6))  # so that nothing is made for nobody
             try:
-                return (yield from self._call(method, request, max(left, 1e-3)))
+                return (yield from self._call(method, request, max(left, 1e-3), known))
             except ServingError as error:
-                waited = time.monotonic() - began + PAUSE_S
-                if waited > min(RETRY_S, self.timeout_s) or not LOST.search(error.details):
+                if not LOST.search(error.details) or paused + PAUSE_S > min(RETRY_S, left):
                     raise
             yield Pause(PAUSE_S)
+            paused += PAUSE_S
 
     def _unknown(self, error: ServingError) -> Asking[ServingError]:
         """A better error where the server is there and only the name is not."""
@@ -187,11 +212,17 @@ class Model:
             return error
         return ServingError(f"unknown model {shown(self.name)} at {self.url}: {nearest(self.name, names)}", "NOT_FOUND")
 
-    def _call(self, method: str, request: Any, timeout_s: float | None = None) -> Asking[Any]:
+    def _call(
+        self, method: str, request: Any, timeout_s: float | None = None, known: Callable[[], Asking[bool]] | None = None
+    ) -> Asking[Any]:
         try:
-            return (yield Call(method, request, timeout_s or self.timeout_s))
+            return (yield Call(method, request, timeout_s or self.timeout_s, known))
         except self._grpc.RpcError as error:
             raise ServingError(self._sentence(error), error.code().name, error.details() or "") from error
+
+    def _lost(self) -> ServingError:
+        """Asked again by `_insist`."""
+        return ServingError(f"{self.name} at {self.url} lost the request: its process ended", BUSY, "Stub process")
 
     @property
     def _late(self) -> str:
@@ -240,7 +271,7 @@ class TritonRunner(Model):
             while True:
                 try:
                     found = self._make(step)
-                except self._grpc.RpcError as error:
+                except (self._grpc.RpcError, ServingError) as error:
                     step = asking.throw(error)
                 else:
                     step = asking.send(found)
@@ -250,7 +281,16 @@ class TritonRunner(Model):
     def _make(self, step: Call | Pause) -> Any:
         if isinstance(step, Pause):
             return time.sleep(step.seconds)
-        return getattr(self._stub, step.method)(step.request, timeout=step.timeout_s)
+        if step.known is None:
+            return getattr(self._stub, step.method)(step.request, timeout=step.timeout_s)
+        call = getattr(self._stub, step.method).future(step.request, timeout=step.timeout_s)
+        known = True
+        while True:
+            with contextlib.suppress(self._grpc.FutureTimeoutError):
+                return call.result(timeout=KNOWN_S)
+            if not known:  # and it has not come meanwhile
+                raise self._lost()
+            known = self._made(step.known())
 
 
 class AsyncTritonRunner(Model):
@@ -324,10 +364,16 @@ class AsyncTritonRunner(Model):
         loop = asyncio.get_running_loop()
         answer = loop.create_future()
         call = self._connection.call(step, lambda call: loop.call_soon_threadsafe(_answered, answer, call))
+        until, known = time.monotonic() + step.timeout_s, True
         try:
-            await asyncio.wait((answer,), timeout=step.timeout_s)
+            while not answer.done() and (left := until - time.monotonic()) > 0:
+                await asyncio.wait((answer,), timeout=min(left, KNOWN_S) if step.known else left)
+                if step.known and not answer.done():
+                    if not known:  # and it has not come meanwhile
+                        raise self._lost()
+                    known = await self.made(step.known())
         except asyncio.CancelledError:
-            if self._config is not None and self.previews:
+            if self._config is not None and self.by_rows:
                 call.cancel()
             raise
         finally:

@@ -31,6 +31,9 @@ from zoo.contract.spec import GeneratorSpec
 
 ONNX_FILE = "model.onnx"  # of a graph in a model repository
 TIER = "tier"  # the parameter of a request that says how far from exact its images may be
+# Parameters of a model that goes by rows: a name for the request, and the name of one of which is asked whether it is
+# still being made. One whose process has died is never answered.
+ORDER, ABOUT = "order", "about_order"
 STEP_FILES = {"step": "step.onnx", "decoder": "decoder.onnx"}  # beside that of a graph whose table they walk by rows
 BUNDLES = "bundles"  # the folder in a public model of what was tuned for the host
 # NumPy's names of types -> Triton's; a configuration writes TYPE_ before them, and TYPE_STRING for text.

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -79,6 +80,16 @@ class Order:
     def calls(self) -> float:
         """What is left of it."""
         return sum(flight.calls for flight in self.flights)
+
+    def before_its_end(self, call: Callable[[], None]) -> None:
+        """Is called once, before who is told what becomes of it."""
+        done, failed = self.done, self.failed
+
+        def ended(tell: Callable[[Any], None], what: Any) -> None:
+            call()
+            tell(what)
+
+        self.done, self.failed = partial(ended, done), partial(ended, failed)
 
 
 @dataclass(eq=False)

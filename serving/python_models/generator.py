@@ -12,7 +12,7 @@ fails though none does, each half of them is tried, and so on.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -26,7 +26,19 @@ from export.runners import FirstFormatRunner, HostLoopRunner, OnnxRuntimeRunner
 from export.runtimes import Executor
 from export.tuning import opening
 from export.tuning.candidates import UNTUNED
-from serving.interface import BUNDLES, ONNX_FILE, STEP_FILES, TIER, canary, check_tier, merged, of_one_kind, offered
+from serving.interface import (
+    ABOUT,
+    BUNDLES,
+    ONNX_FILE,
+    ORDER,
+    STEP_FILES,
+    TIER,
+    canary,
+    check_tier,
+    merged,
+    of_one_kind,
+    offered,
+)
 from serving.previews import PREVIEW, PREVIEW_ID, PREVIEWS, NoPreviewError, Previews
 from serving.scheduling import BrokenError, BusyError, Order, StepScheduler
 from zoo.contract.assets import NO_ASSETS, Assets
@@ -84,6 +96,7 @@ class TritonPythonModel:
         self.assets = self.generators[self.default].feeds.assets
         self.scheduler = self._scheduler(by_rows, most) if by_rows else None
         self.previews = Previews()
+        self.under_way: set[str] = set()  # names of orders that are being made
         self.apart = ThreadPoolExecutor(1)  # for the tiers that do not go by rows
         for tier, generator in self.generators.items():
             for batch in sorted({*sizes}) if tier != self.default or self.scheduler is None else ():  # warm-up
@@ -178,6 +191,9 @@ class TritonPythonModel:
             answer(pb_utils.InferenceResponse([pb_utils.Tensor("image", found)]))
 
         try:
+            if ABOUT in said:
+                images(np.full((1, *self.spec.default_image_shape), str(said[ABOUT]) in self.under_way, np.uint8))
+                return
             if PREVIEW in said:
                 self.previews.ask(name, said[PREVIEW], images, failed)
                 return
@@ -185,6 +201,8 @@ class TritonPythonModel:
             order = Order(given, images, failed, sender.is_cancelled, scheduler.clock() + timeout if timeout else None)
             if PREVIEWS in said:
                 self._watch(order, name, said[PREVIEWS])
+            if ORDER in said:
+                self._name(order, str(said[ORDER]))
         except Exception as error:
             failed(error)
             return
@@ -196,14 +214,13 @@ class TritonPythonModel:
     def _watch(self, order: Order, name: str, count: Any) -> None:
         """An order whose images may be asked for while they are made, until it ends. Raises RequestError."""
         self.previews.begin(name, count, len(order.given["seed"]))
-        done, failed = order.done, order.failed
-
-        def ended(tell: Callable[[Any], None], what: Any) -> None:
-            self.previews.end(name)
-            tell(what)
-
         order.previews, order.seen = count, partial(self.previews.seen, name)
-        order.done, order.failed = partial(ended, done), partial(ended, failed)
+        order.before_its_end(lambda: self.previews.end(name))
+
+    def _name(self, order: Order, name: str) -> None:
+        """An order of which may be asked whether it is being made."""
+        self.under_way.add(name)
+        order.before_its_end(lambda: self.under_way.discard(name))
 
     def _answer_together(self, requests: Sequence[Any], tiers: Sequence[str]) -> None:
         senders = [request.get_response_sender() for request in requests]

@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import signal
 import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from export.bundle import Bundle
+from serving import model_repository
 from serving.client import BUSY, LATE, REFUSED, ServingError, TritonRunner, connected
 from serving.images import Encoding
 from serving.ports import HOST
 from serving.server import TritonServer
 from tests.serving.conftest import ITERATIVE, ONE_SHOT
+from tests.serving.test_server import stub
 
 anyio = pytest.mark.anyio
 SEED = np.arange(3, dtype=np.uint64)
@@ -134,3 +142,26 @@ def test_what_ends_after_its_event_loop_breaks_no_later_one(server: TritonServer
         asyncio.run(later())
     assert any(were_late)
     assert seen == []
+
+
+def test_what_a_killed_process_had_in_flight_is_asked_again(toy_bundles: Mapping[str, Path], tmp_path: Path) -> None:
+    """Of what goes row by row Triton would not say that nobody makes it any more."""
+    name, asked = "toy-diffusion", long(1000, 1)
+    repository = model_repository.write([Bundle.open(toy_bundles[name])], tmp_path / "models", allow_unadmitted=True)
+    with TritonServer(repository, tmp_path / "log", canary_seconds=0.5) as server:
+        runner = TritonRunner(server.grpc_url, name, timeout_s=60)
+        expected = runner.run(**asked)["image"]
+
+        async def of_a_loop() -> list[np.ndarray]:
+            async with connected(server.grpc_url, [name], timeout_s=60) as runners:
+                made = asyncio.gather(*(runners[name].run(**asked) for _ in range(3)))
+                await asyncio.sleep(0.2)
+                os.kill(stub(server.pid, name), signal.SIGKILL)
+                return [each["image"] for each in await made]
+
+        with ThreadPoolExecutor(3) as pool:
+            made = [pool.submit(runner.run, **asked) for _ in range(3)]
+            found = asyncio.run(of_a_loop()) + [each.result()["image"] for each in made]
+        assert all(np.array_equal(each, expected) for each in found)
+        assert server.supervisor is not None
+        assert server.supervisor.heals[name] == 1
