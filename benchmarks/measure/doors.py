@@ -2,12 +2,14 @@
 
 `python -m benchmarks.measure.doors NAME [--readme docs/serving.md]` starts both on one generator in this host's
 loopback, sends each a body far beyond any limit and more connections than it needs, none of which says a whole
-request, and asks for images.
+request, and asks for images: one after the other, then many at once, also beside clients whose requests are refused.
 """
 
 from __future__ import annotations
 
+import asyncio
 import http.client
+import os
 import socket
 import tempfile
 import threading
@@ -25,12 +27,14 @@ from benchmarks.templates.marks import replace_marked
 from export.gate import require
 from serving import interface, model_repository
 from serving.bundles import prepare
-from serving.client import TritonRunner
+from serving.client import ServingError, TritonRunner, connected
 from serving.doors.process import Door
 from serving.server import TritonServer
+from zoo.contract.spec import GeneratorSpec
 
 BODY_MIB, CONNECTIONS, WAIT_S, PROBES = 300, 600, 20.0, 200
 LOOK_S = 0.02
+CLIENTS, IMAGES, REFUSED, ROUNDS = 32, 3000, 2, 3
 HALF = b"POST /v1 HTTP/1.1\r\nhost: 127.0.0.1\r\n"
 
 
@@ -108,6 +112,60 @@ def p50(ask: Callable[[], object]) -> float:
     return float(np.median(took)) * 1e3
 
 
+def processor(pid: int) -> float:
+    """Seconds, of a process and all that it has started."""
+    own = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    spent = sum(map(int, own[11:13])) / os.sysconf("SC_CLK_TCK")
+    children = [each.read_text().split() for each in Path(f"/proc/{pid}/task").glob("*/children")]
+    return spent + sum(processor(int(child)) for each in children for child in each)
+
+
+async def asked(url: str, spec: GeneratorSpec, refused: int) -> None:
+    """IMAGES of CLIENTS, beside so many whose every request is refused: a batch that has one cannot run as it is."""
+    tensors, left = interface.canary(spec), iter(range(IMAGES))
+    wrong = tensors | {"class_id": np.full((1, 1), -1)}
+    async with connected(url, [spec.name]) as runners:
+        runner, ended = runners[spec.name], asyncio.Event()
+
+        async def ask() -> None:
+            for _ in left:
+                await runner.run(**tensors)
+
+        async def ask_in_vain() -> None:
+            while not ended.is_set():
+                with suppress(ServingError):
+                    await runner.run(**wrong)
+
+        vain = [asyncio.ensure_future(ask_in_vain()) for _ in range(refused)]
+        await asyncio.gather(*(ask() for _ in range(CLIENTS)))
+        ended.set()
+        await asyncio.gather(*vain)
+
+
+def many(server: TritonServer, spec: GeneratorSpec) -> str:
+    """What images of many clients take of the processor, Triton's own part of it, and how much more beside refusals."""
+    shares, ratios = [], []
+    for turn in range(ROUNDS + 1):  # the first warms up
+        spent = []
+        for refused in (0, REFUSED):
+            before, own = processor(server.pid), _own(server.pid)
+            asyncio.run(asked(server.grpc_url, spec, refused))
+            spent.append(processor(server.pid) - before)
+            if turn and not refused:
+                shares.append((_own(server.pid) - own) / spent[0])
+        ratios += [spent[1] / spent[0]] * bool(turn)
+    share, ratio = (f"{np.median(each):.2f} ({min(each):.2f} to {max(each):.2f})" for each in (shares, ratios))
+    return (
+        f"{IMAGES:,} images of {CLIENTS} clients, {ROUNDS} rounds: Triton itself is {share} of the server's processor "
+        f"time; beside {REFUSED} clients whose every request is refused they take {ratio} times as much of it."
+    )
+
+
+def _own(pid: int) -> float:
+    children = [each.read_text().split() for each in Path(f"/proc/{pid}/task").glob("*/children")]
+    return processor(pid) - sum(processor(int(child)) for each in children for child in each)
+
+
 def asking(door: Door, name: str) -> Callable[[], object]:
     """A PNG of the door, over a connection that stays."""
     connection = http.client.HTTPConnection(door.address, timeout=60)
@@ -123,7 +181,7 @@ def asking(door: Door, name: str) -> Callable[[], object]:
 
 
 def main(
-    name: Annotated[str, typer.Argument(help="A generator that is quick.")],
+    name: Annotated[str, typer.Argument(help="A generator of classes that is quick.")],
     readme: Annotated[Path | None, typer.Option(help="Write the table between the marks of this file.")] = None,
 ) -> None:
     """Measure a server's own HTTP beside a door."""
@@ -141,6 +199,7 @@ def main(
         bodies = {what: body(each) for what, each in entrances.items()}
         open_ = {what: connections(each) for what, each in entrances.items()}
         runner, tensors = TritonRunner(server.grpc_url, name), interface.canary(bundle.served_spec)
+        together = many(server, bundle.served_spec)
         own, through = p50(lambda: runner.run(**tensors)), p50(asking(door, name))
     lines = [
         f"| | {' | '.join(entrances)} |",
@@ -154,6 +213,8 @@ def main(
         + " |",
         "",
         f"One image of `{name}`, p50 of {PROBES}: {own:.1f} ms by gRPC, {through:.1f} ms as a PNG through the door.",
+        "",
+        together,
     ]
     table = "\n".join(lines)
     if readme:
