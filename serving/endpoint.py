@@ -16,7 +16,8 @@ from zoo.contract.spec import GeneratorSpec
 from zoo.errors import GenzooError
 
 SECRET_HEADER = "genzoo-supervisor"
-BEFORE_USERS = {"priority": 1}  # of a public model's queue: a canary asks whether it lives, not whether it is busy
+# Of a public model's queue, and of what goes by rows: a canary asks whether it lives, not whether it is busy.
+BEFORE_USERS = {"priority": 1, interface.URGENT: 1}
 RESTRICTED = ("shared-memory", "model-repository", "trace", "logging")  # Triton's names of its administration
 
 

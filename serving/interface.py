@@ -32,8 +32,9 @@ from zoo.contract.spec import GeneratorSpec
 ONNX_FILE = "model.onnx"  # of a graph in a model repository
 TIER = "tier"  # the parameter of a request that says how far from exact its images may be
 # Parameters of a model that goes by rows: a name for the request, and the name of one of which is asked whether it is
-# still being made. One whose process has died is never answered.
-ORDER, ABOUT = "order", "about_order"
+# still being made (one whose process has died is never answered); and 1 for what goes before all others, for Triton
+# keeps its own `priority` to itself, and the queue that it is for is always empty.
+ORDER, ABOUT, URGENT = "order", "about_order", "urgent"
 STEP_FILES = {"step": "step.onnx", "decoder": "decoder.onnx"}  # beside that of a graph whose table they walk by rows
 BUNDLES = "bundles"  # the folder in a public model of what was tuned for the host
 # NumPy's names of types -> Triton's; a configuration writes TYPE_ before them, and TYPE_STRING for text.

@@ -2,8 +2,8 @@
 
 Each image is at a row of its own table, so whatever is asked for (sampler, steps, guidance, conditions, strength) is
 one execution of the `step` graph as far as shapes agree. Between two rows the scheduler looks again at who has the
-least to do: a short request goes before a long one, which waits and loses nothing. NumPy only: Triton's models import
-it.
+least to do: a short request goes before a long one, which waits and loses nothing, and an urgent one before all that
+are not. NumPy only: Triton's models import it.
 """
 
 from __future__ import annotations
@@ -69,6 +69,7 @@ class Order:
     failed: Callable[[Exception], None]
     cancelled: Callable[[], bool] = lambda: False
     deadline: float | None = None
+    urgent: bool = False  # goes before all that are not
     previews: int = 0  # of an order of one image: so many times `seen` is told before it is done, or fewer
     seen: Callable[[int, np.ndarray], None] = lambda index, images: None
     arrived: float = 0.0
@@ -241,7 +242,9 @@ class StepScheduler(threading.Thread):
         """Images of one kind: those of the most urgent order, and with them of the next, as far as it is worth it."""
         worth = self.pace.worth(self.most)
         aged = AGING * self.pace.rate(worth)
-        ranked = sorted(orders, key=lambda each: (each.calls - aged * (now - each.arrived), each.arrived))
+        ranked = sorted(
+            orders, key=lambda each: (not each.urgent, each.calls - aged * (now - each.arrived), each.arrived)
+        )
         picked: list[Flight] = []
         rows = 0
         for flight in (flight for order in ranked for flight in order.flights):
@@ -376,7 +379,7 @@ class StepScheduler(threading.Thread):
         if sum(flight.bytes for each in orders for flight in each.flights) > self.limits.waiting_bytes:
             raise BusyError(f"{self.spec.name} is busy: what waits fills its memory: ask again later")
         if order.deadline is not None:
-            before = sum(each.calls for each in orders if each.calls <= calls)
+            before = sum(each.calls for each in orders if (not each.urgent, each.calls) <= (not order.urgent, calls))
             needed, left = (before + calls) / rate, order.deadline - order.arrived
             if needed > left:
                 raise BusyError(

@@ -33,6 +33,7 @@ from serving.interface import (
     ORDER,
     STEP_FILES,
     TIER,
+    URGENT,
     canary,
     check_tier,
     merged,
@@ -198,7 +199,8 @@ class TritonPythonModel:
                 self.previews.ask(name, said[PREVIEW], images, failed)
                 return
             given = merged(self.spec, [_tensors(request)], self.assets)
-            order = Order(given, images, failed, sender.is_cancelled, scheduler.clock() + timeout if timeout else None)
+            deadline = scheduler.clock() + timeout if timeout else None
+            order = Order(given, images, failed, sender.is_cancelled, deadline, urgent=bool(said.get(URGENT)))
             if PREVIEWS in said:
                 self._watch(order, name, said[PREVIEWS])
             if ORDER in said:

@@ -67,7 +67,14 @@ class Bench:
         spec, feeds = bundle.served_spec, self.generator.feeds
         self.scheduler = StepScheduler(spec, feeds, self.step, decoder, clock=self.clock, **options)
 
-    def ask(self, request: SampleRequest, cancelled: Callable[[], bool] = lambda: False, within: float = 0) -> Told:
+    def ask(
+        self,
+        request: SampleRequest,
+        cancelled: Callable[[], bool] = lambda: False,
+        within: float = 0,
+        *,
+        urgent: bool = False,
+    ) -> Told:
         told = Told()
 
         def done(images: np.ndarray) -> None:
@@ -78,7 +85,7 @@ class Bench:
 
         deadline = self.clock() + within if within else None
         given = columns(self.scheduler.spec, request)
-        self.scheduler.submit(Order(given, done, failed, cancelled, deadline))
+        self.scheduler.submit(Order(given, done, failed, cancelled, deadline, urgent))
         return told
 
     def turn(self, count: int = 1) -> None:
@@ -128,6 +135,22 @@ def test_a_short_request_overtakes_a_long_one(bundle: Bundle) -> None:
     bench.finish()
     assert long.images is not None
     np.testing.assert_array_equal(long.images[:2], Bench(bundle).generator.sample(asked(range(2), 100)))
+
+
+def test_an_urgent_request_goes_before_shorter_ones(bundle: Bundle) -> None:
+    bench, within = Bench(bundle), 0.5
+    bench.ask(asked(range(16), 1))
+    bench.finish()  # so that it knows what a call takes
+    for index in range(100):
+        bench.ask(asked(range(index, index + 16), 1))
+    with pytest.raises(BusyError, match="for this request beside the others"):
+        bench.ask(asked(range(1), 20), within=within)
+    urgent, began = bench.ask(asked(range(1), 20), within=within, urgent=True), bench.clock()
+    bench.turn(20)
+    assert urgent.images is not None, urgent.error
+    assert urgent.at - began < within
+    bench.finish()
+    np.testing.assert_array_equal(urgent.images, bench.generator.sample(asked(range(1), 20)))
 
 
 def test_a_long_request_is_not_starved(bundle: Bundle) -> None:
