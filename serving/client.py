@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import copy
 import re
+import socket
 import threading
 import time
 import uuid
@@ -44,6 +45,8 @@ LOST = re.compile(
     r"[Ss]tub process|not ready|no available versions|Failed to process the request|Socket closed|reset|being unloaded"
     r"|[Ff]ailed to connect"
 )
+ABSENT_S = 1.0  # for which a server that lost a call gets none, if there is another
+AGAIN_S = 5.0  # after which is asked again which servers a name stands for
 KNOWN_S = 1.0  # after which a model is asked whether it still makes what it was asked for, and then again
 FROM_TRITON = {triton: np.dtype(name) for name, triton in DTYPES.items() if name != "str"}
 OPTIONS = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
@@ -65,12 +68,18 @@ class ServingError(GenzooError):
 
 @dataclass(frozen=True)
 class Call:
-    """Of a method of Triton's service. `known` finds out, while there is no answer, whether there can be one."""
+    """Of a method of Triton's service. `known` finds out, while there is no answer, whether there can be one.
+
+    `calls` of the network are what it costs, about. It has a `name`, or is `about` one that has.
+    """
 
     method: str
     request: Any
     timeout_s: float
     known: Callable[[], Asking[bool]] | None = None
+    calls: float = 0.0
+    name: str = ""
+    about: str = ""
 
 
 @dataclass(frozen=True)
@@ -103,6 +112,9 @@ class Model:
         except ServingError as error:
             raise (yield from self._unknown(error)) from error
         self._ranks = {entry.name: 1 + len(entry.dims) for entry in self._config.input}
+        spec = self.parameter("spec")
+        sampling = self.spec.sampling if spec else None
+        self._usual = sampling.num_steps if sampling else 1
         self._required = {entry.name for entry in self._config.input if not entry.optional}
         return self
 
@@ -164,20 +176,20 @@ class Model:
             setattr(request.parameters[key], "int64_param" if isinstance(value, int) else "string_param", value)
         if unknown := tensors.keys() - self._ranks.keys():
             raise ServingError(f"unexpected inference input {shown(min(unknown))} for model {self.name!r}")
-        known = None
-        if self.by_rows and not {PREVIEW, ABOUT} & parameters.keys():
-            order = uuid.uuid4().hex
-            request.parameters[ORDER].string_param = order
-            known = partial(self._known, order)
+        about = str(parameters.get(ABOUT, parameters[PREVIEW_ID] if PREVIEW in parameters else ""))
+        infer = partial(Call, "ModelInfer", request, about=about)
+        if not about:
+            infer = partial(infer, calls=self._calls(tensors))
+            if self.by_rows:
+                order = str(parameters.get(PREVIEW_ID, uuid.uuid4().hex))
+                request.parameters[ORDER].string_param = order
+                infer = partial(infer, known=partial(self._known, order), name=order)
         for name, tensor in tensors.items():
             if tensor.ndim == 1 and self._ranks.get(name) == 2:
                 tensor = tensor[:, None]
             request.inputs.add(name=name, datatype=_datatype(name, tensor), shape=tensor.shape)
             request.raw_input_contents.append(_bytes(tensor))
-        if insists:
-            answer = yield from self._insist("ModelInfer", request, known)
-        else:
-            answer = yield from self._call("ModelInfer", request, min(KNOWN_S, self.timeout_s))
+        answer = yield from (self._insist(infer) if insists else self._made_of(infer(min(KNOWN_S, self.timeout_s))))
         return {
             output.name: np.frombuffer(content, FROM_TRITON[output.datatype]).reshape(output.shape)
             for output, content in zip(answer.outputs, answer.raw_output_contents, strict=True)
@@ -191,14 +203,21 @@ class Model:
             return error.code == LATE or not LOST.search(error.details)
         return bool(answer["image"].any())
 
-    def _insist(self, method: str, request: Any, known: Callable[[], Asking[bool]] | None) -> Asking[Any]:
+    def _calls(self, tensors: Tensors) -> float:
+        """Of the network, for the images of a request, but for their sizes and guidance."""
+        if (steps := tensors.get("num_steps")) is not None:
+            return float(steps.sum())
+        return self._usual * max(map(len, tensors.values()))
+
+    def _insist(self, infer: Callable[[float], Call]) -> Asking[Any]:
         """An answer, though the model's process or the server was replaced meanwhile."""
         began, paused = time.monotonic(), 0.0
         while True:
             left = self.timeout_s - (time.monotonic() - began)
-            request.parameters["timeout"].int64_param = max(1, int(left * 1e6))  # so that nothing is made for nobody
+            call = infer(max(left, 1e-3))
+            call.request.parameters["timeout"].int64_param = max(1, int(left * 1e6))  # so nothing is made for nobody
             try:
-                return (yield from self._call(method, request, max(left, 1e-3), known))
+                return (yield from self._made_of(call))
             except ServingError as error:
                 if not LOST.search(error.details) or paused + PAUSE_S > min(RETRY_S, left):
                     raise
@@ -212,11 +231,12 @@ class Model:
             return error
         return ServingError(f"unknown model {shown(self.name)} at {self.url}: {nearest(self.name, names)}", "NOT_FOUND")
 
-    def _call(
-        self, method: str, request: Any, timeout_s: float | None = None, known: Callable[[], Asking[bool]] | None = None
-    ) -> Asking[Any]:
+    def _call(self, method: str, request: Any) -> Asking[Any]:
+        return (yield from self._made_of(Call(method, request, self.timeout_s)))
+
+    def _made_of(self, call: Call) -> Asking[Any]:
         try:
-            return (yield Call(method, request, timeout_s or self.timeout_s, known))
+            return (yield call)
         except self._grpc.RpcError as error:
             raise ServingError(self._sentence(error), error.code().name, error.details() or "") from error
 
@@ -296,9 +316,9 @@ class TritonRunner(Model):
 class AsyncTritonRunner(Model):
     """A model that is asked from an event loop; who is cancelled waits no longer. See `connected`."""
 
-    def __init__(self, url: str, name: str, connection: _Connection, tier: str | None, timeout_s: float) -> None:
+    def __init__(self, url: str, name: str, servers: _Servers, tier: str | None, timeout_s: float) -> None:
         super().__init__(url, name, tier, timeout_s)
-        self._connection = connection
+        self._servers = servers
 
     async def run(self, **tensors: np.ndarray) -> Tensors:
         """As that of `TritonRunner`."""
@@ -363,7 +383,7 @@ class AsyncTritonRunner(Model):
             return await asyncio.sleep(step.seconds)
         loop = asyncio.get_running_loop()
         answer = loop.create_future()
-        call = self._connection.call(step, lambda call: loop.call_soon_threadsafe(_answered, answer, call))
+        call = self._servers.call(step, lambda call: loop.call_soon_threadsafe(_answered, answer, call))
         until, known = time.monotonic() + step.timeout_s, True
         try:
             while not answer.done() and (left := until - time.monotonic()) > 0:
@@ -406,13 +426,16 @@ class _Connection:
         self._channel = grpc.insecure_channel(url, options=OPTIONS)
         self._stub = service.GRPCInferenceServiceStub(self._channel)
         self._lock, self._under_way, self._left = threading.Lock(), 0, False
+        self.calls = 0.0  # of networks, that are under way
+        self.absent_until = 0.0
 
     def call(self, call: Call, ended: Callable[[Any], object]) -> Any:
         """Its `ended` is called in a thread of gRPC, unless the event loop that it speaks to is gone."""
         with self._lock:
             self._under_way += 1
+            self.calls += call.calls
         made = getattr(self._stub, call.method).future(call.request, timeout=call.timeout_s + LEFT_S)
-        made.add_done_callback(lambda made: self._end(made, ended))
+        made.add_done_callback(lambda made: self._end(call, made, ended))
         return made
 
     def leave(self) -> None:
@@ -422,37 +445,108 @@ class _Connection:
         if last:
             self._channel.close()
 
-    def _end(self, made: Any, ended: Callable[[Any], object]) -> None:
+    def _end(self, call: Call, made: Any, ended: Callable[[Any], object]) -> None:
+        if not made.cancelled() and (error := made.exception()) is not None and LOST.search(error.details() or ""):
+            self.absent_until = time.monotonic() + ABSENT_S
         with contextlib.suppress(RuntimeError):
             ended(made)
         with self._lock:
             self._under_way -= 1
+            self.calls -= call.calls
             last = self._left and not self._under_way
         if last:  # beside this thread, which the channel waits for
             threading.Thread(target=self._channel.close, daemon=True).start()
+
+
+class _Servers:
+    """Connections to servers that have the same models: a call goes where the least is under way.
+
+    `urls` are addresses with commas between them; a name is that of all servers that it stands for, asked again now and
+    then. One where a call was lost gets none for a moment, if there is another.
+    """
+
+    def __init__(self, urls: str) -> None:
+        self._urls, self._found, self._named = urls.split(","), time.monotonic(), False
+        self._connections: dict[str, _Connection] = {}
+        self._places: dict[str, _Connection] = {}  # of calls that are under way, by their names
+        self._lock = threading.Lock()
+
+    def call(self, call: Call, ended: Callable[[Any], object]) -> Any:
+        with self._lock:
+            place = self._places.get(call.about) or self._least()
+            if call.name:
+                self._places[call.name] = place
+
+        def over(made: Any) -> None:
+            with self._lock:
+                if self._places.get(call.name) is place:
+                    del self._places[call.name]
+            ended(made)
+
+        return place.call(call, over)
+
+    def leave(self) -> None:
+        with self._lock:
+            for each in self._connections.values():
+                each.leave()
+
+    def _least(self) -> _Connection:
+        now = time.monotonic()
+        if not self._connections:
+            self._look()
+        elif self._named and now - self._found > AGAIN_S:
+            self._found = now
+            threading.Thread(target=self._look, daemon=True).start()
+        return min(self._connections.values(), key=lambda each: (each.absent_until > now, each.calls))
+
+    def _look(self) -> None:
+        found = [address for url in self._urls for address in _addresses(url)]
+        self._named = found != self._urls
+        for address in self._connections.keys() - set(found):
+            self._connections.pop(address).leave()
+        for address in found:
+            if address not in self._connections:
+                self._connections[address] = _Connection(address)
+
+
+def _addresses(url: str) -> list[str]:
+    """Of all servers that a name stands for, by IPv4 where it has any; itself where no such name is known here."""
+    host, _, port = url.rpartition(":")
+    try:
+        found = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)
+    except (OSError, ValueError):
+        return [url]
+    families = {socket.AF_INET: "{}:{}", socket.AF_INET6: "[{}]:{}"}
+    each = [
+        dict.fromkeys(form.format(each[4][0], port) for each in found if each[0] == family)
+        for family, form in families.items()
+    ]
+    return list(each[0] or each[1])
 
 
 @asynccontextmanager
 async def connected(
     url: str, names: Iterable[str] | None = None, *, tier: str | None = None, timeout_s: float = TIMEOUT_S
 ) -> AsyncIterator[dict[str, AsyncTritonRunner]]:
-    """Models at one address by their names, over one connection; without `names` all generators that it serves.
+    """Models by their names, at an address or at several with commas between them, whose servers have the same ones.
 
-    Raises ServingError.
+    Without `names` all generators that are served. Raises ServingError.
     """
-    connection = _Connection(url)
+    servers = _Servers(url)
     try:
+        asking = AsyncTritonRunner(url, "NAME", servers, tier, timeout_s)
+        for _ in url.split(",")[1:]:  # one that is not there is asked no more for a moment
+            with contextlib.suppress(ServingError):
+                await asking.made(asking.loaded())
         wanted = names
         if wanted is None:
-            asking = AsyncTritonRunner(url, "NAME", connection, tier, timeout_s)
-            loaded = await asking.made(asking.loaded())
-            wanted = sorted(loaded)
-        found = {name: AsyncTritonRunner(url, name, connection, tier, timeout_s) for name in wanted}
+            wanted = sorted(await asking.made(asking.loaded()))
+        found = {name: AsyncTritonRunner(url, name, servers, tier, timeout_s) for name in wanted}
         for runner in found.values():
             await runner.made(runner.configure())
         yield {name: each for name, each in found.items() if names is not None or each.parameter("spec")}
     finally:
-        connection.leave()
+        servers.leave()
 
 
 def protocol() -> tuple[Any, Any, Any]:

@@ -9,6 +9,7 @@ import signal
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -165,3 +166,46 @@ def test_what_a_killed_process_had_in_flight_is_asked_again(toy_bundles: Mapping
         assert all(np.array_equal(each, expected) for each in found)
         assert server.supervisor is not None
         assert server.supervisor.heals[name] == 1
+
+
+def test_of_several_servers_the_least_busy_is_asked_and_one_that_dies_loses_nothing(
+    toy_bundles: Mapping[str, Path], bundles: dict[str, Bundle], tmp_path: Path
+) -> None:
+    names = ["toy-diffusion", "toy-gan"]
+    both = [Bundle.open(toy_bundles["toy-diffusion"]), bundles["toy-gan"]]
+    repository = model_repository.write(both, tmp_path / "models", allow_unadmitted=True)
+    requests = [("toy-gan", {"seed": SEED + index}) for index in range(60)]
+    requests += [("toy-diffusion", long(20 + 40 * (index % 3), 2)) for index in range(60)]
+
+    async def ask(url: str, ends: int = 0) -> list[np.ndarray]:
+        async with connected(url, names, timeout_s=60) as runners:
+            left, found = iter(enumerate(requests)), {}
+
+            async def client() -> None:
+                for index, (name, tensors) in left:
+                    found[index] = (await runners[name].run(**tensors))["image"]
+                    if ends and index == 40:
+                        os.kill(ends, signal.SIGKILL)
+
+            await asyncio.gather(*(client() for _ in range(12)))
+            return [found[index] for index in range(len(requests))]
+
+    with ExitStack() as stack:
+        servers = [
+            stack.enter_context(TritonServer(repository, tmp_path / f"log{index}", canary_seconds=0.0))
+            for index in range(3)
+        ]
+        expected = asyncio.run(ask(servers[0].grpc_url))
+        urls = ",".join(each.grpc_url for each in servers)
+        made = asyncio.run(ask(urls, ends=servers[1].pid))
+        assert all(np.array_equal(*each) for each in zip(made, expected, strict=True))
+        last = asyncio.run(ask(urls))  # one is not there from the beginning
+        assert all(np.array_equal(*each) for each in zip(last, expected, strict=True))
+        answered = [TritonRunner(each.grpc_url, "toy-gan") for each in (servers[0], servers[2])]
+        assert all(images(each) > 20 for each in answered), "both that are left were asked"
+
+
+def images(runner: TritonRunner) -> int:
+    """That a server has made of a model."""
+    request = runner._messages.ModelStatisticsRequest(name=runner.name)
+    return int(runner._stub.ModelStatistics(request).model_stats[0].inference_count)
