@@ -20,6 +20,7 @@ from benchmarks.report import html
 from export.engine import Target, choose
 from export.runners import bundle_runner
 from tests.benchmarks.made_up import made_up
+from tests.examples import at_random
 from tests.stand_ins import TensorRT
 from zoo import registry
 from zoo.contract.errors import RequestError
@@ -47,6 +48,8 @@ def test_what_is_measured_is_a_record_like_any_other(toy_student: Checkpoint, tm
     assert "fast" in page, "a report stumbles over no record"
 
 
+@pytest.mark.longer
+@pytest.mark.skipif(not at_random, reason="it compiles for half a minute: in `make fuzz`")
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # by torch's own compiler, of its own modules
 def test_what_is_compiled_makes_the_same_images(toy_one_shot: Checkpoint) -> None:
     tensors = contenders.request(toy_one_shot, range(5))

@@ -12,7 +12,8 @@ from export.bundle import Bundle
 from zoo.contract.request import Setting
 
 
-def test_a_graph_s_time_is_all_accounted_for(toy_bundles: Mapping[str, Path]) -> None:
+def test_a_graph_s_time_is_all_accounted_for(toy_bundles: Mapping[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(profile, "SMALL", 0.0)  # on a busy machine one operator can seem to take all of the time
     table = profile.profile(Bundle.open(toy_bundles["toy-diffusion"]), Setting(4), batch=2, threads=1)
     assert sum(row.share for row in table) == pytest.approx(1.0)
     assert table[-1].operator == profile.RUNTIME
@@ -50,7 +51,8 @@ def test_small_operators_share_a_line() -> None:
     assert own.ms == pytest.approx(0.485)
 
 
-def test_the_page_says_what_was_measured(toy_bundles: Mapping[str, Path]) -> None:
+def test_the_page_says_what_was_measured(toy_bundles: Mapping[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(profile, "SIDE", 128)  # a processor that imitates bfloat16 takes long for a large product
     found = profile.measure(Bundle.open(toy_bundles["toy-linear"]), Setting(), [1], 1)
     text = profile.markdown(found)
     assert text.startswith("`toy-linear` fp32, on 1 thread of ")
