@@ -16,7 +16,7 @@ import re
 import threading
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Generator, Iterable
+from collections.abc import AsyncIterator, Callable, Generator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Self, TypeVar
@@ -47,6 +47,7 @@ OPTIONS = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_leng
 BUSY, LATE, REFUSED = "UNAVAILABLE", "DEADLINE_EXCEEDED", "INVALID_ARGUMENT"
 
 Found = TypeVar("Found")
+Metadata = Sequence[tuple[str, str]]
 
 
 class ServingError(GenzooError):
@@ -355,8 +356,9 @@ class _Connection:
     process ("Event loop is closed").
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, metadata: Callable[[], Metadata]) -> None:
         grpc, _, service = protocol()
+        self._metadata = metadata
         self._channel = grpc.insecure_channel(url, options=OPTIONS)
         self._stub = service.GRPCInferenceServiceStub(self._channel)
         self._lock, self._under_way, self._left = threading.Lock(), 0, False
@@ -365,7 +367,9 @@ class _Connection:
         """Its `ended` is called in a thread of gRPC, unless the event loop that it speaks to is gone."""
         with self._lock:
             self._under_way += 1
-        made = getattr(self._stub, call.method).future(call.request, timeout=call.timeout_s + LEFT_S)
+        made = getattr(self._stub, call.method).future(
+            call.request, timeout=call.timeout_s + LEFT_S, metadata=self._metadata()
+        )
         made.add_done_callback(lambda made: self._end(made, ended))
         return made
 
@@ -388,13 +392,18 @@ class _Connection:
 
 @asynccontextmanager
 async def connected(
-    url: str, names: Iterable[str] | None = None, *, tier: str | None = None, timeout_s: float = TIMEOUT_S
+    url: str,
+    names: Iterable[str] | None = None,
+    *,
+    tier: str | None = None,
+    timeout_s: float = TIMEOUT_S,
+    metadata: Callable[[], Metadata] = tuple,
 ) -> AsyncIterator[dict[str, AsyncTritonRunner]]:
     """Models at one address by their names, over one connection; without `names` all generators that it serves.
 
-    Raises ServingError.
+    `metadata` is asked for what each call carries beside its request. Raises ServingError.
     """
-    connection = _Connection(url)
+    connection = _Connection(url, metadata)
     try:
         wanted = names
         if wanted is None:
