@@ -43,7 +43,11 @@ LOST = re.compile(
     r"[Ss]tub process|not ready|no available versions|Failed to process the request|Socket closed|reset|being unloaded"
 )
 FROM_TRITON = {triton: np.dtype(name) for name, triton in DTYPES.items() if name != "str"}
-OPTIONS = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+OPTIONS: list[tuple[str, int | str]] = [
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.max_send_message_length", -1),
+    ("grpc.lb_policy_name", "round_robin"),  # of several servers that one name has
+]
 BUSY, LATE, REFUSED = "UNAVAILABLE", "DEADLINE_EXCEEDED", "INVALID_ARGUMENT"
 
 Found = TypeVar("Found")

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from typing import Any
 
+import grpc
 import numpy as np
 import pytest
 from PIL import Image
+from tritonclient.grpc import model_config_pb2, service_pb2, service_pb2_grpc
 
 from serving.client import BUSY, LATE, REFUSED, ServingError, TritonRunner, connected
 from serving.images import Encoding
@@ -134,3 +137,37 @@ def test_what_ends_after_its_event_loop_breaks_no_later_one(server: TritonServer
         asyncio.run(later())
     assert any(were_late)
     assert seen == []
+
+
+def test_several_servers_of_one_name_are_asked_in_turn() -> None:
+    """As the pods of a headless service are: by two servers here that count."""
+    asked = [0, 0]
+
+    def answering(place: int) -> Any:
+        class Service(service_pb2_grpc.GRPCInferenceServiceServicer):
+            def ModelConfig(self, request: Any, context: Any) -> Any:  # noqa: N802
+                config = model_config_pb2.ModelConfig(input=[{"name": "seed", "dims": [1]}])
+                return service_pb2.ModelConfigResponse(config=config)
+
+            def ModelInfer(self, request: Any, context: Any) -> Any:  # noqa: N802
+                asked[place] += 1
+                return service_pb2.ModelInferResponse()
+
+        server = grpc.server(ThreadPoolExecutor(2))
+        service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(Service(), server)
+        return server
+
+    servers = [answering(place) for place in range(2)]
+    ports = [server.add_insecure_port("127.0.0.1:0") for server in servers]
+    for server in servers:
+        server.start()
+    try:
+        runner = TritonRunner("ipv4:" + ",".join(f"127.0.0.1:{port}" for port in ports), "anything")
+        deadline = time.monotonic() + 10.0
+        while min(asked) < 5 and time.monotonic() < deadline:  # the second connection may stand later
+            runner.run(seed=SEED)
+        runner.close()
+    finally:
+        for server in servers:
+            server.stop(0).wait()
+    assert min(asked) >= 5, asked
