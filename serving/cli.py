@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shlex
 import signal
@@ -18,6 +19,7 @@ import typer
 from export.engine import Library, Target
 from export.runtimes import Runtime
 from export.tiers import EXACT
+from serving.logs import LogFormat, begin
 from zoo import completion
 from zoo.sampling.samplers import AT, SAMPLERS
 
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 COMPOSE = "serving/deploy/compose.yaml"
+SHARED_MEMORY = 1 << 30  # that the deployments give by themselves
 
 SAMPLER_KINDS = ", ".join(f"{name} ({sampler.kind})" for name, sampler in SAMPLERS.items())
 
@@ -87,17 +90,21 @@ def write_repository(
     on_engines, wanted = Wanted.of(engine, library, gpus, instances), _tiers(tier, engine)
     repository = Prepared(on_engines, tuple(wanted), ungated, report=_say).repository(names, output)
     if as_json:
-        models = [model.spec.name for model in repository.models]
-        typer.echo(
-            json.dumps(
-                {"path": str(output), "models": models, "ungated": repository.ungated, "packages": repository.packages}
-            )
-        )
+        said = {
+            "path": str(output),
+            "models": [model.spec.name for model in repository.models],
+            "ungated": repository.ungated,
+            "packages": repository.packages,
+            "shared_memory": repository.shared_memory,
+        }
+        typer.echo(json.dumps(said))
     else:
         if repository.ungated:
             typer.echo(f"not admitted by the gate: {', '.join(repository.ungated)}")
         if repository.packages:
             typer.echo(f"its models load only with {' and '.join(repository.packages)}")
+        if (needed := repository.shared_memory) > SHARED_MEMORY:
+            typer.echo(f"its largest requests need {needed >> 20} MiB of /dev/shm: sharedMemory of the chart, shm_size")
         compose = _compose(output, repository.packages, on_engines.placement.gpus if on_engines else ())
         typer.echo(f"{output} holds {', '.join(names)}; next: {compose}")
 
@@ -133,6 +140,12 @@ def serve(
     gpus: Gpus = None,
     instances: Instances = 1,
     tier: Tiers = None,
+    log_format: Annotated[
+        LogFormat, typer.Option(help="json: an object a line for machines, and of OpenAI's API each request.")
+    ] = LogFormat.TEXT,
+    traces: Annotated[
+        str, typer.Option(metavar="URL", help="A collector of traces that takes OTLP, like http://127.0.0.1:4318.")
+    ] = "",
     ungated: Ungated = False,
     as_json: Json = False,
 ) -> None:
@@ -144,16 +157,26 @@ def serve(
     this machine's GPU, which the gate has admitted; without, on the fastest executors that `genzoo tune` found for this
     host, of the tier that a request asks for by its parameter `tier`.
 
-    With --openai-port, stock OpenAI clients are answered there, by a process of its own (see docs/serving.md).
+    With --openai-port, stock OpenAI clients are answered there, by a process of its own (see docs/serving.md), and a
+    browser gets a page.
     """
     from serving.engines import Wanted
     from serving.generators import served
 
+    if log_format is LogFormat.JSON:
+        begin(log_format)
+    say = _say if log_format is LogFormat.TEXT else _log
+    if traces:
+        from serving.doors import tracing
+
+        tracing.check(traces)
     ports = {"http": http_port, "grpc": grpc_port, "metrics": metrics_port}
     on_engines, wanted = Wanted.of(engine, library, gpus, instances), _tiers(tier, engine)
     with ExitStack() as opened:
         opened.enter_context(_ended_by_signals())
-        server = opened.enter_context(served(names, ports, on_engines, wanted, ungated=ungated, report=_say))
+        server = opened.enter_context(
+            served(names, ports, on_engines, wanted, ungated=ungated, report=say, traces=traces)
+        )
         ready = {
             "http": server.http_url,
             "grpc": server.grpc_url,
@@ -165,13 +188,15 @@ def serve(
         if openai_port is not None:
             from serving.doors.process import Door
 
-            options = ["--keys", str(keys.absolute())] if keys else []
+            options = ["--log-format", log_format, *(["--traces", traces] if traces else [])]
+            options += ["--keys", str(keys.absolute())] if keys else []
             door = Door(server.grpc_url, server.log.with_suffix(".door.log"), port=openai_port, options=options)
             ready["openai"] = opened.enter_context(door).url
+            ready["page"] = f"http://{door.address}/"
         typer.echo(json.dumps(ready))
         if not as_json:
             name = server.repository.models[0].spec.name
-            _say(f"next: genzoo sample {name} --runtime triton --url {server.grpc_url} -o grid.png; Ctrl-C ends it")
+            say(f"next: genzoo sample {name} --runtime triton --url {server.grpc_url} -o grid.png; Ctrl-C ends it")
         server.wait()
 
 
@@ -367,3 +392,7 @@ def _ended_by_signals() -> Iterator[None]:
 
 def _say(text: str) -> None:
     typer.echo(text, err=True)
+
+
+def _log(text: str) -> None:
+    logging.getLogger(__name__).warning(text)

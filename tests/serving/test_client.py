@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +20,7 @@ import pytest
 from PIL import Image
 
 from export.bundle import Bundle
-from serving import model_repository
+from serving import client, model_repository
 from serving.client import BUSY, LATE, REFUSED, ServingError, TritonRunner, connected
 from serving.images import Encoding
 from serving.ports import HOST
@@ -209,3 +210,18 @@ def images(runner: TritonRunner) -> int:
     """That a server has made of a model."""
     request = runner._messages.ModelStatisticsRequest(name=runner.name)
     return int(runner._stub.ModelStatistics(request).model_stats[0].inference_count)
+
+
+def test_a_name_is_that_of_all_servers_that_it_stands_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of the pods of a headless service."""
+    found = [
+        (socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("::1", 8001, 0, 0)),
+        *((socket.AF_INET, socket.SOCK_STREAM, 6, "", (f"10.0.0.{index}", 8001)) for index in (1, 2)),
+    ]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+    assert client._addresses("pods:8001") == ["10.0.0.1:8001", "10.0.0.2:8001"]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found[:1])
+    assert client._addresses("pods:8001") == ["[::1]:8001"]
+    monkeypatch.undo()
+    assert client._addresses("127.0.0.1:8001") == ["127.0.0.1:8001"]
+    assert client._addresses("no-port") == ["no-port"]
