@@ -123,7 +123,8 @@ def processor(pid: int) -> float:
 async def asked(url: str, spec: GeneratorSpec, refused: int) -> None:
     """IMAGES of CLIENTS, beside so many whose every request is refused: a batch that has one cannot run as it is."""
     tensors, left = interface.canary(spec), iter(range(IMAGES))
-    wrong = tensors | {"class_id": np.full((1, 1), -1)}
+    number = next(each.name for each in interface.inputs(spec) if each.dtype == "int64")
+    wrong = tensors | {number: np.full((1, 1), -1)}
     async with connected(url, [spec.name]) as runners:
         runner, ended = runners[spec.name], asyncio.Event()
 
@@ -181,7 +182,7 @@ def asking(door: Door, name: str) -> Callable[[], object]:
 
 
 def main(
-    name: Annotated[str, typer.Argument(help="A generator of classes that is quick.")],
+    name: Annotated[str, typer.Argument(help="A generator that is quick and is told a number, as a class.")],
     readme: Annotated[Path | None, typer.Option(help="Write the table between the marks of this file.")] = None,
 ) -> None:
     """Measure a server's own HTTP beside a door."""
