@@ -40,7 +40,7 @@ data:
 tools:
 	@sh tests/servers/fetch_tools.sh "$(GENZOO_HOME)/tools"
 
-# What checks the report in a real browser; Chromium, node and npm come from the system: apt-get install chromium nodejs npm
+# What checks the report and the door's page in a real browser; Chromium, node and npm come from the system: apt-get install chromium nodejs npm
 browser:
 	@command -v npm > /dev/null || { echo "make browser needs node and npm: apt-get install chromium nodejs npm"; exit 1; }
 	cd tests/browser && npm ci --no-audit --no-fund

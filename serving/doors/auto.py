@@ -16,11 +16,9 @@ from serving.doors.orders import Images, Listed, Offer, Order, ordered
 from serving.doors.schema import MAX_DEADLINE_MS, PROMPT, Asked
 from serving.doors.turns import Chosen, Ticket, Times, Turns
 from serving.front import Front, Point
-from zoo import registry
 from zoo.contract.errors import RequestError, nearest, shown
 from zoo.contract.feeds import Feeds
 from zoo.contract.request import Setting
-from zoo.errors import GenzooError
 
 AUTO = "auto"
 OWN = ("model", "dataset", "min_quality")  # fields of a request for it that are no generator's
@@ -162,20 +160,15 @@ class Auto:
             tiers=[],
             size="",
             takes={name: said for name, said in takes.items() if name not in Asked.model_fields},
+            accepts=self.model.model_json_schema(),
+            dataset=", ".join(self.groups),
+            description="The best of what is served that answers by the deadline.",
         )
 
 
 def _of_dataset(dataset: str, offers: Mapping[str, Offer]) -> dict[str, Offer]:
     """Those that are known here to be of a data set, and those of which nothing is known."""
-    found = {}
-    for name, offer in offers.items():
-        try:
-            known = registry.entry(name).dataset
-        except GenzooError:
-            known = dataset
-        if known == dataset:
-            found[name] = offer
-    return found
+    return {name: offer for name, offer in offers.items() if offer.known is None or offer.known.dataset == dataset}
 
 
 def _model(groups: Mapping[str, Group]) -> type[Asked]:

@@ -4,6 +4,7 @@
     POST /v1/images/edits         a form with a picture, and with a mask if not all of it is made anew
     GET  /v1/models               the generators, each with what it takes
     GET  /health                  whether this process answers
+    GET  /                        a page for people, which asks all of the above
 
 Answers say more than OpenAI's do: seed of each image, generator, digest of its checkpoint, tier, calls of the network
 and time.
@@ -28,6 +29,7 @@ from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 
 from serving.client import BUSY, LATE, REFUSED, ServingError
+from serving.doors import page
 from serving.doors.auto import AUTO, Auto
 from serving.doors.limits import Budgets, RefusalError
 from serving.doors.orders import Failure, Images, Listed, Models, Offer, Order, ordered
@@ -105,6 +107,8 @@ def application(offers: Mapping[str, Offer], budgets: Budgets, auto: Auto | None
     app.get("/v1/models", response_model=Models, responses=_failures(401, 403, 429))(models)
     app.get("/v1/models/{name}", response_model=Listed, responses=_failures(401, 403, 404, 429))(model)
     app.get("/health", response_model=dict[str, str])(_health)
+    for path, file in page.files().items():
+        app.get(path, include_in_schema=False)(partial(_file, file))
     for error, handler in (
         (RefusalError, _refused),
         (GenzooError, _failed),
@@ -118,6 +122,10 @@ def application(offers: Mapping[str, Offer], budgets: Budgets, auto: Auto | None
 
 async def _health() -> dict[str, str]:
     return {"status": "ok"}
+
+
+async def _file(file: page.File) -> Response:
+    return Response(file.content, media_type=file.media_type, headers=page.HEADERS)
 
 
 def _failures(*statuses: int) -> dict[int | str, dict[str, Any]]:

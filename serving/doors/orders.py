@@ -19,10 +19,13 @@ from serving.doors.schema import MAX_DEADLINE_MS, Asked, Taken
 from serving.images import Encoding
 from serving.previews import MOST
 from serving.scheduling import pixel_share
+from zoo import registry
 from zoo.contract.errors import RequestError
 from zoo.contract.feeds import Feeds, Tensors
 from zoo.contract.request import columns, told
 from zoo.contract.spec import GeneratorSpec
+from zoo.errors import GenzooError
+from zoo.family import Entry
 
 
 class Image(BaseModel):
@@ -58,7 +61,10 @@ class Images(BaseModel):
 
 
 class Listed(BaseModel):
-    """A generator in the list of models; `takes` says in a line each what a request may give."""
+    """A generator in the list of models; `takes` says what a request may give, `accepts` in JSON's schema.
+
+    `dataset` is what it was trained on and `description` what it is, empty where nothing is known of it here.
+    """
 
     id: str
     object: str
@@ -68,6 +74,9 @@ class Listed(BaseModel):
     tiers: list[str]
     size: str
     takes: dict[str, str]
+    accepts: dict[str, Any]
+    dataset: str
+    description: str
 
 
 class Models(BaseModel):
@@ -104,12 +113,13 @@ class Offer:
     taken: Taken
     digest: str
     created: int
+    known: Entry | None = None  # what the zoo says of a generator of that name
 
     @classmethod
     def of(cls, runner: AsyncTritonRunner, limits: Limits) -> Offer:
         """Of a model that was asked what it takes. Raises ServingError and DoorError."""
         taken = Taken(runner.spec, runner.tiers, limits.images, previews=MOST if runner.previews else 0)
-        return cls(runner, taken, runner.parameter("checkpoint") or "", int(time.time()))
+        return cls(runner, taken, runner.parameter("checkpoint") or "", int(time.time()), _known(runner.spec.name))
 
     @property
     def spec(self) -> GeneratorSpec:
@@ -126,7 +136,17 @@ class Offer:
             tiers=list(self.taken.tiers),
             size="x".join(str(side) for side in reversed(self.spec.default_image_shape[:2])),
             takes=told(self.spec),
+            accepts=self.taken.schema,
+            dataset=self.known.dataset if self.known else "",
+            description=self.known.description if self.known else "",
         )
+
+
+def _known(name: str) -> Entry | None:
+    try:
+        return registry.entry(name)
+    except GenzooError:
+        return None
 
 
 @dataclass(frozen=True)

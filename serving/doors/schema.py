@@ -78,6 +78,7 @@ class Taken:
     """A generator as its door offers it: `model` is the pydantic class of a request for it.
 
     `tiers` are those that it is served of, `most` images may be asked for at once, with so many `previews` of each.
+    `schema` is that of `model` in JSON, each field with what it is where nobody says it.
     """
 
     def __init__(self, spec: GeneratorSpec, tiers: Sequence[str], most: int, *, previews: int = 0) -> None:
@@ -87,6 +88,7 @@ class Taken:
         if clash := sorted({*self.conditions, *(axis.name for axis in spec.axes)} & self._own()):
             raise DoorError(f"{spec.name} takes {clash[0]}, which is a word of OpenAI's own: it has no place beside it")
         self.model = self._model()
+        self.schema = self.model.model_json_schema()
 
     @staticmethod
     def _own() -> set[str]:
@@ -214,7 +216,9 @@ class Taken:
                 continue
             condition = self.conditions.get(each.name)
             found = self._condition_type(condition) if condition else _setting_type(self.spec, each)
-            fields[each.name] = (found | None, Field(None, description=said.get(each.name)))
+            usual = condition.default if condition else _usual(self.spec, each.name)
+            field = Field(None, description=said.get(each.name), json_schema_extra={"default": usual})
+            fields[each.name] = (found | None, field)
         if PROMPT not in self.conditions:
             labels = next((each for name, each in self.labels.items() if name in self.conditions), ())
             said_prompt = Annotated[str, WithJsonSchema({"type": "string", "enum": ["", *labels]})]
@@ -284,6 +288,15 @@ def _setting_type(spec: GeneratorSpec, declared: TensorSpec) -> Any:
     found: Any = _number(declared.dtype, schema)
     length = int(declared.shape[1])
     return found if length == 1 else Annotated[list[found], Field(min_length=length, max_length=length)]
+
+
+def _usual(spec: GeneratorSpec, name: str) -> Any:
+    """Of a setting or a size that nobody says; None for what depends on the rest of a request."""
+    if name in spec.default_sizes:
+        return spec.default_sizes[name]
+    assert spec.sampling is not None, name
+    known = {"num_steps": spec.sampling.num_steps, "sampler": spec.sampling.samplers[0]}
+    return known.get(name, Setting().guidance_scale if name == "guidance_scale" else None)
 
 
 def _setting_schema(spec: GeneratorSpec, name: str) -> dict[str, Any]:
