@@ -54,7 +54,7 @@ browser:
 	@touch $@
 
 .venv/test.stamp: .venv/demo.stamp
-	$(PIP) install --constraint constraints.txt --editable '.[cpu,export,engines,serving,benchmarks,signing,hub,pipelines,distributed,openvino,openmoji,portraits,test]'
+	$(PIP) install --constraint constraints.txt --editable '.[cpu,export,engines,serving,benchmarks,signing,hub,pipelines,distributed,openvino,openmoji,portraits,traces,test]'
 	@touch $@
 
 # make release KEY=publisher.pem: every checkpoint and its bundle, admitted and signed, and the wheel, in dist/.

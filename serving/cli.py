@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shlex
 import signal
@@ -18,6 +19,7 @@ import typer
 from export.engine import Library, Target
 from export.runtimes import Runtime
 from export.tiers import EXACT
+from serving.logs import LogFormat, begin
 from zoo import completion
 from zoo.sampling.samplers import AT, SAMPLERS
 
@@ -133,6 +135,12 @@ def serve(
     gpus: Gpus = None,
     instances: Instances = 1,
     tier: Tiers = None,
+    log_format: Annotated[
+        LogFormat, typer.Option(help="json: an object a line for machines, and of OpenAI's API each request.")
+    ] = LogFormat.TEXT,
+    traces: Annotated[
+        str, typer.Option(metavar="URL", help="A collector of traces that takes OTLP, like http://127.0.0.1:4318.")
+    ] = "",
     ungated: Ungated = False,
     as_json: Json = False,
 ) -> None:
@@ -149,11 +157,21 @@ def serve(
     from serving.engines import Wanted
     from serving.generators import served
 
+    say = _say
+    if log_format is LogFormat.JSON:
+        begin(log_format)
+        say = logging.getLogger(__name__).warning
+    if traces:
+        from serving.doors import tracing
+
+        tracing.check(traces)
     ports = {"http": http_port, "grpc": grpc_port, "metrics": metrics_port}
     on_engines, wanted = Wanted.of(engine, library, gpus, instances), _tiers(tier, engine)
     with ExitStack() as opened:
         opened.enter_context(_ended_by_signals())
-        server = opened.enter_context(served(names, ports, on_engines, wanted, ungated=ungated, report=_say))
+        server = opened.enter_context(
+            served(names, ports, on_engines, wanted, ungated=ungated, report=say, traces=traces)
+        )
         ready = {
             "http": server.http_url,
             "grpc": server.grpc_url,
@@ -165,13 +183,14 @@ def serve(
         if openai_port is not None:
             from serving.doors.process import Door
 
-            options = ["--keys", str(keys.absolute())] if keys else []
+            options = ["--log-format", log_format, *(["--traces", traces] if traces else [])]
+            options += ["--keys", str(keys.absolute())] if keys else []
             door = Door(server.grpc_url, server.log.with_suffix(".door.log"), port=openai_port, options=options)
             ready["openai"] = opened.enter_context(door).url
         typer.echo(json.dumps(ready))
         if not as_json:
             name = server.repository.models[0].spec.name
-            _say(f"next: genzoo sample {name} --runtime triton --url {server.grpc_url} -o grid.png; Ctrl-C ends it")
+            say(f"next: genzoo sample {name} --runtime triton --url {server.grpc_url} -o grid.png; Ctrl-C ends it")
         server.wait()
 
 

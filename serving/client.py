@@ -17,7 +17,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Generator, Iterable
+from collections.abc import AsyncIterator, Callable, Generator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -53,6 +53,7 @@ OPTIONS = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_leng
 BUSY, LATE, REFUSED = "UNAVAILABLE", "DEADLINE_EXCEEDED", "INVALID_ARGUMENT"
 
 Found = TypeVar("Found")
+Metadata = Sequence[tuple[str, str]]
 
 
 class ServingError(GenzooError):
@@ -421,8 +422,9 @@ class _Connection:
     process ("Event loop is closed").
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, metadata: Callable[[], Metadata]) -> None:
         grpc, _, service = protocol()
+        self._metadata = metadata
         self._channel = grpc.insecure_channel(url, options=OPTIONS)
         self._stub = service.GRPCInferenceServiceStub(self._channel)
         self._lock, self._under_way, self._left = threading.Lock(), 0, False
@@ -434,7 +436,9 @@ class _Connection:
         with self._lock:
             self._under_way += 1
             self.calls += call.calls
-        made = getattr(self._stub, call.method).future(call.request, timeout=call.timeout_s + LEFT_S)
+        made = getattr(self._stub, call.method).future(
+            call.request, timeout=call.timeout_s + LEFT_S, metadata=self._metadata()
+        )
         made.add_done_callback(lambda made: self._end(call, made, ended))
         return made
 
@@ -465,7 +469,8 @@ class _Servers:
     then. One where a call was lost gets none for a moment, if there is another.
     """
 
-    def __init__(self, urls: str) -> None:
+    def __init__(self, urls: str, metadata: Callable[[], Metadata]) -> None:
+        self._metadata = metadata
         self._urls, self._found, self._named = urls.split(","), time.monotonic(), False
         self._connections: dict[str, _Connection] = {}
         self._places: dict[str, _Connection] = {}  # of calls that are under way, by their names
@@ -506,7 +511,7 @@ class _Servers:
             self._connections.pop(address).leave()
         for address in found:
             if address not in self._connections:
-                self._connections[address] = _Connection(address)
+                self._connections[address] = _Connection(address, self._metadata)
 
 
 def _addresses(url: str) -> list[str]:
@@ -526,13 +531,19 @@ def _addresses(url: str) -> list[str]:
 
 @asynccontextmanager
 async def connected(
-    url: str, names: Iterable[str] | None = None, *, tier: str | None = None, timeout_s: float = TIMEOUT_S
+    url: str,
+    names: Iterable[str] | None = None,
+    *,
+    tier: str | None = None,
+    timeout_s: float = TIMEOUT_S,
+    metadata: Callable[[], Metadata] = tuple,
 ) -> AsyncIterator[dict[str, AsyncTritonRunner]]:
     """Models by their names, at an address or at several with commas between them, whose servers have the same ones.
 
-    Without `names` all generators that are served. Raises ServingError.
+    Without `names` all generators that are served. `metadata` is asked for what each call carries beside its request.
+    Raises ServingError.
     """
-    servers = _Servers(url)
+    servers = _Servers(url, metadata)
     try:
         asking = AsyncTritonRunner(url, "NAME", servers, tier, timeout_s)
         for _ in url.split(",")[1:]:  # one that is not there is asked no more for a moment

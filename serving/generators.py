@@ -199,11 +199,12 @@ def served(
     *,
     ungated: bool = False,
     report: Report = _silent,
+    traces: str = "",
 ) -> Iterator[TritonServer]:
     """A running server over a model repository of its own, which goes with it; the log stays.
 
-    `tiers` are those that a request may ask for, the first where it asks for none. `control.reload` makes it serve what
-    is new. Raises GenzooError.
+    `tiers` are those that a request may ask for, the first where it asks for none; `traces` a collector's address.
+    `control.reload` makes it serve what is new. Raises GenzooError.
     """
     from export.cuda import gpu
     from serving import control
@@ -230,6 +231,7 @@ def served(
             installation=installation,
             engines=on_engines is not None,
             scratch=[Path(models)],
+            traces=traces,
         ) as server,
         control.listening(server, Path(models), lambda name: prepared.renew(server, name)),
     ):

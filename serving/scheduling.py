@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from serving.gauges import Gauges
 from serving.previews import rows_of
 from zoo.contract.errors import RequestError
 from zoo.contract.feeds import MASKED_DRAWS, Edit, Feeds, Runner, Tensors
@@ -76,6 +77,7 @@ class Order:
     flights: list[Flight] = field(default_factory=list)
     images: np.ndarray | None = None
     looked: float = 0.0
+    begun: bool = False
 
     @property
     def calls(self) -> float:
@@ -170,10 +172,12 @@ class StepScheduler(threading.Thread):
         most: int = MAX_BATCH,
         limits: Limits | None = None,
         clock: Callable[[], float] = time.monotonic,
+        gauges: Gauges | None = None,
     ) -> None:
         super().__init__(name=f"scheduler-{spec.name}", daemon=True)
         self.spec, self.feeds, self.step, self.decoder = spec, feeds, step, decoder
         self.most, self.limits, self.clock, self.pace = most, limits or Limits(), clock, Pace()
+        self.gauges = gauges or Gauges()
         self._orders: list[Order] = []
         self._changed, self._closed = threading.Condition(), False
         self._last: tuple[Sequence[Flight], Tensors, Tensors] = ((), {}, {})
@@ -219,6 +223,7 @@ class StepScheduler(threading.Thread):
                     return
                 orders = list(self._orders)
             self._turn(orders)
+            self._tell()
 
     def _turn(self, orders: Sequence[Order]) -> None:
         """One call of the network, for those that have the least to do."""
@@ -229,7 +234,25 @@ class StepScheduler(threading.Thread):
         gone = [order for order in dict.fromkeys(flight.order for flight in picked) if self._is_gone(order, now)]
         self._fail(gone, BusyError("the request was cancelled"))
         if picked := [flight for flight in picked if flight.order not in gone]:
+            self._begin(picked, now)
             self._advance(picked)
+
+    def _begin(self, flights: Sequence[Flight], now: float) -> None:
+        for order in dict.fromkeys(flight.order for flight in flights if not flight.order.begun):
+            order.begun = True
+            self.gauges.add("genzoo_queue_seconds_total", now - order.arrived)
+            self.gauges.add("genzoo_begun_total", 1)
+
+    def _tell(self) -> None:
+        with self._changed:
+            orders = list(self._orders)
+        begun = sum(order.begun for order in orders)
+        values = {
+            "genzoo_waiting_requests": len(orders) - begun,
+            "genzoo_running_requests": begun,
+            "genzoo_waiting_calls": sum(order.calls for order in orders),
+        }
+        self.gauges.tell(values, self.clock())
 
     def _is_gone(self, order: Order, now: float) -> bool:
         """Whether nobody waits for an order any more, asked now and then."""
@@ -270,7 +293,10 @@ class StepScheduler(threading.Thread):
                 for order in orders:
                     self._advance([flight for flight in flights if flight.order is order])
             return
-        self.pace.saw(sum(flight.terms for flight in flights), self.clock() - began)
+        rows = sum(flight.terms for flight in flights)
+        self.pace.saw(rows, self.clock() - began)
+        self.gauges.add("genzoo_network_calls_total", 1)
+        self.gauges.add("genzoo_network_rows_total", rows)
         for place, flight in enumerate(flights):
             flight.row += 1
             flight.state = {name: each[place] for name, each in after.items()}

@@ -56,7 +56,7 @@ class TritonServer:
     `config` names the models' configuration, `configs/<config>.pbtxt`; without one it is production's, `config.pbtxt`.
     `engines` runs plans on this host's GPU, by our own backend; without it their ONNX graphs take their place.
     `canary_seconds` is the time between two rounds of the supervisor; 0 turns it off. The folders `scratch` are removed
-    where this process is killed.
+    where this process is killed. `traces` is a collector's address, like http://127.0.0.1:4318, which takes OTLP.
     """
 
     def __init__(
@@ -70,11 +70,12 @@ class TritonServer:
         installation: Installation | None = None,
         engines: bool = False,
         scratch: Sequence[Path] = (),
+        traces: str = "",
     ) -> None:
         self._engine_backend = "tensorrt_rtx" if engines else "onnxruntime"
         self.repository, self.log, self.config, self.canary_seconds = repository, log, config, canary_seconds
         self._wanted = {"http": 0, "grpc": 0, "metrics": 0, **(ports or {})}
-        self._installation, self._scratch = installation, tuple(scratch)
+        self._installation, self._scratch, self._traces = installation, tuple(scratch), traces
         self._prefix, self._secret = f"genzoo_{os.getpid()}_{secrets.token_hex(4)}_", secrets.token_hex(16)
         self._process: Guarded | None = None
         self._places: Places | None = None
@@ -197,6 +198,7 @@ class TritonServer:
             options["model-config-name"] = self.config
         command = [str(installation.tritonserver), "--disable-auto-complete-config", *restrictions(self._secret)]
         command += [f"--{name}={value}" for name, value in options.items()]
+        command += [f"--trace-config={each}" for each in (_tracing(self._traces) if self._traces else ())]
         for model in self.repository.models:
             command += [f"--load-model={name}" for name in (model.spec.name, *(() if self.config else model.graphs))]
         return command
@@ -264,6 +266,17 @@ class TritonServer:
         errors = [line.split("] ", 1)[1].strip('"') for line in lines if re.match(r"E\d{4} .*\] ", line)]
         errors = [line for line in errors if HARMLESS not in line]
         return (fatal or died or errors or ["the log holds no error"])[-1].rstrip(";. ")
+
+
+def _tracing(collector: str) -> list[str]:
+    """Triton's settings for a span a request, of the client's trace where it names one."""
+    exporter = {"url": f"{collector.rstrip('/')}/v1/traces", "resource": "service.name=genzoo-triton"}
+    return [
+        "mode=opentelemetry",
+        "rate=1",
+        "level=TIMESTAMPS",
+        *(f"opentelemetry,{k}={v}" for k, v in exporter.items()),
+    ]
 
 
 def _hide(secret: str, pid: int) -> None:

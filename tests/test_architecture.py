@@ -65,6 +65,8 @@ ROOMS = {
 OWNERS = {
     "tritonclient": {"serving/client.py"},
     "fastapi": {"serving/doors/openai.py"},
+    "prometheus_client": {"serving/doors/metrics.py"},
+    "opentelemetry": {"serving/doors/tracing.py"},
     "uvicorn": {"serving/doors/__main__.py", "serving/doors/limits.py"},
     "pydantic": {f"serving/doors/{name}.py" for name in ("auto", "openai", "orders", "schema")},
     "tensorrt": {"export/engine.py"},

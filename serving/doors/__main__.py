@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 import dataclasses
-import logging
 import socket
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import uvicorn
@@ -16,11 +16,15 @@ from PIL import Image
 
 from serving import front
 from serving.client import connected
-from serving.doors.auto import Auto
+from serving.doors.auto import Auto, Group
 from serving.doors.limits import LOOPBACK, Budgets, Guard, Keys, Limits, protocol
+from serving.doors.metrics import Metrics
 from serving.doors.openai import application
 from serving.doors.orders import Offer
 from serving.doors.schema import DoorError
+from serving.doors.tracing import Traces, traces
+from serving.doors.watch import Watched
+from serving.logs import LogFormat, begin
 from serving.ports import HOST
 from zoo.errors import GenzooError
 
@@ -31,12 +35,14 @@ MAX_PIXELS = 1 << 24  # of a picture that is sent, half of which Pillow begins t
 def main(words: Sequence[str]) -> int:
     """Serves until SIGTERM or SIGINT; what a person can act on is one sentence."""
     asked = _arguments().parse_args(words)
-    logging.basicConfig(format="%(asctime)s %(name)s: %(message)s")
+    begin(LogFormat(asked.log_format))
     Image.MAX_IMAGE_PIXELS = MAX_PIXELS
     limits = Limits(**{each.name: getattr(asked, each.name) for each in dataclasses.fields(Limits)})
     try:
         fronts = front.read(asked.front)
-        asyncio.run(_serve(asked.triton, asked.host, asked.port, Keys.of(asked.keys), limits, fronts))
+        told = traces(asked.traces)
+        asyncio.run(_serve(asked.triton, (asked.host, asked.port), Keys.of(asked.keys), limits, fronts, told))
+        told.close()
     except (GenzooError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -50,6 +56,8 @@ def _arguments() -> argparse.ArgumentParser:
     parser.add_argument("--port", type=int, default=8080)
     parser.add_argument("--keys", type=Path, help="a file of API keys, lines of NAME KEY")
     parser.add_argument("--front", type=Path, default=front.PATH, help="what was measured, of which `auto` chooses")
+    parser.add_argument("--log-format", choices=list(LogFormat), default=LogFormat.TEXT, help="json: each request too")
+    parser.add_argument("--traces", default="", metavar="URL", help="a collector of traces that takes OTLP over HTTP")
     for each in dataclasses.fields(Limits):
         option = f"--{each.name.replace('_', '-')}"
         parser.add_argument(option, type=type(each.default), default=each.default, metavar="N", help=f"{each.default}")
@@ -57,21 +65,30 @@ def _arguments() -> argparse.ArgumentParser:
 
 
 async def _serve(
-    triton: str, host: str, port: int, keys: Keys, limits: Limits, fronts: Mapping[str, front.Front]
+    triton: str,
+    address: tuple[str, int],
+    keys: Keys,
+    limits: Limits,
+    fronts: Mapping[str, front.Front],
+    told: Traces,
 ) -> None:
     """Raises DoorError, ServingError and OSError."""
+    host, _ = address
     if host not in LOOPBACK and not keys.known:
         raise DoorError(f"{host} is open to other machines: give --keys, a file of lines of NAME KEY")
-    async with connected(triton) as runners:
+    async with connected(triton, metadata=told.metadata) as runners:
         offers = {name: Offer.of(runner, limits) for name, runner in runners.items()}
         if not offers:
             raise DoorError(f"{triton} serves no generator: `genzoo serve NAME` does")
-        budgets, auto = Budgets(limits), Auto.of(fronts, offers, limits.slots)
-        for group in auto.groups.values() if auto else ():
+        budgets, auto, metrics = Budgets(limits), Auto.of(fronts, offers, limits.slots), Metrics()
+        for name in offers:
+            metrics.offer(name)
+        for dataset, group in auto.groups.items() if auto else ():
             await group.warm()
+            metrics.waiting(dataset, partial(_waiting, group))
         hosts = LOOPBACK if host in LOOPBACK else ()
         config = uvicorn.Config(
-            Guard(application(offers, budgets, auto), limits, keys, budgets, hosts),
+            Watched(Guard(application(offers, budgets, metrics, auto), limits, keys, budgets, hosts), metrics, told),
             http=protocol(limits),
             ws="none",
             loop="asyncio",
@@ -82,8 +99,12 @@ async def _serve(
             proxy_headers=False,
             timeout_graceful_shutdown=GRACE_S,
         )
-        with socket.create_server((host, port), backlog=limits.connections) as listening:
+        with socket.create_server(address, backlog=limits.connections) as listening:
             await uvicorn.Server(config).serve([listening])
+
+
+def _waiting(group: Group) -> int:
+    return len(group.turns.waiting)
 
 
 if __name__ == "__main__":

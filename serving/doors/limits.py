@@ -26,7 +26,22 @@ from serving.doors.schema import DoorError
 KEYS_VARIABLE = "GENZOO_API_KEYS"
 MIN_KEY = 16  # characters: fewer can be guessed
 NOBODY = "nobody"  # whom all requests are counted for where there are no keys
+METRICS = "/metrics"
+KEPT = ("/v1/", METRICS)  # paths that are for who has a key
 LINGER_S = 2.0  # how long a body that is too large is read into nothing, so that its sender sees the answer
+REASONS = {  # of refusals, by their statuses, in words of a metric
+    400: "invalid",
+    401: "key",
+    403: "origin",
+    404: "unknown",
+    405: "method",
+    408: "slow_body",
+    413: "large_body",
+    429: "budget",
+    500: "error",
+    503: "busy",
+    504: "late",
+}
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 
 Message = MutableMapping[str, Any]
@@ -60,6 +75,10 @@ class RefusalError(Exception):
         self.status, self.sentence, self.kind = status, sentence, kind
         self.param, self.code = more.get("param"), more.get("code")
         self.headers: dict[str, str] = dict(more.get("headers", {}))
+
+    @property
+    def reason(self) -> str:
+        return REASONS.get(self.status, "other")
 
     @property
     def body(self) -> dict[str, Any]:
@@ -180,7 +199,8 @@ class Guard:
     """Before an application: whose name is right, whose key is known, and who sends no more than may be.
 
     A body is read to its end, in its time, before the application sees the request; so what that waits for afterwards
-    is the client's leaving. `scope["state"]["who"]` is the key's name. `hosts` are the names that the door goes by,
+    is the client's leaving. `scope["state"]["who"]` is the key's name, and `["seen"]`, if there is one, is told why a
+    request was refused. `hosts` are the names that the door goes by,
     none for any: a page of another origin cannot have a name of its own point here.
     """
 
@@ -195,13 +215,17 @@ class Guard:
             await self.application(scope, receive, send)
             return
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        state = scope.setdefault("state", {})
         try:
             self._check_host(headers)
-            if scope["path"].startswith("/v1/"):
-                scope.setdefault("state", {})["who"] = who = self.keys.who(headers.get("authorization", ""))
-                self.budgets.request(who)
+            if scope["path"].startswith(KEPT):
+                state["who"] = who = self.keys.who(headers.get("authorization", ""))
+                if scope["path"] != METRICS:
+                    self.budgets.request(who)
             body = await self._body(headers, receive)
         except RefusalError as refusal:
+            if "seen" in state:
+                state["seen"].refused(refusal.reason)
             await _answer(refusal, send)
             return
         except ClientLeftError:

@@ -3,6 +3,7 @@
     POST /v1/images/generations   JSON
     POST /v1/images/edits         a form with a picture, and with a mask if not all of it is made anew
     GET  /v1/models               the generators, each with what it takes
+    GET  /metrics                 what Prometheus reads
     GET  /health                  whether this process answers
     GET  /                        a page for people, which asks all of the above
 
@@ -30,8 +31,9 @@ from starlette.exceptions import HTTPException
 
 from serving.client import BUSY, LATE, REFUSED, ServingError
 from serving.doors import page
-from serving.doors.auto import AUTO, Auto
-from serving.doors.limits import Budgets, RefusalError
+from serving.doors.auto import AUTO, Auto, Group
+from serving.doors.limits import METRICS, Budgets, RefusalError
+from serving.doors.metrics import CONTENT_TYPE, Metrics, Seen
 from serving.doors.orders import Failure, Images, Listed, Models, Offer, Order, ordered
 from serving.doors.schema import IMAGE, MASK, Asked
 from serving.scheduling import BusyError
@@ -46,8 +48,11 @@ log = logging.getLogger(__name__)
 Found = TypeVar("Found")
 
 
-def application(offers: Mapping[str, Offer], budgets: Budgets, auto: Auto | None = None) -> FastAPI:
-    """The application over some generators, by their names, and over those that were measured as `auto`."""
+def application(offers: Mapping[str, Offer], budgets: Budgets, metrics: Metrics, auto: Auto | None = None) -> FastAPI:
+    """The application over some generators, by their names, and over those that were measured as `auto`.
+
+    It stands in a `Watched`, whose `seen` of each request it tells what becomes of it.
+    """
     app = FastAPI(
         title="genzoo",
         summary="Images by OpenAI's API, from a zoo of generators.",
@@ -61,18 +66,32 @@ def application(offers: Mapping[str, Offer], budgets: Budgets, auto: Auto | None
     asked: Any = Annotated[union, Body(discriminator="model")] if len(every) > 1 else Annotated[union, Body()]
 
     async def answered(request: Request, given: Asked, kind: str) -> Any:
+        seen: Seen = request.state.seen
+        seen.model = given.model
         if auto and given.model == AUTO:
-            group = auto.group(given)
-            options = await asyncio.to_thread(group.options, given)
-            budgets.calls(request.state.who, min(calls for _, calls in options.values()))
-            return await _unless_gone(request, group.made(given, options))
+            return await chosen(request, given, auto.group(given))
         order = await asyncio.to_thread(ordered, offers[given.model], given)
         budgets.calls(request.state.who, order.calls)
+        seen.ordered(given.model, order.tier, order.calls, len(order.seeds))
         if given.stream:
-            return StreamingResponse(_events(order, kind), media_type="text/event-stream")
+            return StreamingResponse(_events(order, kind, seen), media_type="text/event-stream")
         answer = await _unless_gone(request, order.made())
-        if auto and isinstance(answer, Images):
-            auto.saw(answer)
+        if isinstance(answer, Images):
+            seen.made(len(answer.data))
+            if auto:
+                auto.saw(answer)
+        return answer
+
+    async def chosen(request: Request, given: Asked, group: Group) -> Any:
+        seen: Seen = request.state.seen
+        options = await asyncio.to_thread(group.options, given)
+        least = min(calls for _, calls in options.values())
+        budgets.calls(request.state.who, least)
+        seen.ordered(AUTO, "", least, given.n or 1)
+        answer = await _unless_gone(request, group.made(given, options))
+        if isinstance(answer, Images):
+            seen.made(len(answer.data))
+            seen.chosen(group.front.dataset, str(answer.generator.chosen), answer.generator.seconds)
         return answer
 
     async def generations(request: Request, given: Any) -> Any:
@@ -107,6 +126,7 @@ def application(offers: Mapping[str, Offer], budgets: Budgets, auto: Auto | None
     app.get("/v1/models", response_model=Models, responses=_failures(401, 403, 429))(models)
     app.get("/v1/models/{name}", response_model=Listed, responses=_failures(401, 403, 404, 429))(model)
     app.get("/health", response_model=dict[str, str])(_health)
+    app.get(METRICS, include_in_schema=False)(partial(_metrics, metrics))
     for path, file in page.files().items():
         app.get(path, include_in_schema=False)(partial(_file, file))
     for error, handler in (
@@ -122,6 +142,10 @@ def application(offers: Mapping[str, Offer], budgets: Budgets, auto: Auto | None
 
 async def _health() -> dict[str, str]:
     return {"status": "ok"}
+
+
+async def _metrics(metrics: Metrics) -> Response:
+    return Response(metrics.text(), headers={"content-type": CONTENT_TYPE})
 
 
 async def _file(file: page.File) -> Response:
@@ -159,7 +183,7 @@ async def _gone(request: Request) -> None:
         pass
 
 
-async def _events(order: Order, kind: str) -> AsyncIterator[bytes]:
+async def _events(order: Order, kind: str, seen: Seen) -> AsyncIterator[bytes]:
     """Each image as an event once it is made, its previews before it; what goes wrong is one too."""
     told: asyncio.Queue[bytes | None] = asyncio.Queue()
 
@@ -169,8 +193,14 @@ async def _events(order: Order, kind: str) -> AsyncIterator[bytes]:
                 what = {} if index is None else {"partial_image_index": index}
                 name = f"{kind}.{'completed' if index is None else 'partial_image'}"
                 told.put_nowait(_event(name, {**_completed(images), **what}))
+                if index is None:
+                    seen.made(1, streamed=True)
+                else:
+                    seen.preview()
         except ServingError as error:
-            told.put_nowait(_event("error", _of_server(error).body))
+            refusal = _of_server(error)
+            seen.refused(refusal.reason)
+            told.put_nowait(_event("error", refusal.body))
         finally:
             told.put_nowait(None)
 
@@ -262,7 +292,9 @@ def _form_schema(kinds: Sequence[type[Asked]]) -> dict[str, Any]:
     return {"required": True, "content": {"multipart/form-data": {"schema": schema}}}
 
 
-async def _refused(_: Request, error: RefusalError) -> JSONResponse:
+async def _refused(request: Request, error: RefusalError) -> JSONResponse:
+    if seen := getattr(request.state, "seen", None):  # of what has a key; the page's files are not counted
+        seen.refused(error.reason)
     return JSONResponse(error.body, error.status, error.headers)
 
 

@@ -26,6 +26,7 @@ from export.runners import FirstFormatRunner, HostLoopRunner, OnnxRuntimeRunner
 from export.runtimes import Executor
 from export.tuning import opening
 from export.tuning.candidates import UNTUNED
+from serving.gauges import TritonGauges
 from serving.interface import (
     ABOUT,
     BUNDLES,
@@ -116,7 +117,8 @@ class TritonPythonModel:
 
     def _scheduler(self, by_rows: tuple[Runner, Runner], most: int) -> StepScheduler:
         """What takes requests of the default tier row by row, at most so many images at once."""
-        found = StepScheduler(self.spec, self.generators[self.default].feeds, *by_rows, most=most)
+        gauges = TritonGauges(pb_utils, self.spec.name)
+        found = StepScheduler(self.spec, self.generators[self.default].feeds, *by_rows, most=most, gauges=gauges)
         found.start()
         for batch in WARM_UP:
             if batch <= most:

@@ -291,3 +291,8 @@ def test_a_door_without_a_server_or_without_keys_is_one_sentence(server: TritonS
         Door(server.grpc_url, tmp_path / "log", options=options),
     ):
         pass
+    with (
+        pytest.raises(DoorStartError, match=r"traces go to 'nowhere': expected a collector's address"),
+        Door(server.grpc_url, tmp_path / "log", options=("--traces", "nowhere")),
+    ):
+        pass
