@@ -157,10 +157,9 @@ def serve(
     from serving.engines import Wanted
     from serving.generators import served
 
-    say = _say
     if log_format is LogFormat.JSON:
         begin(log_format)
-        say = logging.getLogger(__name__).warning
+    say = _say if log_format is LogFormat.TEXT else _log
     if traces:
         from serving.doors import tracing
 
@@ -386,3 +385,7 @@ def _ended_by_signals() -> Iterator[None]:
 
 def _say(text: str) -> None:
     typer.echo(text, err=True)
+
+
+def _log(text: str) -> None:
+    logging.getLogger(__name__).warning(text)
