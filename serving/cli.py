@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 COMPOSE = "serving/deploy/compose.yaml"
+SHARED_MEMORY = 1 << 30  # that the deployments give by themselves
 
 SAMPLER_KINDS = ", ".join(f"{name} ({sampler.kind})" for name, sampler in SAMPLERS.items())
 
@@ -89,17 +90,21 @@ def write_repository(
     on_engines, wanted = Wanted.of(engine, library, gpus, instances), _tiers(tier, engine)
     repository = Prepared(on_engines, tuple(wanted), ungated, report=_say).repository(names, output)
     if as_json:
-        models = [model.spec.name for model in repository.models]
-        typer.echo(
-            json.dumps(
-                {"path": str(output), "models": models, "ungated": repository.ungated, "packages": repository.packages}
-            )
-        )
+        said = {
+            "path": str(output),
+            "models": [model.spec.name for model in repository.models],
+            "ungated": repository.ungated,
+            "packages": repository.packages,
+            "shared_memory": repository.shared_memory,
+        }
+        typer.echo(json.dumps(said))
     else:
         if repository.ungated:
             typer.echo(f"not admitted by the gate: {', '.join(repository.ungated)}")
         if repository.packages:
             typer.echo(f"its models load only with {' and '.join(repository.packages)}")
+        if (needed := repository.shared_memory) > SHARED_MEMORY:
+            typer.echo(f"its largest requests need {needed >> 20} MiB of /dev/shm: sharedMemory of the chart, shm_size")
         compose = _compose(output, repository.packages, on_engines.placement.gpus if on_engines else ())
         typer.echo(f"{output} holds {', '.join(names)}; next: {compose}")
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
+import math
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -24,6 +25,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from export.bundle import Bundle
 from export.engine import Engine
@@ -33,17 +36,24 @@ from export.tuning.candidates import UNTUNED
 from export.tuning.opening import Tiers
 from export.tuning.record import plain
 from export.tuning.variants import beside
-from serving import model_config
+from serving import interface, model_config
 from serving.endpoint import ServedModel
 from serving.engines import ServedPlans, deployable, packages, plans_of
 from serving.interface import BUNDLES, ONNX_FILE, STEP_FILES
 from serving.model_config import Parts, Placement
 from zoo.contract.conditions import kind
+from zoo.contract.graph import TensorSpec
 from zoo.contract.layout import WEIGHTS
+from zoo.contract.request import MAX_MIXED
+from zoo.contract.spec import GeneratorSpec
 from zoo.errors import GenzooError
 from zoo.shelf import CHECKPOINT_NAME
 
 PUBLIC_MODEL = Path(__file__).parent / "python_models" / "generator.py"
+
+
+FIRST_SHARED_MEMORY = 64 << 20  # of the models' processes, before any request
+TEXT_BYTES = 4096  # of one text, at most as far as tokenizers read
 
 
 class RepositoryError(GenzooError):
@@ -61,6 +71,27 @@ class Repository:
 
     def model(self, name: str) -> ServedModel | None:
         return next((model for model in self.models if model.spec.name == name), None)
+
+    @property
+    def shared_memory(self) -> int:
+        """Bytes of /dev/shm that the largest batches of all models take together, and what Triton begins with."""
+        return FIRST_SHARED_MEMORY + sum(map(_largest_batch, (model.spec for model in self.models)))
+
+
+def _largest_batch(spec: GeneratorSpec) -> int:
+    """Bytes that go from process to process: requests and images of a public model, and its graph's tensors.
+
+    Twice the first, for some are on their way while others are made.
+    """
+    sizes = {name: each.maximum for name, each in axes(spec).items()} | {"values": MAX_MIXED}
+    public, graph = (*interface.inputs(spec), *interface.outputs(spec)), (*spec.inputs, *spec.outputs)
+    return 2 * sum(_bytes(each, sizes) for each in public) + sum(_bytes(each, sizes) for each in graph)
+
+
+def _bytes(tensor: TensorSpec, sizes: Mapping[str, int]) -> int:
+    return math.prod(tensor.concrete(sizes)) * (
+        TEXT_BYTES if tensor.dtype == "str" else np.dtype(tensor.dtype).itemsize
+    )
 
 
 def write(

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import dataclasses
 import socket
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -15,7 +17,7 @@ import uvicorn
 from PIL import Image
 
 from serving import front
-from serving.client import connected
+from serving.client import ServingError, connected
 from serving.doors.auto import Auto, Group
 from serving.doors.limits import LOOPBACK, Budgets, Guard, Keys, Limits, protocol
 from serving.doors.metrics import Metrics
@@ -28,7 +30,7 @@ from serving.logs import LogFormat, begin
 from serving.ports import HOST
 from zoo.errors import GenzooError
 
-GRACE_S = 3
+GRACE_S, LOOK_S = 3, 1.0
 MAX_PIXELS = 1 << 24  # of a picture that is sent, half of which Pillow begins to warn at
 
 
@@ -41,7 +43,10 @@ def main(words: Sequence[str]) -> int:
     try:
         fronts = front.read(asked.front)
         told = traces(asked.traces)
-        asyncio.run(_serve(asked.triton, (asked.host, asked.port), Keys.of(asked.keys), limits, fronts, told))
+        keys, address = Keys.of(asked.keys), (asked.host, asked.port)
+        _check(asked.host, keys)
+        asyncio.run(_wait(asked.triton, asked.wait))
+        asyncio.run(_serve(asked.triton, address, keys, limits, fronts, told))
         told.close()
     except (GenzooError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -56,12 +61,29 @@ def _arguments() -> argparse.ArgumentParser:
     parser.add_argument("--port", type=int, default=8080)
     parser.add_argument("--keys", type=Path, help="a file of API keys, lines of NAME KEY")
     parser.add_argument("--front", type=Path, default=front.PATH, help="what was measured, of which `auto` chooses")
+    parser.add_argument("--wait", type=float, default=0.0, metavar="S", help="for a server that is not there yet")
     parser.add_argument("--log-format", choices=list(LogFormat), default=LogFormat.TEXT, help="json: each request too")
     parser.add_argument("--traces", default="", metavar="URL", help="a collector of traces that takes OTLP over HTTP")
     for each in dataclasses.fields(Limits):
         option = f"--{each.name.replace('_', '-')}"
         parser.add_argument(option, type=type(each.default), default=each.default, metavar="N", help=f"{each.default}")
     return parser
+
+
+def _check(host: str, keys: Keys) -> None:
+    """Raises DoorError."""
+    if host not in LOOPBACK and not keys.known:
+        raise DoorError(f"{host} is open to other machines: give --keys, a file of lines of NAME KEY")
+
+
+async def _wait(triton: str, seconds: float) -> None:
+    """For a server that answers, so long at most; whatever is wrong then is for who asks it next to say."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        with contextlib.suppress(ServingError):
+            async with connected(triton, timeout_s=LOOK_S):
+                return
+        await asyncio.sleep(LOOK_S)
 
 
 async def _serve(
@@ -74,8 +96,6 @@ async def _serve(
 ) -> None:
     """Raises DoorError, ServingError and OSError."""
     host, _ = address
-    if host not in LOOPBACK and not keys.known:
-        raise DoorError(f"{host} is open to other machines: give --keys, a file of lines of NAME KEY")
     async with connected(triton, metadata=told.metadata) as runners:
         offers = {name: Offer.of(runner, limits) for name, runner in runners.items()}
         if not offers:

@@ -8,12 +8,15 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatch
 from importlib.metadata import distribution, requires
 from pathlib import Path
+from textwrap import indent
 from typing import Any
 
 import jsonschema
+import kubernetes_validate
 import pytest
 import yaml
 from packaging.requirements import Requirement
@@ -78,7 +81,9 @@ def test_the_image_carries_the_packages_and_no_weights(context: Path) -> None:
 
 def test_the_image_s_command_works_with_what_it_installs(context: Path, tmp_path: Path) -> None:
     """The RUN step with the project's own dependencies, taken from here, and nothing else that is installed here."""
-    run = re.search(r"^RUN (python3 -m pip install .*?) /src ", (DEPLOY / "Dockerfile").read_text(), re.MULTILINE)
+    run = re.search(
+        r'^RUN (python3 -m pip install .*?) "/src\[serving\]" ', (DEPLOY / "Dockerfile").read_text(), re.MULTILINE
+    )
     assert run
     assert "--no-deps" not in run[1]
     offline = ["--no-deps", "--no-build-isolation", "--quiet", "--target", str(tmp_path / "site")]
@@ -125,6 +130,18 @@ def test_a_deployment_is_closed_by_a_secret_that_nobody_has(tmp_path: Path) -> N
     assert len(secrets) == 2
 
 
+CALLS: dict[str, Callable[..., Any]] = {
+    "add": lambda found, number: found + number,
+    "div": lambda found, number: found // number,
+    "not": lambda found: not found,
+    "toYaml": lambda found: yaml.safe_dump(found).rstrip(),
+}
+FILTERS: dict[str, Callable[..., str]] = {
+    "quote": lambda found: json.dumps(str(found)),
+    "nindent": lambda found, spaces: "\n" + indent(str(found), " " * spaces),
+}
+
+
 def rendered(template: str, values: dict[str, Any], release: str = "zoo") -> list[dict[str, Any]]:
     """The objects of a chart's template, by the few of Helm's actions that it uses."""
     tokens = re.split(r"\{\{-?\s*(.*?)\s*-?\}\}", re.sub(r"[ \t]*(\{\{-)", r"\1", template))
@@ -132,13 +149,17 @@ def rendered(template: str, values: dict[str, Any], release: str = "zoo") -> lis
 
     def value(words: str, dot: Any) -> Any:
         expression, *filters = (part.strip() for part in words.split("|"))
-        if expression.startswith("add "):
-            _, path, number = expression.split()
-            return value(path, dot) + int(number)
-        found: Any = root if expression.startswith("$") else dot
-        for name in filter(None, expression.lstrip("$").split(".")):
-            found = found[name]
-        return json.dumps(str(found)) if filters == ["quote"] else found
+        if expression.split()[0] in CALLS:
+            word, path, *more = expression.split()
+            found = CALLS[word](value(path, dot), *map(int, more))
+        else:
+            found = root if expression.startswith("$") else dot
+            for name in filter(None, expression.lstrip("$").split(".")):
+                found = found[name]
+        for each in filters:
+            word, *more = each.split()
+            found = FILTERS[word](found, *map(int, more))
+        return found
 
     def block(position: int, dot: Any, shown: bool) -> tuple[str, int]:
         text = ""
@@ -175,6 +196,15 @@ def rendered(template: str, values: dict[str, Any], release: str = "zoo") -> lis
         ("canarySeconds", 0),
         ("service.type", "Public"),
         ("replica", 2),
+        ("autoscaling.most", 4),  # without what it reads
+        ("autoscaling.queueSeconds", "soon"),
+        ("disruption.unavailable", "all"),
+        ("network.clients", [{}]),  # everybody
+        ("network.clients", {"podSelector": {}}),
+        ("door.metricsKey", "scraper"),  # without a door
+        ("door.keys", "no/name"),
+        ("door.options", ["--images=4 --host=0.0.0.0"]),
+        ("drainSeconds", "5s"),
     ],
 )
 def test_values_that_the_chart_cannot_render_are_refused(path: str, value: Any) -> None:
@@ -194,12 +224,142 @@ def test_values_that_the_chart_cannot_render_are_refused(path: str, value: Any) 
             jsonschema.validate(values, schema)
 
 
+KUBERNETES = "1.31"
+OF_AN_OPERATOR = {"ServiceMonitor", "PrometheusRule"}  # which Kubernetes itself does not know
+DOOR = {"door": {"keys": "the-keys", "metricsKey": "scraper", "options": ["--images=4"]}}
+GROWS = {"autoscaling": {"most": 8}, "monitoring": {"enabled": True, "labels": {"release": "prometheus"}}}
+
+
+def chart(*changes: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The objects of the whole chart by kind and name, each as Kubernetes' own schema has it."""
+    folder = DEPLOY / "chart"
+    values = yaml.safe_load((folder / "values.yaml").read_text())
+    for change in changes:
+        for name, value in change.items():
+            values[name] = values[name] | value if isinstance(value, dict) else value
+    jsonschema.validate(values, json.loads((folder / "values.schema.json").read_text()))
+    found = [each for path in sorted((folder / "templates").iterdir()) for each in rendered(path.read_text(), values)]
+    for each in found:
+        if each["kind"] not in OF_AN_OPERATOR:
+            kubernetes_validate.validate(each, KUBERNETES, strict=True)
+    objects = {f"{each['kind']} {each['metadata']['name']}": each for each in found}
+    assert len(objects) == len(found), "two of one name"
+    return objects
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        (),
+        (DOOR, GROWS),
+        ({"gpus": 0, "replicas": 0},),
+        ({"models": {"path": "a folder/with 'quotes': {and more}"}},),
+        ({"models": {"claim": "123"}, "image": "host:5000/genzoo@sha256:0", "service": {"annotations": {"a/b": "1"}}},),
+        ({"network": {"clients": [], "scrapers": [], "egress": [{"ports": [{"port": 4318}]}]}},),
+        ({"network": {"clients": [{"ipBlock": {"cidr": "10.0.0.0/8"}}], "closed": True}},),
+        ({"network": {"closed": False}, "disruption": {"unavailable": "50%"}, "drainSeconds": 0},),
+        ({"resources": {"requests": {}, "limits": {}}, "gpus": 8, "sharedMemory": 1073741824},),
+        ({"tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists"}], "nodeSelector": {"a": "true"}},),
+        (GROWS, {"autoscaling": {"queueSeconds": 2, "downSeconds": 0}}),
+        ({"cluster": {"workers": 2, "results": "1e3"}},),
+    ],
+)  # fmt: skip
+def test_odd_values_are_objects_that_kubernetes_takes(changes: Sequence[Mapping[str, Any]]) -> None:
+    assert "Deployment zoo" in chart(*changes)
+
+
 def test_a_busy_pod_is_not_started_again() -> None:
     """Liveness asks Triton itself; an image, which may wait, decides who gets requests."""
-    text = (DEPLOY / "chart" / "templates" / "deployment.yaml").read_text()
-    probes = dict(re.findall(r"(\w+Probe):.*\n\s+(\w+: .*)", text))
-    assert "/v2/health/live" in probes["livenessProbe"]
-    assert "serving.canary" in probes["readinessProbe"]
+    [triton] = chart()["Deployment zoo"]["spec"]["template"]["spec"]["containers"]
+    assert triton["livenessProbe"]["httpGet"]["path"] == "/v2/health/live"
+    assert "serving.canary" in triton["readinessProbe"]["exec"]["command"]
+
+
+def test_a_pod_is_closed_and_leaves_without_losing_a_request() -> None:
+    pod = chart(DOOR)["Deployment zoo"]["spec"]["template"]["spec"]
+    assert [each["name"] for each in pod["containers"]] == ["triton", "door"]
+    for container in pod["containers"]:
+        closed = {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}}
+        assert container["securityContext"] == closed
+        assert container["lifecycle"]["preStop"] == {"exec": {"command": ["sleep", "5"]}}
+        mounts = {each["name"]: each for each in container["volumeMounts"]}
+        assert mounts["tmp"]["mountPath"] == "/tmp" == {e["name"]: e["value"] for e in container["env"]}["HOME"]
+        assert set(mounts) <= {each["name"] for each in pod["volumes"]}
+    exit_s = int(re.findall(r"--exit-timeout-secs=(\d+)", (DEPLOY / "Dockerfile").read_text())[0])
+    assert pod["terminationGracePeriodSeconds"] >= 5 + exit_s
+    spread = {each["topologyKey"]: each["labelSelector"]["matchLabels"] for each in pod["topologySpreadConstraints"]}
+    assert set(spread) == {"kubernetes.io/hostname", "topology.kubernetes.io/zone"}
+    assert all(labels["app.kubernetes.io/instance"] == "zoo" for labels in spread.values())
+
+
+def test_the_door_of_a_pod_is_one_that_opens(tmp_path: Path) -> None:
+    """What its container is told, as a process here: it waits for a server, and says that none came."""
+    keys = tmp_path / "keys"
+    keys.write_text("anna anna-has-a-long-key\n")
+    pod = chart(DOOR, {"startSeconds": 5})["Deployment zoo"]["spec"]["template"]["spec"]
+    [door] = (each for each in pod["containers"] if each["name"] == "door")
+    [mount] = (each for each in door["volumeMounts"] if each["name"] == "keys")
+    here = {
+        f"{mount['mountPath']}/keys": str(keys),
+        "0.0.0.0": "127.0.0.1",
+        "8080": "0",
+        "127.0.0.1:8001": "127.0.0.1:1",
+    }
+    words = [*door["command"], *door["args"]]
+    for there, mine in here.items():
+        words = [word.replace(f"={there}", f"={mine}") for word in words]
+    done = subprocess.run([sys.executable, *words[1:]], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "no Triton server answers at 127.0.0.1:1" in done.stderr
+    assert door["startupProbe"]["httpGet"] == {"path": "/health", "port": "openai"}
+
+
+def test_an_update_needs_no_spare_gpu() -> None:
+    def rollout(gpus: int) -> Any:
+        return chart({"gpus": gpus})["Deployment zoo"]["spec"]["strategy"]["rollingUpdate"]
+
+    assert rollout(1) == {"maxSurge": 0, "maxUnavailable": 1}
+    assert rollout(0) == {"maxSurge": 1, "maxUnavailable": 0}
+
+
+def test_replicas_follow_the_queue_and_nobody_else_counts_them() -> None:
+    still, grows = chart(), chart(GROWS)
+    assert still["Deployment zoo"]["spec"]["replicas"] == 1
+    assert "HorizontalPodAutoscaler zoo" not in still
+    assert "replicas" not in grows["Deployment zoo"]["spec"]
+    scaler = grows["HorizontalPodAutoscaler zoo"]["spec"]
+    assert (scaler["minReplicas"], scaler["maxReplicas"]) == (1, 8)
+    [metric] = (each["pods"] for each in scaler["metrics"])
+    assert metric["target"] == {"type": "AverageValue", "averageValue": "500m"}
+    [rule] = grows["PrometheusRule zoo"]["spec"]["groups"][0]["rules"]
+    assert rule["record"] == metric["metric"]["name"]
+    assert grows["PodDisruptionBudget zoo"]["spec"]["maxUnavailable"] == 1
+
+
+def test_only_who_may_reaches_a_pod() -> None:
+    without, with_door = chart()["NetworkPolicy zoo"]["spec"], chart(DOOR)["NetworkPolicy zoo"]["spec"]
+    clients, scrapers = without["ingress"]
+    assert [each["port"] for each in clients["ports"]] == ["http", "grpc"]
+    assert clients["from"] == [{"podSelector": {}}]
+    assert [each["port"] for each in scrapers["ports"]] == ["metrics"]
+    assert [each["port"] for each in with_door["ingress"][0]["ports"]] == ["openai"], "before Triton there is the door"
+    assert "egress" not in without
+    assert without["policyTypes"] == ["Ingress", "Egress"]
+    named = {
+        port["name"] for each in chart(DOOR)["Deployment zoo"]["spec"]["template"]["spec"]["containers"]
+        for port in each["ports"]
+    }  # fmt: skip
+    assert named == {"http", "grpc", "metrics", "openai"}
+
+
+def test_what_is_scraped_is_a_port_of_the_service() -> None:
+    objects = chart(DOOR, GROWS)
+    ports = {each["name"] for each in objects["Service zoo"]["spec"]["ports"]}
+    endpoints = objects["ServiceMonitor zoo"]["spec"]["endpoints"]
+    assert {each["port"] for each in endpoints} == {"metrics", "openai"} <= ports
+    assert endpoints[1]["authorization"]["credentials"] == {"name": "the-keys", "key": "scraper"}
+    assert objects["ServiceMonitor zoo"]["metadata"]["labels"]["release"] == "prometheus"
+    assert objects["Service zoo-pods"]["spec"]["clusterIP"] == "None", "gRPC's clients see every pod"
 
 
 def test_the_job_is_a_ray_cluster_whose_head_takes_no_work(tmp_path: Path) -> None:

@@ -107,3 +107,13 @@ def test_what_was_tuned_lies_in_the_public_model_for_a_cpu(bundles: dict[str, Bu
     assert "tuned" not in (public / "config.pbtxt").read_text(), "native backends run what they run"
     assert not (repository.path / "toy-gan/1/bundles").exists()
     assert repository.packages == ()
+
+
+def test_the_memory_that_its_processes_share_is_known(bundles: dict[str, Bundle], tmp_path: Path) -> None:
+    """64 images of 8x8 pixels: of one call, and of up to 1,000 steps of a sampler that draws noise in each."""
+    alone = model_repository.write([bundles["toy-gan"]], tmp_path / "one")
+    public = 64 * (8 + 8 + 8 * 8)  # seed, class, image
+    graph = 64 * (8 * 8 * 4 + 8 + 8 * 8)  # noise, class, images
+    assert alone.shared_memory - model_repository.FIRST_SHARED_MEMORY == 2 * public + graph
+    both = model_repository.write(bundles.values(), tmp_path / "both")
+    assert both.shared_memory - alone.shared_memory > 64 * 1000 * 8 * 8 * 4

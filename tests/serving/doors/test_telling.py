@@ -25,7 +25,8 @@ from serving.doors.process import Door
 from serving.server import TritonServer
 from tests.serving.doors.conftest import ROOMY
 
-DASHBOARD = Path(__file__).parents[3] / "serving" / "deploy" / "grafana.json"
+DEPLOY = Path(__file__).parents[3] / "serving" / "deploy"
+DASHBOARD, RULES = DEPLOY / "grafana.json", DEPLOY / "chart" / "templates" / "monitoring.yaml"
 KEY = "anna-has-a-long-key"
 ONE_CALL, BY_ROWS = "toy-gan", "toy-diffusion"
 ON_A_GPU = r"nv_gpu_\w+"  # what Triton tells where it sees one
@@ -212,8 +213,9 @@ def test_refusals_are_told_by_their_reasons(stage: Stage) -> None:
 
 
 def test_metrics_are_for_who_has_a_key(stage: Stage) -> None:
-    with pytest.raises(urllib.error.HTTPError, match="401"):
+    with pytest.raises(urllib.error.HTTPError, match="401") as raised:
         metrics(f"http://{stage.door.address}/metrics")
+    raised.value.close()
 
 
 def test_the_log_has_an_object_a_request(stage: Stage) -> None:
@@ -263,6 +265,9 @@ def test_every_metric_of_the_dashboard_is_told_by_a_server_that_runs(stage: Stag
     panels = [panel for panel in dashboard["panels"] if panel["type"] != "row"]
     asked = [target["expr"] for panel in panels for target in panel["targets"]]
     assert len(asked) >= len(panels) >= 8
+    asked += re.findall(
+        r"^ +(?!- record).*genzoo_.*|^ +.*nv_.*", RULES.read_text(), re.MULTILINE
+    )  # what replicas follow
     names = {name for each in asked for name in re.findall(r"\b(?:genzoo|nv)_\w+", each)}
     of_auto = {name for name in names if name.startswith("genzoo_auto_")}  # there are none of what nobody measured
     missing = {name for name in names - of_auto if name not in known and not re.fullmatch(ON_A_GPU, name)}
