@@ -157,7 +157,8 @@ def serve(
     this machine's GPU, which the gate has admitted; without, on the fastest executors that `genzoo tune` found for this
     host, of the tier that a request asks for by its parameter `tier`.
 
-    With --openai-port, stock OpenAI clients are answered there, by a process of its own (see docs/serving.md).
+    With --openai-port, stock OpenAI clients are answered there, by a process of its own (see docs/serving.md), and a
+    browser gets a page.
     """
     from serving.engines import Wanted
     from serving.generators import served
@@ -191,6 +192,7 @@ def serve(
             options += ["--keys", str(keys.absolute())] if keys else []
             door = Door(server.grpc_url, server.log.with_suffix(".door.log"), port=openai_port, options=options)
             ready["openai"] = opened.enter_context(door).url
+            ready["page"] = f"http://{door.address}/"
         typer.echo(json.dumps(ready))
         if not as_json:
             name = server.repository.models[0].spec.name

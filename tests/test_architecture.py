@@ -64,11 +64,14 @@ ROOMS = {
 # What each heavy dependency may be imported by; everything else must live without it.
 OWNERS = {
     "tritonclient": {"serving/client.py"},
-    "fastapi": {"serving/doors/openai.py"},
+    "fastapi": {"benchmarks/measure/peer.py", "serving/doors/openai.py"},
     "prometheus_client": {"serving/doors/metrics.py"},
     "opentelemetry": {"serving/doors/tracing.py"},
-    "uvicorn": {"serving/doors/__main__.py", "serving/doors/limits.py"},
-    "pydantic": {f"serving/doors/{name}.py" for name in ("auto", "openai", "orders", "schema")},
+    "uvicorn": {"benchmarks/measure/peer.py", "serving/doors/__main__.py", "serving/doors/limits.py"},
+    "pydantic": {
+        "benchmarks/measure/peer.py",
+        *(f"serving/doors/{name}.py" for name in ("auto", "openai", "orders", "schema")),
+    },
     "tensorrt": {"export/engine.py"},
     "tensorrt_rtx": {"export/engine.py"},
     "cuda": {"export/cuda.py"},

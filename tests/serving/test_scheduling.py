@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ import pytest
 from export.bundle import Bundle
 from export.exporter import export
 from export.runners import OnnxRuntimeRunner, bundle_generator
+from serving.gauges import COUNTERS, GAUGES, Gauges
 from serving.scheduling import BrokenError, BusyError, Limits, Order, Pace, StepScheduler
 from zoo.contract.errors import RequestError
 from zoo.contract.feeds import Runner, Tensors
@@ -266,3 +267,42 @@ def test_a_running_scheduler_answers_and_ends(bundle: Bundle) -> None:
     assert not scheduler.is_alive()
     with pytest.raises(BusyError, match="is being unloaded"):
         scheduler.wait_for(columns(bundle.spec, request))
+
+
+class Kept(Gauges):
+    """What a scheduler tells, in whole."""
+
+    def __init__(self) -> None:
+        self.added: dict[str, float] = {}
+        self.told: list[Mapping[str, float]] = []
+
+    def add(self, name: str, amount: float) -> None:
+        self.added[name] = self.added.get(name, 0.0) + amount
+
+    def tell(self, values: Mapping[str, float], now: float) -> None:
+        self.told.append(dict(values))
+
+
+def test_who_waits_what_is_left_and_what_was_made_is_told(bundle: Bundle) -> None:
+    gauges = Kept()
+    bench = Bench(bundle, gauges=gauges, most=2)
+    for request in (asked(range(2), 4), asked(range(10, 12), 50)):
+        bench.ask(request)
+    bench.turn()
+    bench.scheduler._tell()
+    assert gauges.told[-1] == {
+        "genzoo_waiting_requests": 1,
+        "genzoo_running_requests": 1,
+        "genzoo_waiting_calls": 2 * 3 + 2 * 50,
+    }
+    before = bench.clock()
+    while gauges.added.get("genzoo_begun_total") != 2.0:
+        bench.turn()
+    assert gauges.added["genzoo_queue_seconds_total"] >= before
+    bench.finish()
+    bench.scheduler._tell()
+    assert set(gauges.told[-1].values()) == {0}
+    assert gauges.added["genzoo_network_calls_total"] == len(bench.step.calls)
+    assert gauges.added["genzoo_network_rows_total"] == sum(bench.step.calls) == 2 * 4 + 2 * 50
+    assert set(gauges.added) == set(COUNTERS)
+    assert set(gauges.told[-1]) == set(GAUGES)

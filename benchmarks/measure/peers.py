@@ -1,0 +1,185 @@
+"""The same generator behind this server and behind what one writes by hand: FastAPI with torch in one process.
+
+`python -m benchmarks.measure.peers [--readme docs/serving.md]` starts all of them on this host's loopback and asks them
+in turns, by 1, 4 and 16 clients that each wait for an answer: a PNG in JSON by HTTP, and for Triton itself pixels by
+gRPC. Numbers are ratios within a round, so that what else the host does is the same for both.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+
+from benchmarks.templates.marks import replace_marked
+from export.gate import require
+from export.runtimes import Runtime
+from serving import interface, model_repository
+from serving.bundles import prepare
+from serving.client import TritonRunner
+from serving.doors.process import Door
+from serving.ports import HOST, choose
+from serving.server import TritonServer
+from zoo.contract.request import SampleRequest, Setting
+
+ASKED = {"gan": Setting(), "ddpm": Setting(4, "ddim")}
+CLIENTS, SECONDS, ROUNDS = (1, 4, 16), 3.0, 3
+LATE_S = 1.0  # an answer that takes longer is not counted
+START_S, LOOK_S = 600.0, 0.1  # what compiles does so at its first request
+PEER = "FastAPI, torch"
+PEERS = {PEER: Runtime.TORCH, "FastAPI, torch.compile": Runtime.TORCH_COMPILE}
+
+Ask = Callable[[int], object]  # of a seed
+
+
+@dataclass
+class Seen:
+    """Of one contender at so many clients: a number a round each."""
+
+    good: list[float] = field(default_factory=list)  # answers in time, a second
+    p50: list[float] = field(default_factory=list)  # seconds
+    p99: list[float] = field(default_factory=list)
+
+    def add(self, took: Sequence[float], seconds: float) -> None:
+        self.good.append(sum(each <= LATE_S for each in took) / seconds)
+        self.p50.append(float(np.median(took)))
+        self.p99.append(float(np.quantile(took, 0.99)))
+
+
+@contextmanager
+def peer(name: str, runtime: Runtime) -> Iterator[str]:
+    """Its address, from when it answers."""
+    port = choose({"peer": 0})["peer"]
+    words = ["-m", "benchmarks.measure.peer", name, "--runtime", runtime, "--port", str(port)]
+    process = subprocess.Popen([sys.executable, *words])
+    try:
+        deadline = time.monotonic() + START_S
+        while True:
+            try:
+                connection = http.client.HTTPConnection(HOST, port, timeout=5)
+                connection.request("GET", "/health")
+                connection.getresponse().read()
+                connection.close()
+                break
+            except OSError:
+                if process.poll() is not None or time.monotonic() > deadline:
+                    raise
+                time.sleep(LOOK_S)
+        yield f"{HOST}:{port}"
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@contextmanager
+def by_http(address: str, name: str, setting: Setting) -> Iterator[Ask]:
+    """A client's own connection, which stays."""
+    connection = http.client.HTTPConnection(address, timeout=START_S)
+    said: Mapping[str, Any] = {"num_steps": setting.num_steps, "sampler": setting.sampler}
+    body = {"model": name, **{key: value for key, value in said.items() if value is not None}}
+
+    def ask(seed: int) -> None:
+        content = json.dumps(body | {"seed": seed})
+        connection.request("POST", "/v1/images/generations", content, {"content-type": "application/json"})
+        answer = connection.getresponse()
+        found = answer.read()
+        assert answer.status == 200, found[:300]
+
+    try:
+        yield ask
+    finally:
+        connection.close()
+
+
+@contextmanager
+def by_grpc(runner: TritonRunner, setting: Setting) -> Iterator[Ask]:
+    yield lambda seed: runner.run(**interface.tensors(runner.spec, SampleRequest((seed,), setting=setting)))
+
+
+def load(client: Callable[[], Any], clients: int, seconds: float) -> tuple[list[float], float]:
+    """What answers took, and for how long they were asked for."""
+    began = time.perf_counter()
+
+    def asking(place: int) -> list[float]:
+        took: list[float] = []
+        with client() as ask:
+            while (now := time.perf_counter()) - began < seconds:
+                ask(place * 1_000_000 + len(took))
+                took.append(time.perf_counter() - now)
+        return took
+
+    with ThreadPoolExecutor(clients) as pool:
+        found = [each for took in pool.map(asking, range(clients)) for each in took]
+    return found, time.perf_counter() - began
+
+
+def measured(contenders: Mapping[str, Callable[[], Any]]) -> dict[tuple[str, int], Seen]:
+    found = {(name, clients): Seen() for clients in CLIENTS for name in contenders}
+    for name in contenders:  # warm: what compiles does now
+        load(contenders[name], 2, SECONDS)
+    for turn in range(ROUNDS):
+        for clients in CLIENTS:
+            for name in list(contenders)[:: 1 if turn % 2 else -1]:
+                found[name, clients].add(*load(contenders[name], clients, SECONDS))
+    return found
+
+
+def rows(generator: str, found: Mapping[tuple[str, int], Seen]) -> Iterator[str]:
+    for name in dict.fromkeys(name for name, _ in found):
+        cells = []
+        for clients in CLIENTS:
+            mine, plain = found[name, clients], found[PEER, clients]
+            times = f"{np.median(mine.p50) * 1e3:.3g} / {np.median(mine.p99) * 1e3:.3g} ms"
+            ratios = np.array(mine.good) / np.array(plain.good)
+            share = "1" if name == PEER else f"{np.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+            cells.append(f"{share}; {times}")
+        yield f"| `{generator}` | {name} | {' | '.join(cells)} |"
+
+
+def main(
+    readme: Annotated[Path | None, typer.Option(help="Write the table between the marks of this file.")] = None,
+    plain: Annotated[bool, typer.Option("--plain", help="Without what compiles for a minute.")] = False,
+) -> None:
+    """Measure this server beside FastAPI with torch."""
+    lines = [
+        f"| | | {' | '.join(f'{clients} clients' if clients > 1 else 'one client' for clients in CLIENTS)} |",
+        f"|---|---|{'---|' * len(CLIENTS)}",
+    ]
+    for name, setting in ASKED.items():
+        bundle = require(prepare(name))
+        with ExitStack() as stack:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            repository = model_repository.write([bundle], folder / "models")
+            server = stack.enter_context(TritonServer(repository, folder / "triton.log", canary_seconds=0))
+            roomy = ("--requests-per-minute", "1e9", "--calls-per-minute", "1e12")
+            door = stack.enter_context(Door(server.grpc_url, folder / "door.log", options=roomy))
+            addresses = {"the door": door.address}
+            for title, runtime in PEERS.items():
+                if not (plain and runtime.compiles):
+                    addresses[title] = stack.enter_context(peer(name, runtime))
+            runner = TritonRunner(server.grpc_url, name)
+            contenders: dict[str, Callable[[], Any]] = {"Triton, gRPC": partial(by_grpc, runner, setting)}
+            contenders |= {title: partial(by_http, where, name, setting) for title, where in addresses.items()}
+            lines += rows(name, measured(contenders))
+            runner.close()
+    table = "\n".join(lines)
+    if readme:
+        replace_marked(readme, "peers", table)
+    typer.echo(table)
+
+
+if __name__ == "__main__":
+    typer.run(main)
