@@ -1,8 +1,8 @@
 """The same generator behind this server and behind what one writes by hand: FastAPI with torch in one process.
 
-`python -m benchmarks.measure.peers [--readme docs/serving.md]` starts all of them on this host's loopback and asks them
-in turns, by 1, 4 and 16 clients that each wait for an answer: a PNG in JSON by HTTP, and for Triton itself pixels by
-gRPC. Numbers are ratios within a round, so that what else the host does is the same for both.
+`python -m benchmarks.measure.peers NAMES... [--readme docs/serving.md]` starts all of them on this host's loopback and
+asks them in turns, by 1, 4 and 16 clients that each wait for an answer: a PNG in JSON by HTTP, and for Triton itself
+pixels by gRPC. Numbers are ratios within a round, so that what else the host does is the same for both.
 """
 
 from __future__ import annotations
@@ -34,8 +34,9 @@ from serving.doors.process import Door
 from serving.ports import HOST, choose
 from serving.server import TritonServer
 from zoo.contract.request import SampleRequest, Setting
+from zoo.contract.spec import GeneratorSpec
 
-ASKED = {"gan": Setting(), "ddpm": Setting(4, "ddim")}
+STEPS, SAMPLER = 4, "ddim"  # of what takes any number of steps
 CLIENTS, SECONDS, ROUNDS = (1, 4, 16), 3.0, 3
 LATE_S = 1.0  # an answer that takes longer is not counted
 START_S, LOOK_S = 600.0, 0.1  # what compiles does so at its first request
@@ -142,14 +143,24 @@ def rows(generator: str, found: Mapping[tuple[str, int], Seen]) -> Iterator[str]
         cells = []
         for clients in CLIENTS:
             mine, plain = found[name, clients], found[PEER, clients]
-            times = f"{np.median(mine.p50) * 1e3:.3g} / {np.median(mine.p99) * 1e3:.3g} ms"
+            times = f"{_ms(mine.p50)} / {_ms(mine.p99)} ms"
             ratios = np.array(mine.good) / np.array(plain.good)
             share = "1" if name == PEER else f"{np.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
             cells.append(f"{share}; {times}")
         yield f"| `{generator}` | {name} | {' | '.join(cells)} |"
 
 
+def _ms(rounds: Sequence[float]) -> str:
+    value = float(np.median(rounds)) * 1e3
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def setting_of(spec: GeneratorSpec) -> Setting:
+    return Setting(STEPS, SAMPLER) if spec.sampling and not spec.sampling.steps else Setting()
+
+
 def main(
+    names: Annotated[list[str], typer.Argument(help="Generators.")],
     readme: Annotated[Path | None, typer.Option(help="Write the table between the marks of this file.")] = None,
     plain: Annotated[bool, typer.Option("--plain", help="Without what compiles for a minute.")] = False,
 ) -> None:
@@ -158,8 +169,9 @@ def main(
         f"| | | {' | '.join(f'{clients} clients' if clients > 1 else 'one client' for clients in CLIENTS)} |",
         f"|---|---|{'---|' * len(CLIENTS)}",
     ]
-    for name, setting in ASKED.items():
+    for name in names:
         bundle = require(prepare(name))
+        setting = setting_of(bundle.served_spec)
         with ExitStack() as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             repository = model_repository.write([bundle], folder / "models")
