@@ -12,9 +12,10 @@ import numpy as np
 
 from zoo.datasets import Data, portraits
 from zoo.datasets.designs import credited
-from zoo.datasets.portrait_styles import STYLES
+from zoo.datasets.portrait_styles import STYLES, vocabulary
 
 CRITTER = next(style for style in STYLES if style.name == "critters")
+WORDS = vocabulary((CRITTER,))
 
 
 def load(split: str, source: str | None = None) -> Data:

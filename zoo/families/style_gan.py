@@ -26,6 +26,7 @@ from zoo.networks.styled import Mapping, Synthesis
 
 PSI = "psi"
 SMALLEST = 4
+CALM = 0.1  # the speed at which the mapping learns
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class StyleGAN(nn.Module):
 
     def __init__(self, config: StyleGANConfig) -> None:
         super().__init__()
-        self.mapping = Mapping(config.latent, config.style, config.mapping)
+        self.mapping = Mapping(config.latent, config.style, config.mapping, CALM)
         self.synthesis = Synthesis(config.image_channels, config.channels, config.style)
         self.register_buffer("centre", torch.zeros(config.style))  # the mean style
 

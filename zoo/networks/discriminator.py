@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from itertools import pairwise
 from typing import cast
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from zoo.networks.convolutional import PlainResidual
+from zoo.networks.text import TextEncoder, mean_of
 from zoo.networks.unet import UNet, widen
 
 LOGIT_SCALE = 10.0  # of the mean over an image
@@ -57,6 +59,35 @@ class ProjectionDiscriminator(nn.Module):
         if class_ids is not None:
             logits = logits + (h * self.class_embedding(class_ids)).sum(1)
         return cast(Tensor, logits)
+
+
+class CaptionDiscriminator(nn.Module):
+    """`forward(pixels, tokens, mask)` -> logits (B,): w h + v(text) h, by a text encoder of its own.
+
+    B is a multiple of 8. What a picture shows, `features`, can be `judged` beside several texts.
+    """
+
+    def __init__(self, image_channels: int, channels: tuple[int, ...], size: int, text_encoder: TextEncoder) -> None:
+        super().__init__()
+        width = channels[-1]
+        self.trunk = downsampling_trunk((image_channels, *channels))
+        self.mix = nn.Conv2d(width + 1, width, 3, padding=1)
+        self.flat = nn.Linear(width * (size >> len(channels)) ** 2, width)
+        self.logit = nn.Linear(width, 1)
+        self.text_encoder = text_encoder
+        self.said = nn.Linear(text_encoder.norm.normalized_shape[0], width)
+
+    def features(self, pixels: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, F)."""
+        h = F.leaky_relu(self.mix(batch_deviation(self.trunk(pixels))), 0.2)
+        return F.leaky_relu(self.flat(h.flatten(1)), 0.2).float()
+
+    def judged(self, features: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
+        said = self.said(mean_of(*self.text_encoder(tokens, mask))).float()
+        return cast(Tensor, self.logit(features)[:, 0].float() + (features * said).sum(1) / math.sqrt(said.shape[1]))
+
+    def forward(self, pixels: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
+        return self.judged(self.features(pixels), tokens, mask)
 
 
 class PatchDiscriminator(nn.Module):

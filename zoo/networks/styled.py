@@ -23,7 +23,6 @@ from torch.nn import functional as F
 
 SLOPE, GAIN = 0.2, math.sqrt(2.0)  # of a leaky ReLU, and what it takes of a normal number's deviation
 EPSILON = 1e-8
-CALM = 0.1  # the speed at which a mapping learns
 FAINT = 0.3  # what each size adds to the pixels before anything is learnt
 
 
@@ -46,10 +45,10 @@ class Even(nn.Module):
 class Mapping(nn.Module):
     """`forward(latents)`: (B, L) -> styles (B, S), of latents on a sphere (Karras et al. 2019, section 2)."""
 
-    def __init__(self, latent: int, style: int, layers: int) -> None:
+    def __init__(self, latent: int, style: int, layers: int, speed: float) -> None:
         super().__init__()
         widths = [latent, *[style] * layers]
-        self.layers = nn.ModuleList(Even(*each, speed=CALM) for each in pairwise(widths))
+        self.layers = nn.ModuleList(Even(*each, speed=speed) for each in pairwise(widths))
 
     def forward(self, latents: Tensor) -> Tensor:
         h = normalized(latents)
