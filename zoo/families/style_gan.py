@@ -57,8 +57,8 @@ class StyleGAN(nn.Module):
         style = self.mapping(latents)
         return (self.centre + psi * (style - self.centre))[:, None].expand(-1, len(self.synthesis.layers), -1)
 
-    def forward(self, noise: Tensor, *others: Tensor) -> Tensor:
-        *grains, psi = others
+    def forward(self, *given: Tensor) -> Tensor:
+        noise, *grains, psi = given
         planes = [grain[:, 0, place, None] for grain in grains for place in range(grain.shape[2])]
         return cast(Tensor, to_images(self.synthesis(self.styles(noise[:, 0], psi), planes).float()))
 

@@ -481,14 +481,7 @@ INSTAGAN = Checkpoint(
         "InstaGAN: critters of a scene become pot plants, each by its mask, learnt from scenes with critters and "
         "others with pot plants of which no two are a pair; all that is not masked is kept."
     ),
-    systems=(
-        System(
-            "InstaGAN",
-            Branch.TRANSLATION,
-            "Mo et al. 2019, arXiv:1812.10889",
-            "sheep to giraffe: 0.54 of pictures told as giraffes",
-        ),
-    ),
+    systems=(System("InstaGAN", Branch.TRANSLATION, "Mo et al. 2019, arXiv:1812.10889"),),
 )
 
 CHECKPOINTS = (PIX2PIX, BICYCLEGAN, CYCLEGAN, SPADE, LOSTGAN, STARGAN, INSTAGAN)

@@ -157,7 +157,7 @@ class Synthesis(nn.Module):
         self.bias = nn.Parameter(torch.zeros(image_channels))
 
     def forward(self, styles: Tensor, grains: Sequence[Tensor | None]) -> Tensor:
-        h = self.layers[0](self.begin.expand(len(styles), -1, -1, -1), styles[:, 0], grains[0])
+        h = self.layers[0](self.begin.expand(styles.shape[0], -1, -1, -1), styles[:, 0], grains[0])
         pixels = self.to_pixels[0](h, styles[:, 0])
         for depth in range(1, len(self.to_pixels)):
             for place in (2 * depth - 1, 2 * depth):

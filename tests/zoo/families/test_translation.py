@@ -161,7 +161,7 @@ def test_each_picture_of_a_batch_goes_its_own_way() -> None:
 def test_figures_are_turned_one_after_another_and_a_scene_without_any_stays() -> None:
     module = FAMILY.build(TINY["replacing"])
     for way in module.network.ways:
-        torch.nn.init.normal_(way.to_pixels.weight, std=0.1)
+        torch.nn.init.normal_(way.to_pixels.weight, std=0.02)
     pictures, figures = flat(3), torch.zeros(3, 64, 64, dtype=torch.int64)
     figures[:2, :20, :20], figures[0, 40:, 40:] = 1, 3
     made, steps = module.pixels(pictures, figures), pictures
@@ -172,9 +172,9 @@ def test_figures_are_turned_one_after_another_and_a_scene_without_any_stays() ->
             module.network.turned(0, each[None], 2.0 * seen[None] - 1.0)[0][0] if turned else each
             for each, seen, turned in zip(steps, mask, there, strict=True)
         ])  # fmt: skip
-    assert torch.allclose(made, steps, atol=1e-5)
+    assert torch.allclose(made, steps, atol=1e-4)
     assert torch.equal(made[2], pictures[2])
-    assert not torch.allclose(made[0], made[1], atol=0.1)
+    assert not torch.allclose(made[0, :, 40:, 40:], pictures[0, :, 40:, 40:], atol=0.01)
 
 
 def test_only_what_neither_mask_covers_is_kept_as_it_was() -> None:
