@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import cast
@@ -88,6 +89,36 @@ class CaptionDiscriminator(nn.Module):
 
     def forward(self, pixels: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
         return self.judged(self.features(pixels), tokens, mask)
+
+
+class Pyramid(nn.Module):
+    """Discriminators of a picture with its text at several sizes, the whole first and each a half of the one before.
+
+    Its logits are those of all, (B * levels,). Pictures are one tensor, or one a size.
+    """
+
+    def __init__(self, levels: Iterable[CaptionDiscriminator]) -> None:
+        super().__init__()
+        self.levels = nn.ModuleList(levels)
+
+    def features(self, pixels: Tensor | Sequence[Tensor]) -> list[Tensor]:
+        sizes = halved(pixels, len(self.levels)) if isinstance(pixels, Tensor) else pixels
+        return [level.features(each) for level, each in zip(self.levels, sizes, strict=True)]
+
+    def judged(self, features: Sequence[Tensor], tokens: Tensor, mask: Tensor) -> Tensor:
+        seen = zip(self.levels, features, strict=True)
+        return torch.cat([level.judged(each, tokens, mask) for level, each in seen])
+
+    def forward(self, pixels: Tensor | Sequence[Tensor], tokens: Tensor, mask: Tensor) -> Tensor:
+        return self.judged(self.features(pixels), tokens, mask)
+
+
+def halved(pixels: Tensor, count: int) -> list[Tensor]:
+    """So many sizes of a picture, the first its own, by the mean of four pixels."""
+    found = [pixels]
+    while len(found) < count:
+        found.append(F.avg_pool2d(found[-1], 2))
+    return found
 
 
 class PatchDiscriminator(nn.Module):

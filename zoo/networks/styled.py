@@ -21,8 +21,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from zoo.networks.text import CrossAttention
+
 SLOPE, GAIN = 0.2, math.sqrt(2.0)  # of a leaky ReLU, and what it takes of a normal number's deviation
 EPSILON = 1e-8
+LOOK, GROUPS = 2, 8  # at which size words are looked at: 16 pixels
+Said = tuple[Tensor, Tensor]  # a text's context and bias, as `text.TextEncoder` gives them
 FAINT = 0.3  # what each size adds to the pixels before anything is learnt
 
 
@@ -138,29 +142,67 @@ class StyledLayer(nn.Module):
 
 
 class Synthesis(nn.Module):
-    """`forward(styles, grains)`: (B, layers, S), a plane of noise for each layer -> (B, C, H, W), unbounded.
+    """`forward(styles, grains, said)`: (B, layers, S), a plane of noise for each layer -> (B, C, H, W), unbounded.
 
-    `channels[i]` is the width at `4 * 2**i` pixels. One layer at the smallest size and two at any other; what is seen
-    at each size is added to twice the size of what was seen before (Karras et al. 2020, figure 7).
+    `channels[i]` is the width at `4 * 2**i` pixels, `kernels[i]` the bank's there, 1 where none is said. One layer at
+    the smallest size and two at any other; what is seen at each size is added to twice the size of what was seen before
+    (Karras et al. 2020, figure 7). With a `context` it looks at the words `said`, (B, T, D) and (B, T), at the size of
+    LOOK.
     """
 
-    def __init__(self, image_channels: int, channels: Sequence[int], style: int) -> None:
+    def __init__(
+        self, image_channels: int, channels: Sequence[int], style: int, *, kernels: Sequence[int] = (), context: int = 0
+    ) -> None:
         super().__init__()
+        banks = [*kernels, *[1] * (len(channels) - len(kernels))]
         self.begin = nn.Parameter(torch.randn(channels[0], 4, 4))
-        layers = [StyledLayer(channels[0], channels[0], style)]
-        for width_in, width in pairwise(channels):
-            layers += [StyledLayer(width_in, width, style, doubles=True), StyledLayer(width, width, style)]
+        layers = [StyledLayer(channels[0], channels[0], style, kernels=banks[0])]
+        for (width_in, width), bank in zip(pairwise(channels), banks[1:], strict=True):
+            layers += [
+                StyledLayer(width_in, width, style, doubles=True, kernels=bank),
+                StyledLayer(width, width, style, kernels=bank),
+            ]
         self.layers = nn.ModuleList(layers)
         self.to_pixels = nn.ModuleList(
             ModulatedConv(width, image_channels, 1, style, demodulated=False, gain=FAINT) for width in channels
         )
         self.bias = nn.Parameter(torch.zeros(image_channels))
+        self.look = CrossAttention(channels[LOOK], context, GROUPS) if context else None
 
-    def forward(self, styles: Tensor, grains: Sequence[Tensor | None]) -> Tensor:
+    def forward(self, styles: Tensor, grains: Sequence[Tensor | None], said: Said | None = None) -> Tensor:
+        return self.scales(styles, grains, said)[-1]
+
+    def scales(self, styles: Tensor, grains: Sequence[Tensor | None], said: Said | None = None) -> list[Tensor]:
+        """The picture at each size, the smallest first."""
         h = self.layers[0](self.begin.expand(styles.shape[0], -1, -1, -1), styles[:, 0], grains[0])
         pixels = self.to_pixels[0](h, styles[:, 0])
+        found = [pixels]
         for depth in range(1, len(self.to_pixels)):
             for place in (2 * depth - 1, 2 * depth):
                 h = self.layers[place](h, styles[:, place], grains[place])
+            if self.look is not None and said is not None and depth == LOOK:
+                h = self.look(h, *said)
             pixels = doubled(pixels) + self.to_pixels[depth](h, styles[:, 2 * depth])
-        return cast(Tensor, pixels + self.bias[:, None, None])
+            found.append(pixels)
+        return [each + self.bias[:, None, None] for each in found]
+
+
+class Enlarger(nn.Module):
+    """`forward(pixels, style)`: (B, C, H, W), (B, S) -> (B, C, 2 H, 2 W): twice the size by the filter, and detail."""
+
+    def __init__(self, image_channels: int, channels: tuple[int, int], style: int, kernels: int) -> None:
+        super().__init__()
+        seen, small = channels
+        self.first = nn.Conv2d(image_channels, seen, 3, padding=1)
+        self.layers = nn.ModuleList([
+            StyledLayer(seen, seen, style, kernels=kernels),
+            StyledLayer(seen, small, style, doubles=True),
+            StyledLayer(small, small, style),
+        ])  # fmt: skip
+        self.to_pixels = ModulatedConv(small, image_channels, 1, style, demodulated=False, gain=FAINT)
+
+    def forward(self, pixels: Tensor, style: Tensor) -> Tensor:
+        h = F.leaky_relu(self.first(pixels), SLOPE)
+        for layer in self.layers:
+            h = layer(h, style)
+        return cast(Tensor, doubled(pixels) + self.to_pixels(h, style))

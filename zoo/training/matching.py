@@ -3,6 +3,9 @@
 Reed et al. 2016 (arXiv:1605.05396), algorithm 1, with R1 (Mescheder et al. 2018). A half of the wrong captions are
 another picture's, a half are right but for one word. The generator is kept near the picture of its caption besides.
 
+A generator of several sizes is judged at as many of them as its config has `levels`, the largest (Kang et al. 2023,
+arXiv:2303.05511, section 3.4), and its enlarger is shown real pictures at half their size, too.
+
 Options: `discriminator_rate` and `text_rate`, of the generator's text encoder; `r1` and `r1_interval` as of
 `adversarial`; `distance`, the weight of the distance.
 """
@@ -20,8 +23,8 @@ from zoo import registry
 from zoo.datasets.portraits import read
 from zoo.family import Checkpoint
 from zoo.networks.convolutional import channels_last
-from zoo.networks.discriminator import CaptionDiscriminator
-from zoo.training.adversarial import doubt, with_penalty
+from zoo.networks.discriminator import CaptionDiscriminator, Pyramid, halved
+from zoo.training.adversarial import frozen, with_penalty
 from zoo.training.loop import Batch, autocast, descend
 from zoo.training.paired_translation import GREY_LEVELS, parts, spread
 from zoo.training.text_to_image import Captions, captions_of, graphic_distance
@@ -37,7 +40,11 @@ class MatchingObjective:
         self.captions = Captions(config, device)
         self.model: Any = channels_last(registry.family(spec.family).build(config), device)
         side, _, image_channels = spec.default_image_shape
-        discriminator = CaptionDiscriminator(image_channels, config.discriminator, side, config.text_encoder())
+        discriminator = Pyramid(
+            CaptionDiscriminator(image_channels, config.discriminator[level:], side >> level, config.text_encoder())
+            for level in range(config.levels)
+        )
+        self.levels = config.levels
         self.discriminator: Any = channels_last(discriminator, device)
         self.modules: dict[str, nn.Module] = {"model": self.model, "discriminator": self.discriminator}
         words = {id(each) for each in self.model.text_encoder.parameters()}
@@ -53,18 +60,24 @@ class MatchingObjective:
     def step(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         captions = captions_of(batch)
         right, other = self.captions.tokens(captions), self.captions.tokens(wrong(captions))
+        sizes = halved(batch.images, self.levels + 1)
         with autocast(self.device):
-            made = self.model.pixels(torch.randn(len(batch), self.latent, device=self.device), *right)
+            style, said = self.model.told(torch.randn(len(batch), self.latent, device=self.device), *right)
+            made = self.model.scales(style, said)[: -self.levels - 1 : -1]  # the largest first
             seen = self.discriminator.features(batch.images)
             judged = matching_aware(
                 self.discriminator.judged(seen, *right),
                 self.discriminator.judged(seen, *other),
-                self.discriminator(made.detach(), *right),
+                self.discriminator([each.detach() for each in made], *right),
             )
         loss = with_penalty(judged, self.discriminator, self.options, batch.images, *right)
         descend(self.optimizers["discriminator"], loss)
-        doubted = doubt(self.discriminator, made, *right)
-        distance = graphic_distance(made, batch.images)
+        with frozen(self.discriminator), autocast(self.device):
+            doubted = F.softplus(-self.discriminator(made, *right)).mean()
+            pairs = list(zip(made, sizes[:-1], strict=True))
+            if self.model.enlarger is not None:
+                pairs.append((self.model.enlarger(sizes[1], style).float(), batch.images))
+        distance = torch.stack([graphic_distance(*pair) for pair in pairs]).mean()
         self.optimizers["text"].zero_grad(set_to_none=True)
         descend(self.optimizers["model"], doubted + self.options["distance"] * distance)
         self.optimizers["text"].step()
