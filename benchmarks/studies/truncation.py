@@ -36,7 +36,7 @@ def run() -> Findings:
     generator = in_process(require(prepare(NAME)))
     seeds = tuple(range(FIRST_SEED, FIRST_SEED + IMAGES))
     rows = [
-        (f"{NAME} psi={psi:g}", *measured(np.asarray(generator.sample(SampleRequest(seeds, {PSI: psi})))))
+        (f"{NAME} psi={psi:g}", *measured(np.asarray(generator.sample(SampleRequest(seeds, {PSI: [psi]})))))
         for psi in PSIS
     ]
     rows.append(("real", *measured(load("test").images[:IMAGES])))

@@ -130,8 +130,12 @@ CHECKPOINTS = (
         description=(
             f"GAN-CLS: critters from captions of {len(WORDS)} words, against a discriminator that "
             " is also shown real pictures with wrong captions. Its networks are more modern than its name, the "
-            "text encoder is trained with the generator, and a distance to the caption's picture is added, without "
-            "which a run this short makes blots."
+            "text encoder is trained with the generator, and a distance to the caption's picture is added."
+        ),
+        faults=(
+            "What is on a head is torn or missing, and mouths are hardly ever those that were asked for.",
+            "Bodies are mottled and most are domes, white ones lilac.",
+            "Another seed changes hardly anything: a distance to one picture teaches the generator to ignore its noise.",
         ),
         systems=(System("GAN-CLS", Branch.GANS, "Reed et al. 2016, arXiv:1605.05396"),),
     ),

@@ -100,7 +100,7 @@ CHECKPOINTS = (
             learning_rate=1e-2,
             ema_images=2_500,
             seed=4,
-            options={"discriminator_rate": 5e-4, "r1": 1.0, "r1_interval": 16, "mixed": 0.5},
+            options={"discriminator_rate": 1e-3, "mixed": 0.5},
             minutes=12.0,
         ),
         paper="Karras et al. 2019, arXiv:1812.04948; Karras et al. 2020, arXiv:1912.04958",

@@ -1,8 +1,9 @@
-"""StyleGAN's training: players under a non-saturating loss and R1, and pictures of two styles, crossed at any layer.
+"""StyleGAN's training: two players, and pictures of two styles that are crossed at any layer.
 
-Karras et al. 2019, section 3.1 (mixing); Karras et al. 2020, arXiv:1912.04958, section 3.1 (R1 now and then).
+Karras et al. 2019, section 3.1 (mixing). The loss is a hinge under spectral norms (Miyato et al. 2018) in place of
+theirs with R1, under which a run this short collapsed.
 
-Options: `r1` and `r1_interval` as of `adversarial`; `mixed`, the share of pictures with two styles.
+Options: `discriminator_rate`; `mixed`, the share of pictures with two styles.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from zoo import registry
 from zoo.family import Checkpoint
 from zoo.networks.convolutional import channels_last
 from zoo.networks.discriminator import ProjectionDiscriminator
-from zoo.training.adversarial import doubt, update_discriminator
+from zoo.training.adversarial import LOSSES, doubt, normalize_spectrally, update_discriminator
 from zoo.training.loop import Batch, autocast, chunks, descend
 
 STYLES = 10_000  # of which the centre is the mean
@@ -30,9 +31,10 @@ class StyleObjective:
         self.grains = [shape for noise in spec.noise[1:] for shape in [noise.shape[1:]] * int(noise.shape[0])]
         self.model: Any = channels_last(registry.family(spec.family).build(config), device)
         side, _, image_channels = spec.default_image_shape
-        self.discriminator = channels_last(
-            ProjectionDiscriminator(image_channels, config.discriminator, side, 0), device
-        )
+        discriminator = ProjectionDiscriminator(image_channels, config.discriminator, side, 0)
+        normalize_spectrally(discriminator)
+        self.discriminator = channels_last(discriminator, device)
+        self.of_discriminator, self.of_generator = LOSSES["hinge"]
         self.modules: dict[str, nn.Module] = {"model": self.model, "discriminator": self.discriminator}
         rates = {"model": recipe.learning_rate, "discriminator": self.options["discriminator_rate"]}
         self.optimizers: dict[str, torch.optim.Optimizer] = {
@@ -56,15 +58,16 @@ class StyleObjective:
         count = len(batch)
         planes = [self.noise(count, 1, *shape) for shape in self.grains]
         with autocast(self.device):
-            fakes = self.model.synthesis(self.styles(count), planes)
+            made = self.model.synthesis(self.styles(count), planes)
         judged = update_discriminator(
             self.discriminator,
             self.optimizers["discriminator"],
             self.options,
             (batch.images,),
-            (fakes.detach(),),
+            (made.detach(),),
+            loss=self.of_discriminator,
         )
-        doubted = doubt(self.discriminator, fakes)
+        doubted = doubt(self.discriminator, made, loss=self.of_generator)
         descend(self.optimizers["model"], doubted)
         return {"generator": doubted.detach(), "discriminator": judged}
 

@@ -6,6 +6,7 @@ import dataclasses
 
 import pytest
 import torch
+from torch.nn import functional as F
 
 from zoo import registry
 from zoo.datasets import portraits
@@ -99,3 +100,43 @@ def test_words_and_noise_decide_what_is_made_and_neighbours_do_not() -> None:
 def test_a_caption_of_another_design_is_refused() -> None:
     with pytest.raises(portraits.CaptionError):
         matching.altered("nobody blue", 0, 0)
+
+
+GIANT = dataclasses.replace(TINY, channels=(16, 8, 8), levels=2, kernels=(2, 2), enlarger=(8, 8))
+
+
+def test_a_generator_of_several_sizes_is_judged_at_each_and_its_enlarger_learns() -> None:
+    torch.manual_seed(0)
+    entry = dataclasses.replace(GANCLS, spec=spec("gigagan", GIANT), config=GIANT)
+    objective = matching.objective(entry, CPU)
+    batch = Batch(torch.rand(8, 3, 1, 1).expand(-1, -1, 32, 32) * 2.0 - 1.0, {"prompt": CAPTIONS})
+    seen = objective.discriminator.features(batch.images)
+    whole, half = objective.discriminator.levels
+    assert torch.equal(seen[0], whole.features(batch.images))
+    assert torch.equal(seen[1], half.features(F.avg_pool2d(batch.images, 2)))
+    before = {name: each.clone() for name, each in objective.model.named_parameters()}
+    losses = [objective.step(batch, 0.5) for _ in range(8)]
+    assert losses[-1]["distance"] < losses[0]["distance"]
+    still = {name for name, each in objective.model.named_parameters() if torch.equal(each, before[name])}
+    assert all(name.endswith("strength") for name in still), "every part but the noise that it does not take"
+
+
+def test_an_enlarger_begins_near_the_filter_and_is_told_the_caption() -> None:
+    torch.manual_seed(0)
+    module = FAMILY.build(GIANT)
+    pixels, (tokens, mask) = torch.rand(8, 3, 16, 16), matching.Captions(TINY, CPU).tokens(CAPTIONS)
+    style, _ = module.told(torch.randn(8, TINY.latent), tokens, mask)
+    found = module.enlarger(pixels, style)
+    assert found.shape == (8, 3, 32, 32)
+    assert not torch.equal(found, module.enlarger(pixels, style.flip(0)))
+
+
+def test_features_look_at_the_words_themselves() -> None:
+    """Of two captions with one style: what each word is, is seen at one size."""
+    torch.manual_seed(0)
+    module = FAMILY.build(GIANT)
+    torch.nn.init.normal_(module.synthesis.look.out.weight)
+    style, said = module.told(torch.randn(8, TINY.latent), *matching.Captions(TINY, CPU).tokens(CAPTIONS))
+    sizes = zip(module.scales(style, said), module.scales(style, (said[0].flip(0), said[1].flip(0))), strict=True)
+    changed = [not torch.allclose(*pair) for pair in sizes]
+    assert changed == [False, False, True, True]

@@ -79,7 +79,10 @@ def test_a_step_moves_both_players_and_every_part_of_the_generator() -> None:
 @pytest.mark.skipif(not shelf.is_here("stylegan"), reason="stylegan is not here: `genzoo pull stylegan`")
 def test_what_is_shipped_is_drawn_together_by_its_truncation() -> None:
     generator = TorchRunner(SHIPPED).generator
-    found = {psi: generator.sample(SampleRequest(tuple(range(16)), {"psi": psi})).astype(float) for psi in (0, 0.5, 1)}
+    found = {
+        psi: generator.sample(SampleRequest(tuple(range(16)), {"psi": [float(psi)]})).astype(float)
+        for psi in (0, 0.5, 1)
+    }
     spread = [float(np.abs(each - each.mean(0)).mean()) for each in found.values()]
     assert spread[0] < 0.3 * spread[2]
     assert spread[0] < spread[1] < spread[2]
