@@ -45,7 +45,7 @@ def run() -> Findings:
 
 def measured(images: np.ndarray) -> Cells:
     words, confidence = CAPTIONED.told(images, CRITTER)
-    pictures, _ = CAPTIONED.embeddings(images, [])
+    pictures, _ = CAPTIONED.embeddings(images, [CRITTER.word])
     sure = confidence[:, 1:] >= SURE
     found = (
         confidence[:, 0],

@@ -128,14 +128,14 @@ CHECKPOINTS = (
         ),
         paper="Reed et al. 2016, arXiv:1605.05396",
         description=(
-            f"GAN-CLS: critters from captions of {len(WORDS)} words, against a discriminator that "
-            " is also shown real pictures with wrong captions. Its networks are more modern than its name, the "
+            f"GAN-CLS: critters from captions of {len(WORDS)} words, against a discriminator that is "
+            "also shown real pictures with wrong captions. Its networks are more modern than its name, the "
             "text encoder is trained with the generator, and a distance to the caption's picture is added."
         ),
         faults=(
             "What is on a head is torn or missing, and mouths are hardly ever those that were asked for.",
             "Bodies are mottled and most are domes, white ones lilac.",
-            "Another seed changes hardly anything: a distance to one picture teaches the generator to ignore its noise.",
+            "Another seed changes hardly anything: the distance teaches the generator to ignore its noise.",
         ),
         systems=(System("GAN-CLS", Branch.GANS, "Reed et al. 2016, arXiv:1605.05396"),),
     ),
@@ -158,6 +158,10 @@ CHECKPOINTS = (
             "A small GigaGAN: a caption chooses among kernels, features of 16x16 look at its words, a picture of 32x32 "
             "is judged beside the whole, and an enlarger doubles it. It is trained as `gan-cls` is, with its distance "
             "to the caption's picture; the enlarger shares the caption's style and is no network of its own."
+        ),
+        faults=(
+            "What is on a head is torn: horns, ears and crowns are a smear with dark edges.",
+            "Eyes and mouths are nearly the same whatever was asked for: a wink and a crooked smile.",
         ),
         systems=(System("GigaGAN", Branch.GANS, "Kang et al. 2023, arXiv:2303.05511", "COCO 256 zero-shot FID 9.09"),),
     ),

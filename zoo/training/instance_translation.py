@@ -2,8 +2,8 @@
 
 Mo et al. 2019 (arXiv:1812.10889), equations 1 to 5: picture and mask of a figure are turned together, a critic of each
 kind sees both, the way back must end where it began, and what neither mask covers must not change. In each step one
-figure of a picture is turned, a sequence of one (section 2.3). The critics' loss is a hinge, and a critic sees no more
-than a window around the figure. What is of the wanted kind already is not asked to stay as it is.
+figure of a picture is turned, a sequence of one (section 2.3). The critics' loss is a hinge under spectral norms, and a
+critic sees no more than a window around the figure. What is of the wanted kind already is not asked to stay as it is.
 
 Options: `cycle`, the weight of the way back; `around`, that of what neither mask covers.
 """
@@ -21,7 +21,7 @@ from zoo.family import Checkpoint
 from zoo.images import from_images
 from zoo.networks.convolutional import channels_last
 from zoo.networks.discriminator import PatchDiscriminator
-from zoo.training.adversarial import LOSSES, doubt, update_discriminator
+from zoo.training.adversarial import LOSSES, doubt, normalize_spectrally, update_discriminator
 from zoo.training.loop import Batch, autocast, descend
 from zoo.training.paired_translation import GREY_LEVELS
 
@@ -36,6 +36,7 @@ class InstanceTranslation:
         self.model: Any = channels_last(registry.family(checkpoint.spec.family).build(checkpoint.config), device)
         image_channels = checkpoint.spec.default_image_shape[2]
         critics = nn.ModuleList(PatchDiscriminator(image_channels + 1, CRITIC) for _ in range(2))
+        normalize_spectrally(critics)
         self.critics: Any = channels_last(critics, device)
         self.of_critic, self.of_painter = LOSSES["hinge"]
         self.modules: dict[str, nn.Module] = {"model": self.model, "critics": critics}
@@ -43,7 +44,7 @@ class InstanceTranslation:
         self.optimizers: dict[str, torch.optim.Optimizer] = {
             "model": torch.optim.Adam(self.model.parameters(), rate, betas=(0.5, 0.99)),
             **{
-                f"critic {kind}": torch.optim.Adam(critic.parameters(), 0.5 * rate, betas=(0.5, 0.99))
+                f"critic {kind}": torch.optim.Adam(critic.parameters(), rate, betas=(0.5, 0.99))
                 for kind, critic in enumerate(critics)
             },
         }
