@@ -114,8 +114,12 @@ CHECKPOINTS = (
         paper="Karras et al. 2019, arXiv:1812.04948; Karras et al. 2020, arXiv:1912.04958",
         description=(
             "StyleGAN: critters from a mapped style that tells every layer what to paint, with a truncation. Its "
-            "network is that of the second version, with modulated convolutions and skips; path lengths are not "
-            "regularized, and the discriminator is a plain one."
+            "network is that of the second version, with modulated convolutions and skips. An encoder stood beside it "
+            "in training, as its losses alone collapsed to one picture in a run this short."
+        ),
+        faults=(
+            "Nearly all are domes with one face, an eye winking over a crooked smile; what is on a head is a smear.",
+            "Grounds are clouded by other colours, and edges have bright and dark fringes.",
         ),
         systems=(System("StyleGAN", Branch.GANS, "Karras et al. 2019, arXiv:1812.04948", "FFHQ 1024 FID 4.40"),),
     ),
