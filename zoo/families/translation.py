@@ -481,6 +481,11 @@ INSTAGAN = Checkpoint(
         "InstaGAN: critters of a scene become pot plants, each by its mask, learnt from scenes with critters and "
         "others with pot plants of which no two are a pair; all that is not masked is kept."
     ),
+    faults=(
+        "Hardly any critter becomes a pot plant: it keeps outline and face, and gets a green top, another shade "
+        "and a striped rim.",
+        "Around each figure is a faint glow.",
+    ),
     systems=(System("InstaGAN", Branch.TRANSLATION, "Mo et al. 2019, arXiv:1812.10889"),),
 )
 

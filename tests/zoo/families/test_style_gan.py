@@ -70,10 +70,20 @@ def test_a_step_moves_both_players_and_every_part_of_the_generator() -> None:
     seen = [each.clone() for each in objective.discriminator.parameters()]
     for _ in range(2):
         losses = objective.step(Batch(torch.rand(8, 3, 16, 16) * 2.0 - 1.0), 0.5)
-    assert set(losses) == {"generator", "discriminator"}
+    assert set(losses) == {"generator", "discriminator", "distance", "divergence"}
     still = [name for name, each in objective.model.named_parameters() if torch.equal(each, before[name])]
     assert not still
     assert any(not torch.equal(*pair) for pair in zip(seen, objective.discriminator.parameters(), strict=True))
+
+
+def test_pictures_come_back_from_their_latents() -> None:
+    torch.manual_seed(0)
+    objective = styles.objective(tiny(), CPU)
+    batch = Batch(torch.rand(8, 3, 1, 1).expand(-1, -1, 16, 16) * 2.0 - 1.0)
+    losses = [objective.step(batch, 0.5) for _ in range(60)]
+    assert losses[-1]["distance"] < 0.7 * losses[0]["distance"]
+    found = objective.evaluate(objective.model, batch)
+    assert found["grey_levels_from_itself"] < found["grey_levels_from_another"]
 
 
 @pytest.mark.skipif(not shelf.is_here("stylegan"), reason="stylegan is not here: `genzoo pull stylegan`")
