@@ -129,9 +129,10 @@ def subpixel_convolutions(graph: _Rewriter, node: onnx.NodeProto) -> Sequence[on
     parts, phases = [], []
     for a in (0, 1):
         for b in (0, 1):
-            name = f"{node.output[0]}.phase{a}{b}"
-            kernel = _pairs(_pairs(weight, 2, a), 3, b).astype(np.float32)
-            inputs = [resize.input[0], graph.constant(kernel, f"{node.input[1]}.phase{a}{b}"), *node.input[2:]]
+            name, kernel = f"{node.output[0]}.phase{a}{b}", f"{node.input[1]}.phase{a}{b}"
+            if kernel not in graph.apart:  # a network that is called more than once has one
+                graph.constant(_pairs(_pairs(weight, 2, a), 3, b).astype(np.float32), kernel)
+            inputs = [resize.input[0], kernel, *node.input[2:]]
             pads = [1 - a, 1 - b, a, b]
             phases.append(helper.make_node("Conv", inputs, [name], kernel_shape=[2, 2], pads=pads))
             parts.append(name)

@@ -44,6 +44,8 @@ STUDIES = (
     "editing",
     "translations",
     "newcomers",
+    "truncation",
+    "spoken",
 )
 JUDGES = judges.of("fashion_mnist")  # what has been studied so far are generators of clothes
 NETS, JUDGE = JUDGES.names, JUDGES.judge

@@ -23,9 +23,11 @@ from export.gate import require
 from serving.bundles import prepare
 from zoo.contract.generator import Generator
 from zoo.contract.request import SampleRequest
-from zoo.datasets import day_and_night, drawings, faces, scene_boxes, scene_maps
+from zoo.datasets import critters_and_plants, day_and_night, drawings, faces, scene_boxes, scene_maps
+from zoo.datasets.critters_and_plants import CRITTER, PLANT, of_kind
 from zoo.datasets.parts import outlines, parts_of
 from zoo.datasets.portraits import Portrait, draw
+from zoo.datasets.scenes import LABELS
 
 IMAGES = 200
 COLOURINGS = 16  # of a drawing
@@ -277,6 +279,41 @@ def at(generator: Generator, images: np.ndarray, hour: int) -> np.ndarray:
     return np.asarray(generator.sample(SampleRequest(tuple(range(len(images))), given)))
 
 
+def around_figures(generator: Generator, count: int) -> Measured:
+    """How far a scene is changed that no mask covers; the baseline is what is changed within the masks."""
+    shown, figures, _, potted = critters_and_plants.examples(count)
+    turned = _potted(generator, shown, figures)
+    outside = (figures == 0) & ~(shown != potted).any(axis=-1)  # a plant may be larger than a critter's mask
+    return away(turned, shown, outside), away(turned, shown, figures > 0), away(potted, shown, outside)
+
+
+def figures_potted(generator: Generator, count: int) -> Measured:
+    """The share of a scene's critters of which a judge of real boxes tells a pot plant; the baseline is what was."""
+    shown, figures, boxes, potted = critters_and_plants.examples(count)
+    judge, turned = judge_of_boxes(), _potted(generator, shown, figures)
+    wanted = boxes.copy()
+    wanted[..., 0] = [
+        [scene_boxes.LABELS.index(LABELS[int(label)]) if of_kind(int(label), CRITTER) else -1 for label in row]
+        for row in boxes[..., 0]
+    ]
+    plants = [place for place, label in enumerate(scene_boxes.LABELS) if label.endswith(PLANT)]
+    own, before, real = (told_as(judge, each, wanted, plants) for each in (turned, shown, potted))
+    return own, before, real
+
+
+def told_as(judge: np.ndarray, images: np.ndarray, boxes: np.ndarray, labels: Sequence[int]) -> np.ndarray:
+    """The share of each image's boxes whose label the judge tells as one of some, (N,)."""
+    seen, _ = contents(images, boxes)
+    found = np.isin((seen @ judge).argmax(axis=1), labels)
+    each = np.cumsum((boxes[..., 0] >= 0).sum(axis=1))[:-1]
+    return np.array([part.mean() for part in np.split(found, each)])
+
+
+def _potted(generator: Generator, shown: np.ndarray, figures: np.ndarray) -> np.ndarray:
+    given = {"image": list(shown), critters_and_plants.FIGURES: list(figures)}
+    return np.asarray(generator.sample(SampleRequest(tuple(range(len(shown))), given)))
+
+
 @dataclass(frozen=True)
 class Changed:
     """Faces, their truth after a change, where that differs, what the generator makes, and what was asked for."""
@@ -339,6 +376,10 @@ CHECKS: Mapping[str, tuple[Check, ...]] = {
         Check("a scene by day", "grey levels from it by night", True, turned_to_night),
         Check("a scene by day", "grey levels of its figures by night", True, figures_at_night),
         Check("a scene by day", "grey levels there and back", True, there_and_back),
+    ),
+    "instagan": (
+        Check("a scene and masks of its critters", "grey levels outside the masks", True, around_figures),
+        Check("a scene and masks of its critters", "critters told as pot plants", False, figures_potted),
     ),
     "lostgan": (Check("boxes", "labels told", False, labels_of_boxes),),
     "spade": (Check("a map", "mean IoU of its colours", False, colours_of_maps),),

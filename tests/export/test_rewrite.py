@@ -76,3 +76,25 @@ def test_large_weights_are_not_copied_while_a_graph_is_rewritten() -> None:
     (found,) = [tensor for tensor in graph.tensors.values() if tensor.size == 300 * 300]
     assert np.shares_memory(found, network.weight.numpy())
     assert graph.proto.ByteSize() < found.nbytes
+
+
+class Twice(Network):
+    """The same convolution again of a half of what it made."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        once = self.conv(self.up(x))
+        return once + self.conv(self.up(torch.cat([once, once[:, :1]], dim=1)[:, :, ::2, ::2]))
+
+
+def test_a_network_that_is_called_twice_has_its_kernels_once(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = Twice().eval().requires_grad_(False)
+    x, y = TensorSpec("x", "float32", (BATCH, 4, 6, 6)), TensorSpec("y", "float32", (BATCH, 3, 12, 12))
+    graph = to_onnx(Graph("network", network, (x,), (y,)))
+    assert [node.op_type for node in graph.proto.node].count("DepthToSpace") == 2
+    placed = write({"network": graph}, Weights({}), tmp_path / "model.safetensors")
+    save(placed["network"], tmp_path / "network.onnx")
+    onnx.checker.check_model(str(tmp_path / "network.onnx"))
+    given = torch.randn(2, 4, 6, 6)
+    found = OnnxRuntimeRunner(tmp_path / "network.onnx").run(x=given.numpy())["y"]
+    np.testing.assert_allclose(found, network(given).numpy(), rtol=1e-5, atol=1e-5)

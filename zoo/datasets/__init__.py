@@ -17,6 +17,8 @@ from zoo.errors import GenzooError
 
 DATASETS = (
     "altered_designs",
+    "critters",
+    "critters_and_plants",
     "day_and_night",
     "designs",
     "drawings",

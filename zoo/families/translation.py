@@ -1,11 +1,11 @@
 """Image translation: a picture, or a map of one, becomes another in one call.
 
 Pix2Pix colours a drawing, BicycleGAN in many ways, CycleGAN turns day into night and back, SPADE paints a map, StarGAN
-changes one thing of a face. Each is a generator of adversarial training; only what they see and which network looks at
-it differ.
+changes one thing of a face, InstaGAN puts other figures in the place of some. Each is a generator of
+adversarial training; only what they see and which network looks at it differ.
 
 Sources: Isola et al. 2017 (Pix2Pix); Zhu et al. 2017 (CycleGAN); Zhu et al. 2017 (BicycleGAN); Park et al. 2019
-(SPADE); Choi et al. 2018 (StarGAN).
+(SPADE); Choi et al. 2018 (StarGAN); Mo et al. 2019 (InstaGAN).
 
 Shapes: B batch, C channels, H height, W width, L latent width.
 """
@@ -26,7 +26,7 @@ from zoo.contract.assets import EXAMPLE_ARRAYS
 from zoo.contract.conditions import Condition, boxes, class_id, image, label_map
 from zoo.contract.graph import Graph
 from zoo.contract.spec import GeneratorSpec, Noise
-from zoo.datasets import day_and_night, drawings, faces, scene_boxes, scene_maps
+from zoo.datasets import critters_and_plants, day_and_night, drawings, faces, scene_boxes, scene_maps, scenes
 from zoo.datasets.portraits import SIZE
 from zoo.family import Branch, Checkpoint, Family, Recipe, System
 from zoo.images import to_images
@@ -131,6 +131,33 @@ class Retouching(nn.Module):
         return cast(Tensor, self.retoucher(picture, F.one_hot(change[:, 0], self.classes).to(picture.dtype)))
 
 
+class Replacing(nn.Module):
+    """`pixels(picture, figures)`: (B, C, H, W) in [-1, 1], (B, H, W) int64 -> the picture with other figures.
+
+    Each number from 1 on is one figure; they are turned one after another (Mo et al. 2019, section 2.3). A network of
+    its own for each way, that sees a figure's mask beside the picture and turns both (`turned`).
+    """
+
+    def __init__(self, config: TranslationConfig) -> None:
+        super().__init__()
+        small, half, wide = config.channels
+        shape = (CHANNELS + 1, (small, half, wide), config.blocks)
+        self.most = config.classes - 1
+        self.ways = nn.ModuleList(Retoucher(*shape) for _ in range(2))
+
+    def turned(self, way: int, picture: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, C, H, W), (B, 1, H, W), 1 where the figure is and -1 elsewhere -> the same of the other figure."""
+        made = cast(Tensor, self.ways[way](torch.cat([picture, mask], dim=1)))
+        return made[:, :CHANNELS], made[:, CHANNELS:]
+
+    def pixels(self, picture: Tensor, figures: Tensor) -> Tensor:
+        for number in range(1, self.most + 1):
+            inside = (figures == number).to(picture.dtype)[:, None]
+            there = inside.amax((1, 2, 3), keepdim=True)
+            picture = torch.where(there > 0.0, self.turned(0, picture, 2.0 * inside - 1.0)[0], picture)
+        return picture
+
+
 NETWORKS: Mapping[str, Callable[[TranslationConfig], nn.Module]] = {
     "colouring": Colouring,
     "varied_colouring": VariedColouring,
@@ -138,6 +165,7 @@ NETWORKS: Mapping[str, Callable[[TranslationConfig], nn.Module]] = {
     "painting": Painting,
     "arranging": Arranging,
     "retouching": Retouching,
+    "replacing": Replacing,
 }
 
 
@@ -197,6 +225,11 @@ def _faces() -> dict[str, np.ndarray]:
     return {"image": np.stack([faces.altered(face, seed, 0)[0] for (face, seed), _ in shown])}
 
 
+def _critters() -> dict[str, np.ndarray]:
+    shown, figures, *_ = critters_and_plants.examples(24)
+    return {"image": shown, critters_and_plants.FIGURES: figures}
+
+
 EXAMPLES: Mapping[str, Callable[[], dict[str, np.ndarray]]] = {
     "colouring": _drawings,
     "varied_colouring": _ink,
@@ -204,6 +237,7 @@ EXAMPLES: Mapping[str, Callable[[], dict[str, np.ndarray]]] = {
     "painting": _maps,
     "arranging": _boxes,
     "retouching": _faces,
+    "replacing": _critters,
 }
 PICTURE = Condition("image", "image", image.Options(SIZE, SIZE))
 
@@ -422,6 +456,39 @@ LOSTGAN = Checkpoint(
     ),
 )
 
-CHECKPOINTS = (PIX2PIX, BICYCLEGAN, CYCLEGAN, SPADE, LOSTGAN, STARGAN)
+INSTAGAN = Checkpoint(
+    spec=GeneratorSpec(
+        "instagan",
+        "translation",
+        (),
+        (SIZE, SIZE, CHANNELS),
+        (PICTURE, Condition(critters_and_plants.FIGURES, "label_map", label_map.Options(SIZE, SIZE, 1 + scenes.MOST))),
+    ),
+    config=TranslationConfig("replacing", (16, 24, 40), classes=1 + scenes.MOST, blocks=2),
+    dataset="critters_and_plants",
+    recipe=Recipe(
+        "instance_translation",
+        images=7_000,
+        batch_size=8,
+        learning_rate=1.5e-3,
+        ema_images=1_500,
+        seed=59,
+        options={"cycle": 1.0, "around": 10.0},
+        minutes=12.0,
+    ),
+    paper="Mo et al. 2019, arXiv:1812.10889",
+    description=(
+        "InstaGAN: critters of a scene become pot plants, each by its mask, learnt from scenes with critters and "
+        "others with pot plants of which no two are a pair; all that is not masked is kept."
+    ),
+    faults=(
+        "Hardly any critter becomes a pot plant: it keeps outline and face, and gets a green top, another shade "
+        "and a striped rim.",
+        "Around each figure is a faint glow.",
+    ),
+    systems=(System("InstaGAN", Branch.TRANSLATION, "Mo et al. 2019, arXiv:1812.10889"),),
+)
+
+CHECKPOINTS = (PIX2PIX, BICYCLEGAN, CYCLEGAN, SPADE, LOSTGAN, STARGAN, INSTAGAN)
 
 FAMILY = Family(build=Translator, graphs=graphs, checkpoints=CHECKPOINTS, assets=assets)

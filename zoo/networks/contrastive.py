@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from zoo.networks.convolutional import halvings
+from zoo.networks.text import mean_of
 
 
 class ImageTower(nn.Module):
@@ -28,8 +29,7 @@ class ImageTower(nn.Module):
         self.temperature = nn.Parameter(torch.tensor(2.3))
 
     def forward(self, pixels: Tensor, context: Tensor, bias: Tensor) -> Tensor:
-        there = bias.exp()[:, :, None]  # 1 for a token, 0 for padding
-        said = self.words((context * there).sum(1) / there.sum(1))
+        said = self.words(mean_of(context, bias))
         pictures, texts = (F.normalize(each.float(), dim=1) for each in (self.body(pixels), said))
         return self.temperature.clamp(max=4.6).exp() * pictures @ texts.T
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import cast
@@ -11,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from zoo.networks.convolutional import PlainResidual
+from zoo.networks.text import TextEncoder, mean_of
 from zoo.networks.unet import UNet, widen
 
 LOGIT_SCALE = 10.0  # of the mean over an image
@@ -57,6 +60,65 @@ class ProjectionDiscriminator(nn.Module):
         if class_ids is not None:
             logits = logits + (h * self.class_embedding(class_ids)).sum(1)
         return cast(Tensor, logits)
+
+
+class CaptionDiscriminator(nn.Module):
+    """`forward(pixels, tokens, mask)` -> logits (B,): w h + v(text) h, by a text encoder of its own.
+
+    B is a multiple of 8. What a picture shows, `features`, can be `judged` beside several texts.
+    """
+
+    def __init__(self, image_channels: int, channels: tuple[int, ...], size: int, text_encoder: TextEncoder) -> None:
+        super().__init__()
+        width = channels[-1]
+        self.trunk = downsampling_trunk((image_channels, *channels))
+        self.mix = nn.Conv2d(width + 1, width, 3, padding=1)
+        self.flat = nn.Linear(width * (size >> len(channels)) ** 2, width)
+        self.logit = nn.Linear(width, 1)
+        self.text_encoder = text_encoder
+        self.said = nn.Linear(text_encoder.norm.normalized_shape[0], width)
+
+    def features(self, pixels: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, F)."""
+        h = F.leaky_relu(self.mix(batch_deviation(self.trunk(pixels))), 0.2)
+        return F.leaky_relu(self.flat(h.flatten(1)), 0.2).float()
+
+    def judged(self, features: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
+        said = self.said(mean_of(*self.text_encoder(tokens, mask))).float()
+        return cast(Tensor, self.logit(features)[:, 0].float() + (features * said).sum(1) / math.sqrt(said.shape[1]))
+
+    def forward(self, pixels: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
+        return self.judged(self.features(pixels), tokens, mask)
+
+
+class Pyramid(nn.Module):
+    """Discriminators of a picture with its text at several sizes, the whole first and each a half of the one before.
+
+    Its logits are those of all, (B * levels,). Pictures are one tensor, or one a size.
+    """
+
+    def __init__(self, levels: Iterable[CaptionDiscriminator]) -> None:
+        super().__init__()
+        self.levels = nn.ModuleList(levels)
+
+    def features(self, pixels: Tensor | Sequence[Tensor]) -> list[Tensor]:
+        sizes = halved(pixels, len(self.levels)) if isinstance(pixels, Tensor) else pixels
+        return [level.features(each) for level, each in zip(self.levels, sizes, strict=True)]
+
+    def judged(self, features: Sequence[Tensor], tokens: Tensor, mask: Tensor) -> Tensor:
+        seen = zip(self.levels, features, strict=True)
+        return torch.cat([level.judged(each, tokens, mask) for level, each in seen])
+
+    def forward(self, pixels: Tensor | Sequence[Tensor], tokens: Tensor, mask: Tensor) -> Tensor:
+        return self.judged(self.features(pixels), tokens, mask)
+
+
+def halved(pixels: Tensor, count: int) -> list[Tensor]:
+    """So many sizes of a picture, the first its own, by the mean of four pixels."""
+    found = [pixels]
+    while len(found) < count:
+        found.append(F.avg_pool2d(found[-1], 2))
+    return found
 
 
 class PatchDiscriminator(nn.Module):

@@ -44,6 +44,12 @@ class TextEncoder(nn.Module):
         return cast(Tensor, self.norm(x)).float(), bias
 
 
+def mean_of(context: Tensor, bias: Tensor) -> Tensor:
+    """The mean of a text's tokens, (B, D), of what its encoder gives."""
+    there = bias.exp()[:, :, None]  # 1 for a token, 0 for padding
+    return (context * there).sum(1) / there.sum(1)
+
+
 class CrossAttention(nn.Module):
     """A feature map looks at a context: x + out(softmax(q k + bias) v), out 0 at first.
 
@@ -131,8 +137,7 @@ class TextUNet(nn.Module):
         """
         dtype = self.pooled.weight.dtype
         context, bias = context.to(dtype), bias.to(dtype)
-        there = bias.exp()[:, :, None]  # 1 for a token, 0 for padding
-        pooled = self.pooled((context * there).sum(1) / there.sum(1))
+        pooled = self.pooled(mean_of(context, bias))
         embedding = self.unet.noise_embedding(c_noise).to(dtype) + pooled
 
         def look(h: Tensor) -> Tensor:

@@ -81,11 +81,26 @@ class Captioned:
 
         Raises FeatureNetError.
         """
-        logits = np.concatenate([self._session(self.reader).run(None, {"images": part})[0] for part in _parts(images)])
-        ends = np.cumsum([len(words) for words in self.heads.values()])[:-1]
-        seen = np.stack([part.argmax(1) for part in np.split(logits, ends, axis=1)], axis=1)
+        seen = np.stack([part.argmax(1) for part in self._logits(images)], axis=1)
         wanted = self.truth(captions)
         return np.where(wanted < 0, np.nan, seen == wanted)
+
+    def told(self, images: np.ndarray, style: Style) -> tuple[np.ndarray, np.ndarray]:
+        """Of a style's attributes which word each picture shows and how sure that is, (N, heads) int64 and in [0, 1].
+
+        Its style is the first, sure as far as it is this one. Raises FeatureNetError.
+        """
+        shares = [_softmax(part) for part in self._logits(images)]
+        kept = [place for place, (name, _) in enumerate(self.heads) if name == style.name]
+        words = np.stack([shares[0].argmax(1), *(shares[place].argmax(1) for place in kept)], axis=1)
+        own = shares[0][:, self.heads[STYLE, STYLE].index(style.name)]
+        return words, np.stack([own, *(shares[place].max(1) for place in kept)], axis=1)
+
+    def _logits(self, images: np.ndarray) -> list[np.ndarray]:
+        """Of each head, (N, words)."""
+        logits = np.concatenate([self._session(self.reader).run(None, {"images": part})[0] for part in _parts(images)])
+        ends = np.cumsum([len(words) for words in self.heads.values()])[:-1]
+        return np.split(logits, ends, axis=1)
 
     def as_asked(self, images: np.ndarray, captions: np.ndarray) -> np.ndarray:
         """Which pictures show all that their captions say, bool (N,). Raises FeatureNetError."""
@@ -138,6 +153,11 @@ class Captioned:
     def judges(self, *nets: Net) -> Judges:
         reader = Reader(self.reader, SHAPE, reads="prompt", right=self.as_asked)
         return Judges(self.dataset, nets, reader, Pair(self.pair, SHAPE, reads="prompt", embed=self.embeddings))
+
+
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    found = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(found / found.sum(axis=1, keepdims=True))
 
 
 def _parts(rows: np.ndarray) -> list[np.ndarray]:

@@ -17,13 +17,20 @@ from zoo import registry, shelf
 from zoo.contract.errors import RequestError
 from zoo.contract.request import SampleRequest
 from zoo.datasets import day_and_night, drawings, faces, scene_boxes, scene_maps
-from zoo.families.translation import BICYCLEGAN, CYCLEGAN, LOSTGAN, PIX2PIX, SPADE, STARGAN, TranslationConfig
+from zoo.families.translation import BICYCLEGAN, CYCLEGAN, INSTAGAN, LOSTGAN, PIX2PIX, SPADE, STARGAN, TranslationConfig
 from zoo.family import Checkpoint
-from zoo.training import bicycle_translation, cycle_translation, layout, paired_translation, star_translation
+from zoo.training import (
+    bicycle_translation,
+    cycle_translation,
+    instance_translation,
+    layout,
+    paired_translation,
+    star_translation,
+)
 from zoo.training.loop import Batch
 
 FAMILY = registry.family("translation")
-ENTRIES = {each.name: each for each in (PIX2PIX, BICYCLEGAN, CYCLEGAN, SPADE, LOSTGAN, STARGAN)}
+ENTRIES = {each.name: each for each in (PIX2PIX, BICYCLEGAN, CYCLEGAN, SPADE, LOSTGAN, STARGAN, INSTAGAN)}
 SHIPPED = [each.name for each in FAMILY.checkpoints]
 TINY = {
     "colouring": TranslationConfig("colouring", (8, 8, 16)),
@@ -32,6 +39,7 @@ TINY = {
     "painting": TranslationConfig("painting", (16, 8, 8), len(scene_maps.CLASSES), latent=64, hidden=8),
     "arranging": TranslationConfig("arranging", (16, 8, 8), len(scene_boxes.LABELS), latent=32, hidden=8),
     "retouching": TranslationConfig("retouching", (8, 8, 16), len(faces.CHANGES), blocks=1),
+    "replacing": TranslationConfig("replacing", (8, 8, 16), classes=5, blocks=1),
 }
 CPU = torch.device("cpu")
 
@@ -58,6 +66,11 @@ def batch(name: str) -> Batch:
     if name == "lostgan":
         figures = torch.tensor([[4.0, 0.25, 0.25, 0.75, 0.75], *[[-1.0, 0.0, 0.0, 0.0, 0.0]] * 3]).expand(8, -1, -1)
         return Batch(images, {"boxes": torch.from_numpy(scene_boxes.of_hour(["night"] * 8, figures.numpy()))})
+    if name == "instagan":
+        figures = torch.zeros(8, 64, 64, dtype=torch.uint8)
+        figures[:, 40:60, 4:20], figures[:4, 30:50, 30:50] = 1, 2
+        plants = torch.full((8, 64, 64, 3), 200, dtype=torch.uint8)
+        return Batch(images, {"figures": figures, "plant_image": plants, "plants": figures.flip(2)})
     if name == "cyclegan":
         return Batch(images, {day_and_night.DAY: torch.full((8, 64, 64, 3), 200, dtype=torch.uint8)})
     return Batch(images, {"colours": torch.randint(4, (8, 2))})
@@ -143,6 +156,64 @@ def test_each_picture_of_a_batch_goes_its_own_way() -> None:
     made = module.pixels(pictures, ways)
     assert torch.allclose(made[0], module.network.towards(1, pictures)[0], atol=1e-6)
     assert torch.allclose(made[1], module.network.towards(0, pictures)[1], atol=1e-6)
+
+
+def test_figures_are_turned_one_after_another_and_a_scene_without_any_stays() -> None:
+    module = FAMILY.build(TINY["replacing"])
+    for way in module.network.ways:
+        torch.nn.init.normal_(way.to_pixels.weight, std=0.02)
+    pictures, figures = flat(3), torch.zeros(3, 64, 64, dtype=torch.int64)
+    figures[:2, :20, :20], figures[0, 40:, 40:] = 1, 3
+    made, steps = module.pixels(pictures, figures), pictures
+    for number in (1, 3):
+        mask = (figures == number).float()[:, None]
+        there = mask.amax((1, 2, 3)) > 0
+        steps = torch.stack([
+            module.network.turned(0, each[None], 2.0 * seen[None] - 1.0)[0][0] if turned else each
+            for each, seen, turned in zip(steps, mask, there, strict=True)
+        ])  # fmt: skip
+    assert torch.allclose(made, steps, atol=1e-4)
+    assert torch.equal(made[2], pictures[2])
+    assert not torch.allclose(made[0, :, 40:, 40:], pictures[0, :, 40:, 40:], atol=0.01)
+
+
+def test_only_what_neither_mask_covers_is_kept_as_it_was() -> None:
+    before, after = (torch.zeros(1, 3, 8, 8), torch.full((1, 1, 8, 8), -1.0)), torch.ones(1, 3, 8, 8)
+    mask, other = before[1].clone(), before[1].clone()
+    mask[..., :4, :], other[..., :, :2] = 1.0, 1.0
+    found = instance_translation.around((before[0], mask), (after, other))
+    assert found == pytest.approx(4 * 6 / 64)  # the lower half without its first two columns
+    assert instance_translation.around((before[0], mask), (before[0], other)) == 0.0
+
+
+def test_one_figure_of_a_scene_is_picked_and_all_come_by_turns() -> None:
+    figures = batch("instagan").tensor("figures")
+    masks = torch.stack([instance_translation.one_of(figures) for _ in range(30)])  # (30, 8, 1, 64, 64)
+    picked = torch.where(masks[:, :, 0] > 0, figures, 0).flatten(2)
+    assert all(len(set(each[each > 0].tolist())) == 1 for draw in picked for each in draw)
+    assert set(picked[:, 0].amax(1).tolist()) == {1, 2}
+    assert set(picked[:, 7].amax(1).tolist()) == {1}
+
+
+def test_a_critic_sees_a_window_around_the_figure() -> None:
+    mask = torch.full((2, 1, 64, 64), -1.0)
+    mask[0, 0, 30:34, 30:36], mask[1, 0, 60:64, 0:4] = 1.0, 1.0
+    found = instance_translation.windows(mask, mask, 16)
+    assert found.shape == (2, 1, 16, 16)
+    assert found[0, 0, 6:10, 5:11].eq(1.0).all()
+    assert found[1, 0, 12:, :4].eq(1.0).all()
+    assert (found > 0).sum() == 24 + 16
+
+
+def test_figures_of_two_kinds_are_learnt_without_pairs() -> None:
+    torch.manual_seed(0)
+    objective, shown = instance_translation.objective(tiny("instagan"), CPU), batch("instagan")
+    losses = [objective.step(shown, 0.5) for _ in range(15)]
+    assert losses[0]["cycle"] == losses[0]["around"] == 0.0, "each way begins as the identity"
+    assert losses[-1]["critic"] < losses[0]["critic"]
+    assert losses[-1]["cycle"] > 0.0
+    found = objective.evaluate(objective.model, shown)
+    assert found["grey_levels_outside"] < found["grey_levels_within_masks"]
 
 
 def test_hair_and_skin_are_told_apart() -> None:
