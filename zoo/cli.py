@@ -165,7 +165,7 @@ def train(
     data: Annotated[str | None, typer.Option(help="Directory or URL of the data set.")] = None,
     images: Annotated[int | None, typer.Option(min=1, help="Training images, instead of the recipe's.")] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda; the best there is by default.")] = "",
-    threads: Annotated[int, typer.Option(min=1, max=1024, help="CPU threads.")] = 2,
+    threads: Annotated[int, typer.Option(min=1, max=1024, envvar="OMP_NUM_THREADS", help="CPU threads.")] = 2,
     publish: Annotated[
         bool, typer.Option("--publish", help="Write over what is shipped, beside the code, for everybody.")
     ] = False,

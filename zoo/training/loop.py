@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from math import inf
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
@@ -103,7 +104,14 @@ class Concluded(Protocol):
 
 
 def autocast(device: torch.device, enabled: bool = True) -> torch.autocast:
-    return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
+    """In bfloat16, but on a processor that would imitate it: there float32 is ten times as fast."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=enabled and has_bfloat16(device))
+
+
+@cache
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether a device computes in bfloat16; of processors those with AVX-512 do, by oneDNN."""
+    return device.type != "cpu" or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def descend(optimizer: torch.optim.Optimizer, loss: Tensor, clip: float = inf) -> None:
