@@ -21,6 +21,7 @@ from zoo import registry
 from zoo.family import Checkpoint
 from zoo.sampling import schedules
 from zoo.training.diffusion import denoiser_module
+from zoo.training.halfway import Halfway
 from zoo.training.loop import Batch, autocast, descend
 from zoo.training.optimizers import adam
 
@@ -77,13 +78,15 @@ class WholeSteps:
 
 class MeanFlow(WholeSteps):
     """Options: `apart`, the share of a batch with r before t, the rest is flow matching (table 1a); `stretch`, what
-    part of a step its first stretch is, when training begins and when it ends."""
+    part of a step its first stretch is, when training begins and when it ends; `moved`, how far from its teacher's
+    weights it is published."""
 
     def __init__(self, checkpoint: Checkpoint, device: torch.device) -> None:
         super().__init__(checkpoint, device)
         assert checkpoint.recipe is not None
         self.apart = float(checkpoint.recipe.options["apart"])
         self.first, self.last = (float(part) for part in checkpoint.recipe.options["stretch"])
+        self.halfway = Halfway(self.model, checkpoint.recipe.options)
         self.target = copy.deepcopy(self.network).requires_grad_(False)
         self.modules: dict[str, nn.Module] = {"model": self.model, "target": self.target}
 
@@ -104,6 +107,9 @@ class MeanFlow(WholeSteps):
         loss = (part * squares / (squares.detach() + ADAPTIVE)).mean()
         self._update(loss)
         return {"apart": squares[:apart].detach().mean(), "equal": squares[apart:].detach().mean()}
+
+    def conclude(self, model: nn.Module, batch: Batch) -> None:
+        self.halfway.settle(model)
 
     def asked(self, batch: Batch) -> Tensors:
         """What the network is told of each picture, besides times."""
