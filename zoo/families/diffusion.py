@@ -388,7 +388,7 @@ CHECKPOINTS = (
             "are halfway from where training began to where it ended (Wortsman et al. 2022, arXiv:2109.01903)."
         ),
         faults=(
-            "Each step adds contrast: in four, most clothes are nearly white and plainer than real ones.",
+            "Each step adds contrast: in four, many clothes are lighter and plainer than real ones.",
             "In one step sandals and bags are torn, and the background is faintly speckled.",
         ),
         systems=tuple(

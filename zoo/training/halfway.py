@@ -6,7 +6,7 @@ a point between at both (Wortsman et al. 2022, arXiv:2109.01903, equation 1, the
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
@@ -14,13 +14,15 @@ from torch import Tensor, nn
 
 
 class Halfway:
-    """Where `model` began, and the option `moved`: the share of the way from there that is published, 1 by default."""
+    """Where `model` began, and the option `moved`: the share of the way from there that is published, 1 by default.
 
-    def __init__(self, model: nn.Module, options: Mapping[str, Any]) -> None:
+    Of `known` tensors alone, if any are named: what began at random has no place to go back to.
+    """
+
+    def __init__(self, model: nn.Module, options: Mapping[str, Any], known: Collection[str] = ()) -> None:
         self.moved = float(options.get("moved", 1.0))
-        self.began = (
-            {key: value.detach().clone() for key, value in model.state_dict().items()} if self.moved < 1 else {}
-        )
+        whole = model.state_dict() if self.moved < 1.0 else {}
+        self.began = {key: value.detach().clone() for key, value in whole.items() if not known or key in known}
 
     @torch.no_grad()
     def settle(self, model: nn.Module) -> None:

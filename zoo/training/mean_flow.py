@@ -58,10 +58,12 @@ class WholeSteps:
         self.device = device
         self.latest = float(schedules.CLOCKS[sampling.schedule].time(schedules.SIGMA_MAX))
         self.model: nn.Module = registry.family(checkpoint.spec.family).build(checkpoint.config)
+        known: dict[str, Tensor] = {}
+        taught: nn.Module = getattr(self.model, "denoiser", self.model)  # where the network is a part of more
         if checkpoint.teacher:
             known = registry.load_module(registry.checkpoint(checkpoint.teacher)).state_dict()
-            taught: nn.Module = getattr(self.model, "denoiser", self.model)  # where the network is a part of more
             taught.load_state_dict({**taught.state_dict(), **known})
+        self.halfway = Halfway(taught, recipe.options, known)
         self.model.to(device).train()
         self.network = denoiser_module(checkpoint, self.model)
         self.optimizers = {"model": adam(recipe, self.network)}
@@ -86,7 +88,6 @@ class MeanFlow(WholeSteps):
         assert checkpoint.recipe is not None
         self.apart = float(checkpoint.recipe.options["apart"])
         self.first, self.last = (float(part) for part in checkpoint.recipe.options["stretch"])
-        self.halfway = Halfway(self.model, checkpoint.recipe.options)
         self.target = copy.deepcopy(self.network).requires_grad_(False)
         self.modules: dict[str, nn.Module] = {"model": self.model, "target": self.target}
 
@@ -109,7 +110,7 @@ class MeanFlow(WholeSteps):
         return {"apart": squares[:apart].detach().mean(), "equal": squares[apart:].detach().mean()}
 
     def conclude(self, model: nn.Module, batch: Batch) -> None:
-        self.halfway.settle(model)
+        self.halfway.settle(getattr(model, "denoiser", model))
 
     def asked(self, batch: Batch) -> Tensors:
         """What the network is told of each picture, besides times."""

@@ -12,7 +12,7 @@ from zoo.families.autoencoder import FAMILY, Autoencoder, AutoencoderConfig
 from zoo.training.loop import Batch
 from zoo.training.reconstruction import BLACK, ReconstructionObjective, mask, psnr_db
 
-TINY = AutoencoderConfig(size=8, channels=(8, 8), latent=3, num_classes=2)
+TINY = AutoencoderConfig(size=8, channels=(8, 8), latent=3, num_classes=2, components=2)
 
 
 def tiny_objective(name: str) -> ReconstructionObjective:

@@ -18,3 +18,15 @@ def test_weights_settle_at_their_share_of_the_way(moved: float) -> None:
         model.weight += 4.0
     halfway.settle(model)
     torch.testing.assert_close(model.weight.detach(), began + 4.0 * moved)
+
+
+def test_what_is_not_known_from_before_stays() -> None:
+    model = nn.Linear(2, 3)
+    began = {key: value.clone() for key, value in model.state_dict().items()}
+    halfway = Halfway(model, {"moved": 0.5}, ["weight"])
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 4.0
+    halfway.settle(model)
+    torch.testing.assert_close(model.weight.detach(), began["weight"] + 2.0)
+    torch.testing.assert_close(model.bias.detach(), began["bias"] + 4.0)
