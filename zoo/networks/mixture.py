@@ -7,8 +7,6 @@ arXiv:1903.05789); a density fitted there ex post is what to draw from (Ghosh et
 from __future__ import annotations
 
 import math
-from typing import cast
-
 import torch
 from torch import Tensor, nn
 
@@ -47,7 +45,7 @@ class ClassMixture(nn.Module):
         chosen = (quantile > self.bounds[class_ids][:, :-1]).sum(1)
         rows = torch.arange(self.count, device=chosen.device) == chosen[:, None]  # (B, K), one of them
         drawn = mean + torch.matmul(root, noise[:, :, :-1, None].expand(-1, self.count, -1, -1))[..., 0]
-        return cast(Tensor, (drawn * rows[:, :, None]).sum(1))
+        return (drawn * rows[:, :, None]).sum(1)
 
     @torch.no_grad()
     def fit(self, codes: Tensor, class_ids: Tensor) -> None:
@@ -87,4 +85,5 @@ def _log_densities(codes: Tensor, weights: Tensor, means: Tensor, covariances: T
     apart = (codes[None] - means[:, None]).transpose(1, 2)  # (K, L, N)
     squares = torch.linalg.solve_triangular(roots, apart, upper=False).square().sum(1)
     log_volumes = roots.diagonal(dim1=1, dim2=2).log().sum(1)
-    return (weights.log() - log_volumes)[None] - 0.5 * squares.T
+    found: Tensor = (weights.log() - log_volumes)[None] - 0.5 * squares.T
+    return found
