@@ -7,6 +7,7 @@ arXiv:1903.05789); a density fitted there ex post is what to draw from (Ghosh et
 from __future__ import annotations
 
 import math
+
 import torch
 from torch import Tensor, nn
 
