@@ -276,12 +276,15 @@ CHECKPOINTS = (
             learning_rate=3e-4,
             ema_images=4_000,
             seed=33,
-            options={"apart": 0.5, "stretch": [0.5, 0.1]},
+            options={"apart": 0.5, "stretch": [0.5, 0.1], "moved": 0.8},
             minutes=20.0,
         ),
         teacher="fm",
         paper="Geng et al. 2025, arXiv:2505.13447",
-        description="A mean flow, begun from the weights of `fm`: the average velocity over a whole step.",
+        description=(
+            "A mean flow, begun from the weights of `fm`: the average velocity over a whole step. Its weights are four "
+            "fifths of the way from there to where training ended (Wortsman et al. 2022, arXiv:2109.01903)."
+        ),
         faults=(
             "In one step sandals and bags dissolve, surfaces are blotchy, and the background is faintly speckled.",
             "In four steps sandals and bags are still torn: it saw half an epoch.",
@@ -374,14 +377,18 @@ CHECKPOINTS = (
                 "discriminator_rate": 2e-4,
                 "r1": 0.02,
                 "r1_interval": 8,
+                "moved": 0.5,
             },
             minutes=20.0,
         ),
         teacher="ddpm",
         paper="Yin et al. 2024, arXiv:2311.18828, arXiv:2405.14867",
-        description="Distribution matching under an adversary, begun from `ddpm-cd`: in one, two and four steps.",
+        description=(
+            "Distribution matching under an adversary, begun from `ddpm-cd`: in one, two and four steps. Its weights "
+            "are halfway from where training began to where it ended (Wortsman et al. 2022, arXiv:2109.01903)."
+        ),
         faults=(
-            "Each step adds contrast: in four, most clothes are nearly white and plainer than real ones.",
+            "Each step adds contrast: in four, many clothes are lighter and plainer than real ones.",
             "In one step sandals and bags are torn, and the background is faintly speckled.",
         ),
         systems=tuple(

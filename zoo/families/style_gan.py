@@ -55,7 +55,8 @@ class StyleGAN(nn.Module):
     def styles(self, latents: Tensor, psi: Tensor) -> Tensor:
         """(B, L), (B, 1) in [0, 1] -> (B, layers, S), a style for all layers."""
         style = self.mapping(latents)
-        return (self.centre + psi * (style - self.centre))[:, None].expand(-1, len(self.synthesis.layers), -1)
+        truncated: Tensor = self.centre + psi * (style - self.centre)
+        return truncated[:, None].expand(-1, len(self.synthesis.layers), -1)
 
     def forward(self, *given: Tensor) -> Tensor:
         noise, *grains, psi = given

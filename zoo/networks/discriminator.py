@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import pairwise
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -99,7 +99,7 @@ class Pyramid(nn.Module):
 
     def __init__(self, levels: Iterable[CaptionDiscriminator]) -> None:
         super().__init__()
-        self.levels = nn.ModuleList(levels)
+        self.levels: Any = nn.ModuleList(levels)
 
     def features(self, pixels: Tensor | Sequence[Tensor]) -> list[Tensor]:
         sizes = halved(pixels, len(self.levels)) if isinstance(pixels, Tensor) else pixels

@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from zoo import registry
 from zoo.family import Checkpoint
@@ -24,6 +24,7 @@ from zoo.sampling import schedules
 from zoo.training.adversarial import doubt, update_discriminator
 from zoo.training.diffusion import Denoiser, levels, uniform_times
 from zoo.training.distillation import Distillation
+from zoo.training.halfway import Halfway
 from zoo.training.loop import Batch, descend
 from zoo.training.optimizers import adam
 
@@ -40,8 +41,8 @@ def matching_gradient(made: Tensor, real: Tensor, fake: Tensor) -> Tensor:
 class DistributionMatching(Distillation):
     """Options: `steps`, the numbers of steps of the student's grids; `start`, whose weights it begins with, if not the
     teacher's; `fake_updates` and `fake_learning_rate`, for the fake score to keep up; `adversary`, the weight of the
-    discriminator's word, with `r1`, `r1_interval` and `discriminator_rate` as in adversarial training. Without an
-    adversary no real picture is seen."""
+    discriminator's word, with `r1`, `r1_interval` and `discriminator_rate` as in adversarial training; `moved`, how
+    far from where it began it is published. Without an adversary no real picture is seen."""
 
     def __init__(self, checkpoint: Checkpoint, device: torch.device) -> None:
         super().__init__(checkpoint, device)
@@ -56,6 +57,7 @@ class DistributionMatching(Distillation):
         self.fake = Denoiser(network, spec.sampling.parameterization, device)
         if start := self.options.get("start"):
             self.model.load_state_dict(registry.load_module(registry.checkpoint(start)).state_dict())
+        self.halfway = Halfway(self.model, self.options)
         fake_recipe = replace(recipe, learning_rate=float(self.options["fake_learning_rate"]))
         self.modules["fake"], self.optimizers["fake"] = network, adam(fake_recipe, network)
         self.adversary = float(self.options.get("adversary", 0.0))
@@ -75,6 +77,9 @@ class DistributionMatching(Distillation):
         if self.adversary:
             found["discriminator"] = self.learn_discriminator(self.encode(pixels), made.detach(), class_ids)
         return found
+
+    def conclude(self, model: nn.Module, batch: Batch) -> None:
+        self.halfway.settle(model)
 
     def matching(self, made: Tensor, class_ids: Tensor) -> Tensor:
         """A loss with the gradient of the divergence: half the square of the distance to a constant has it."""

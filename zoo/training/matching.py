@@ -47,10 +47,11 @@ class MatchingObjective:
         self.levels = config.levels
         self.discriminator: Any = channels_last(discriminator, device)
         self.modules: dict[str, nn.Module] = {"model": self.model, "discriminator": self.discriminator}
-        words = {id(each) for each in self.model.text_encoder.parameters()}
+        encoder: Any = self.model.text_encoder
+        words = {id(each) for each in encoder.parameters()}
         learning = {
             "model": ([each for each in self.model.parameters() if id(each) not in words], recipe.learning_rate),
-            "text": (self.model.text_encoder.parameters(), self.options["text_rate"]),
+            "text": (encoder.parameters(), self.options["text_rate"]),
             "discriminator": (self.discriminator.parameters(), self.options["discriminator_rate"]),
         }
         self.optimizers: dict[str, torch.optim.Optimizer] = {

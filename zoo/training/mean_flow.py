@@ -21,6 +21,7 @@ from zoo import registry
 from zoo.family import Checkpoint
 from zoo.sampling import schedules
 from zoo.training.diffusion import denoiser_module
+from zoo.training.halfway import Halfway
 from zoo.training.loop import Batch, autocast, descend
 from zoo.training.optimizers import adam
 
@@ -57,10 +58,12 @@ class WholeSteps:
         self.device = device
         self.latest = float(schedules.CLOCKS[sampling.schedule].time(schedules.SIGMA_MAX))
         self.model: nn.Module = registry.family(checkpoint.spec.family).build(checkpoint.config)
+        known: dict[str, Tensor] = {}
+        taught: nn.Module = getattr(self.model, "denoiser", self.model)  # where the network is a part of more
         if checkpoint.teacher:
             known = registry.load_module(registry.checkpoint(checkpoint.teacher)).state_dict()
-            taught: nn.Module = getattr(self.model, "denoiser", self.model)  # where the network is a part of more
             taught.load_state_dict({**taught.state_dict(), **known})
+        self.halfway = Halfway(taught, recipe.options, known)
         self.model.to(device).train()
         self.network = denoiser_module(checkpoint, self.model)
         self.optimizers = {"model": adam(recipe, self.network)}
@@ -77,7 +80,8 @@ class WholeSteps:
 
 class MeanFlow(WholeSteps):
     """Options: `apart`, the share of a batch with r before t, the rest is flow matching (table 1a); `stretch`, what
-    part of a step its first stretch is, when training begins and when it ends."""
+    part of a step its first stretch is, when training begins and when it ends; `moved`, how far from its teacher's
+    weights it is published."""
 
     def __init__(self, checkpoint: Checkpoint, device: torch.device) -> None:
         super().__init__(checkpoint, device)
@@ -104,6 +108,9 @@ class MeanFlow(WholeSteps):
         loss = (part * squares / (squares.detach() + ADAPTIVE)).mean()
         self._update(loss)
         return {"apart": squares[:apart].detach().mean(), "equal": squares[apart:].detach().mean()}
+
+    def conclude(self, model: nn.Module, batch: Batch) -> None:
+        self.halfway.settle(getattr(model, "denoiser", model))
 
     def asked(self, batch: Batch) -> Tensors:
         """What the network is told of each picture, besides times."""

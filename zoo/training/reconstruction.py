@@ -1,7 +1,8 @@
 """Reconstruction through a bottleneck: the squared error of a picture that was encoded, masked first or not.
 
 Option: `masked`, the share of pixels set to black in what is encoded (Vincent et al. 2008, section 2.3); 0 makes it a
-plain autoencoder. The generator's Gaussian is fitted to all training codes at the end (Ghosh et al. 2020, section 4).
+plain autoencoder. The generator's Gaussians are fitted to all training codes at the end (Ghosh et al. 2020, section
+4), of pictures masked as they were in training: codes of whole ones are where this decoder has never been.
 """
 
 from __future__ import annotations
@@ -38,15 +39,20 @@ class ReconstructionObjective:
     def step(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         pixels = batch.images
         with autocast(self.device):
-            seen = mask(pixels, self.masked) if self.masked else pixels
-            decoded = self.model.decode(self.model.encode(seen))
+            decoded = self.model.decode(self.model.encode(self.seen(pixels)))
         loss = F.mse_loss(decoded, pixels)
         descend(self.optimizers["model"], loss, clip=0.5)
         return {"squared_error": loss.detach()}
 
+    def seen(self, pixels: Tensor) -> Tensor:
+        """What the encoder is shown of pictures."""
+        return mask(pixels, self.masked) if self.masked else pixels
+
     @torch.no_grad()
     def conclude(self, model: Autoencoder, batch: Batch) -> None:
-        model.fit_codes(torch.cat([model.encode(part) for part in chunks(batch.images)]), batch.class_ids)
+        torch.manual_seed(0)
+        codes = torch.cat([model.encode(self.seen(part)) for part in chunks(batch.images)])
+        model.codes.fit(codes, batch.class_ids)
 
     @torch.no_grad()
     def evaluate(self, model: Autoencoder, batch: Batch) -> dict[str, float]:

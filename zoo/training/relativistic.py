@@ -33,19 +33,20 @@ class Relativistic(AdversarialObjective):
         self.penalized = int(options["penalized"])
 
     def step(self, batch: Batch, progress: float) -> dict[str, Tensor]:
-        players, real, class_ids = self.players, batch.images, batch.class_ids
+        players, real = self.players, batch.images
+        told = (batch.class_ids,) if self.conditional else ()
         judge, few = players.discriminator, slice(self.penalized)
         with autocast(players.device):
             noise = torch.randn(len(real), players.latent, device=players.device)
-            made = players.generator.pixels(noise, class_ids)
-            loss = above(judge(real, class_ids), judge(made.detach(), class_ids))
+            made = players.generator.pixels(noise, *told)
+            loss = above(judge(real, *told), judge(made.detach(), *told))
         gamma = self.first * (self.last / self.first) ** progress
-        slopes = [gradient_penalty(judge, each[few], class_ids[few]) for each in (real, made)]
+        slopes = [gradient_penalty(judge, each[few], *(ids[few] for ids in told)) for each in (real, made)]
         descend(self.optimizers["discriminator"], loss + 0.5 * gamma * torch.stack(slopes).sum())
         with frozen(judge), autocast(players.device):
             with torch.no_grad():
-                partners = judge(real, class_ids)
-            against = above(judge(made, class_ids), partners)
+                partners = judge(real, *told)
+            against = above(judge(made, *told), partners)
         descend(self.optimizers["generator"], against)
         return {"generator": against.detach(), "discriminator": loss.detach()}
 

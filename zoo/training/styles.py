@@ -36,7 +36,8 @@ class StyleObjective:
         assert checkpoint.recipe is not None
         recipe, config, spec = checkpoint.recipe, checkpoint.config, checkpoint.spec
         self.latent, self.device, self.options = config.latent, device, recipe.options
-        self.grains = [shape for noise in spec.noise[1:] for shape in [noise.shape[1:]] * int(noise.shape[0])]
+        grains = [shape for noise in spec.noise[1:] for shape in [noise.shape[1:]] * int(noise.shape[0])]
+        self.grains = [tuple(map(int, shape)) for shape in grains]  # (H, W) of each plane
         self.model: Any = channels_last(registry.family(spec.family).build(config), device)
         side, _, image_channels = spec.default_image_shape
         discriminator = ProjectionDiscriminator(image_channels, config.discriminator, side, 0)

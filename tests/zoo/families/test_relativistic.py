@@ -23,9 +23,9 @@ def test_pairs_alone_decide() -> None:
     assert float(relativistic.above(first, first)) == pytest.approx(0.6931, abs=1e-4)
 
 
-def objective(penalty: float) -> relativistic.Relativistic:
+def objective(penalty: float, name: str = "r3gan") -> relativistic.Relativistic:
     torch.manual_seed(0)
-    entry = registry.checkpoint("r3gan")
+    entry = registry.checkpoint(name)
     assert entry.recipe is not None
     options = {"penalty": [penalty, penalty], "penalized": 8}
     recipe = dataclasses.replace(entry.recipe, options=options, learning_rate=2e-3)
@@ -54,3 +54,12 @@ def test_both_players_learn_and_the_penalties_hold_the_slope_down() -> None:
         made = game.model.pixels(torch.randn(16, 4), class_ids).detach()
         found[penalty] = slopes(game, pixels, class_ids), slopes(game, made, class_ids)
     assert all(held < 0.5 * free for held, free in zip(found[30.0], found[1e-6], strict=True))
+
+
+def test_without_classes_both_players_are_told_of_none() -> None:
+    game = objective(1.0, "gan-u")
+    before = {name: [p.clone() for p in each.parameters()] for name, each in game.modules.items()}
+    losses = game.step(Batch(torch.rand(16, 1, 32, 32)), 0.5)
+    assert float(losses["discriminator"]) == pytest.approx(0.69, abs=0.1)  # log 2: of a pair nobody knows anything yet
+    for name, each in game.modules.items():
+        assert any(not torch.equal(p, q) for p, q in zip(each.parameters(), before[name], strict=True)), name

@@ -74,3 +74,19 @@ def test_training_lowers_the_bound_and_evaluation_agrees() -> None:
     assert after["negative_elbo_nats"] < 0.8 * before["negative_elbo_nats"]
     assert after["iw32_bound_nats"] <= after["negative_elbo_nats"] + 1.0
     assert float(losses["nats"]) == pytest.approx(after["negative_elbo_nats"], rel=0.2)
+
+
+def test_images_come_from_the_codes_that_pictures_of_a_class_have() -> None:
+    entry = dataclasses.replace(registry.family("vae").checkpoints[0], config=TINY)
+    torch.manual_seed(0)
+    objective = VariationalObjective(entry, torch.device("cpu"))
+    _, pixels, class_ids = tiny_batch(600)
+    objective.conclude(objective.model, Batch(pixels, {"class_id": class_ids}))
+    with torch.no_grad():
+        mean, log_variance = objective.model.encode(pixels, class_ids)
+    for class_id in range(3):
+        mine = class_ids == class_id
+        fitted = objective.model.codes.mean[class_id, 0], objective.model.codes.root[class_id, 0, 0, 0].square()
+        torch.testing.assert_close(fitted[0], mean[mine].mean(0), atol=0.3, rtol=0.0)
+        expected = mean[mine].var(0) + log_variance[mine].exp().mean(0)  # of the posteriors' mixture
+        torch.testing.assert_close(fitted[1], expected[0], atol=0.0, rtol=0.3)
