@@ -142,11 +142,16 @@ def rows(generator: str, found: Mapping[tuple[str, int], Seen]) -> Iterator[str]
         cells = []
         for clients in CLIENTS:
             mine, plain = found[name, clients], found[PEER, clients]
-            times = f"{np.median(mine.p50) * 1e3:.3g} / {np.median(mine.p99) * 1e3:.3g} ms"
+            times = f"{_ms(mine.p50)} / {_ms(mine.p99)} ms"
             ratios = np.array(mine.good) / np.array(plain.good)
             share = "1" if name == PEER else f"{np.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
             cells.append(f"{share}; {times}")
         yield f"| `{generator}` | {name} | {' | '.join(cells)} |"
+
+
+def _ms(rounds: Sequence[float]) -> str:
+    value = float(np.median(rounds)) * 1e3
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def main(
