@@ -31,8 +31,12 @@ class GrowingObjective:
         self.optimizers = self.players.optimizers
 
     def step(self, batch: Batch, progress: float) -> dict[str, Tensor]:
+        return self.players.step(*self.shown(batch, progress))
+
+    def shown(self, batch: Batch, progress: float) -> tuple[Tensor, float]:
+        """Real pictures of the stage's size with the detail of now, and the share of its last block."""
         fade = min(1.0, progress / self.fade) if self.fade else 1.0
-        return self.players.step(faded(shrunk(batch.images, self.size), fade), fade)
+        return faded(shrunk(batch.images, self.size), fade), fade
 
 
 def faded(pixels: Tensor, fade: float) -> Tensor:

@@ -8,12 +8,14 @@ of adversarial training.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from zoo.family import Checkpoint
-from zoo.training.adversarial import AdversarialObjective, frozen, gradient_penalty
+from zoo.training.adversarial import AdversarialObjective, Players, frozen, gradient_penalty
 from zoo.training.loop import Batch, autocast, descend
 
 
@@ -22,33 +24,44 @@ def above(first: Tensor, second: Tensor) -> Tensor:
     return F.softplus(second - first).mean()
 
 
+class Pairs:
+    """The game of two players; its options are those of `Relativistic`."""
+
+    def __init__(self, players: Players) -> None:
+        self.players, options = players, players.options
+        self.first, self.last = (float(gamma) for gamma in options["penalty"])
+        self.penalized = int(options["penalized"])
+
+    def step(self, real: Tensor, progress: float, *told: Any) -> dict[str, Tensor]:
+        """One update of the discriminator, then one of the generator against it; their losses."""
+        players, few = self.players, slice(self.penalized)
+        judge, optimizers = players.discriminator, players.optimizers
+        of_few = [each[few] if isinstance(each, Tensor) else each for each in told]
+        with autocast(players.device):
+            noise = torch.randn(len(real), players.latent, device=players.device)
+            made = players.generator.pixels(noise, *told)
+            loss = above(judge(real, *told), judge(made.detach(), *told))
+        gamma = self.first * (self.last / self.first) ** progress
+        slopes = [gradient_penalty(judge, each[few], *of_few) for each in (real, made)]
+        descend(optimizers["discriminator"], loss + 0.5 * gamma * torch.stack(slopes).sum())
+        with frozen(judge), autocast(players.device):
+            with torch.no_grad():
+                partners = judge(real, *told)
+            against = above(judge(made, *told), partners)
+        descend(optimizers["generator"], against)
+        return {"generator": against.detach(), "discriminator": loss.detach()}
+
+
 class Relativistic(AdversarialObjective):
     """Options: `penalty`, gamma of R1 and R2 when training begins and when it ends; `penalized`, at how many pictures
     of a batch they are taken, in each step: what is left out of a mean saves a second derivative and adds no bias."""
 
     def __init__(self, checkpoint: Checkpoint, device: torch.device) -> None:
         super().__init__(checkpoint, device)
-        options = self.players.options
-        self.first, self.last = (float(gamma) for gamma in options["penalty"])
-        self.penalized = int(options["penalized"])
+        self.pairs = Pairs(self.players)
 
     def step(self, batch: Batch, progress: float) -> dict[str, Tensor]:
-        players, real = self.players, batch.images
-        told = (batch.class_ids,) if self.conditional else ()
-        judge, few = players.discriminator, slice(self.penalized)
-        with autocast(players.device):
-            noise = torch.randn(len(real), players.latent, device=players.device)
-            made = players.generator.pixels(noise, *told)
-            loss = above(judge(real, *told), judge(made.detach(), *told))
-        gamma = self.first * (self.last / self.first) ** progress
-        slopes = [gradient_penalty(judge, each[few], *(ids[few] for ids in told)) for each in (real, made)]
-        descend(self.optimizers["discriminator"], loss + 0.5 * gamma * torch.stack(slopes).sum())
-        with frozen(judge), autocast(players.device):
-            with torch.no_grad():
-                partners = judge(real, *told)
-            against = above(judge(made, *told), partners)
-        descend(self.optimizers["generator"], against)
-        return {"generator": against.detach(), "discriminator": loss.detach()}
+        return self.pairs.step(batch.images, progress, *((batch.class_ids,) if self.conditional else ()))
 
 
 def objective(checkpoint: Checkpoint, device: torch.device) -> Relativistic:
