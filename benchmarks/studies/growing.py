@@ -1,7 +1,8 @@
 """Progressive growing against direct training (Karras et al. 2018, section 3): the same network, data and loss.
 
 The grown network has four stages, the first of them cheap. The direct one is trained at full size from the start: for
-as long, then on to as many pictures. The study trains that one itself, some minutes of one core, and keeps it.
+as long, then on to as many pictures. The study trains that one itself, some minutes of one core, and keeps it, and the
+last stage too under another objective, R3GAN's, from the same stage before.
 
 Images of every size are judged enlarged to what the feature nets know, against real pictures that were shrunk to that
 size and enlarged alike. Real pictures that nothing was trained on give the floor of a size.
@@ -38,7 +39,7 @@ SIZE = JUDGES.nets[0].image_shape[0]  # of the images that the nets know
 
 
 def run() -> Findings:
-    rows = [*grown(), *direct(), *real()]
+    rows = [*grown(), *paired(), *direct(), *real()]
     columns = ("network", "pixels", "pictures", "core-minutes")
     metrics = (metric_name(kind, IMAGES, net) for kind in ("fd", "recall") for net in NETS)
     return Findings((*columns, *metrics), tuple(rows), _answer(rows))
@@ -55,6 +56,20 @@ def grown() -> Iterator[Cells]:
         generator = Generator(stage.spec, TorchRunner(stage))
         images = samples.draw(generator, Setting(), IMAGES, {"weights": config["weights"]["sha256"]})
         yield _row(name, images, pictures, minutes)
+
+
+def paired() -> Iterator[Cells]:
+    """The last stage under R3GAN's objective, on as many pictures; those and the minutes are of this stage alone."""
+    ablation = Ablation(in_pairs())
+    training, images = ablation.record(), samples.draw(ablation.generator(), Setting(), IMAGES, ablation.made_by)
+    yield _row("the last stage, in pairs", images, training["images"], training["core_minutes"])
+
+
+def in_pairs() -> Checkpoint:
+    last = registry.checkpoint(STAGES[-1])
+    options = {"fade": _recipe(last).options["fade"], "decay": False, "penalty": [1.0, 0.3], "penalized": 16}
+    recipe = dataclasses.replace(_recipe(last), kind="relativistic_growing", learning_rate=3e-3, options=options)
+    return dataclasses.replace(last, recipe=recipe)
 
 
 def direct() -> Iterator[Cells]:

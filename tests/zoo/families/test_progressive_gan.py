@@ -114,3 +114,16 @@ def test_training_grows_from_the_teacher_and_fades_with_progress(
     moved = {key for key, value in objective.model.state_dict().items() if not torch.equal(value, before[key])}
     still = {key.rsplit(".", 2)[0] for key in set(before) - moved if not key.endswith("bias")}
     assert still == {"generator.to_pixels.0", "discriminator.from_pixels.0.0"}, "only what no image passes stays"
+
+
+def test_a_stage_can_be_played_in_pairs() -> None:
+    from benchmarks.studies import growing
+    from zoo.training.relativistic_growing import objective
+
+    torch.manual_seed(0)
+    stage = objective(growing.in_pairs(), CPU)
+    before = {name: each.detach().clone() for name, each in stage.model.named_parameters()}
+    losses = stage.step(Batch(torch.randn(16, 1, 32, 32), {}), 0.25)
+    assert all(torch.isfinite(loss) for loss in losses.values())
+    moved = {name.split(".")[0] for name, each in stage.model.named_parameters() if not torch.equal(each, before[name])}
+    assert moved == {"generator", "discriminator"}
