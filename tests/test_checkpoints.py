@@ -44,9 +44,10 @@ RUNTIME_PIXELS = 0.002
 
 @pytest.fixture(scope="module")
 def bundle_of(request: pytest.FixtureRequest, zoo_home: None) -> Callable[[str], Bundle]:
-    """Bundles by name, those that this run asks for made side by side."""
-    calls = [getattr(item, "callspec", None) for item in request.session.items]
-    prepare_all(dict.fromkeys(call.params["name"] for call in calls if call and call.params.get("name") in NAMES))
+    """Bundles by name, those that tests of this run take made side by side."""
+    own = [item for item in request.session.items if item.getparent(pytest.Module) is request.node]
+    taken = [item for item in own if request.fixturename in getattr(item, "fixturenames", ())]
+    prepare_all(dict.fromkeys(item.callspec.params["name"] for item in taken))
     return cache(prepare)
 
 
