@@ -102,6 +102,8 @@ MAY_NAME_A_DATA_SET = {
     "zoo/training/bicycle_translation.py": "lines in ink are a drawing's",
     "zoo/training/cycle_translation.py": "the two kinds are scenes by day and by night, and so is their truth",
     "zoo/training/star_translation.py": "what may change, and its truth, are a face's",
+    "zoo/training/matching.py": "a wrong word of a caption is wrong by the grammar of portraits",
+    "zoo/training/instance_translation.py": "the two kinds of figures, and their truth, are those of scenes",
 }
 # What takes whatever a generator declares: who names one kind of condition or one size there all the same, and why.
 TAKE_ANY_CONDITION = ("zoo/contract", "zoo/sampling", "export", "serving", "benchmarks/measure")

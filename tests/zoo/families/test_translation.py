@@ -223,16 +223,14 @@ def test_hair_and_skin_are_told_apart() -> None:
     assert star_translation.told_apart(logits, torch.tensor([[3, 1], [0, 1]])) > 10.0
 
 
-LONG = pytest.param(
-    "lostgan",
-    marks=[
-        pytest.mark.longer,
-        pytest.mark.skipif(not at_random, reason="its judge learns for a minute: in `make fuzz`"),
-    ],
+LONG = ("lostgan", "instagan")
+LONGER = (
+    pytest.mark.longer,
+    pytest.mark.skipif(not at_random, reason="its judge learns for a minute: in `make fuzz`"),
 )
 
 
-@pytest.mark.parametrize("name", [LONG if name == "lostgan" else name for name in SHIPPED])
+@pytest.mark.parametrize("name", [pytest.param(name, marks=LONGER) if name in LONG else name for name in SHIPPED])
 def test_what_is_made_belongs_to_what_was_shown(name: str) -> None:
     pytest.importorskip("dicebear")
     if not shelf.is_here(name):
