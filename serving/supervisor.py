@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from serving.endpoint import Endpoint, EndpointError, ServedModel
+from zoo.host import children
 
 LOOK_S = 0.2
 
@@ -114,11 +115,7 @@ class Supervisor(threading.Thread):
     def _processes(self, name: str, version: int) -> set[int]:
         """Those of a model in Python that live: children of the server, by the folder of their code."""
         folder = f"/{name}/{version}/".encode()
-        found = set()
-        for children in Path(f"/proc/{self.pid}/task").glob("*/children"):
-            with contextlib.suppress(OSError):  # a thread that has just ended
-                found |= {pid for pid in map(int, children.read_text().split()) if _runs(pid, folder)}
-        return found
+        return {pid for pid in children(self.pid) if _runs(pid, folder)}
 
 
 def _runs(pid: int, folder: bytes) -> bool:

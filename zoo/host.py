@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import platform
 from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
@@ -43,3 +44,12 @@ def of_cpuinfo(field: str) -> str:
         return next(line.split(":", 1)[1].strip() for line in lines if line.startswith(field))
     except (OSError, StopIteration):
         return ""
+
+
+def children(pid: int) -> list[int]:
+    """The processes that a process of Linux has started and that are there; none of one that has gone."""
+    found: list[int] = []
+    for each in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):  # a thread that has just ended
+            found += map(int, each.read_text().split())
+    return found

@@ -31,6 +31,7 @@ from serving.client import ServingError, TritonRunner, connected
 from serving.doors.process import Door
 from serving.server import TritonServer
 from zoo.contract.spec import GeneratorSpec
+from zoo.host import children
 
 BODY_MIB, CONNECTIONS, WAIT_S, PROBES = 300, 600, 20.0, 200
 LOOK_S = 0.02
@@ -114,10 +115,12 @@ def p50(ask: Callable[[], object]) -> float:
 
 def processor(pid: int) -> float:
     """Seconds, of a process and all that it has started."""
-    own = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    spent = sum(map(int, own[11:13])) / os.sysconf("SC_CLK_TCK")
-    children = [each.read_text().split() for each in Path(f"/proc/{pid}/task").glob("*/children")]
-    return spent + sum(processor(int(child)) for each in children for child in each)
+    return _own(pid) + sum(map(processor, children(pid)))
+
+
+def _own(pid: int) -> float:
+    spent = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[11:13]
+    return sum(map(int, spent)) / os.sysconf("SC_CLK_TCK")
 
 
 async def asked(url: str, spec: GeneratorSpec, refused: int) -> None:
@@ -160,11 +163,6 @@ def many(server: TritonServer, spec: GeneratorSpec) -> str:
         f"{IMAGES:,} images of {CLIENTS} clients, {ROUNDS} rounds: Triton itself is {share} of the server's processor "
         f"time; beside {REFUSED} clients whose every request is refused they take {ratio} times as much of it."
     )
-
-
-def _own(pid: int) -> float:
-    children = [each.read_text().split() for each in Path(f"/proc/{pid}/task").glob("*/children")]
-    return processor(pid) - sum(processor(int(child)) for each in children for child in each)
 
 
 def asking(door: Door, name: str) -> Callable[[], object]:

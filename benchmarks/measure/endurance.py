@@ -32,6 +32,7 @@ from benchmarks.templates.marks import replace_marked
 from serving import interface
 from serving.client import LATE, AsyncTritonRunner, ServingError, connected
 from zoo.contract.request import SampleRequest, Setting
+from zoo.host import children
 
 IMAGE, CLOSE, WRONG = "its image, to the bit", "its image, but for a grey level", "another image"
 REASON, LEFT, SILENCE = "a reason", "given up by its client", "no answer"
@@ -78,11 +79,9 @@ class Serving:
         """The processes that it has started, and those that these have."""
         waiting = [self.process.pid]
         while waiting:
-            for children in Path(f"/proc/{waiting.pop()}/task").glob("*/children"):
-                with contextlib.suppress(OSError):  # a thread that has just ended
-                    found = [int(each) for each in children.read_text().split()]
-                    waiting += found
-                    yield from found
+            found = children(waiting.pop())
+            waiting += found
+            yield from found
 
     def kill(self, sign: str) -> None:
         """Those with that in their arguments, as the kernel does where memory runs out."""
