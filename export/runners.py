@@ -48,7 +48,7 @@ class OnnxRuntimeRunner:
 
     A large batch runs as one chunk a core, concurrently, because images are independent; a small one uses all cores for
     each operator. `threads` bounds both; None takes every core that this process may use. `parts`: so many chunks,
-    whatever the batch. `model` takes the place of the file's bytes. `resident` as of a session.
+    whatever the batch. `model` takes the place of the file's bytes. `served` as of a session.
     """
 
     def __init__(
@@ -58,13 +58,13 @@ class OnnxRuntimeRunner:
         threads: int | None = None,
         parts: int | None = None,
         model: bytes | None = None,
-        resident: bool = False,
+        served: bool = False,
     ) -> None:
-        self.resident = resident
+        self.served = served
         self.path = source.entry_path if isinstance(source, Bundle) else Path(source)
         self.model = model
         self.threads, self.parts = threads or cores(), parts
-        self._session = session(self.path, threads=self.threads, model=model, resident=resident)
+        self._session = session(self.path, threads=self.threads, model=model, served=served)
         self._inputs = [tensor.name for tensor in self._session.get_inputs()]
         self._outputs = [tensor.name for tensor in self._session.get_outputs()]
         self._single: Any = None
@@ -77,7 +77,7 @@ class OnnxRuntimeRunner:
         if count == 1:
             return self._run(self._session, tensors)
         if self._pool is None:
-            self._single = session(self.path, threads=self._of_a_part, model=self.model, resident=self.resident)
+            self._single = session(self.path, threads=self._of_a_part, model=self.model, served=self.served)
             self._pool = ThreadPoolExecutor(self.parts or self.threads)
         bounds = np.linspace(0, batch, count + 1).astype(int)
         parts = [{name: tensor[first:last] for name, tensor in tensors.items()} for first, last in pairwise(bounds)]
@@ -118,18 +118,21 @@ def session(
     model: bytes | None = None,
     options: Mapping[str, str] | None = None,
     profile: Path | None = None,
-    resident: bool = False,
+    served: bool = False,
 ) -> Any:
     """A session of ONNX Runtime whose first provider is the one asked for. Raises RunnerError rather than fall back.
 
-    `profile` is how the file begins that its profiler writes. `resident` reads the weights into memory; mapped, as they
-    are without, a file that somebody shortens takes the process with it.
+    `profile` is how the file begins that its profiler writes. `served` is for a process that shares its host with
+    others and lives long: weights are read into memory, for mapped ones go, and the process with them, where somebody
+    shortens the file; and threads without work sleep rather than spin, which takes the processor from the rest of it.
     """
     runtime = onnxruntime_with(provider)
     settings = runtime.SessionOptions()
     settings.intra_op_num_threads = threads
     settings.inter_op_num_threads = 1
     settings.log_severity_level = 3
+    if served:
+        settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if profile is not None:
         settings.enable_profiling, settings.profile_file_prefix = True, str(profile)
     if provider != CPU:
@@ -137,7 +140,7 @@ def session(
     if model is not None:
         settings.add_session_config_entry("session.model_external_initializers_file_folder_path", str(path.parent))
     weights = path.with_name(WEIGHTS)
-    data = weights.read_bytes() if resident and weights.is_file() else b""
+    data = weights.read_bytes() if served and weights.is_file() else b""
     if data:
         settings.add_external_initializers_from_files_in_memory([WEIGHTS], [data], [len(data)])
     try:

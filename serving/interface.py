@@ -101,16 +101,18 @@ def _as_declared(column: np.ndarray, declared: TensorSpec) -> np.ndarray:
     return column if declared.dtype == "str" else column.astype(declared.dtype)
 
 
-def merged(spec: GeneratorSpec, parts: Sequence[Tensors], assets: Assets = NO_ASSETS) -> Tensors:
+def merged(
+    spec: GeneratorSpec, parts: Sequence[Tensors], assets: Assets = NO_ASSETS, *, checked: bool = False
+) -> Tensors:
     """One batch of several requests' inputs: where they name other inputs, what changes nothing fills the gaps.
 
-    Raises RequestError.
+    `checked`: each has been found right by itself (`Feeds.check`). Raises RequestError.
     """
     if any("seed" not in part for part in parts):  # Triton lets it pass where other inputs are optional
         raise RequestError(f"{spec.name} was sent no seed: it needs one, UINT64 [1], for each image")
     if len(parts) == 1:
         return parts[0]
-    for part in parts:  # what is wrong alone may look right beside what fills its gaps
+    for part in () if checked else parts:  # what is wrong alone may look right beside what fills its gaps
         settings(spec, part)
         shares(spec, part)
     parts = [_with_strength(spec, part) for part in parts]

@@ -5,8 +5,8 @@ file, ONNX Runtime in this process, which saves a CPU host the way to a second o
 
 A generator whose requests may ask for many rows takes them one by one, and answers them as their images arrive (see
 `serving.scheduling`). For all others, a batch that Triton made of several requests runs as one, or as one for each tier
-that they ask for. One that asks for what the generator cannot do is taken out and the others run as one; where a call
-fails though none does, each half of them is tried, and so on.
+that they ask for. Each is looked at before, and one that asks for what the generator cannot do is no part of it; where
+a call fails all the same, each half of its requests is tried, and so on.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ class TritonPythonModel:
         """The default tier's `step` and `decoder`; None where its executors do not run graphs."""
         if not tuned:
             folder = here.parent / Path(parameters["file"]).parent
-            step, decoder = (OnnxRuntimeRunner(folder / file, resident=True) for file in STEP_FILES.values())
+            step, decoder = (OnnxRuntimeRunner(folder / file, served=True) for file in STEP_FILES.values())
             return step, decoder
         bundles, executors = here / version / BUNDLES, _executors(tuned[self.default])
         return opening.step_runners(executors, lambda each: Bundle.open(bundles / each.bundle_name))
@@ -161,23 +161,26 @@ class TritonPythonModel:
 
     @staticmethod
     def _runner(here: Path, graph: str, file: str | None, outputs: Sequence[str]) -> Runner:
-        return OnnxRuntimeRunner(here.parent / file, resident=True) if file else ModelRunner(graph, outputs)
+        return OnnxRuntimeRunner(here.parent / file, served=True) if file else ModelRunner(graph, outputs)
 
     def execute(self, requests: list[Any]) -> list[Any] | None:
-        tiers = [_tier(request, self.default) for request in requests]
+        said = [_parameters(request) for request in requests]
         if self.scheduler is None:
-            return self._together(requests, tiers)
+            return self._together(requests, said)
         others = []
-        for request, tier in zip(requests, tiers, strict=True):
-            if tier == self.default:
-                self._admit(self.scheduler, request)
+        for request, parameters in zip(requests, said, strict=True):
+            if self._tier(parameters) == self.default:
+                self._admit(self.scheduler, request, parameters)
             else:
-                others.append((request, tier))
+                others.append((request, parameters))
         if others:
             self.apart.submit(self._answer_together, *zip(*others, strict=True))
         return None
 
-    def _admit(self, scheduler: StepScheduler, request: Any) -> None:
+    def _tier(self, said: dict[str, Any]) -> str:
+        return str(said.get(TIER, self.default))
+
+    def _admit(self, scheduler: StepScheduler, request: Any, said: dict[str, Any]) -> None:
         """One request into what goes by rows; its answer follows, of another thread."""
         sender = request.get_response_sender()
 
@@ -185,9 +188,8 @@ class TritonPythonModel:
             sender.send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
 
         def failed(error: Exception) -> None:
-            answer(pb_utils.InferenceResponse(error=_triton_error(error)))
+            answer(_answer_of(error))
 
-        said = _parameters(request)
         name, timeout = str(said.get(PREVIEW_ID, "")), request.timeout() / 1e6
 
         def images(found: np.ndarray) -> None:
@@ -226,44 +228,28 @@ class TritonPythonModel:
         self.under_way.add(name)
         order.before_its_end(lambda: self.under_way.discard(name))
 
-    def _answer_together(self, requests: Sequence[Any], tiers: Sequence[str]) -> None:
+    def _answer_together(self, requests: Sequence[Any], said: Sequence[dict[str, Any]]) -> None:
         senders = [request.get_response_sender() for request in requests]
-        for sender, response in zip(senders, self._together(requests, tiers), strict=True):
+        for sender, response in zip(senders, self._together(requests, said), strict=True):
             sender.send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
 
-    def _together(self, requests: Sequence[Any], tiers: Sequence[str]) -> list[Any]:
-        refused = NoPreviewError(f"{self.spec.name} gives no previews of images that are not made row by row")
+    def _together(self, requests: Sequence[Any], said: Sequence[dict[str, Any]]) -> list[Any]:
+        parts, tiers = [_tensors(request) for request in requests], [self._tier(each) for each in said]
+        refused = [self._refusal(*each) for each in zip(tiers, parts, said, strict=True)]
         responses: dict[int, Any] = {
-            index: pb_utils.InferenceResponse(error=_triton_error(refused))
-            for index, request in enumerate(requests)
-            if {PREVIEW, PREVIEWS} & _parameters(request).keys()
+            index: _answer_of(error) for index, error in enumerate(refused) if error is not None
         }
         taken = [index for index in range(len(requests)) if index not in responses]
-        parts = [_tensors(requests[index]) for index in taken]
-        for tier, group in of_one_kind(self.spec, parts, [tiers[index] for index in taken]):
-            answers = self._answered(tier, [parts[place] for place in group])
+        groups = of_one_kind(self.spec, [parts[index] for index in taken], [tiers[index] for index in taken])
+        for tier, group in groups:
+            answers = self._answered(tier, [parts[taken[place]] for place in group])
             responses |= {taken[place]: answer for place, answer in zip(group, answers, strict=True)}
         return [responses[index] for index in range(len(requests))]
 
-    def _answered(self, tier: str, parts: list[Tensors]) -> list[Any]:
-        try:
-            return self._responses(tier, parts)
-        except Exception as error:
-            if len(parts) == 1:
-                return [pb_utils.InferenceResponse(error=_triton_error(error))]
-        refused = [self._refusal(tier, part) for part in parts]
-        taken = [part for part, error in zip(parts, refused, strict=True) if error is None]
-        if len(taken) < len(parts):
-            answers = iter(self._answered(tier, taken) if taken else ())
-            return [
-                next(answers) if error is None else pb_utils.InferenceResponse(error=_triton_error(error))
-                for error in refused
-            ]
-        half = len(parts) // 2
-        return [*self._answered(tier, parts[:half]), *self._answered(tier, parts[half:])]
-
-    def _refusal(self, tier: str, part: Tensors) -> Exception | None:
-        """Why a request cannot be a part of any batch, found without a call of the network."""
+    def _refusal(self, tier: str, part: Tensors, said: dict[str, Any]) -> Exception | None:
+        """Why a request cannot be a part of any batch, found before anything is made."""
+        if {PREVIEW, PREVIEWS} & said.keys():
+            return NoPreviewError(f"{self.spec.name} gives no previews of images that are not made row by row")
         try:
             check_tier(self.spec.name, tier, list(self.generators))
             self.generators[tier].feeds.check(merged(self.spec, [part], self.assets))
@@ -271,9 +257,17 @@ class TritonPythonModel:
             return error
         return None
 
+    def _answered(self, tier: str, parts: list[Tensors]) -> list[Any]:
+        try:
+            return self._responses(tier, parts)
+        except Exception as error:
+            if len(parts) == 1:
+                return [_answer_of(error)]
+        half = len(parts) // 2
+        return [*self._answered(tier, parts[:half]), *self._answered(tier, parts[half:])]
+
     def _responses(self, tier: str, parts: list[Tensors]) -> list[Any]:
-        check_tier(self.spec.name, tier, list(self.generators))
-        images = self.generators[tier].run(**merged(self.spec, parts, self.assets))["image"]
+        images = self.generators[tier].run(**merged(self.spec, parts, self.assets, checked=True))["image"]
         bounds = np.cumsum([len(part["seed"]) for part in parts])[:-1]
         return [pb_utils.InferenceResponse([pb_utils.Tensor("image", part)]) for part in np.split(images, bounds)]
 
@@ -298,13 +292,13 @@ def _parameters(request: Any) -> dict[str, Any]:
     return dict(json.loads(request.parameters() or "{}"))
 
 
-def _tier(request: Any, default: str) -> str:
-    return str(_parameters(request).get(TIER, default))
-
-
 def _executors(tuned: dict[str, Any]) -> dict[int, Executor]:
     """By batch size, of a configuration."""
     return {int(batch): rebuild(Executor, each, "executor") for batch, each in tuned.items()}
+
+
+def _answer_of(error: Exception) -> Any:
+    return pb_utils.InferenceResponse(error=_triton_error(error))
 
 
 def _triton_error(error: Exception) -> Any:

@@ -17,4 +17,4 @@ class TritonPythonModel(GraphModel):
     """Triton's interface."""
 
     def open(self, folder: Path, config: dict[str, Any], device: int) -> OnnxRuntimeRunner:
-        return OnnxRuntimeRunner(folder / "model.onnx", resident=True)
+        return OnnxRuntimeRunner(folder / "model.onnx", served=True)
