@@ -6,7 +6,6 @@ loopback, and asks them in turns, so that each number of the one has a neighbour
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -17,13 +16,13 @@ from typing import Annotated
 import numpy as np
 import typer
 
+from benchmarks.measure import started
 from benchmarks.templates.marks import replace_marked
 from export.bundle import Bundle
 from export.gate import require
-from serving import interface, model_repository
+from serving import interface
 from serving.bundles import prepare
 from serving.client import TritonRunner
-from serving.server import TritonServer
 from zoo.contract.request import SampleRequest, Setting
 
 FORMS = {"by rows": True, "as a whole": False}
@@ -36,10 +35,8 @@ HEAD = 0.2  # seconds that a long request has before the short ones come
 
 @contextmanager
 def server(bundle: Bundle, *, by_rows: bool) -> Iterator[TritonRunner]:
-    with tempfile.TemporaryDirectory() as folder:
-        repository = model_repository.write([bundle], Path(folder) / "models", by_rows=by_rows)
-        with TritonServer(repository, Path(folder) / "triton.log", canary_seconds=0) as running:
-            yield TritonRunner(running.grpc_url, bundle.name)
+    with started.triton(bundle, by_rows=by_rows) as running:
+        yield TritonRunner(running.grpc_url, bundle.name)
 
 
 def seconds(runner: TritonRunner, request: SampleRequest) -> float:
@@ -138,6 +135,7 @@ def main(
     """Measure a server that goes by rows beside one that does not."""
     bundle = require(prepare(name))
     with ExitStack() as stack:
+        stack.enter_context(started.ended_by_sigterm())
         runners = {form: stack.enter_context(server(bundle, by_rows=each)) for form, each in FORMS.items()}
         table = "\n".join(measured(runners))
     if readme:

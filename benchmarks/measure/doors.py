@@ -2,7 +2,8 @@
 
 `python -m benchmarks.measure.doors NAME [--readme docs/serving.md]` starts both on one generator in this host's
 loopback, sends each a body far beyond any limit and more connections than it needs, none of which says a whole
-request, and asks for images: one after the other, then many at once, also beside clients whose requests are refused.
+request, and asks for images: one after the other, then many at once, also beside clients whose requests are refused,
+and makes the same images in this process.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ import asyncio
 import http.client
 import os
 import socket
-import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -23,13 +23,18 @@ from typing import Annotated
 import numpy as np
 import typer
 
+from benchmarks.measure import started
 from benchmarks.templates.marks import replace_marked
+from export import runtimes
+from export.bundle import Bundle
 from export.gate import require
-from serving import interface, model_repository
+from export.runtimes import Runtime
+from serving import interface
 from serving.bundles import prepare
 from serving.client import ServingError, TritonRunner, connected
 from serving.doors.process import Door
 from serving.server import TritonServer
+from zoo.contract.generator import Generator
 from zoo.contract.spec import GeneratorSpec
 from zoo.host import children
 
@@ -123,9 +128,9 @@ def _own(pid: int) -> float:
     return sum(map(int, spent)) / os.sysconf("SC_CLK_TCK")
 
 
-async def asked(url: str, spec: GeneratorSpec, refused: int) -> None:
-    """IMAGES of CLIENTS, beside so many whose every request is refused: a batch that has one cannot run as it is."""
-    tensors, left = interface.canary(spec), iter(range(IMAGES))
+async def asked(url: str, spec: GeneratorSpec, images: int, clients: int, refused: int = 0) -> int:
+    """So many images of so many clients, beside others whose every request is refused: how many of those there were."""
+    tensors, left, count = interface.canary(spec), iter(range(images)), 0
     number = next(each.name for each in interface.inputs(spec) if each.dtype == "int64")
     wrong = tensors | {number: np.full((1, 1), -1)}
     async with connected(url, [spec.name]) as runners:
@@ -136,33 +141,74 @@ async def asked(url: str, spec: GeneratorSpec, refused: int) -> None:
                 await runner.run(**tensors)
 
         async def ask_in_vain() -> None:
+            nonlocal count
             while not ended.is_set():
                 with suppress(ServingError):
                     await runner.run(**wrong)
+                count += 1
 
         vain = [asyncio.ensure_future(ask_in_vain()) for _ in range(refused)]
-        await asyncio.gather(*(ask() for _ in range(CLIENTS)))
+        await asyncio.gather(*(ask() for _ in range(clients)))
         ended.set()
         await asyncio.gather(*vain)
+    return count
 
 
-def many(server: TritonServer, spec: GeneratorSpec) -> str:
-    """What images of many clients take of the processor, Triton's own part of it, and how much more beside refusals."""
-    shares, ratios = [], []
+@dataclass(frozen=True)
+class Spent:
+    """Of the server's processor, in seconds, Triton's `own` part of it, and how long it took."""
+
+    all: float
+    own: float
+    seconds: float
+    refused: int = 0
+
+
+def spent(server: TritonServer, spec: GeneratorSpec, images: int, clients: int, refused: int = 0) -> Spent:
+    whole, own, began = processor(server.pid), _own(server.pid), time.perf_counter()
+    count = asyncio.run(asked(server.grpc_url, spec, images, clients, refused))
+    seconds = time.perf_counter() - began
+    return Spent(processor(server.pid) - whole, _own(server.pid) - own, seconds, count)
+
+
+def in_this_process(generator: Generator) -> float:
+    """Seconds for IMAGES, as many at once as there are clients."""
+    tensors, began = interface.canary(generator.spec, CLIENTS), time.perf_counter()
+    for _ in range(IMAGES // CLIENTS):
+        generator.run(**tensors)
+    return time.perf_counter() - began
+
+
+def many(server: TritonServer, bundle: Bundle) -> list[str]:
+    """What images of many clients take of the processor, and what refusals beside them take. A paragraph each.
+
+    Refusals are compared with nothing in their place, which counts what they take themselves to the others, and with as
+    many requests more that are served.
+    """
+    spec, generator = bundle.served_spec, runtimes.generator(bundle, Runtime.ONNXRUNTIME)
+    found: dict[str, list[float]] = {}
     for turn in range(ROUNDS + 1):  # the first warms up
-        spent = []
-        for refused in (0, REFUSED):
-            before, own = processor(server.pid), _own(server.pid)
-            asyncio.run(asked(server.grpc_url, spec, refused))
-            spent.append(processor(server.pid) - before)
-            if turn and not refused:
-                shares.append((_own(server.pid) - own) / spent[0])
-        ratios += [spent[1] / spent[0]] * bool(turn)
-    share, ratio = (f"{np.median(each):.2f} ({min(each):.2f} to {max(each):.2f})" for each in (shares, ratios))
-    return (
-        f"{IMAGES:,} images of {CLIENTS} clients, {ROUNDS} rounds: Triton itself is {share} of the server's processor "
-        f"time; beside {REFUSED} clients whose every request is refused they take {ratio} times as much of it."
-    )
+        here, alone = in_this_process(generator), spent(server, spec, IMAGES, CLIENTS)
+        beside = spent(server, spec, IMAGES, CLIENTS, REFUSED)
+        served = spent(server, spec, IMAGES + beside.refused, CLIENTS + REFUSED)
+        values = {
+            "share": alone.own / alone.all,
+            "speed": here / alone.seconds,
+            "refused": beside.refused / REFUSED,
+            "alone": beside.all / alone.all,
+            "served": beside.all / served.all,
+        }
+        for name, value in values.items() if turn else ():
+            found.setdefault(name, []).append(value)
+    said = {name: f"{np.median(each):.2f} ({min(each):.2f} to {max(each):.2f})" for name, each in found.items()}
+    return [
+        f"{IMAGES:,} images of {CLIENTS} clients, one a request, {ROUNDS} rounds: {said['speed']} of what this process "
+        f"makes in the time, {CLIENTS} at once and without a client; Triton itself is {said['share']} of the server's "
+        "processor time.",
+        f"Beside {REFUSED} clients who are always refused ({np.median(found['refused']):.0f} each meanwhile) the "
+        f"server's processor time is {said['alone']} of that of the images alone, and {said['served']} of that of as "
+        f"many requests in all, of {CLIENTS + REFUSED} clients, that are all served.",
+    ]
 
 
 def asking(door: Door, name: str) -> Callable[[], object]:
@@ -185,12 +231,7 @@ def main(
 ) -> None:
     """Measure a server's own HTTP beside a door."""
     bundle = require(prepare(name))
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        repository = model_repository.write([bundle], folder / "models")
-        server = stack.enter_context(TritonServer(repository, folder / "triton.log", canary_seconds=0))
-        roomy = ("--requests-per-minute", "1e9")
-        door = stack.enter_context(Door(server.grpc_url, folder / "door.log", options=roomy))
+    with started.ended_by_sigterm(), started.triton_and_door(bundle) as (server, door):
         entrances = {
             "Triton's HTTP": Entrance(server.http_url, server.pid, f"/v2/models/{name}/infer"),
             "the door": Entrance(door.address, door.pid, "/v1/images/generations"),
@@ -198,7 +239,7 @@ def main(
         bodies = {what: body(each) for what, each in entrances.items()}
         open_ = {what: connections(each) for what, each in entrances.items()}
         runner, tensors = TritonRunner(server.grpc_url, name), interface.canary(bundle.served_spec)
-        together = many(server, bundle.served_spec)
+        together = many(server, bundle)
         own, through = p50(lambda: runner.run(**tensors)), p50(asking(door, name))
     lines = [
         f"| | {' | '.join(entrances)} |",
@@ -212,8 +253,7 @@ def main(
         + " |",
         "",
         f"One image of `{name}`, p50 of {PROBES}: {own:.1f} ms by gRPC, {through:.1f} ms as a PNG through the door.",
-        "",
-        together,
+        *(line for each in together for line in ("", each)),
     ]
     table = "\n".join(lines)
     if readme:

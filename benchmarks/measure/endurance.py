@@ -16,7 +16,6 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -28,6 +27,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
+from benchmarks.measure import started
 from benchmarks.templates.marks import replace_marked
 from serving import interface
 from serving.client import LATE, AsyncTritonRunner, ServingError, connected
@@ -104,17 +104,12 @@ class Serving:
 @contextmanager
 def serving(names: Sequence[str]) -> Iterator[Serving]:
     """The command itself, as a person starts it."""
-    command = [sys.executable, "-m", "genzoo", "serve", *names, "--json"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
-        try:
-            assert process.stdout
-            line = process.stdout.readline()
-            if not line:
-                raise typer.Exit(process.wait() or 1)  # it has said why
-            yield Serving(process, json.loads(line))
-        finally:
-            process.terminate()
-            process.wait()
+    with started.process(["-m", "genzoo", "serve", *names, "--json"], heard=True) as process:
+        assert process.stdout
+        line = process.stdout.readline()
+        if not line:
+            raise typer.Exit(process.wait() or 1)  # it has said why
+        yield Serving(process, json.loads(line))
 
 
 def faults(running: Serving) -> list[Fault]:
@@ -245,7 +240,7 @@ def main(
     readme: Annotated[Path | None, typer.Option(help="Write the table between the marks of this file.")] = None,
 ) -> None:
     """Count what becomes of requests while a server's processes are killed."""
-    with serving(names) as running:
+    with started.ended_by_sigterm(), serving(names) as running:
         table = "\n".join(asyncio.run(_endure(running, requests, minutes, clients)))
     if readme:
         replace_marked(readme, "endurance", table)

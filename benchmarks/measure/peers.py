@@ -9,9 +9,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,15 +21,14 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
+from benchmarks.measure import started
 from benchmarks.templates.marks import replace_marked
 from export.gate import require
 from export.runtimes import Runtime
-from serving import interface, model_repository
+from serving import interface
 from serving.bundles import prepare
 from serving.client import TritonRunner
-from serving.doors.process import Door
 from serving.ports import HOST, choose
-from serving.server import TritonServer
 from zoo.contract.request import SampleRequest, Setting
 from zoo.contract.spec import GeneratorSpec
 
@@ -65,8 +61,7 @@ def peer(name: str, runtime: Runtime) -> Iterator[str]:
     """Its address, from when it answers."""
     port = choose({"peer": 0})["peer"]
     words = ["-m", "benchmarks.measure.peer", name, "--runtime", runtime, "--port", str(port)]
-    process = subprocess.Popen([sys.executable, *words])
-    try:
+    with started.process(words) as process:
         deadline = time.monotonic() + START_S
         while True:
             try:
@@ -80,9 +75,6 @@ def peer(name: str, runtime: Runtime) -> Iterator[str]:
                     raise
                 time.sleep(LOOK_S)
         yield f"{HOST}:{port}"
-    finally:
-        process.terminate()
-        process.wait()
 
 
 @contextmanager
@@ -173,11 +165,8 @@ def main(
         bundle = require(prepare(name))
         setting = setting_of(bundle.served_spec)
         with ExitStack() as stack:
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            repository = model_repository.write([bundle], folder / "models")
-            server = stack.enter_context(TritonServer(repository, folder / "triton.log", canary_seconds=0))
-            roomy = ("--requests-per-minute", "1e9", "--calls-per-minute", "1e12")
-            door = stack.enter_context(Door(server.grpc_url, folder / "door.log", options=roomy))
+            stack.enter_context(started.ended_by_sigterm())
+            server, door = stack.enter_context(started.triton_and_door(bundle))
             addresses = {"the door": door.address}
             for title, runtime in PEERS.items():
                 if not (plain and runtime.compiles):
