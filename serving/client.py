@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import copy
+import math
 import re
 import socket
 import threading
@@ -25,13 +26,14 @@ from typing import Any, Self, TypeVar
 
 import numpy as np
 
+from serving import memory
 from serving.images import Encoding
 from serving.interface import ABOUT, DTYPES, ORDER, TIER, datatype, offered
 from serving.previews import PREVIEW, PREVIEW_ID, PREVIEWS
 from zoo import untrusted
 from zoo.contract.errors import nearest, shown
 from zoo.contract.feeds import Tensors
-from zoo.contract.graph import MAX_BATCH
+from zoo.contract.graph import MAX_BATCH, concrete
 from zoo.contract.spec import GeneratorSpec
 from zoo.errors import GenzooError
 
@@ -96,11 +98,15 @@ Asking = Generator[Call | Pause, Any, Found]
 class Model:
     """The model `name` at a gRPC address, `host:port`, without a way to reach it: what is sent, and what answers mean.
 
-    Images are of the `tier`, the server's own for None. A request with all its repetitions has `timeout_s`.
+    Images are of the `tier`, the server's own for None. A request with all its repetitions has `timeout_s`. Many images
+    of a server on this host come through `serving.memory`, unless `wire` wants all on the wire.
     """
+
+    wire = False
 
     def __init__(self, url: str, name: str, tier: str | None, timeout_s: float) -> None:
         self.url, self.name, self.tier, self.timeout_s = url, name, tier, timeout_s
+        self._near, self._memories = memory.is_near(url), memory.Memories()
         self._grpc, self._messages, self._service = protocol()
         self._config: Any = None
 
@@ -113,8 +119,8 @@ class Model:
         except ServingError as error:
             raise (yield from self._unknown(error)) from error
         self._ranks = {entry.name: 1 + len(entry.dims) for entry in self._config.input}
-        spec = self.parameter("spec")
-        sampling = self.spec.sampling if spec else None
+        self._spec = self.spec if self.parameter("spec") else None
+        sampling = self._spec.sampling if self._spec else None
         self._usual = sampling.num_steps if sampling else 1
         self._required = {entry.name for entry in self._config.input if not entry.optional}
         return self
@@ -130,6 +136,8 @@ class Model:
         for start in range(0, max(1, count), most):
             part = {name: tensor[start : start + most] for name, tensor in tensors.items()}
             answers.append((yield from self._part(part, parameters)))
+        if len(answers) == 1:
+            return {name: np.require(each, requirements="W") for name, each in answers[0].items()}
         return {name: np.concatenate([each[name] for each in answers]) for name in answers[0]}
 
     @property
@@ -190,11 +198,35 @@ class Model:
                 tensor = tensor[:, None]
             request.inputs.add(name=name, datatype=_datatype(name, tensor), shape=tensor.shape)
             request.raw_input_contents.append(_bytes(tensor))
+        size = 0 if about or self.wire or not self._near else self._size(tensors)
+        shared = self._memories.take(size) if memory.LARGE <= size <= memory.MOST else None
+        if shared is not None:
+            request.parameters[memory.MEMORY].string_param = shared.said
         answer = yield from (self._insist(infer) if insists else self._made_of(infer(min(KNOWN_S, self.timeout_s))))
+        if shared is not None and memory.MEMORY in request.parameters:
+            self._near = [each.shape[0] for each in answer.outputs] == [0]
+            found = self._shared(shared, len(tensors["seed"]), answer.outputs[0]) if self._near else {}
+            self._memories.give_back(shared)
+            if found:
+                return found
         return {
             output.name: np.frombuffer(content, FROM_TRITON[output.datatype]).reshape(output.shape)
             for output, content in zip(answer.outputs, answer.raw_output_contents, strict=True)
         }
+
+    def _shared(self, shared: memory.Memory, count: int, said: Any) -> Tensors:
+        try:
+            return {said.name: shared.images((count, *said.shape[1:]))}
+        except ValueError as error:
+            raise ServingError(f"{self.name} at {self.url}: {error}") from error
+
+    def _size(self, tensors: Tensors) -> int:
+        """Bytes of the images that a request asks for; 0 of a model that makes none."""
+        if self._spec is None:
+            return 0
+        sizes = {each.name: int(tensors[each.name].max(initial=0)) for each in self._spec.axes if each.name in tensors}
+        shape = concrete(self._spec.image_shape, self._spec.default_sizes | sizes)
+        return math.prod((len(tensors["seed"]), *shape))
 
     def _known(self, order: str) -> Asking[bool]:
         """Whether a request that goes row by row is being made: of one whose process has died Triton says nothing."""
@@ -222,6 +254,7 @@ class Model:
             except ServingError as error:
                 if not LOST.search(error.details) or paused + PAUSE_S > min(RETRY_S, left):
                     raise
+            call.request.parameters.pop(memory.MEMORY, None)  # what is lost may still write there
             yield Pause(PAUSE_S)
             paused += PAUSE_S
 

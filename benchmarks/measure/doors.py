@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import http.client
-import os
 import socket
 import threading
 import time
@@ -36,7 +35,6 @@ from serving.doors.process import Door
 from serving.server import TritonServer
 from zoo.contract.generator import Generator
 from zoo.contract.spec import GeneratorSpec
-from zoo.host import children
 
 BODY_MIB, CONNECTIONS, WAIT_S, PROBES = 300, 600, 20.0, 200
 LOOK_S = 0.02
@@ -118,16 +116,6 @@ def p50(ask: Callable[[], object]) -> float:
     return float(np.median(took)) * 1e3
 
 
-def processor(pid: int) -> float:
-    """Seconds, of a process and all that it has started."""
-    return _own(pid) + sum(map(processor, children(pid)))
-
-
-def _own(pid: int) -> float:
-    spent = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[11:13]
-    return sum(map(int, spent)) / os.sysconf("SC_CLK_TCK")
-
-
 async def asked(url: str, spec: GeneratorSpec, images: int, clients: int, refused: int = 0) -> int:
     """So many images of so many clients, beside others whose every request is refused: how many of those there were."""
     tensors, left, count = interface.canary(spec), iter(range(images)), 0
@@ -165,10 +153,10 @@ class Spent:
 
 
 def spent(server: TritonServer, spec: GeneratorSpec, images: int, clients: int, refused: int = 0) -> Spent:
-    whole, own, began = processor(server.pid), _own(server.pid), time.perf_counter()
+    whole, own, began = started.processor(server.pid), started.own_processor(server.pid), time.perf_counter()
     count = asyncio.run(asked(server.grpc_url, spec, images, clients, refused))
     seconds = time.perf_counter() - began
-    return Spent(processor(server.pid) - whole, _own(server.pid) - own, seconds, count)
+    return Spent(started.processor(server.pid) - whole, started.own_processor(server.pid) - own, seconds, count)
 
 
 def in_this_process(generator: Generator) -> float:

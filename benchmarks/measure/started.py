@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from export.bundle import Bundle
 from serving import guardian, model_repository
 from serving.doors.process import Door
 from serving.server import TritonServer
+from zoo.host import children
 
 ROOMY = ("--requests-per-minute", "1e9", "--calls-per-minute", "1e12")  # of a door that is to refuse nobody
 
@@ -64,3 +66,14 @@ def triton_and_door(bundle: Bundle) -> Iterator[tuple[TritonServer, Door]]:
     """The door refuses nobody."""
     with triton(bundle) as server, Door(server.grpc_url, server.log.with_name("door.log"), options=ROOMY) as door:
         yield server, door
+
+
+def processor(pid: int) -> float:
+    """Seconds, of a process and all that it has started."""
+    return own_processor(pid) + sum(map(processor, children(pid)))
+
+
+def own_processor(pid: int) -> float:
+    """Seconds, of a process alone."""
+    spent = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[11:13]
+    return sum(map(int, spent)) / os.sysconf("SC_CLK_TCK")

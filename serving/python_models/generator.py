@@ -41,6 +41,7 @@ from serving.interface import (
     of_one_kind,
     offered,
 )
+from serving.memory import MEMORY, hand_over
 from serving.previews import PREVIEW, PREVIEW_ID, PREVIEWS, NoPreviewError, Previews
 from serving.scheduling import BrokenError, BusyError, Order, StepScheduler
 from zoo.contract.assets import NO_ASSETS, Assets
@@ -188,12 +189,12 @@ class TritonPythonModel:
             sender.send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
 
         def failed(error: Exception) -> None:
-            answer(_answer_of(error))
+            answer(_answer_of(error, said))
 
         name, timeout = str(said.get(PREVIEW_ID, "")), request.timeout() / 1e6
 
         def images(found: np.ndarray) -> None:
-            answer(pb_utils.InferenceResponse([pb_utils.Tensor("image", found)]))
+            answer(_answer_of(found, said))
 
         try:
             if ABOUT in said:
@@ -235,16 +236,16 @@ class TritonPythonModel:
 
     def _together(self, requests: Sequence[Any], said: Sequence[dict[str, Any]]) -> list[Any]:
         parts, tiers = [_tensors(request) for request in requests], [self._tier(each) for each in said]
-        refused = [self._refusal(*each) for each in zip(tiers, parts, said, strict=True)]
-        responses: dict[int, Any] = {
-            index: _answer_of(error) for index, error in enumerate(refused) if error is not None
-        }
-        taken = [index for index in range(len(requests)) if index not in responses]
+        found: dict[int, np.ndarray | Exception] = {}
+        for index, each in enumerate(zip(tiers, parts, said, strict=True)):
+            if (refusal := self._refusal(*each)) is not None:
+                found[index] = refusal
+        taken = [index for index in range(len(requests)) if index not in found]
         groups = of_one_kind(self.spec, [parts[index] for index in taken], [tiers[index] for index in taken])
         for tier, group in groups:
-            answers = self._answered(tier, [parts[taken[place]] for place in group])
-            responses |= {taken[place]: answer for place, answer in zip(group, answers, strict=True)}
-        return [responses[index] for index in range(len(requests))]
+            made = self._made(tier, [parts[taken[place]] for place in group])
+            found |= {taken[place]: each for place, each in zip(group, made, strict=True)}
+        return [_answer_of(found[index], parameters) for index, parameters in enumerate(said)]
 
     def _refusal(self, tier: str, part: Tensors, said: dict[str, Any]) -> Exception | None:
         """Why a request cannot be a part of any batch, found before anything is made."""
@@ -257,19 +258,16 @@ class TritonPythonModel:
             return error
         return None
 
-    def _answered(self, tier: str, parts: list[Tensors]) -> list[Any]:
+    def _made(self, tier: str, parts: list[Tensors]) -> Sequence[np.ndarray | Exception]:
+        """The images of each request, or why there are none."""
         try:
-            return self._responses(tier, parts)
+            images = self.generators[tier].run(**merged(self.spec, parts, self.assets, checked=True))["image"]
         except Exception as error:
             if len(parts) == 1:
-                return [_answer_of(error)]
-        half = len(parts) // 2
-        return [*self._answered(tier, parts[:half]), *self._answered(tier, parts[half:])]
-
-    def _responses(self, tier: str, parts: list[Tensors]) -> list[Any]:
-        images = self.generators[tier].run(**merged(self.spec, parts, self.assets, checked=True))["image"]
-        bounds = np.cumsum([len(part["seed"]) for part in parts])[:-1]
-        return [pb_utils.InferenceResponse([pb_utils.Tensor("image", part)]) for part in np.split(images, bounds)]
+                return [error]
+            half = len(parts) // 2
+            return [*self._made(tier, parts[:half]), *self._made(tier, parts[half:])]
+        return np.split(images, np.cumsum([len(part["seed"]) for part in parts])[:-1])
 
 
 def _check_weights(here: Path, version: str, parameters: dict[str, str]) -> None:
@@ -297,8 +295,12 @@ def _executors(tuned: dict[str, Any]) -> dict[int, Executor]:
     return {int(batch): rebuild(Executor, each, "executor") for batch, each in tuned.items()}
 
 
-def _answer_of(error: Exception) -> Any:
-    return pb_utils.InferenceResponse(error=_triton_error(error))
+def _answer_of(found: np.ndarray | Exception, said: dict[str, Any]) -> Any:
+    if isinstance(found, Exception):
+        return pb_utils.InferenceResponse(error=_triton_error(found))
+    if MEMORY in said and hand_over(said[MEMORY], found):
+        found = found[:0]
+    return pb_utils.InferenceResponse([pb_utils.Tensor("image", found)])
 
 
 def _triton_error(error: Exception) -> Any:
