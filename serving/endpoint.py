@@ -17,7 +17,7 @@ from zoo.errors import GenzooError
 
 SECRET_HEADER = "genzoo-supervisor"
 # Of a public model's queue, and of what goes by rows: a canary asks whether it lives, not whether it is busy.
-BEFORE_USERS = {"priority": 1, interface.URGENT: 1}
+BEFORE_USERS = {"priority": 1, interface.URGENT: 1, interface.CANARY: 1}
 RESTRICTED = ("shared-memory", "model-repository", "trace", "logging")  # Triton's names of its administration
 
 

@@ -1,12 +1,15 @@
-"""What a generator that goes by rows tells Triton's metrics: who waits for a row, what is in flight, what was made.
+"""What a generator tells Triton's metrics, which Triton tells beside its own, at the same address.
 
-Triton itself counts requests in its own queues, where these do not wait. It tells these beside its own, at the same
-address.
+One that goes by rows: who waits for a row, what is in flight, what was made, for Triton counts requests in its own
+queues, where these do not wait. And each what Triton counts that is no image of a user.
 """
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Mapping
+from enum import StrEnum
 from typing import Any, Protocol
 
 EVERY_S = 0.2  # between two times that Triton is told, each of which is a message to its process
@@ -21,6 +24,17 @@ GAUGES = {
     "genzoo_running_requests": "Requests in flight with one.",
     "genzoo_waiting_calls": "Calls of the network that are left of all in flight, each for an image of the usual size.",
 }
+
+BESIDE = "genzoo_beside_users_total"
+
+
+class Beside(StrEnum):
+    """What Triton's `nv_inference_count` has beside images of users: those of canaries, those that were refused, which
+    to Triton is a success, and what was asked about another request."""
+
+    CANARY = "canary"
+    REFUSAL = "refusal"
+    QUESTION = "question"
 
 
 class Gauges:
@@ -70,3 +84,34 @@ class TritonGauges(Gauges):
         self._added = dict.fromkeys(COUNTERS, 0.0)
         for name, value in values.items():
             self._metrics[name].set(value)
+
+
+class BesideUsers:
+    """Counts it, of one model, by the Python backend's utilities."""
+
+    def __init__(self, utils: Any, model: str) -> None:
+        self._family = utils.MetricFamily(
+            name=BESIDE,
+            description="Of nv_inference_count what is no image of a user.",
+            kind=utils.MetricFamily.COUNTER,
+        )
+        self._metrics: dict[Beside, Metric] = {
+            kind: self._family.Metric(labels={"model": model, "kind": kind.value}) for kind in Beside
+        }
+        self._added, self._told, self._lock = dict.fromkeys(Beside, 0), float("-inf"), threading.Lock()
+
+    def add(self, kind: Beside, images: int) -> None:
+        with self._lock:
+            self._added[kind] += images
+        self.tell()
+
+    def tell(self) -> None:
+        """What was added, but not twice in `EVERY_S`: then it is left for the next request, at the latest a canary."""
+        with self._lock:
+            if not any(self._added.values()) or time.monotonic() - self._told < EVERY_S:
+                return
+            self._told = time.monotonic()
+            for kind, images in self._added.items():
+                if images:
+                    self._metrics[kind].increment(images)
+            self._added = dict.fromkeys(Beside, 0)

@@ -35,6 +35,7 @@ TIER = "tier"  # the parameter of a request that says how far from exact its ima
 # still being made (one whose process has died is never answered); and 1 for what goes before all others, for Triton
 # keeps its own `priority` to itself, and the queue that it is for is always empty.
 ORDER, ABOUT, URGENT = "order", "about_order", "urgent"
+CANARY = "canary"  # 1 in a request of nobody's, so that it can be counted apart
 STEP_FILES = {"step": "step.onnx", "decoder": "decoder.onnx"}  # beside that of a graph whose table they walk by rows
 BUNDLES = "bundles"  # the folder in a public model of what was tuned for the host
 # NumPy's names of types -> Triton's; a configuration writes TYPE_ before them, and TYPE_STRING for text.

@@ -1,6 +1,6 @@
 """What it saves that large answers come through memory of who asks for them, and not by the wire.
 
-`python -m benchmarks.measure.by_memory [NAME] [--readme docs/serving.md]` asks a generator for as many images as a
+`python -m benchmarks.measure.by_memory NAME [--readme docs/serving.md]` asks a generator for as many images as a
 request may have, and a model that has its images ready made, of several sizes, in turns both ways.
 """
 
@@ -26,9 +26,15 @@ from zoo.contract.graph import MAX_BATCH
 from zoo.contract.request import SampleRequest
 from zoo.contract.spec import Axis, GeneratorSpec
 
-COUNTS_AND_SIDES = ((64, 32), (64, 64), (8, 512), (64, 512))  # of the images that are ready made, in colour
+SMALLEST, LARGEST = 32, 512
+COUNTS_AND_SIDES = (
+    (64, SMALLEST),
+    (64, 64),
+    (8, LARGEST),
+    (64, LARGEST),
+)  # of the images that are ready made, in colour
 SECONDS, ROUNDS, CALLS = 1.0, 5, 3  # of each way in a round, and at least so many calls
-READY = GeneratorSpec("ready-made", "none", (), ("side", "side", 3), axes=(Axis("side", 32, 32, 512),))
+READY = GeneratorSpec("ready-made", "none", (), ("side", "side", 3), axes=(Axis("side", SMALLEST, SMALLEST, LARGEST),))
 MODEL = """
 import json
 
@@ -104,7 +110,7 @@ def add_ready_made(server: TritonServer) -> None:
 
 
 def main(
-    name: Annotated[str, typer.Argument(help="A generator.")] = "gan",
+    name: Annotated[str, typer.Argument(help="A generator.")],
     readme: Annotated[Path | None, typer.Option(help="Write the table between the marks of this file.")] = None,
 ) -> None:
     """Measure answers through memory beside those by the wire."""

@@ -26,10 +26,11 @@ from export.runners import FirstFormatRunner, HostLoopRunner, OnnxRuntimeRunner
 from export.runtimes import Executor
 from export.tuning import opening
 from export.tuning.candidates import UNTUNED
-from serving.gauges import TritonGauges
+from serving.gauges import Beside, BesideUsers, TritonGauges
 from serving.interface import (
     ABOUT,
     BUNDLES,
+    CANARY,
     ONNX_FILE,
     ORDER,
     STEP_FILES,
@@ -100,6 +101,7 @@ class TritonPythonModel:
         self.scheduler = self._scheduler(by_rows, most) if by_rows else None
         self.previews = Previews()
         self.under_way: set[str] = set()  # names of orders that are being made
+        self.beside_users = BesideUsers(pb_utils, self.spec.name)
         self.apart = ThreadPoolExecutor(1)  # for the tiers that do not go by rows
         for tier, generator in self.generators.items():
             for batch in sorted({*sizes}) if tier != self.default or self.scheduler is None else ():  # warm-up
@@ -165,6 +167,7 @@ class TritonPythonModel:
         return OnnxRuntimeRunner(here.parent / file, served=True) if file else ModelRunner(graph, outputs)
 
     def execute(self, requests: list[Any]) -> list[Any] | None:
+        self.beside_users.tell()
         said = [_parameters(request) for request in requests]
         if self.scheduler is None:
             return self._together(requests, said)
@@ -189,12 +192,12 @@ class TritonPythonModel:
             sender.send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
 
         def failed(error: Exception) -> None:
-            answer(_answer_of(error, said))
+            answer(self._answer_of(error, said, request))
 
         name, timeout = str(said.get(PREVIEW_ID, "")), request.timeout() / 1e6
 
         def images(found: np.ndarray) -> None:
-            answer(_answer_of(found, said))
+            answer(self._answer_of(found, said, request))
 
         try:
             if ABOUT in said:
@@ -245,7 +248,7 @@ class TritonPythonModel:
         for tier, group in groups:
             made = self._made(tier, [parts[taken[place]] for place in group])
             found |= {taken[place]: each for place, each in zip(group, made, strict=True)}
-        return [_answer_of(found[index], parameters) for index, parameters in enumerate(said)]
+        return [self._answer_of(found[index], *each) for index, each in enumerate(zip(said, requests, strict=True))]
 
     def _refusal(self, tier: str, part: Tensors, said: dict[str, Any]) -> Exception | None:
         """Why a request cannot be a part of any batch, found before anything is made."""
@@ -257,6 +260,15 @@ class TritonPythonModel:
         except Exception as error:  # as of an execution
             return error
         return None
+
+    def _answer_of(self, found: np.ndarray | Exception, said: dict[str, Any], request: Any) -> Any:
+        if (kind := _kind(found, said)) is not None:
+            self.beside_users.add(kind, max(map(len, _tensors(request).values())))
+        if isinstance(found, Exception):
+            return pb_utils.InferenceResponse(error=_triton_error(found))
+        if MEMORY in said and hand_over(said[MEMORY], found):
+            found = found[:0]
+        return pb_utils.InferenceResponse([pb_utils.Tensor("image", found)])
 
     def _made(self, tier: str, parts: list[Tensors]) -> Sequence[np.ndarray | Exception]:
         """The images of each request, or why there are none."""
@@ -295,12 +307,13 @@ def _executors(tuned: dict[str, Any]) -> dict[int, Executor]:
     return {int(batch): rebuild(Executor, each, "executor") for batch, each in tuned.items()}
 
 
-def _answer_of(found: np.ndarray | Exception, said: dict[str, Any]) -> Any:
-    if isinstance(found, Exception):
-        return pb_utils.InferenceResponse(error=_triton_error(found))
-    if MEMORY in said and hand_over(said[MEMORY], found):
-        found = found[:0]
-    return pb_utils.InferenceResponse([pb_utils.Tensor("image", found)])
+def _kind(found: np.ndarray | Exception, said: dict[str, Any]) -> Beside | None:
+    """Of a request that is no user's, or without images."""
+    if {ABOUT, PREVIEW} & said.keys():
+        return Beside.QUESTION
+    if CANARY in said:
+        return Beside.CANARY
+    return Beside.REFUSAL if isinstance(found, Exception) else None
 
 
 def _triton_error(error: Exception) -> Any:

@@ -15,13 +15,17 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import openai
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from export.bundle import Bundle
 from serving import model_repository
+from serving.client import ServingError, TritonRunner
 from serving.doors.process import Door
+from serving.endpoint import Endpoint
+from serving.gauges import EVERY_S, Beside
 from serving.server import TritonServer
 from tests.serving.doors.conftest import ROOMY
 
@@ -192,6 +196,28 @@ def test_what_is_under_way_is_told_with_its_cost_by_the_door_and_by_triton(stage
     assert not [name for name, each in rest.items() if name.startswith("genzoo_") and (ONE_CALL,) in each]
 
 
+@pytest.mark.parametrize("model", [ONE_CALL, BY_ROWS])
+def test_what_users_had_is_triton_s_count_without_canaries_refusals_and_questions(stage: Stage, model: str) -> None:
+    endpoint, runner = Endpoint(stage.server.http_url), TritonRunner(stage.server.grpc_url, model)
+
+    def of_users() -> float:
+        time.sleep(1.2 * EVERY_S)
+        endpoint.canary(runner.spec)  # with which what is left is told
+        time.sleep(EVERY_S)  # Triton counts after it has answered
+        found = stage.of_triton()
+        beside = sum(found["genzoo_beside_users_total"][kind.value, model] for kind in Beside)
+        return found["nv_inference_count"][model, "1"] - beside
+
+    before = of_users()
+    refused = stage.of_triton()["genzoo_beside_users_total"]["refusal", model]
+    assert runner.run(seed=np.arange(3, dtype=np.uint64))["image"].any()
+    with pytest.raises(ServingError, match="class_id 99"):
+        runner.run(seed=np.zeros(2, np.uint64), class_id=np.full(2, 99))
+    assert until(lambda: of_users() == before + 3)
+    assert stage.of_triton()["genzoo_beside_users_total"]["refusal", model] == refused + 2
+    runner.close()
+
+
 def test_refusals_are_told_by_their_reasons(stage: Stage) -> None:
     before = stage.of_door().get("genzoo_refusals_total", {})
     client = stage.client
@@ -206,7 +232,7 @@ def test_refusals_are_told_by_their_reasons(stage: Stage) -> None:
         client.with_options(api_key="of-a-stranger").models.list()
     with pytest.raises(openai.APITimeoutError):
         client.with_options(timeout=0.1).images.generate(
-            model=BY_ROWS, prompt="", n=10, extra_body={"num_steps": 250, "guidance_scale": 2.0}
+            model=BY_ROWS, prompt="", n=10, extra_body={"num_steps": 1000, "guidance_scale": 2.0}
         )
     left = (BY_ROWS, "client_left")
     after = until(lambda: left in (seen := stage.of_door()["genzoo_refusals_total"]) and seen)
