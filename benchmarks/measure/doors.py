@@ -39,6 +39,7 @@ from zoo.contract.spec import GeneratorSpec
 BODY_MIB, CONNECTIONS, WAIT_S, PROBES = 300, 600, 20.0, 200
 LOOK_S = 0.02
 CLIENTS, IMAGES, REFUSED, ROUNDS = 32, 3000, 2, 3
+SEVERAL = 4  # images of a request
 HALF = b"POST /v1 HTTP/1.1\r\nhost: 127.0.0.1\r\n"
 
 
@@ -116,11 +117,11 @@ def p50(ask: Callable[[], object]) -> float:
     return float(np.median(took)) * 1e3
 
 
-async def asked(url: str, spec: GeneratorSpec, images: int, clients: int, refused: int = 0) -> int:
-    """So many images of so many clients, beside others whose every request is refused: how many of those there were."""
-    tensors, left, count = interface.canary(spec), iter(range(images)), 0
+async def asked(url: str, spec: GeneratorSpec, requests: int, clients: int, refused: int = 0, images: int = 1) -> int:
+    """So many requests of so many clients, for as many images each, beside others who are always refused: how often."""
+    tensors, left, count = interface.canary(spec, images), iter(range(requests)), 0
     number = next(each.name for each in interface.inputs(spec) if each.dtype == "int64")
-    wrong = tensors | {number: np.full((1, 1), -1)}
+    wrong = interface.canary(spec) | {number: np.full((1, 1), -1)}
     async with connected(url, [spec.name]) as runners:
         runner, ended = runners[spec.name], asyncio.Event()
 
@@ -152,9 +153,11 @@ class Spent:
     refused: int = 0
 
 
-def spent(server: TritonServer, spec: GeneratorSpec, images: int, clients: int, refused: int = 0) -> Spent:
+def spent(
+    server: TritonServer, spec: GeneratorSpec, requests: int, clients: int, refused: int = 0, images: int = 1
+) -> Spent:
     whole, own, began = started.processor(server.pid), started.own_processor(server.pid), time.perf_counter()
-    count = asyncio.run(asked(server.grpc_url, spec, images, clients, refused))
+    count = asyncio.run(asked(server.grpc_url, spec, requests, clients, refused, images))
     seconds = time.perf_counter() - began
     return Spent(started.processor(server.pid) - whole, started.own_processor(server.pid) - own, seconds, count)
 
@@ -179,8 +182,11 @@ def many(server: TritonServer, bundle: Bundle) -> list[str]:
         here, alone = in_this_process(generator), spent(server, spec, IMAGES, CLIENTS)
         beside = spent(server, spec, IMAGES, CLIENTS, REFUSED)
         served = spent(server, spec, IMAGES + beside.refused, CLIENTS + REFUSED)
+        several = spent(server, spec, IMAGES // SEVERAL, CLIENTS, images=SEVERAL)
         values = {
             "share": alone.own / alone.all,
+            "own": alone.own / IMAGES * 1e3,
+            "several": several.own / several.all,
             "speed": here / alone.seconds,
             "refused": beside.refused / REFUSED,
             "alone": beside.all / alone.all,
@@ -191,8 +197,9 @@ def many(server: TritonServer, bundle: Bundle) -> list[str]:
     said = {name: f"{np.median(each):.2f} ({min(each):.2f} to {max(each):.2f})" for name, each in found.items()}
     return [
         f"{IMAGES:,} images of {CLIENTS} clients, one a request, {ROUNDS} rounds: {said['speed']} of what this process "
-        f"makes in the time, {CLIENTS} at once and without a client; Triton itself is {said['share']} of the server's "
-        "processor time.",
+        f"makes in the time, {CLIENTS} at once and without a client. Triton itself takes {said['own']} ms of the "
+        f"processor for a request, which is {said['share']} of the server's time, and {said['several']} with {SEVERAL} "
+        "images a request.",
         f"Beside {REFUSED} clients who are always refused ({np.median(found['refused']):.0f} each meanwhile) the "
         f"server's processor time is {said['alone']} of that of the images alone, and {said['served']} of that of as "
         f"many requests in all, of {CLIENTS + REFUSED} clients, that are all served.",
