@@ -444,6 +444,11 @@ def test_a_file_that_is_shortened_under_a_model_does_not_end_it(
     np.testing.assert_array_equal(images, expected)
 
 
+def test_threads_of_a_served_model_do_not_spin(bundles: dict[str, Bundle]) -> None:
+    options = OnnxRuntimeRunner(bundles["toy-gan"], served=True)._session.get_session_options()
+    assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
+
+
 def test_weights_that_are_no_numbers_are_not_served(tmp_path: Path) -> None:
     bundle = make_bundle(tmp_path / "toy-ddpm", ITERATIVE, scale=float("nan"))
     server = TritonServer(model_repository.write([bundle], tmp_path / "models"), tmp_path / "log")
