@@ -24,10 +24,12 @@ def admit(bundle: Bundle) -> Verdict:
     """Judge the engines that this GPU runs for an admitted bundle, and record it. Raises as a runner does."""
     here = gpu()
     engines = {graph: for_gpu(bundle, graph, here) for graph in graphs_to_build(bundle)}
-    entry = bundle_generator(bundle, lambda graph: TensorRTRunner(engines[graph]))
+    runners = {graph: TensorRTRunner(engine) for graph, engine in engines.items()}
+    entry = bundle_generator(bundle, runners.__getitem__)
     verdict = compare(bundle, entry, _label(engines, here))
-    for engine in engines.values():
-        record(engine, here, verdict.admitted, verdict.message, verdict.numbers)
+    for graph, engine in engines.items():
+        numbers = verdict.numbers | {"activation_bytes": runners[graph].activation_bytes}
+        record(engine, here, verdict.admitted, verdict.message, numbers)
     return verdict
 
 

@@ -32,6 +32,7 @@ class TensorRTRunner:
     def __init__(self, engine: Engine) -> None:
         loaded, trt = deserialize(engine), engine.library.load()
         self.path = engine.path
+        self.activation_bytes = int(loaded.device_memory_size_v2)  # of the GPU, for its largest execution
         self._context = loaded.create_execution_context()
         if self._context is None:
             raise RunnerError(f"{self.path} got no room on the GPU: is its memory taken by another process?")

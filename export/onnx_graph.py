@@ -24,6 +24,7 @@ import torch
 from torch.onnx._internal.exporter import _registration
 
 from export.rewrite import rewrite
+from export.shapes import value_info
 from zoo.contract.graph import OPSET, Graph, OnnxSource, TensorSpec, factor
 
 IR_VERSION = 10
@@ -182,11 +183,6 @@ def declare(proto: onnx.GraphProto, inputs: tuple[TensorSpec, ...], outputs: tup
     for values, specs in ((proto.input, inputs), (proto.output, outputs)):
         del values[:]
         values.extend(value_info(spec) for spec in specs)
-
-
-def value_info(spec: TensorSpec) -> onnx.ValueInfoProto:
-    dtype = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(spec.dtype))
-    return onnx.helper.make_tensor_value_info(spec.name, dtype, spec.shape)
 
 
 def save(proto: onnx.GraphProto, path: Path, opset: int = OPSET) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
+from typing import Protocol
 
 import numpy as np
 import onnx
@@ -17,7 +18,6 @@ from onnx.defs import get_schema
 from onnx.reference import ReferenceEvaluator
 from onnx.shape_inference import InferenceError, infer_node_outputs
 
-from export.onnx_graph import OnnxGraph, value_info
 from zoo.contract.graph import TensorSpec
 
 FEW = 64  # no shape, no axes and no scales have more elements
@@ -35,7 +35,23 @@ class Value:
         return int(prod(self.shape) * helper.tensor_dtype_to_np_dtype(self.kind).itemsize)
 
 
-def values(graph: OnnxGraph, sizes: Mapping[str, int], opset: int) -> dict[str, Value]:
+class Shaped(Protocol):
+    """A graph of which only what shapes follow from is needed: its constants by name, and what it takes."""
+
+    @property
+    def proto(self) -> onnx.GraphProto: ...
+    @property
+    def tensors(self) -> Mapping[str, np.ndarray]: ...
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]: ...
+
+
+def value_info(spec: TensorSpec) -> onnx.ValueInfoProto:
+    dtype = helper.np_dtype_to_tensor_dtype(np.dtype(spec.dtype))
+    return helper.make_tensor_value_info(spec.name, dtype, spec.shape)
+
+
+def values(graph: Shaped, sizes: Mapping[str, int], opset: int) -> dict[str, Value]:
     """What the nodes, inputs and constants of a graph make at sizes of its dynamic axes.
 
     What depends on a graph within a node, or on the values of a tensor of floats, is left out.
@@ -61,7 +77,7 @@ def values(graph: OnnxGraph, sizes: Mapping[str, int], opset: int) -> dict[str, 
     return {name: _value(each) for name, each in types.items()}
 
 
-def _edges(graph: OnnxGraph, sizes: Mapping[str, int]) -> dict[str, onnx.TypeProto]:
+def _edges(graph: Shaped, sizes: Mapping[str, int]) -> dict[str, onnx.TypeProto]:
     concrete = [TensorSpec(each.name, each.dtype, each.concrete(sizes)) for each in graph.inputs]
     return {each.name: value_info(each).type for each in concrete}
 

@@ -34,7 +34,7 @@ APPS = (
 PANELS = {
     "Look": ("list", "show", "sample", "doctor"),
     "Make": ("train", "export", "gate", "build", "tune", "index"),
-    "Serve": ("serve", "reload", "repository", "install-server"),
+    "Serve": ("serve", "reload", "repository", "deploy", "install-server"),
     "Measure": (
         *("demo", "bench", "race", "gpu", "report", "tree", "ratios", "profile"),
         *("study", "card", "train-features", "pulls"),

@@ -41,7 +41,8 @@ def prepare(source: str, report: Report = lambda _: None, *, judge: bool = True,
         assert checkpoint is not None
         bundle = exporter.export(checkpoint)
     if ungated:
-        report(f"{bundle.name} {_standing(bundle)}, and is taken ungated")
+        if not bundle.admitted:
+            report(f"{bundle.name} {standing(bundle)}, and is taken ungated")
         return bundle
     if bundle.verdict is None and judge:
         report(f"{source} goes before the gate")
@@ -51,7 +52,8 @@ def prepare(source: str, report: Report = lambda _: None, *, judge: bool = True,
     raise RefusedError(f"{bundle.verdict['message']}; export it again, or take it as it is with --ungated")
 
 
-def _standing(bundle: Bundle) -> str:
+def standing(bundle: Bundle) -> str:
+    """What the gate said of it, in words."""
     if bundle.admitted:
         return "was admitted by the gate"
     return "was refused by the gate" if bundle.verdict else "has not been before the gate"

@@ -1,4 +1,4 @@
-"""`genzoo serve`, `genzoo repository`, `genzoo sample`, `genzoo install-server`."""
+"""`genzoo serve`, `genzoo repository`, `genzoo deploy`, `genzoo sample`, `genzoo install-server`."""
 
 from __future__ import annotations
 
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from zoo.contract.request import SampleRequest
 
 app = typer.Typer()
+deploy = typer.Typer(no_args_is_help=True)
+app.add_typer(deploy, name="deploy", help="What the chart of serving/deploy would run, before it does.")
 
 COMPOSE = "serving/deploy/compose.yaml"
 SHARED_MEMORY = 1 << 30  # that the deployments give by themselves
@@ -107,6 +109,49 @@ def write_repository(
             typer.echo(f"its largest requests need {needed >> 20} MiB of /dev/shm: sharedMemory of the chart, shm_size")
         compose = _compose(output, repository.packages, on_engines.placement.gpus if on_engines else ())
         typer.echo(f"{output} holds {', '.join(names)}; next: {compose}")
+
+
+@deploy.command("plan")
+def plan_deployment(
+    names: Names,
+    engine: Engines = None,
+    library: By = None,
+    gpus: Gpus = None,
+    instances: Instances = 1,
+    tier: Tiers = None,
+    cpu: Annotated[bool, typer.Option("--cpu", help="On nodes without a GPU.")] = False,
+    replicas: Annotated[int, typer.Option(min=0, help="Pods, of each GPU generation.")] = 1,
+    values: Annotated[
+        Path | None, typer.Option("--values", "-o", help="A new file: what of the chart's values follows.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Print what would be deployed: forms, files, container, memory of GPU and host, and the chart's values.
+
+    Nothing is built, judged or started; what was not exported yet is, to see how large it is.
+    """
+    from serving import deployment
+    from serving.engines import Wanted
+
+    found = deployment.plan(
+        names,
+        Wanted.of(engine, library, gpus, instances),
+        _tiers(tier, engine),
+        on_cpu=cpu,
+        replicas=replicas,
+        report=_say,
+    )
+    if values:
+        deployment.write_values(found, values)
+    if as_json:
+        typer.echo(json.dumps(found.to_json()))
+        return
+    for line in found.lines:
+        typer.echo(line)
+    if values:
+        typer.echo(f"next: helm install NAME serving/deploy/chart --values {shlex.quote(str(values))}")
+    else:
+        typer.echo(deployment.yaml({"values": found.values}).rstrip())
 
 
 def _compose(models: Path, packages: Sequence[str], gpus: Sequence[int]) -> str:

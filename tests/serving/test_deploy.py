@@ -82,7 +82,9 @@ def test_the_image_carries_the_packages_and_no_weights(context: Path) -> None:
 def test_the_image_s_command_works_with_what_it_installs(context: Path, tmp_path: Path) -> None:
     """The RUN step with the project's own dependencies, taken from here, and nothing else that is installed here."""
     run = re.search(
-        r'^RUN (python3 -m pip install .*?) "/src\[serving\]" ', (DEPLOY / "Dockerfile").read_text(), re.MULTILINE
+        r'^RUN (python3 -m pip install .*?) "/src\[serving,cpu,signing\]" ',
+        (DEPLOY / "Dockerfile").read_text(),
+        re.MULTILINE,
     )
     assert run
     assert "--no-deps" not in run[1]
@@ -130,15 +132,19 @@ def test_a_deployment_is_closed_by_a_secret_that_nobody_has(tmp_path: Path) -> N
     assert len(secrets) == 2
 
 
+# Helm's functions, as far as the chart uses them; what is piped to one is its last argument.
 CALLS: dict[str, Callable[..., Any]] = {
     "add": lambda found, number: found + number,
+    "default": lambda other, found: found or other,
+    "dict": lambda *words: dict(zip(words[::2], words[1::2], strict=True)),
     "div": lambda found, number: found // number,
+    "list": lambda *found: list(found),
+    "nindent": lambda spaces, found: "\n" + indent(str(found), " " * spaces),
     "not": lambda found: not found,
-    "toYaml": lambda found: yaml.safe_dump(found).rstrip(),
-}
-FILTERS: dict[str, Callable[..., str]] = {
+    "or": lambda *found: next((each for each in found if each), found[-1]),
+    "printf": lambda form, *found: form % found,
     "quote": lambda found: json.dumps(str(found)),
-    "nindent": lambda found, spaces: "\n" + indent(str(found), " " * spaces),
+    "toYaml": lambda found: yaml.safe_dump(found).rstrip(),
 }
 
 
@@ -147,18 +153,33 @@ def rendered(template: str, values: dict[str, Any], release: str = "zoo") -> lis
     tokens = re.split(r"\{\{-?\s*(.*?)\s*-?\}\}", re.sub(r"[ \t]*(\{\{-)", r"\1", template))
     root = {"Values": values, "Release": {"Name": release}}
 
-    def value(words: str, dot: Any) -> Any:
-        expression, *filters = (part.strip() for part in words.split("|"))
-        if expression.split()[0] in CALLS:
-            word, path, *more = expression.split()
-            found = CALLS[word](value(path, dot), *map(int, more))
-        else:
-            found = root if expression.startswith("$") else dot
-            for name in filter(None, expression.lstrip("$").split(".")):
-                found = found[name]
-        for each in filters:
-            word, *more = each.split()
-            found = FILTERS[word](found, *map(int, more))
+    def value(text: str, dot: Any) -> Any:
+        words = re.findall(r'"[^"]*"|[()|]|[^\s()|]+', text)
+        found = pipeline(words, dot)
+        assert not words, text
+        return found
+
+    def pipeline(words: list[str], dot: Any) -> Any:
+        """Takes its words away, up to the parenthesis that ends it."""
+        piped: list[Any] = []
+        while True:
+            name = words.pop(0) if words[0] in CALLS else ""
+            operands = []
+            while words and words[0] not in (")", "|"):
+                operands.append(operand(words, dot))
+            piped = [CALLS[name](*operands, *piped) if name else operands[0]]
+            if not words or words.pop(0) == ")":
+                return piped[0]
+
+    def operand(words: list[str], dot: Any) -> Any:
+        word = words.pop(0)
+        if word == "(":
+            return pipeline(words, dot)
+        if word.startswith('"') or word.isdigit():
+            return json.loads(word)
+        found = root if word.startswith("$") else dot
+        for name in filter(None, word.lstrip("$").split(".")):
+            found = found[name]
         return found
 
     def block(position: int, dot: Any, shown: bool) -> tuple[str, int]:
@@ -185,6 +206,22 @@ def rendered(template: str, values: dict[str, Any], release: str = "zoo") -> lis
     return [each for each in yaml.safe_load_all(block(0, root, True)[0]) if each]
 
 
+SM89 = {
+    "name": "sm89",
+    "nodeSelector": {"nvidia.com/gpu.compute.major": "8", "nvidia.com/gpu.compute.minor": "9"},
+    "replicas": 2,
+    "engine": "sm89",
+    "path": "",
+}
+H100 = {
+    "name": "h100",
+    "nodeSelector": {"nvidia.com/gpu.product": "NVIDIA-H100-80GB-HBM3"},
+    "replicas": 1,
+    "engine": "sm90",
+    "path": "of/sm90",
+}
+
+
 @pytest.mark.parametrize(
     ("path", "value"),
     [
@@ -205,6 +242,15 @@ def rendered(template: str, values: dict[str, Any], release: str = "zoo") -> lis
         ("door.keys", "no/name"),
         ("door.options", ["--images=4 --host=0.0.0.0"]),
         ("drainSeconds", "5s"),
+        ("fetch.generators", ["gan"]),  # from nowhere, and nobody vouches for it
+        ("fetch.generators", ["gan --ungated"]),
+        ("fetch.from", ["https://a b"]),
+        ("fetch.cache", {"claim": "cache", "hostPath": "/cache", "size": "1Gi"}),
+        ("fetch.cache", {"claim": "", "hostPath": "cache", "size": "1Gi"}),
+        ("generations", [SM89 | {"name": "SM 89"}]),
+        ("generations", [SM89 | {"nodeSelector": {}}]),  # any node
+        ("generations", [SM89 | {"engine": "ada"}]),
+        ("generations", [{"name": "sm89"}]),
     ],
 )
 def test_values_that_the_chart_cannot_render_are_refused(path: str, value: Any) -> None:
@@ -227,6 +273,15 @@ def test_values_that_the_chart_cannot_render_are_refused(path: str, value: Any) 
 KUBERNETES = "1.31"
 OF_AN_OPERATOR = {"ServiceMonitor", "PrometheusRule"}  # which Kubernetes itself does not know
 DOOR = {"door": {"keys": "the-keys", "metricsKey": "scraper", "options": ["--images=4"]}}
+BOTH = {"generations": [SM89, H100]}
+FETCHES = {
+    "fetch": {
+        "generators": ["gan", "ddpm-pd4"],
+        "from": ["https://mirror/zoo", "oci://registry:5000/zoo"],
+        "key": "the-publisher",
+        "cache": {"claim": "", "hostPath": "", "size": "20Gi"},
+    }
+}
 GROWS = {"autoscaling": {"most": 8}, "monitoring": {"enabled": True, "labels": {"release": "prometheus"}}}
 
 
@@ -262,10 +317,73 @@ def chart(*changes: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         ({"tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists"}], "nodeSelector": {"a": "true"}},),
         (GROWS, {"autoscaling": {"queueSeconds": 2, "downSeconds": 0}}),
         ({"cluster": {"workers": 2, "results": "1e3"}},),
+        (FETCHES, DOOR, {"gpus": 0}),
+        (FETCHES, {"fetch": {"cache": {"claim": "1e3", "hostPath": "", "size": 1}}}),
+        (FETCHES, {"fetch": {"from": ["https://host/a?b={c}&d='e'#f"]}}),
     ],
 )  # fmt: skip
 def test_odd_values_are_objects_that_kubernetes_takes(changes: Sequence[Mapping[str, Any]]) -> None:
     assert "Deployment zoo" in chart(*changes)
+
+
+def test_each_generation_of_gpus_has_its_pods_and_all_are_one_service() -> None:
+    objects = chart(BOTH, FETCHES, GROWS, {"nodeSelector": {"pool": "others"}})
+    found = {name: each for name, each in objects.items() if name.startswith("Deployment")}
+    assert set(found) == {"Deployment zoo-sm89", "Deployment zoo-h100"}
+    selected = []
+    for generation in (SM89, H100):
+        deployment = found[f"Deployment zoo-{generation['name']}"]["spec"]
+        labels = deployment["template"]["metadata"]["labels"]
+        assert deployment["selector"]["matchLabels"] == labels
+        selected.append(labels)
+        pod = deployment["template"]["spec"]
+        assert pod["nodeSelector"] == generation["nodeSelector"], "nobody else's"
+        assert f"--engine={generation['engine']}" in pod["containers"][0]["args"]
+        scaler = objects[f"HorizontalPodAutoscaler zoo-{generation['name']}"]["spec"]
+        assert scaler["scaleTargetRef"]["name"] == f"zoo-{generation['name']}"
+        assert scaler["minReplicas"] == generation["replicas"]
+    assert selected[0] != selected[1], "no Deployment takes the other's pods"
+    for service in ("Service zoo", "Service zoo-pods"):
+        assert all(objects[service]["spec"]["selector"].items() <= labels.items() for labels in selected)
+    assert objects["NetworkPolicy zoo"]["spec"]["podSelector"]["matchLabels"].items() <= selected[0].items()
+
+
+def test_a_generation_has_its_repository_in_the_claim() -> None:
+    mounts = [
+        {each["name"]: each for each in deployment["spec"]["template"]["spec"]["containers"][0]["volumeMounts"]}
+        for name, deployment in chart(BOTH, {"models": {"path": "of/all"}}).items() if name.startswith("Deployment")
+    ]  # fmt: skip
+    assert [each["models"].get("subPath") for each in mounts] == [None, "of/sm90"]
+    assert all(each["models"]["readOnly"] and "cache" not in each for each in mounts)
+
+
+@pytest.mark.parametrize(
+    ("cache", "volume"),
+    [
+        ({}, {"emptyDir": {"sizeLimit": "20Gi"}}),
+        ({"claim": "many"}, {"persistentVolumeClaim": {"claimName": "many"}}),
+        ({"hostPath": "/var/cache/zoo"}, {"hostPath": {"path": "/var/cache/zoo", "type": "Directory"}}),
+    ],
+)
+def test_what_was_pulled_stays_where_it_is_said(cache: dict[str, str], volume: dict[str, Any]) -> None:
+    changed = {"fetch": {**FETCHES["fetch"], "cache": {"claim": "", "hostPath": "", "size": "20Gi"} | cache}}
+    pod = chart(changed)["Deployment zoo"]["spec"]["template"]["spec"]
+    volumes = {each.pop("name"): each for each in pod["volumes"]}
+    assert volumes["cache"] == volume
+    assert "emptyDir" in volumes["models"], "nobody's claim"
+    assert pod["securityContext"]["fsGroup"] == pod["securityContext"]["runAsUser"]
+    [triton] = pod["containers"]
+    mounts = {each["name"]: each for each in triton["volumeMounts"]}
+    assert set(mounts) == set(volumes)
+    assert {each["name"]: each["value"] for each in triton["env"]}["GENZOO_HOME"] == mounts["cache"]["mountPath"]
+    assert not any(mounts[name].get("readOnly") for name in ("models", "cache"))
+    assert triton["args"] == [
+        "--fetch=gan",
+        "--fetch=ddpm-pd4",
+        f"--key={mounts['publisher']['mountPath']}/key.pem",
+        "--from=https://mirror/zoo",
+        "--from=oci://registry:5000/zoo",
+    ]
 
 
 def test_a_busy_pod_is_not_started_again() -> None:
