@@ -69,7 +69,7 @@ def _fetched(options: Sequence[str]) -> list[str]:
 
 
 def _leave(number: int, frame: object) -> None:
-    sys.exit(128 + number)
+    os._exit(128 + number)  # a mirror may keep its threads waiting; what has arrived is found by the next start
 
 
 def _loads(said: Mapping[str, str]) -> list[str]:

@@ -38,9 +38,13 @@ from serving.places import PlaceError, assemble
 from serving.ports import HOST, PortInUseError, check, choose
 from serving.server import ServerError, TritonServer
 from tests.serving.conftest import ITERATIVE, make_bundle
+from tests.zoo.keys import pair
+from tests.zoo.pulling import Artifact
 from zoo.contract.generator import Generator
 from zoo.exchange import derived
 from zoo.files import HOME_VARIABLE
+from zoo.store.artifact import Kind
+from zoo.store.remotes import open_remote
 
 ROOT = Path(__file__).parents[2]
 SEED = np.arange(2, dtype=np.uint64)
@@ -458,9 +462,14 @@ def test_weights_that_are_no_numbers_are_not_served(tmp_path: Path) -> None:
 
 @contextmanager
 def deployed(bundle: Bundle, folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], int, str]]:
-    """The container's first process over the embedded Triton: it, its server's process id and its HTTP address."""
-    repository = model_repository.write([bundle], folder / "models")
-    found = assemble(install(), repository.path)
+    """The container's first process over the embedded Triton: it, its server's process id and its HTTP address.
+
+    It fetches what it serves.
+    """
+    (folder / "models").mkdir()
+    alice, mirror = pair(folder, "alice"), folder / "mirror"
+    Artifact(bundle.path, f"{bundle.name}.bundle.fp32", Kind.BUNDLE).push(open_remote(str(mirror)), alice)
+    found = assemble(install(), folder / "models")
     (found.folder / "bin").mkdir()
     (found.folder / "bin" / "tritonserver").symlink_to(install().tritonserver)
     ports = choose({"http": 0, "grpc": 0, "metrics": 0})
@@ -468,6 +477,8 @@ def deployed(bundle: Bundle, folder: Path) -> Iterator[tuple[subprocess.Popen[by
     options += [f"--model-repository={found.models}", f"--backend-directory={found.backends}"]
     environment = found.environment()
     environment |= {"PATH": f"{found.folder}/bin:{environment['PATH']}", "PYTHONPATH": str(found.python)}
+    environment |= {HOME_VARIABLE: str(folder / "cache")}
+    options += [f"--fetch={bundle.name}", f"--from={mirror}", f"--key={alice.public}"]
     process = subprocess.Popen(
         [sys.executable, "-m", "serving.entrypoint", *options, "--model-config-name=cpu"],
         cwd=found.python,
@@ -490,7 +501,7 @@ def deployed(bundle: Bundle, folder: Path) -> Iterator[tuple[subprocess.Popen[by
         shutil.rmtree(found.folder)
 
 
-def test_a_container_heals_its_models_and_ends_with_its_first_process(
+def test_a_container_fetches_and_heals_its_models_and_ends_with_its_first_process(
     bundles: dict[str, Bundle], tmp_path: Path
 ) -> None:
     with deployed(bundles["toy-gan"], tmp_path) as (process, server, address):
