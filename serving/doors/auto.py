@@ -45,6 +45,18 @@ class Group:
                 await offer.runner.run(**tensors)
             self.turns.times.saw(name, calls, time.monotonic() - began)
 
+    def refuse(self, given: Asked) -> None:
+        """Before it is known what a request could be: turns away one that cannot be in time whatever it is.
+
+        So a crowd that is turned away takes little of the door's own time. Raises BusyError.
+        """
+        names = {offer.taken.picture for offer in self.offers.values()}
+        if not names.isdisjoint(given.model_fields_set):  # an edit may be less than an image
+            return
+        now, quick = time.monotonic(), min(self.front.points, key=lambda point: point.ms)
+        deadline = now + (given.deadline_ms or MAX_DEADLINE_MS) / 1e3
+        self.turns.refuse(Ticket(deadline, now, {quick.title: (quick, float(quick.calls))}), now)
+
     def options(self, given: Asked) -> dict[str, tuple[Point, float]]:
         """The points that a request may get, with the calls of the network that they would be. Raises RequestError."""
         orders: dict[str, Order] = {}
@@ -146,7 +158,7 @@ class Auto:
         """What a generator took that was asked for by its name tells of it too."""
         made = images.generator
         for group in self.groups.values():
-            group.turns.times.saw(made.name, made.calls, made.seconds)
+            group.turns.times.heard(made.name, made.calls, made.seconds)
 
     @property
     def listed(self) -> Listed:

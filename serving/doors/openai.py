@@ -84,6 +84,7 @@ def application(offers: Mapping[str, Offer], budgets: Budgets, metrics: Metrics,
 
     async def chosen(request: Request, given: Asked, group: Group) -> Any:
         seen: Seen = request.state.seen
+        group.refuse(given)
         options = await asyncio.to_thread(group.options, given)
         least = min(calls for _, calls in options.values())
         budgets.calls(request.state.who, least)

@@ -32,6 +32,7 @@ class Times:
 
     def __init__(self, points: Sequence[Point]) -> None:
         self.slowness: dict[str, float] = {}
+        self._least: dict[str, float] = {}  # that was seen of each
         self.lines = {name: _line(points, name) for name in {point.generator for point in points}}
 
     def seconds(self, generator: str, calls: float) -> float:
@@ -45,6 +46,17 @@ class Times:
         ratio = seconds / self._elsewhere(generator, calls)
         before = self.slowness.get(generator, ratio)
         self.slowness[generator] = before + NEW_SHARE * (ratio - before)
+        self._least[generator] = min(ratio, self._least.get(generator, ratio))
+
+    def heard(self, generator: str, calls: float, seconds: float) -> None:
+        """Of one that others may have kept waiting, so that it tells only where it was quicker than is known."""
+        if generator in self.lines and seconds < self.seconds(generator, calls):
+            self.saw(generator, calls, seconds)
+
+    def doubt(self) -> None:
+        """Nobody was let in for what is known, so that nothing new is seen: back a part of the way to the quickest."""
+        for generator, least in self._least.items():
+            self.slowness[generator] += NEW_SHARE * (least - self.slowness[generator])
 
     def _elsewhere(self, generator: str, calls: float) -> float:
         fixed, each = self.lines[generator]
@@ -109,17 +121,30 @@ class Turns:
     def admit(self, ticket: Ticket, now: float) -> None:
         """Raises BusyError where it cannot be in time beside those that wait, or one of them no more because of it."""
         self.came.append(now)
+        self._check(ticket, now)
+        insort(self.waiting, ticket)
+
+    def refuse(self, ticket: Ticket, now: float) -> None:
+        """Raises BusyError as `admit` would, of a ticket that is no more than the request; lets nobody in."""
+        try:
+            self._check(ticket, now)
+        except BusyError:
+            self.came.append(now)
+            raise
+
+    def _check(self, ticket: Ticket, now: float) -> None:
         if len(self.waiting) >= MAX_WAITING:
             raise BusyError(f"as many requests wait as may, {MAX_WAITING}: ask again later")
         late = self._lateness(sorted([*self.waiting, ticket]), self._ends(now))
         if late > 0.0:
+            if not self.waiting and not self.busy:
+                self.times.doubt()
             needed = ticket.deadline - now + late
             raise BusyError(
                 f"nothing that is served answers within {1e3 * (ticket.deadline - now):.0f} ms beside "
                 f"{len(self.waiting) + len(self.busy)} others, the quickest in about {1e3 * needed:.0f} ms: ask again "
                 "later"
             )
-        insort(self.waiting, ticket)
 
     def leave(self, ticket: Ticket) -> None:
         """Nobody waits for it any more, or it is done."""

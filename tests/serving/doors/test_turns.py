@@ -91,6 +91,20 @@ def test_who_cannot_be_in_time_is_turned_away_at_once() -> None:
     turns.admit(ticket(0.01), 0.0)
 
 
+def test_a_crowd_is_turned_away_before_it_is_known_what_it_asks_for() -> None:
+    turns = Turns(Times(THREE), 1)
+    turns.admit(ticket(0.01), 0.0)
+    turns.next(0.0)
+    turns.refuse(ticket(1.0, THREE[2:]), 0.0)
+    assert not turns.waiting, "it is looked at, not let in"
+    with pytest.raises(BusyError) as early:
+        turns.refuse(ticket(0.001, THREE[2:]), 0.0)
+    assert len(turns.came) == 2, "who is turned away has come too"
+    with pytest.raises(BusyError) as late:
+        turns.admit(ticket(0.001), 0.0)
+    assert str(early.value) == str(late.value)
+
+
 def test_times_are_learnt_where_they_are_taken() -> None:
     times = Times(THREE)
     assert times.seconds("middle", 8.0) == pytest.approx(0.01)
@@ -99,6 +113,35 @@ def test_times_are_learnt_where_they_are_taken() -> None:
     assert times.seconds("quick", 1.0) == pytest.approx(0.003)
     assert times.seconds("middle", 4.0) == pytest.approx(0.015), "as slow as what is known of others"
     times.saw("nobody", 1.0, 9.0)
+
+
+def test_what_others_kept_waiting_is_no_time_of_a_generator() -> None:
+    times = Times(THREE)
+    times.heard("quick", 1.0, 5.0)  # of sixteen that were asked for by name at once
+    assert times.seconds("quick", 1.0) == 0.001
+    times.heard("quick", 1.0, 0.0005)
+    assert times.seconds("quick", 1.0) == pytest.approx(0.0005)
+
+
+def test_a_host_that_was_slow_for_a_while_is_not_held_for_slow_for_ever() -> None:
+    """Who is turned away teaches nothing, so that nobody would be let in again."""
+    turns = Turns(Times(THREE), 1)
+    turns.times.saw("quick", 1.0, 0.001)
+    for _ in range(20):
+        turns.times.saw("quick", 1.0, 1.0)
+    refused = 0
+    while True:
+        try:
+            turns.admit(ticket(0.25), 0.0)
+            break
+        except BusyError:
+            refused += 1
+    assert 1 < refused < 20
+    turns.next(0.0)
+    before = turns.times.seconds("quick", 1.0)
+    with pytest.raises(BusyError):
+        turns.admit(ticket(0.0001), 0.0)
+    assert turns.times.seconds("quick", 1.0) == before, "somebody is served, and will tell"
 
 
 def test_a_line_has_what_does_not_depend_on_calls() -> None:
