@@ -72,6 +72,7 @@ OWNERS = {
         "benchmarks/measure/peer.py",
         *(f"serving/doors/{name}.py" for name in ("auto", "openai", "orders", "schema")),
     },
+    "bentoml": {"benchmarks/measure/frameworks/bento.py"},
     "tensorrt": {"export/engine.py"},
     "tensorrt_rtx": {"export/engine.py"},
     "cuda": {"export/cuda.py"},
@@ -86,7 +87,7 @@ OWNERS = {
     "openvino": {"export/runtimes/openvino.py"},
     "transformers": {"zoo/families/diffusers_pipeline.py"},
     "huggingface_hub": {"zoo/store/remotes/hf.py"},
-    "ray": {"zoo/fanout/driver.py", "zoo/fanout/worker.py"},
+    "ray": {"benchmarks/measure/frameworks/ray_serve.py", "zoo/fanout/driver.py", "zoo/fanout/worker.py"},
     "model_signing": {"zoo/store/signing.py"},
 }
 # Words of one data set, and who may say them: a file or a folder, and why.

@@ -64,8 +64,7 @@ class Pool:
             head = f"POST {PATH} HTTP/1.1\r\nhost: {self.host}:{self.port}\r\ncontent-type: application/json\r\n"
             writer.write(f"{head}content-length: {len(content)}\r\n\r\n".encode() + content)
             lines = (await reader.readuntil(b"\r\n\r\n")).decode().lower().split("\r\n")
-            length = next(int(line.split(":")[1]) for line in lines if line.startswith("content-length:"))
-            answer = await reader.readexactly(length)
+            answer = await _content(reader, lines)
         except BaseException:
             writer.close()
             raise
@@ -80,6 +79,18 @@ class Pool:
             writer.close()
             with suppress(OSError):
                 await writer.wait_closed()
+
+
+async def _content(reader: asyncio.StreamReader, lines: Sequence[str]) -> bytes:
+    """By its length, or in chunks (RFC 9112, sections 6 and 7)."""
+    lengths = [int(line.split(":")[1]) for line in lines if line.startswith("content-length:")]
+    if lengths:
+        return await reader.readexactly(lengths[0])
+    found = b""
+    while size := int((await reader.readuntil(b"\r\n")).split(b";")[0], 16):
+        found += (await reader.readexactly(size + 2))[:-2]
+    await reader.readuntil(b"\r\n")
+    return found
 
 
 def _without_images(answer: bytes) -> Mapping[str, Any]:

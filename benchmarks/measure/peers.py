@@ -1,8 +1,10 @@
-"""The same generator behind this server and behind what one writes by hand: FastAPI with torch in one process.
+"""The same generator behind this server, behind frameworks, and behind what one writes by hand: FastAPI with torch.
 
 `python -m benchmarks.measure.peers NAMES... [--readme docs/serving.md]` starts all of them on this host's loopback and
-asks them in turns, by 1, 4 and 16 clients that each wait for an answer: a PNG in JSON by HTTP, and for Triton itself
-pixels by gRPC. Numbers are ratios within a round, so that what else the host does is the same for both.
+asks them in turns, by 1, 4, 16 and 64 clients that each wait for an answer: a PNG in JSON by HTTP, and for Triton
+itself pixels by gRPC. Numbers are ratios within a round, so that what else the host does is the same for both. Then
+requests come at random times, at shares of what each contender answered at most. BentoML and Ray Serve have
+environments of their own, which are made at the first time (`benchmarks.measure.frameworks`).
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from benchmarks.measure import started
+from benchmarks.measure import overload, started
+from benchmarks.measure.frameworks import FRAMEWORKS, serving_by
 from benchmarks.templates.marks import replace_marked
 from export.gate import require
 from export.runtimes import Runtime
@@ -33,10 +36,10 @@ from zoo.contract.request import SampleRequest, Setting
 from zoo.contract.spec import GeneratorSpec
 
 STEPS, SAMPLER = 4, "ddim"  # of what takes any number of steps
-CLIENTS, SECONDS, ROUNDS = (1, 4, 16), 3.0, 3
+CLIENTS, SECONDS, ROUNDS = (1, 4, 16, 64), 1.5, 3
 LATE_S = 1.0  # an answer that takes longer is not counted
 START_S, LOOK_S = 600.0, 0.1  # what compiles does so at its first request
-PEER = "FastAPI, torch"
+GRPC, PEER = "Triton, gRPC", "FastAPI, torch"
 PEERS = {PEER: Runtime.TORCH, "FastAPI, torch.compile": Runtime.TORCH_COMPILE}
 
 Ask = Callable[[int], object]  # of a seed
@@ -77,15 +80,25 @@ def peer(name: str, runtime: Runtime) -> Iterator[str]:
         yield f"{HOST}:{port}"
 
 
-@contextmanager
-def by_http(address: str, name: str, setting: Setting) -> Iterator[Ask]:
-    """A client's own connection, which stays."""
-    connection = http.client.HTTPConnection(address, timeout=START_S)
+Body = Callable[[int], Mapping[str, Any]]  # of a seed
+
+
+def body_of(
+    name: str, setting: Setting, wrapped: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None
+) -> Body:
+    """What is sent by HTTP, as a framework wants it."""
     said: Mapping[str, Any] = {"num_steps": setting.num_steps, "sampler": setting.sampler}
     body = {"model": name, **{key: value for key, value in said.items() if value is not None}}
+    return lambda seed: wrapped(body | {"seed": seed}) if wrapped else body | {"seed": seed}
+
+
+@contextmanager
+def by_http(address: str, body: Body) -> Iterator[Ask]:
+    """A client's own connection, which stays."""
+    connection = http.client.HTTPConnection(address, timeout=START_S)
 
     def ask(seed: int) -> None:
-        content = json.dumps(body | {"seed": seed})
+        content = json.dumps(body(seed))
         connection.request("POST", "/v1/images/generations", content, {"content-type": "application/json"})
         answer = connection.getresponse()
         found = answer.read()
@@ -119,14 +132,16 @@ def load(client: Callable[[], Any], clients: int, seconds: float) -> tuple[list[
     return found, time.perf_counter() - began
 
 
-def measured(contenders: Mapping[str, Callable[[], Any]]) -> dict[tuple[str, int], Seen]:
+def measured(
+    contenders: Mapping[str, Callable[[], Any]], seconds: float = SECONDS, rounds: int = ROUNDS
+) -> dict[tuple[str, int], Seen]:
     found = {(name, clients): Seen() for clients in CLIENTS for name in contenders}
     for name in contenders:  # warm: what compiles does now
-        load(contenders[name], 2, SECONDS)
-    for turn in range(ROUNDS):
+        load(contenders[name], 2, seconds)
+    for turn in range(rounds):
         for clients in CLIENTS:
             for name in list(contenders)[:: 1 if turn % 2 else -1]:
-                found[name, clients].add(*load(contenders[name], clients, SECONDS))
+                found[name, clients].add(*load(contenders[name], clients, seconds))
     return found
 
 
@@ -136,8 +151,11 @@ def rows(generator: str, found: Mapping[tuple[str, int], Seen]) -> Iterator[str]
         for clients in CLIENTS:
             mine, plain = found[name, clients], found[PEER, clients]
             times = f"{_ms(mine.p50)} / {_ms(mine.p99)} ms"
-            ratios = np.array(mine.good) / np.array(plain.good)
-            share = "1" if name == PEER else f"{np.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+            if name == PEER or min(plain.good) == 0.0:
+                share = "1" if name == PEER else f"{PEER} none in time"
+            else:
+                ratios = np.array(mine.good) / np.array(plain.good)
+                share = f"{np.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
             cells.append(f"{share}; {times}")
         yield f"| `{generator}` | {name} | {' | '.join(cells)} |"
 
@@ -155,12 +173,17 @@ def main(
     names: Annotated[list[str], typer.Argument(help="Generators.")],
     readme: Annotated[Path | None, typer.Option(help="Write the table between the marks of this file.")] = None,
     plain: Annotated[bool, typer.Option("--plain", help="Without what compiles for a minute.")] = False,
+    alone: Annotated[bool, typer.Option("--alone", help="Without BentoML and Ray Serve.")] = False,
+    seconds: Annotated[float, typer.Option(min=0.1, help="Of each contender at each number of clients.")] = SECONDS,
+    rounds: Annotated[int, typer.Option(min=1)] = ROUNDS,
+    beyond: Annotated[float, typer.Option(min=0.0, help="Seconds of each load at random times; 0: none.")] = 2.0,
 ) -> None:
-    """Measure this server beside FastAPI with torch."""
+    """Measure this server beside FastAPI with torch, BentoML and Ray Serve."""
     lines = [
         f"| | | {' | '.join(f'{clients} clients' if clients > 1 else 'one client' for clients in CLIENTS)} |",
         f"|---|---|{'---|' * len(CLIENTS)}",
     ]
+    loaded: list[str] = []
     for name in names:
         bundle = require(prepare(name))
         setting = setting_of(bundle.served_spec)
@@ -171,15 +194,32 @@ def main(
             for title, runtime in PEERS.items():
                 if not (plain and runtime.compiles):
                     addresses[title] = stack.enter_context(peer(name, runtime))
+            bodies = dict.fromkeys(addresses, body_of(name, setting))
+            for each in () if alone else FRAMEWORKS:
+                addresses[each.title] = stack.enter_context(serving_by(each, name, partial(typer.echo, err=True)))
+                bodies[each.title] = body_of(name, setting, each.body)
             runner = TritonRunner(server.grpc_url, name)
-            contenders: dict[str, Callable[[], Any]] = {"Triton, gRPC": partial(by_grpc, runner, setting)}
-            contenders |= {title: partial(by_http, where, name, setting) for title, where in addresses.items()}
-            lines += rows(name, measured(contenders))
+            contenders: dict[str, Callable[[], Any]] = {GRPC: partial(by_grpc, runner, setting)}
+            contenders |= {title: partial(by_http, where, bodies[title]) for title, where in addresses.items()}
+            found = measured(contenders, seconds, rounds)
+            lines += rows(name, found)
             runner.close()
-    table = "\n".join(lines)
+            if beyond:
+                most = {title: capacity(found, title) for title in contenders}
+                opened: dict[str, overload.Opened] = {
+                    GRPC: partial(overload.by_grpc, server.grpc_url, name, setting),
+                    **{title: partial(overload.by_http, addresses[title], bodies[title]) for title in addresses},
+                }
+                loaded += overload.rows(name, overload.measured(opened, most, beyond, LATE_S), most)
+    table = "\n".join([*lines, *(["", *overload.heading(), *loaded] if loaded else [])])
     if readme:
         replace_marked(readme, "peers", table)
     typer.echo(table)
+
+
+def capacity(found: Mapping[tuple[str, int], Seen], name: str) -> float:
+    """Images in time a second, of the number of clients that get the most."""
+    return max(float(np.median(found[name, clients].good)) for clients in CLIENTS)
 
 
 if __name__ == "__main__":
