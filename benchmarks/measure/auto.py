@@ -41,7 +41,10 @@ ALIKE = 0.99  # of the images in time of `auto`: a choice with so many is held a
 
 @dataclass(frozen=True)
 class Seen:
-    """Of one choice at one load: images in time a second, their mean distance, seconds, and what was chosen."""
+    """Of one choice at one load: images in time a second, their mean distance, seconds, and what was chosen.
+
+    Of those that `asked` so many were `turned_away` at once.
+    """
 
     goodput: float
     distance: float
@@ -159,6 +162,7 @@ def table(capacity: float, quickest: str, found: Mapping[tuple[float, str], Seen
         f"{deadline_s * 1e3:.0f} ms. `auto` chose {chosen}.",
         "",
         verdict(found, capacity, most),
+        _lost(found[most, AUTO], most),
     ]
 
 
@@ -177,6 +181,13 @@ def verdict(found: Mapping[tuple[float, str], Seen], capacity: float, load: floa
         return f"{said}; **better images and as many in time** have {', '.join(f'`{title}`' for title in better)}."
     others = ", ".join(f"`{title}` ({each.distance:.2f})" for title, each in alike.items())
     return f"{said}, at a mean distance of {auto.distance:.2f}: no fixed choice with as many is better, of {others}."
+
+
+def _lost(auto: Seen, load: float) -> str:
+    """What became of the others."""
+    away, good = auto.turned_away / max(1, auto.asked), sum(auto.chosen.values()) / max(1, auto.asked)
+    late = max(0.0, 1.0 - away - good)
+    return f"Of its requests at {load:g} it turned {away:.0%} away at once, and {late:.0%} were late."
 
 
 def _distance(found: Mapping[tuple[float, str], Seen], title: str) -> float:

@@ -45,7 +45,7 @@ class Group:
                 await offer.runner.run(**tensors)
             self.turns.times.saw(name, calls, time.monotonic() - began)
 
-    def refuse(self, given: Asked) -> None:
+    def refuse(self, given: Asked, came: float) -> None:
         """Before it is known what a request could be: turns away one that cannot be in time whatever it is.
 
         So a crowd that is turned away takes little of the door's own time. Raises BusyError.
@@ -54,8 +54,7 @@ class Group:
         if not names.isdisjoint(given.model_fields_set):  # an edit may be less than an image
             return
         now, quick = time.monotonic(), min(self.front.points, key=lambda point: point.ms)
-        deadline = now + (given.deadline_ms or MAX_DEADLINE_MS) / 1e3
-        self.turns.refuse(Ticket(deadline, now, {quick.title: (quick, float(quick.calls))}), now)
+        self.turns.refuse(_ticket(given, came, now, {quick.title: (quick, float(quick.calls))}), now)
 
     def options(self, given: Asked) -> dict[str, tuple[Point, float]]:
         """The points that a request may get, with the calls of the network that they would be. Raises RequestError."""
@@ -102,10 +101,9 @@ class Group:
             raise RequestError(f"min_quality {shown(title)} is no point of what is served: {nearest(title, known)}")
         return [point for point in self.front.points if point.title not in known[title].beats]
 
-    async def made(self, given: Asked, options: Mapping[str, tuple[Point, float]]) -> Images:
+    async def made(self, given: Asked, options: Mapping[str, tuple[Point, float]], came: float) -> Images:
         """Raises BusyError where no point can be in time, and ServingError."""
-        now = time.monotonic()
-        ticket = Ticket(now + (given.deadline_ms or MAX_DEADLINE_MS) / 1e3, now, options)
+        ticket = _ticket(given, came, time.monotonic(), options)
         async with self._turn(ticket) as chosen:
             order = await asyncio.to_thread(self.order, given, chosen.point)
             began = time.monotonic()
@@ -131,6 +129,15 @@ class Group:
         while (found := self.turns.next(time.monotonic())) is not None:
             ticket, chosen = found
             self._told[id(ticket)].set_result(chosen)
+
+
+def _ticket(given: Asked, came: float, now: float, options: Mapping[str, tuple[Point, float]]) -> Ticket:
+    """Its time runs from when the door saw it. What has passed since will pass again before its answer is sent.
+
+    A door with more to do than it can shows in both.
+    """
+    within = (given.deadline_ms or MAX_DEADLINE_MS) / 1e3
+    return Ticket(came + within - (now - came), came, options, within)
 
 
 @dataclass(frozen=True)

@@ -84,12 +84,12 @@ def application(offers: Mapping[str, Offer], budgets: Budgets, metrics: Metrics,
 
     async def chosen(request: Request, given: Asked, group: Group) -> Any:
         seen: Seen = request.state.seen
-        group.refuse(given)
+        group.refuse(given, seen.began)
         options = await asyncio.to_thread(group.options, given)
         least = min(calls for _, calls in options.values())
         budgets.calls(request.state.who, least)
         seen.ordered(AUTO, "", least, given.n or 1)
-        answer = await _unless_gone(request, group.made(given, options))
+        answer = await _unless_gone(request, group.made(given, options, seen.began))
         if isinstance(answer, Images):
             seen.made(len(answer.data))
             seen.chosen(group.front.dataset, str(answer.generator.chosen), answer.generator.seconds)

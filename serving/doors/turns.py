@@ -95,11 +95,15 @@ class Chosen:
 
 @dataclass(order=True)
 class Ticket:
-    """A request that waits. `options` are points with the calls of the network that they would be for it."""
+    """A request that waits. `options` are points with the calls of the network that they would be for it.
+
+    `within` is what it was given, in seconds, where its deadline is not that.
+    """
 
     deadline: float
     arrived: float
     options: Mapping[str, tuple[Point, float]] = field(compare=False)
+    within: float | None = field(default=None, compare=False)
 
     @cached_property
     def cheapest(self) -> tuple[str, float]:
@@ -139,9 +143,10 @@ class Turns:
         if late > 0.0:
             if not self.waiting and not self.busy:
                 self.times.doubt()
-            needed = ticket.deadline - now + late
+            left = ticket.deadline - now
+            needed = left + late
             raise BusyError(
-                f"nothing that is served answers within {1e3 * (ticket.deadline - now):.0f} ms beside "
+                f"nothing that is served answers within {1e3 * (ticket.within or left):.0f} ms beside "
                 f"{len(self.waiting) + len(self.busy)} others, the quickest in about {1e3 * needed:.0f} ms: ask again "
                 "later"
             )

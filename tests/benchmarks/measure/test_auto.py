@@ -117,12 +117,14 @@ def test_a_claim_is_held_against_what_was_seen(
     goodput: float, distance: float, other: tuple[float, float], sentence: str
 ) -> None:
     def one(goodput: float, distance: float) -> Seen:
-        return Seen(goodput, distance, 0.1, 0.2, {"ddpm-pd1 1": 1}, 0, 1)
+        return Seen(goodput, distance, 0.1, 0.2, {"ddpm-pd1 1": 1}, 1, 4)
 
     found = {(2.0, AUTO): one(goodput, distance), (2.0, "ddpm-pd1 1"): one(*other)}
     text = auto.verdict(found, 100.0, 2.0)
     assert sentence in text
-    assert len(auto.table(100.0, "ddpm-pd1 1", found, 0.25)) == 8
+    lines = auto.table(100.0, "ddpm-pd1 1", found, 0.25)
+    assert text in lines
+    assert lines[-1] == "Of its requests at 2 it turned 25% away at once, and 50% were late."
 
 
 def test_choices_are_of_one_data_set() -> None:
