@@ -70,11 +70,12 @@ def distance(point: Point) -> float:
 
 
 @contextmanager
-def opened(bundles: Sequence[Bundle]) -> Iterator[Door]:
+def opened(bundles: Sequence[Bundle], *more: str) -> Iterator[Door]:
+    """A door that refuses nobody for a budget, with `more` of its options."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         repository = model_repository.write(bundles, folder / "models")
-        roomy = ("--requests-per-minute", "1e9", "--calls-per-minute", "1e12")
+        roomy = ("--requests-per-minute", "1e9", "--calls-per-minute", "1e12", *more)
         with (
             TritonServer(repository, folder / "triton.log", canary_seconds=0) as server,
             Door(server.grpc_url, folder / "door.log", options=roomy) as door,
@@ -213,12 +214,15 @@ def main(
     deadline_ms: Annotated[float, typer.Option(min=1.0)] = 250.0,
     seconds: Annotated[float, typer.Option(min=0.5, help="Of each load of each choice.")] = 6.0,
     loads: Annotated[list[float] | None, typer.Option("--load", help="Shares of the capacity, repeatable.")] = None,
+    slots: Annotated[
+        int | None, typer.Option(min=1, help="Requests that `auto` makes at once; the door's own.")
+    ] = None,
     readme: Annotated[Path | None, typer.Option(help="Write the table between the marks of this file.")] = None,
 ) -> None:
     """Measure `model: auto` beside fixed choices under load."""
     bundles = [require(bundle) for bundle in prepare_all(names or USUAL)]
     known = points(bundles)
-    with opened(bundles) as door:
+    with opened(bundles, *(("--slots", str(slots)) if slots else ())) as door:
         found = asyncio.run(measured(door.address, known, deadline_ms / 1e3, seconds, sorted(loads or LOADS)))
     lines = "\n".join(table(*found, deadline_ms / 1e3))
     if readme:
