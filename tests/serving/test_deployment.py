@@ -21,7 +21,7 @@ from export.floors import CONTAINER_FLOOR
 from serving import deployment, model_repository
 from serving.cli import app
 from serving.deployment import DeploymentError
-from tests.serving.conftest import ITERATIVE, ONE_SHOT, make_bundle
+from tests.serving.conftest import ONE_SHOT, make_bundle
 from tests.serving.test_deploy import DEPLOY
 from zoo import files
 from zoo.contract.errors import RequestError
@@ -115,10 +115,20 @@ def test_the_values_are_those_of_the_chart(toy_bundles: Mapping[str, Path], tmp_
     assert "values.yaml exists: give a new file" in str(again.exception)
 
 
-def test_a_form_is_by_rows_where_it_can_be(tmp_path: Path) -> None:
-    """Toys have no graph of a step; of a real one `test_door_by_rows` has the server."""
-    told = planned(make_bundle(tmp_path / "toy-ddpm", ITERATIVE).path, "--cpu")
-    assert [model["form"] for model in told["models"]] == ["fused"]
+def test_a_form_is_by_rows_where_it_can_be(toy_bundles: Mapping[str, Path]) -> None:
+    """On a CPU, of what takes any number of steps; a student of two steps and a GAN are batches."""
+    forms = {
+        words: {model["name"]: model["form"] for model in planned(*toy_bundles.values(), *words)["models"]}
+        for words in (("--cpu",), ())
+    }
+    takes_any = {
+        bundle.name
+        for bundle in map(Bundle.open, toy_bundles.values())
+        if bundle.spec.sampling and not bundle.spec.sampling.steps
+    }
+    assert takes_any
+    assert {name for name, form in forms["--cpu",].items() if form == "by rows"} == takes_any
+    assert set(forms[()].values()) == {"fused"}
 
 
 def test_what_the_gate_did_not_admit_is_told(tmp_path: Path) -> None:

@@ -13,7 +13,9 @@ import pytest
 
 from export.bundle import Bundle
 from serving import front
+from serving.doors.auto import _ticket
 from serving.doors.process import Door
+from serving.doors.schema import Asked
 from serving.front import Front, Point
 from serving.server import TritonServer
 from tests.serving.doors.conftest import ROOMY
@@ -122,6 +124,13 @@ def test_what_cannot_be_is_one_sentence(
 def test_the_best_alone_in_haste_is_one_sentence(unknowing: openai.OpenAI) -> None:
     with pytest.raises(openai.InternalServerError, match="answers within 50 ms"):
         made(unknowing, deadline_ms=50, min_quality="toy-ddpm 800")
+
+
+def test_the_time_of_a_request_runs_from_when_the_door_saw_it() -> None:
+    """Twenty milliseconds on its way in, and as many left for its way out."""
+    found = _ticket(Asked.model_construct(deadline_ms=100.0), 10.0, 10.02, {})
+    assert found.deadline == pytest.approx(10.08)
+    assert found.within == pytest.approx(0.1)
 
 
 def test_a_crowd_is_answered_in_time_or_turned_away(client: openai.OpenAI) -> None:
