@@ -7,29 +7,32 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from zoo.datasets import critters, critters_and_plants, designs, portraits, scenes
+from zoo.datasets import Data, critters, critters_and_plants, designs, portraits, scenes
 from zoo.datasets.critters_and_plants import CRITTER, FIGURES, PLANT, PLANT_IMAGE, PLANTS, masked, of_kind
+from zoo.datasets.portrait_styles import STYLES
 from zoo.datasets.scenes import LABELS
 
-LOAD_SCENES, LOAD_PORTRAITS = scenes.load, portraits.load
+LOAD_SCENES = scenes.load
 SCENES = 24
 
 
-def test_critters_are_those_of_the_portraits_and_told_as_designs_are(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pytest.importorskip("dicebear")
-    monkeypatch.setattr(portraits, "load", lambda split, source: LOAD_PORTRAITS(split, str(tmp_path), count=5))
-    every = [portraits.load(split, None) for split in ("train", "test")]
-    found = [critters.load(split) for split in ("train", "test")]
-    assert sum(map(len, found)) == 5, "of six designs as many each"
-    for data, whole in zip(found, every, strict=True):
-        kept = [row for row, said in enumerate(whole.conditions["prompt"]) if critters.CRITTER.word in said.split()]
-        assert (data.images == whole.images[kept]).all()
-        for said in data.conditions["prompt"]:
+def test_critters_are_those_of_the_portraits_and_told_as_designs_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = [portraits.portrait(style, index) for index in range(8) for style in STYLES]
+    pictures = np.arange(len(shown), dtype=np.uint8).repeat(12).reshape(-1, 2, 2, 3)  # each of a grey of its own
+
+    def load(split: str, source: str | None) -> Data:
+        rows = [row for row, each in enumerate(shown) if each.held_out is (split == "test")]
+        return Data(pictures[rows], {"prompt": [shown[row].caption for row in rows]})
+
+    monkeypatch.setattr(portraits, "load", load)
+    found = {split: critters.load(split) for split in ("train", "test")}
+    assert sum(map(len, found.values())) == 8
+    for split, data in found.items():
+        for picture, said in zip(data.images, data.conditions["prompt"], strict=True):
+            of = shown[int(picture[0, 0, 0])]
+            assert (of.style, of.caption, of.held_out) == (critters.CRITTER, said, split == "test")
             assert set(said.split()) <= set(critters.WORDS)
-            assert designs.understood(said) == portraits.read(said), "so whoever reads designs reads critters"
-            assert portraits.read(said).held_out is (data is found[1])
+            assert designs.understood(said) == portraits.read(said) == of, "so who reads designs reads critters"
 
 
 def test_a_mask_numbers_the_figures_of_its_kind_alone() -> None:
