@@ -456,6 +456,9 @@ def race(
 @app.command("train-features")
 def train_features(
     name: Annotated[str, typer.Argument(help="One of `benchmarks/quality/judges`, as classifier.")],
+    reference: Annotated[
+        list[str] | None, typer.Option(help="Do not train it: show it this data set, which it is to judge, too.")
+    ] = None,
     data: Annotated[str | None, typer.Option(help="Directory or URL of the data set.")] = None,
     threads: Annotated[int, typer.Option(min=1, max=1024, help="CPU threads.")] = 2,
     as_json: Json = False,
@@ -471,5 +474,11 @@ def train_features(
     if name not in nets:
         raise UnknownNameError(f"unknown feature net {name!r}: {nearest(name, nets)}")
     torch.set_num_threads(threads)
-    folder = judges.training(name).train(name, data)
+    if reference:
+        from benchmarks.quality.feature_export import refer
+
+        for each in reference:
+            folder = refer(name, each).parent
+    else:
+        folder = judges.training(name).train(name, data)
     typer.echo(json.dumps(features.config(name)["files"]) if as_json else f"{folder} holds {name}")

@@ -109,6 +109,7 @@ class Drawn:
     carried: Carried
     runtime: str
     shard: samples.Shard
+    dataset: str  # whose held-out pictures may say what is asked for
 
     @property
     def cargo(self) -> fanout.Cargo:
@@ -117,7 +118,7 @@ class Drawn:
     def __call__(self) -> np.ndarray:
         with pieces.checkpoints(_checkpoints([self.carried])):
             made = _opened(self.carried, self.runtime)
-            return samples.make(made, self.shard, made.assets)
+            return samples.make(made, self.shard, samples.asked(made.spec, self.dataset, made.assets))
 
 
 class _InBatches:
@@ -248,7 +249,7 @@ def _measured(
 def _draw(judged: Sequence[Judged], carried: Mapping[str, Carried], workers: fanout.Workers, told: Tell) -> None:
     """Every shard that is not here yet, kept where `samples.draw` finds it."""
     wanted = [
-        Drawn(carried[str(each.row.bundle.path)], each.runtime, shard)
+        Drawn(carried[str(each.row.bundle.path)], each.runtime, shard, each.row.dataset)
         for each in judged
         for shard in samples.shards(
             each.row.spec, each.row.setting, each.count, sweep.made_by(each), metrics.frequencies(each.row.judges)

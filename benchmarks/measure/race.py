@@ -142,7 +142,7 @@ class Entrant:
     def made_by(self) -> dict[str, Any]:
         """What decides its images to the last bit."""
         made = {**asdict(self.executor), "threads": self._deciding["software"]["threads"]}
-        return {**self._deciding["artifact"], **made}
+        return {**self._deciding["artifact"], **made, **sweep.asked_of(self.row)}
 
     @cached_property
     def _deciding(self) -> dict[str, Any]:
@@ -155,7 +155,7 @@ class Entrant:
             **sweep.of_dataset(self.row.judges.dataset),
             **self._deciding,
             "protocol": {
-                **sweep.judging(self.judged),
+                **sweep.judging(self.judged, self.row.conditions),
                 "images": self.course.images,
                 "counted": self.counted,
                 "batch": self.executor.batch,
@@ -380,7 +380,7 @@ class Race:
         dataset = row.judges.dataset
         if dataset not in self._frequencies:
             self._frequencies[dataset] = metrics.frequencies(row.judges) if row.judges.everybody else {}
-        asked = samples.conditions(row.spec, seeds, row.bundle.assets, self._frequencies[dataset])
+        asked = samples.conditions(row.spec, seeds, row.asked, self._frequencies[dataset])
         return SampleRequest(tuple(seeds), asked, setting.resolved(row.spec))
 
     def _generator(self, row: Row, runtime: str) -> Generator:
@@ -404,9 +404,7 @@ class Race:
         made = Made(row.spec, images, lambda: self._generator(row, each.executor.runtime))
         judged: dict[str, Any] = {"metrics": {}, "left_out": {}}
         if not sweep.unjudged(row):
-            judged = samples.judge(
-                made, row.setting, each.judged, each.made_by, row.judges, row.bundle.assets, kinds=KINDS
-            )
+            judged = samples.judge(made, row.setting, each.judged, each.made_by, row.judges, row.asked, kinds=KINDS)
         return records.make(
             "race",
             each.identity,

@@ -10,7 +10,8 @@ import base64
 import io
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,7 +21,7 @@ from benchmarks.quality import features, metrics
 from benchmarks.quality.judges import Judges
 from benchmarks.records import identify
 from serving.images import grid as sheet
-from zoo import files
+from zoo import datasets, files
 from zoo.contract.assets import NO_ASSETS, Assets
 from zoo.contract.conditions import arrays, default, kind, turns
 from zoo.contract.request import SampleRequest, Setting, sizes_of
@@ -31,6 +32,7 @@ from zoo.sampling import noise
 FIRST_SEED = 1_000_000  # those below are for grids and for people
 SHARD = 250  # images
 DRAWN = "at random by the seed"  # the conditions
+OF_HELD_OUT = "those of held-out pictures, at random by the seed"
 CONDITIONS = 1 << 32  # the stream that they are drawn of; noise has the first ones
 GRID_ROWS = 4
 FRAMES = 10
@@ -116,8 +118,8 @@ def conditions(
 ) -> dict[str, list[Any]]:
     """What each seed is asked for, a value a seed by the name of a condition: drawn at random by the seed.
 
-    Values come as often as `frequencies` say, and all alike where they do not: classes, or the checkpoint's examples,
-    of which a seed has one whole. Raises RequestError where there is none.
+    Values come as often as `frequencies` say, and all alike where they do not: classes, or examples, as `asked` gives
+    them, of which a seed has one whole. Raises RequestError where there is none.
     """
     drawn = noise.uniform(seeds, CONDITIONS)
     found: dict[str, list[Any]] = {}
@@ -126,6 +128,29 @@ def conditions(
         places = np.searchsorted(np.cumsum(known)[:-1], drawn, "right") if known else drawn * 2.0**32
         found[condition.name] = [default(condition, int(place), assets) for place in places]
     return found
+
+
+def examples(spec: GeneratorSpec) -> tuple[str, ...]:
+    """The conditions of which a seed has one of a list of examples where nobody asks for anything."""
+    return tuple(each.name for each in spec.conditions if each.default is None and not kind(each).turns(each))
+
+
+def asks(spec: GeneratorSpec, dataset: str) -> bool:
+    """Whether a generator is asked for what held-out pictures of a data set show, and not by its few examples."""
+    known, needed = datasets.known(dataset), examples(spec)
+    return known is not None and bool(needed) and set(needed) <= set(known.asks)
+
+
+def asked(spec: GeneratorSpec, dataset: str, assets: Assets) -> Assets:
+    """What it is asked for where it is judged, in the place of its examples. Raises DatasetError."""
+    return replace(assets, given=_held_out(dataset)) if asks(spec, dataset) else assets
+
+
+@lru_cache(2)  # they may be pictures
+def _held_out(dataset: str) -> Mapping[str, Sequence[Any]]:
+    known = datasets.dataset(dataset)
+    conditions: Mapping[str, Any] = known.load("test", None).conditions
+    return {name: conditions[name] for name in known.asks}
 
 
 def draw(
@@ -185,7 +210,7 @@ def judge(
 
 def digests(judges: Judges) -> dict[str, dict[str, str]]:
     """The files of each judge, as far as they decide anything. Raises FeatureNetError."""
-    return {each.name: features.config(each.name)["files"] for each in judges.everybody}
+    return {each.name: features.digests(each.name, judges.dataset) for each in judges.everybody}
 
 
 def _path(kind: str, setting: Setting, count: int, made_by: Mapping[str, Any]) -> Path:

@@ -35,6 +35,7 @@ from export.tuning.variants import beside
 from serving.generators import BATCH_SIZE
 from serving.generators import sample as sample_through
 from zoo import registry
+from zoo.contract.assets import Assets
 from zoo.contract.errors import nearest
 from zoo.contract.feeds import Runner
 from zoo.contract.generator import Generator
@@ -74,11 +75,26 @@ class Row:
         return artifact(self.bundle)
 
     @cached_property
+    def dataset(self) -> str:
+        """That it was trained on; empty for a bundle that only its folder knows."""
+        return registry.entry(self.bundle.name).dataset if self.bundle.name in registry.names() else ""
+
+    @cached_property
     def judges(self) -> Judges:
-        """Those of its data set; none for a bundle that only its folder knows."""
-        return judges_of(
-            registry.entry(self.bundle.name).dataset if self.bundle.name in registry.names() else "", self.nets
-        )
+        """Those of its data set: without nets where it is asked by its few examples, whose pictures are no sample."""
+        found = judges_of(self.dataset, self.nets)
+        few = samples.examples(self.spec) and not samples.asks(self.spec, self.dataset)
+        return dataclasses.replace(found, nets=()) if few else found
+
+    @cached_property
+    def asked(self) -> Assets:
+        """What its images are asked for where they are judged. Raises DatasetError."""
+        return samples.asked(self.spec, self.dataset, self.bundle.assets)
+
+    @property
+    def conditions(self) -> str:
+        """The same, in words."""
+        return samples.OF_HELD_OUT if samples.asks(self.spec, self.dataset) else samples.DRAWN
 
     @property
     def words(self) -> dict[str, Any]:
@@ -140,7 +156,7 @@ class Judged:
             "quality": {**self.row.words, "runtime": self.runtime},
             **of_dataset(self.row.judges.dataset),
             "artifact": self.row.artifact | _runs_on(self.row.bundle, self.runtime),
-            "protocol": judging(self.count),
+            "protocol": judging(self.count, self.row.conditions),
             "nets": samples.digests(self.row.judges),
         }
 
@@ -149,9 +165,9 @@ class Judged:
         return records.id_of("quality", self.identity)
 
 
-def judging(count: int) -> dict[str, Any]:
-    """How rows, floors and ceilings are judged: the same for all."""
-    return {"judged": count, "first_seed": samples.FIRST_SEED, "groups": GROUPS, "conditions": samples.DRAWN}
+def judging(count: int, conditions: str = samples.DRAWN) -> dict[str, Any]:
+    """How rows, floors and ceilings are judged."""
+    return {"judged": count, "first_seed": samples.FIRST_SEED, "groups": GROUPS, "conditions": conditions}
 
 
 def check(runtime: str) -> None:
@@ -504,9 +520,9 @@ def quality(each: Judged, opened: _Open, told: Tell) -> Record:
     found, checked = metrics.nothing(row.judges, 0), None
     if each.count:
         asked = (row.setting, each.count, made_by(each))
-        found = samples.judge(generator, *asked, row.judges, row.bundle.assets, progress)
+        found = samples.judge(generator, *asked, row.judges, row.asked, progress)
         frequencies = metrics.frequencies(row.judges)
-        checked = drawn(each, samples.draw(generator, *asked, row.bundle.assets, frequencies), opened)
+        checked = drawn(each, samples.draw(generator, *asked, row.asked, frequencies), opened)
     return records.make(
         "quality",
         each.identity,
@@ -526,7 +542,7 @@ def drawn(each: Judged, images: np.ndarray, opened: _Open) -> served.Served:
     frequencies = metrics.frequencies(row.judges)
 
     def own(seeds: list[int]) -> np.ndarray:
-        asked = samples.conditions(row.spec, seeds, row.bundle.assets, frequencies)
+        asked = samples.conditions(row.spec, seeds, row.asked, frequencies)
         return opened.generator(row.bundle).sample(SampleRequest(tuple(seeds), asked, row.setting))
 
     def given(seeds: list[int]) -> np.ndarray:
@@ -543,7 +559,12 @@ def drawn(each: Judged, images: np.ndarray, opened: _Open) -> served.Served:
 def made_by(each: Judged) -> dict[str, Any]:
     """What decides its images to the last bit."""
     executor = {"runtime": each.runtime, "batch": BATCH_SIZE, **_runs_on(each.row.bundle, each.runtime)}
-    return {**each.row.artifact, **executor}
+    return {**each.row.artifact, **executor, **asked_of(each.row)}
+
+
+def asked_of(row: Row) -> dict[str, str]:
+    """Whose held-out pictures decide what its images are asked for, where any do."""
+    return {"asked_of": row.dataset} if row.conditions != samples.DRAWN else {}
 
 
 def unjudged(row: Row) -> str:
@@ -555,6 +576,8 @@ def unjudged(row: Row) -> str:
         trained = row.judges.dataset
         if trained in ("", UNKNOWN):
             return f"{row.title}: quality not judged: nobody said what it was trained on, so nothing can be compared"
+        if judges.of(trained).nets:
+            return f"{row.title}: quality not judged: its few examples are no sample of {trained}"
         return f"{row.title}: quality not judged: there are no judges of {trained}"
     size = "x".join(map(str, shape))
     return f"{row.title}: quality not judged: the nets know {row.judges.shapes}, these are {size}"
@@ -663,7 +686,8 @@ def baselines(wanted: Iterable[Judged], path: Path) -> Iterator[Record]:
     None for the rows that nobody judges.
     """
     known = records.on_record(path)
-    for who, count in dict.fromkeys((each.row.judges, each.count) for each in wanted if each.count):
+    asked = ((judges_of(each.row.dataset, each.row.nets), each.count) for each in wanted if each.count)
+    for who, count in dict.fromkeys(asked):
         for name, measured in (("floor", metrics.floor), ("ceiling", metrics.ceiling)):
             identity = {
                 "baseline": name,

@@ -30,19 +30,19 @@ COPIES_FROM = 1_000  # images judged: the search takes seconds, a quick run goes
 
 
 @lru_cache
-def _balls(net: str) -> tuple[np.ndarray, np.ndarray]:
-    """The held-out pictures' features and the squared radii of the balls around them."""
-    test = features.reference(net).test.features
+def _balls(net: str, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """The features of a data set's held-out pictures and the squared radii of the balls around them."""
+    test = features.reference(net, name).test.features
     real = test[len(test) // 2 :]
     return real, distances.radii(real, density.NEIGHBOURS)
 
 
 def _density(sample: Sample) -> Jackknifed:
-    return density.density(sample.view.features, *_balls(sample.net.name))
+    return density.density(sample.view.features, *_balls(sample.net.name, sample.judges.dataset))
 
 
 def _coverage(sample: Sample) -> Jackknifed:
-    return density.coverage(sample.view.features, *_balls(sample.net.name))
+    return density.coverage(sample.view.features, *_balls(sample.net.name, sample.judges.dataset))
 
 
 def _inception_score(sample: Sample) -> Jackknifed:
@@ -67,7 +67,7 @@ def _diversity(sample: Sample) -> Jackknifed | None:
 def _two_sample(sample: Sample) -> Jackknifed | None:
     if sample.net != sample.judges.prober:
         return None
-    real, _ = _balls(sample.net.name)
+    real, _ = _balls(sample.net.name, sample.judges.dataset)
     return probes.two_sample(sample.view.features, real)
 
 
@@ -75,7 +75,7 @@ def _trained_on_samples(sample: Sample) -> Jackknifed | None:
     asked, truth = _asked(sample), sample.reference.truth
     if sample.net != sample.judges.prober or asked is None or truth is None:
         return None
-    real, _ = _balls(sample.net.name)
+    real, _ = _balls(sample.net.name, sample.judges.dataset)
     return probes.trained_on_samples(sample.view.features, asked, real, truth[-len(real) :])
 
 
@@ -86,7 +86,7 @@ def _detector(name: str) -> tuple[copying.CopyDetector, copying.Calibration]:
 
 
 def _copies(sample: Sample) -> Jackknifed | None:
-    if len(sample) < COPIES_FROM:
+    if len(sample) < COPIES_FROM or not sample.judges.unique:
         return None
     assert sample.images is not None
     try:

@@ -247,6 +247,6 @@ def with_nets(who: Judges, paths: Sequence[Path]) -> Judges:
         net = ExternalNet(path)
         seen = reference(net, who.dataset)
         config: dict[str, Any] = {"files": {"model.onnx": net.description.sha256, "reference": seen.digest}}
-        features.add(net.description.name, features.Added(net, seen, config))
+        features.add(net.description.name, who.dataset, features.Added(net, seen, config))
         who = dataclasses.replace(who, nets=(*who.nets, Net(net.description.name, shape, sees=f"as {path.name} does")))
     return who

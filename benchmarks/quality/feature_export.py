@@ -1,4 +1,7 @@
-"""Publish a trained feature net: a graph for ONNX Runtime, weights in float16, and what it sees in real pictures."""
+"""Publish a trained feature net: a graph for ONNX Runtime, weights in float16, and what it sees in real pictures.
+
+It sees those of the data set whose folder it is in, and of every other that is judged by that one's judges.
+"""
 
 from __future__ import annotations
 
@@ -22,14 +25,49 @@ from zoo.datasets import dataset
 from zoo.family import Recipe
 
 
-def publish(name: str, network: nn.Module, recipe: Recipe, record: dict[str, Any], purpose: str, faults: str) -> Path:
-    """Write the folder that `benchmarks.quality.features` reads."""
-    folder, judge, known = judges.folder(name), judges.net(name), dataset(judges.dataset_of(name))
+def publish(
+    name: str,
+    network: nn.Module,
+    recipe: Recipe,
+    record: dict[str, Any],
+    trained_on: str,
+    purpose: str,
+    faults: str,
+) -> Path:
+    """Write the folder that `benchmarks.quality.features` reads. Raises DatasetError."""
+    folder, judge = judges.folder(name), judges.net(name)
     folder.mkdir(parents=True, exist_ok=True)
     example = torch.zeros(2, *judge.image_shape, dtype=torch.uint8)
     export(network, folder, {"images": example}, judge.outputs)
-    net = features.FeatureNet(folder / "model.onnx")
-    unseen = known.load("test", None)
+    config: dict[str, Any] = {
+        "name": name,
+        "purpose": purpose,
+        "faults": faults,
+        "parameters": sum(parameter.numel() for parameter in network.parameters()),
+        "dataset": trained_on,
+        "files": {file: files.sha256(folder / file) for file in ("model.onnx", "model.safetensors")},
+        "recipe": dataclasses.asdict(recipe),
+        "training": record,
+    }
+    files.write_json(folder / "config.json", config)
+    for data_set in judges.judged_with(judges.dataset_of(name)):
+        refer(name, data_set)
+    return folder
+
+
+def refer(name: str, data_set: str) -> Path:
+    """Write what a published net sees in a data set that it judges, and its card; the reference's path.
+
+    Raises FeatureNetError for a data set that is not its to judge, DatasetError for one that is not here.
+    """
+    theirs = judges.judged_with(judges.dataset_of(name))
+    if data_set not in theirs or name not in judges.of(theirs[0]).names:
+        raise features.FeatureNetError(
+            f"{name} takes no distances to {data_set}: the record of a data set says by whom it is judged"
+        )
+    folder, known = judges.folder(name), dataset(data_set)
+    config = features.config(name)
+    net, unseen = features.FeatureNet(folder / "model.onnx"), known.load("test", None)
     train, test = moments(net(known.load("train", None).images).features), net(unseen.images)
     tensors = {"train_mean": train.mean.astype(np.float32), "train_covariance": train.covariance.astype(np.float32)}
     tensors["test_features"] = test.features.astype(np.float16)
@@ -38,34 +76,28 @@ def publish(name: str, network: nn.Module, recipe: Recipe, record: dict[str, Any
     if test.predicted is not None and test.logits is not None:
         tensors["test_logits"] = test.logits.astype(np.float16)
         tensors["test_predicted"] = test.predicted.astype(np.uint8)
-        record = {**record, "test_accuracy": float((test.predicted == tensors["class_ids"]).mean())}
-    with files.atomic(folder / "reference.safetensors") as temporary:
+        config["training"]["test_accuracy"] = float((test.predicted == tensors["class_ids"]).mean())
+    file = features.reference_file(name, data_set)
+    with files.atomic(folder / file) as temporary:
         save_numpy(tensors, temporary)
-    digests = {
-        file: files.sha256(folder / file) for file in ("model.onnx", "model.safetensors", "reference.safetensors")
-    }
-    parameters = sum(parameter.numel() for parameter in network.parameters())
-    config: dict[str, Any] = {
-        "name": name,
-        "width": len(train.mean),
-        "parameters": parameters,
-        "dataset": known.name,
-        "files": digests,
-        "recipe": dataclasses.asdict(recipe),
-        "training": record,
-    }
+    config["width"] = len(train.mean)
+    config["files"][file] = files.sha256(folder / file)
     files.write_json(folder / "config.json", config)
-    write_card(name, purpose, faults)
-    return folder
+    features.reference.cache_clear()
+    write_card(name)
+    return folder / file
 
 
-def write_card(name: str, purpose: str, faults: str) -> None:
+def write_card(name: str) -> None:
     """Write a published net's README.md from its `config.json`."""
     folder, judge = judges.folder(name), judges.net(name)
     config = json.loads((folder / "config.json").read_text())
-    known = dataset(judges.dataset_of(name))
+    seen = {features.reference_file(name, each): dataset(each) for each in judges.judged_with(judges.dataset_of(name))}
     card: str = template("feature_card.md.j2").render(
-        config=config, purpose=purpose, faults=faults, dataset=known, image_shape=judge.image_shape
+        config=config,
+        trained_on=dataset(config["dataset"]),
+        seen={file: known for file, known in seen.items() if file in config["files"]},
+        image_shape=judge.image_shape,
     )
     with files.atomic(folder / "README.md") as temporary:
         temporary.write_text(card)

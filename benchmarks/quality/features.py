@@ -5,6 +5,7 @@
                                 depths, where it has some); its weights are
         model.safetensors       float16
         reference.safetensors   features (and logits) of all test pictures, moments of all training pictures
+        reference-<dataset>.safetensors     the same of each other data set that the net judges
         config.json, README.md  digests, recipe, measurements; the card
 
 With the references at hand, quality is measured on machines that do not have the data set.
@@ -62,19 +63,17 @@ class Added:
     config: dict[str, Any]
 
 
-_added: dict[str, Added] = {}
+_added: dict[str, dict[str, Added]] = {}  # by its name, by the data set that it saw
 
 
-def add(name: str, net: Added) -> None:
-    """From here on a net can be asked for by that name in this process."""
-    _added[name] = net
+def add(name: str, dataset: str, net: Added) -> None:
+    """From here on a net can be asked for by that name, of that data set, in this process."""
+    _added.setdefault(name, {})[dataset] = net
     reference.cache_clear()
 
 
 def config(name: str) -> dict[str, Any]:
-    """The `config.json` of a feature net, once the files that it names have their digests. Raises FeatureNetError."""
-    if name in _added:
-        return _added[name].config
+    """The `config.json` of a judge, once the files that it names have their digests. Raises FeatureNetError."""
     folder = judges.folder(name)
     try:
         found: dict[str, Any] = json.loads((folder / "config.json").read_text())
@@ -90,6 +89,19 @@ def config(name: str) -> dict[str, Any]:
                 "it was altered, restore it from the repository"
             )
     return found
+
+
+def digests(name: str, dataset: str) -> dict[str, str]:
+    """The files of a judge, as far as they decide what it says of a data set's pictures. Raises FeatureNetError."""
+    if name in _added:
+        return dict(_added[name][dataset].config["files"])
+    own, found = reference_file(name, dataset), config(name)["files"]
+    return {file: digest for file, digest in found.items() if not file.startswith("reference") or file == own}
+
+
+def reference_file(name: str, dataset: str) -> str:
+    """Where what a net saw in a data set lies in its folder."""
+    return "reference.safetensors" if dataset == judges.dataset_of(name) else f"reference-{dataset}.safetensors"
 
 
 class FeatureNet:
@@ -121,12 +133,17 @@ def load(name: str) -> FeatureNet:
 
 
 @lru_cache
-def reference(name: str) -> Reference:
-    """What a net saw in the data set. Raises FeatureNetError."""
+def reference(name: str, dataset: str = "") -> Reference:
+    """What a net saw in a data set, that whose folder it is in where none is named. Raises FeatureNetError."""
     if name in _added:
-        return _added[name].reference
-    digest = config(name)["files"]["reference.safetensors"]
-    tensors = load_file(judges.folder(name) / "reference.safetensors")
+        return _added[name][dataset].reference
+    file = reference_file(name, dataset or judges.dataset_of(name))
+    digest = config(name)["files"].get(file)
+    if digest is None:
+        raise FeatureNetError(
+            f"feature net {name} has not seen {dataset}: `genzoo train-features {name} --reference {dataset}` shows it"
+        )
+    tensors = load_file(judges.folder(name) / file)
     logits = tensors["test_logits"].astype(np.float32) if "test_logits" in tensors else None
     test = View(tensors["test_features"].astype(np.float32), tensors.get("test_predicted"), logits)
     train = Moments(tensors["train_mean"], tensors["train_covariance"])
@@ -141,4 +158,8 @@ def enlarged(images: np.ndarray, size: int) -> np.ndarray:
 
 def look(images: np.ndarray, nets: Iterable[str]) -> dict[str, View]:
     """What each net sees in uint8 (N, H, W, C) images."""
-    return {name: (_added[name].net if name in _added else load(name))(images) for name in nets}
+    return {name: _net(name)(images) for name in nets}
+
+
+def _net(name: str) -> Callable[[np.ndarray], View]:
+    return next(iter(_added[name].values())).net if name in _added else load(name)

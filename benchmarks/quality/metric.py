@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -52,7 +53,7 @@ class Sample:
     @property
     def reference(self) -> Reference:
         """What the net saw in real pictures."""
-        return features.reference(self.net.name)
+        return features.reference(self.net.name, self.judges.dataset)
 
     @property
     def labels(self) -> int:
@@ -96,3 +97,9 @@ class Metric:
 def metric_name(kind: str, count: int, net: str) -> str:
     """`fd_2k_critic`, `kd_500_classifier`."""
     return f"{kind}_{f'{count // 1000}k' if count % 1000 == 0 else count}_{net}"
+
+
+def net_of(name: str) -> str:
+    """By whom a metric of that name is: `design_pair` of `agreement_2k_design_pair`."""
+    found = re.fullmatch(r"[a-z0-9_]+?_\d+k?_(.+)", name)
+    return found[1] if found else ""

@@ -63,17 +63,17 @@ def _fd_inf(sample: Sample) -> Jackknifed:
 
 
 def _kd(sample: Sample) -> Jackknifed:
-    real, _, similarity = _held_out(sample.net.name)
+    real, _, similarity = _held_out(sample.net.name, sample.judges.dataset)
     return distances.kernel_distance(sample.view.features, real, other=similarity).times(1000.0)
 
 
 def _precision(sample: Sample) -> Jackknifed:
-    real, radii, _ = _held_out(sample.net.name)
+    real, radii, _ = _held_out(sample.net.name, sample.judges.dataset)
     return distances.precision(sample.view.features, real, radii)
 
 
 def _recall(sample: Sample) -> Jackknifed:
-    real, _, _ = _held_out(sample.net.name)
+    real, _, _ = _held_out(sample.net.name, sample.judges.dataset)
     return distances.recall(sample.view.features, real, NEIGHBOURS)
 
 
@@ -177,7 +177,7 @@ def measure(
     count = len(views[judges.names[0]].features)
     if not GROUPS <= count <= MOST:
         raise QualityError(f"quality of {count} images: give {GROUPS} to {MOST}")
-    references = {net: features.reference(net).digest for net in judges.names}
+    references = {net: features.reference(net, judges.dataset).digest for net in judges.names}
     with threadpool_limits(1, "blas"):  # small matrices: threads cost more than they gain, far more on a busy machine
         found = dict(_metrics(judges, views, asked, images, kinds))
     return _with({**nothing(judges, count), "references": references}, found)
@@ -203,9 +203,9 @@ def _metrics(
 
 
 @lru_cache
-def _held_out(net: str) -> tuple[np.ndarray, np.ndarray, float]:
+def _held_out(net: str, name: str) -> tuple[np.ndarray, np.ndarray, float]:
     """The reference pictures' features, the squared radii of their manifold, and their self-similarity."""
-    test = features.reference(net).test.features
+    test = features.reference(net, name).test.features
     real = test[len(test) // 2 :]
     return real, distances.radii(real, NEIGHBOURS), distances.self_similarity(real)
 
@@ -214,27 +214,43 @@ def floor(judges: Judges, count: int) -> dict[str, Any]:
     """The quality of real pictures, `count` at random of those of the first half of the test set: the best that any
     generator can expect at this number of images. Where they are fewer it is that of all of them, and `count` says so.
     """
+    real = _real(judges)
     if not judges.nets:
-        return _real(judges, count, noise=False)
+        return nothing(judges, count) if real is None else _read(judges, real, _random(len(real), count))
     chosen = _random(held_out(judges.dataset), count)
-    views = {net: _rows(features.reference(net).test, chosen) for net in judges.names}
-    truth = features.reference(judges.judge).truth if judges.teller else None
+    views = {net: _rows(features.reference(net, judges.dataset).test, chosen) for net in judges.names}
+    truth = features.reference(judges.judge, judges.dataset).truth if judges.teller else None
     asked = {judges.teller.tells: truth[chosen]} if judges.teller and truth is not None else {}
-    return measure(judges, views, asked, _pictures(judges, chosen))
+    found = measure(judges, views, asked, None if real is None else real.images[chosen])
+    return found if real is None else _read(judges, real, chosen, found=found)
 
 
-def _pictures(judges: Judges, chosen: np.ndarray) -> np.ndarray | None:
-    """Those test pictures, where the data set is at hand."""
+def _real(judges: Judges) -> Data | None:
+    """The test pictures and what is known of them; None where the data set is not at hand."""
     try:
-        return np.asarray(dataset(judges.dataset).load("test", None).images[chosen])
+        return dataset(judges.dataset).load("test", None)
     except DatasetError:
         return None
+
+
+def _read(
+    judges: Judges,
+    real: Data,
+    chosen: np.ndarray,
+    images: np.ndarray | None = None,
+    found: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """The quality so far, with what is read of some test pictures, or of other `images` in their stead."""
+    images = real.images[chosen] if images is None else images
+    asked = {name: np.asarray(values)[chosen] for name, values in real.conditions.items()}
+    found = found or nothing(judges, len(chosen))
+    return _with_pair(judges, _with_reader(judges, found, images, asked), images, asked)
 
 
 def frequencies(judges: Judges) -> dict[str, tuple[float, ...]]:
     """How frequent each value is in real pictures, of the condition that the nets tell, by its name."""
     teller = judges.teller
-    truth = features.reference(teller.name).truth if teller else None
+    truth = features.reference(teller.name, judges.dataset).truth if teller else None
     if teller is None or truth is None:
         return {}
     counts = np.bincount(truth, minlength=len(dataset(judges.dataset).labels[teller.tells]))
@@ -252,25 +268,20 @@ def _rows(view: View, chosen: np.ndarray) -> View:
 
 
 def ceiling(judges: Judges, count: int) -> dict[str, Any]:
-    """The quality of uniform noise, asked for classes at random."""
+    """The quality of uniform noise, asked for classes at random, or for what test pictures show."""
+    real = _real(judges) if judges.reader or judges.pair else None
     if not judges.nets:
-        return _real(judges, count, noise=True)
+        if real is None:
+            return nothing(judges, count)
+        chosen = _random(len(real), count)
+        return _read(judges, real, chosen, noise_images(judges.everybody[0], len(chosen)))
     known, generator = frequencies(judges), np.random.default_rng(0)
     asked = {name: generator.choice(len(often), count, p=often) for name, often in known.items()}
     images = noise_images(judges.nets[0], count)
-    return measure(judges, features.look(images, judges.names), asked, images)
-
-
-def _real(judges: Judges, count: int, *, noise: bool) -> dict[str, Any]:
-    """What a reader says of test pictures, or of noise in their stead; nothing where the data set is not here."""
-    try:
-        data: Data = dataset(judges.dataset).load("test", None)
-    except DatasetError:
-        return nothing(judges, count)
-    chosen = _random(len(data), count)
-    images = noise_images(judges.reader or judges.nets[0], len(chosen)) if noise else data.images[chosen]
-    asked = {name: np.asarray(values)[chosen] for name, values in data.conditions.items()}
-    return _with_reader(judges, nothing(judges, len(chosen)), images, asked)
+    found = measure(judges, features.look(images, judges.names), asked, images)
+    if real is None:
+        return found
+    return _read(judges, real, np.arange(count) % len(real), images, found)
 
 
 def noise_images(judge: Net | Reader | Pair, count: int) -> np.ndarray:

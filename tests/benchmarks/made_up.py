@@ -12,6 +12,7 @@ import numpy as np
 from benchmarks import environment, records
 from benchmarks.measure import samples, sweep
 from benchmarks.quality import judges, metrics
+from benchmarks.quality.metric import net_of
 from benchmarks.records import Record
 from benchmarks.report.family_tree import trained
 from benchmarks.statistics import GROUPS, Jackknifed
@@ -128,7 +129,7 @@ def quality(
     """Distances that are the floor's, `shift` times, or by net `shifts` times; its pictures are black."""
     found = floor(count)
     values = {
-        key: estimate["value"] * (shifts.get(key.rsplit("_", 1)[1], shift) if key.startswith("fd") else 1.0)
+        key: estimate["value"] * (shifts.get(net_of(key), shift) if key.startswith("fd") else 1.0)
         for key, estimate in found["metrics"].items()
         if judged and not (unconditional and key == metrics.metric_name("accuracy", count, found["judge"]))
     }
@@ -207,6 +208,19 @@ def made_up(
         cell(name, p50, runtime=runtime, flags=flags, reference=reference, relative=relative, **same),
         quality(name, count, shift, unconditional=unconditional, judged=judged, shifts=shifts, **same),
     ]
+
+
+def in_colour(record: Record) -> Record:
+    """A quality or a baseline as if those who judge designs had said what the classifier says."""
+    names = {"fd": "design_contrastive", "recall": "design_contrastive", "accuracy": "design_attributes"}
+    content = {key: value for key, value in record.items() if key not in ("id", "time", "digest", "identity")}
+    for part in ("metrics", "left_out", "roots"):
+        told = {kind: found for name, found in content.get(part, {}).items() if net_of(name) == "classifier"
+                for kind in [name.split("_")[0]] if kind in names and not name.startswith("fd_inf")}  # fmt: skip
+        content[part] = {metrics.metric_name(kind, content["count"], names[kind]): each for kind, each in told.items()}
+    kind = record["identity"]["kind"]
+    identity = {key: value for key, value in record["identity"].items() if key not in ("format", "kind")}
+    return records.make(kind, identity, **{**content, "judge": names["accuracy"]})
 
 
 def real(count: int) -> Record:

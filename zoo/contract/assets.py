@@ -35,9 +35,13 @@ class AssetError(GenzooError):
 
 @dataclass(frozen=True)
 class Assets:
-    """What lies in a folder, read when it is asked for; None is a checkpoint without any."""
+    """What lies in a folder, read when it is asked for; None is a checkpoint without any.
+
+    Examples that are `given` are in the place of the folder's.
+    """
 
     folder: Path | None = None
+    given: Mapping[str, Sequence[Any]] | None = None
 
     @cached_property
     def examples(self) -> Mapping[str, Sequence[Any]]:
@@ -45,8 +49,8 @@ class Assets:
 
         Raises AssetError, UntrustedError.
         """
-        if self.folder is None:
-            return {}
+        if self.given is not None or self.folder is None:
+            return self.given or {}
         plain, listed = _plain(self.folder / EXAMPLES), arrays(self.folder / EXAMPLE_ARRAYS)
         if both := sorted(set(plain) & set(listed)):
             raise AssetError(f"{self.folder}: examples of {both[0]} are in two files, expected in one")

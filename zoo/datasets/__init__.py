@@ -81,6 +81,8 @@ class Dataset:
     counts: Mapping[str, int]  # pictures a split
     load: Callable[[str, str | None], Data]
     labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # of the values of a condition, by its name
+    judged_by: str = ""  # the data set whose judges know such pictures, where there are none of its own
+    asks: tuple[str, ...] = ()  # the conditions in which held-out pictures ask, together, for a picture of the set
 
 
 def dataset(name: str) -> Dataset:

@@ -34,4 +34,6 @@ DATASET = dataclasses.replace(
     shows="critters of nine colours and six shapes, with horns, crowns and the like",
     counts={"train": 3_835, "test": 1_165},
     load=load,
+    judged_by="designs",
+    asks=("prompt",),
 )

@@ -107,4 +107,5 @@ DATASET = Dataset(
     image_shape=(SIZE, SIZE, 3),
     counts={"train": 37_456, "test": 10_544},
     load=load,
+    asks=("prompt",),
 )

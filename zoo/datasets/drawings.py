@@ -51,4 +51,6 @@ DATASET = dataclasses.replace(
     title="Portraits in six designs and their drawings",
     shows="critters, pot plants, moods, planets, voxel people and peeps, each with its line drawing",
     load=load,
+    judged_by="designs",
+    asks=(IMAGE,),
 )

@@ -13,6 +13,7 @@ from zoo.datasets import Data, Dataset, designs
 PAPER, INK = np.array([250.0, 244.0, 230.0]), np.array([28.0, 30.0, 66.0])
 LINES = 3.0  # how dark a line is, times the difference of neighbours
 WASH = 0.45  # how dark black is where there is no line
+AT_ONCE = 1000  # pictures: all at once would take gigabytes
 WEIGHTS = np.array([0.299, 0.587, 0.114])  # of the luma of ITU-R BT.601
 
 
@@ -28,7 +29,8 @@ def drawn(images: np.ndarray) -> np.ndarray:
 def load(split: str, source: str | None = None) -> Data:
     """Images, uint8 (N, 64, 64, 3) in [0, 255], and captions as `prompt`, of "train" or "test". Raises DatasetError."""
     found = designs.load(split, source)
-    return Data(drawn(found.images), found.conditions)
+    parts = [drawn(found.images[start : start + AT_ONCE]) for start in range(0, len(found), AT_ONCE)]
+    return Data(np.concatenate(parts), found.conditions)
 
 
 DATASET = Dataset(
@@ -42,4 +44,6 @@ DATASET = Dataset(
     image_shape=designs.DATASET.image_shape,
     counts=designs.DATASET.counts,
     load=load,
+    judged_by="designs",
+    asks=("prompt",),
 )

@@ -105,4 +105,6 @@ DATASET = Dataset(
     image_shape=(SIZE, SIZE, 3),
     counts={"train": 7_096, "test": 1_904},
     load=load,
+    judged_by="designs",
+    asks=("prompt", FACE),
 )

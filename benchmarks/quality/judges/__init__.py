@@ -1,23 +1,27 @@
-"""Who judges the images of a data set: those that were trained on it; nobody else's images are compared with it.
+"""Who judges the images of a data set: those that know such pictures; nobody else's images are compared with it.
 
     benchmarks/quality/judges/<dataset>/
         __init__.py     JUDGES: its nets in the order of tables, what size they know and what their logits tell; or a
                         reader, for what a net's one label cannot say
         training.py     `train(judge, source)` makes one of them and publishes its folder
-        <net>/          graph, weights, reference and card, as `benchmarks.quality.features` reads them
+        <net>/          graph, weights, references and card, as `benchmarks.quality.features` reads them
 
-Adding a data set's judges is one such folder and one word in JUDGED.
+Adding a data set's judges is one such folder and one word in JUDGED. A data set of pictures that another's judges know
+says so in its record, `judged_by`: of it each net has a reference of its own, so that distances are taken to what a
+generator was shown; whoever reads what was asked for judges it too where its values mean the same.
 """
 
 from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from zoo import datasets
 
 FOLDER = Path(__file__).parent
 JUDGED = ("fashion_mnist", "portraits", "designs")
@@ -28,7 +32,7 @@ FIRST = "fashion_mnist"  # what a record is of that names no data set: there was
 class Net:
     """A net whose features distances are taken in.
 
-    No two data sets have nets of one name, as the names of metrics end in it.
+    No two folders have nets of one name, as the names of metrics end in it.
     """
 
     name: str
@@ -51,6 +55,7 @@ class Reader:
     image_shape: tuple[int, int, int]  # HWC
     reads: str  # the condition
     right: Callable[[np.ndarray, np.ndarray], np.ndarray]  # uint8 (N, H, W, C), (N, ...) as asked -> bool (N,)
+    also: tuple[str, ...] = ()  # other data sets whose values of that condition mean the same
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,7 @@ class Pair:
     embed: Callable[
         [np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]
     ]  # uint8 (N, H, W, C), (N, ...) -> (N, D) * 2
+    also: tuple[str, ...] = ()  # as a reader's
 
 
 @dataclass(frozen=True)
@@ -73,6 +79,13 @@ class Judges:
     nets: tuple[Net, ...] = ()
     reader: Reader | None = None
     pair: Pair | None = None
+    unique: bool = True  # pictures: one that is as a training picture is a copy, not another of the same few parts
+
+    def of_others(self, dataset: str) -> Judges:
+        """Those of them that judge the pictures of another data set, whose record says so."""
+        reader = self.reader if self.reader and dataset in self.reader.also else None
+        pair = self.pair if self.pair and dataset in self.pair.also else None
+        return replace(self, dataset=dataset, reader=reader, pair=pair)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -110,11 +123,19 @@ class Judges:
 
 
 def of(dataset: str) -> Judges:
-    """The judges of a data set."""
-    if dataset not in JUDGED:
+    """The judges of a data set: its own, else those of the one that its record names."""
+    known = datasets.known(dataset)
+    whose = dataset if dataset in JUDGED or known is None else known.judged_by
+    if whose not in JUDGED:
         return Judges(dataset)
-    found: Judges = importlib.import_module(f"{__name__}.{dataset}").JUDGES
-    return found
+    found: Judges = importlib.import_module(f"{__name__}.{whose}").JUDGES
+    return found if whose == dataset else found.of_others(dataset)
+
+
+def judged_with(dataset: str) -> tuple[str, ...]:
+    """The data sets that the judges of one judge, itself the first."""
+    others = (name for name in datasets.DATASETS if name not in JUDGED)
+    return (dataset, *(name for name in others if datasets.dataset(name).judged_by == dataset))
 
 
 def everybody() -> Iterator[tuple[str, Judges]]:
@@ -125,7 +146,7 @@ def everybody() -> Iterator[tuple[str, Judges]]:
 
 
 def dataset_of(name: str) -> str:
-    """The data set that a judge is of. Raises KeyError."""
+    """The data set whose folder a judge is in. Raises KeyError."""
     return dict(everybody())[name].dataset
 
 

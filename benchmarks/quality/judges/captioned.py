@@ -150,9 +150,11 @@ class Captioned:
             self._sessions[name] = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
         return self._sessions[name]
 
-    def judges(self, *nets: Net) -> Judges:
-        reader = Reader(self.reader, SHAPE, reads="prompt", right=self.as_asked)
-        return Judges(self.dataset, nets, reader, Pair(self.pair, SHAPE, reads="prompt", embed=self.embeddings))
+    def judges(self, *nets: Net, also: tuple[str, ...] = ()) -> Judges:
+        """With nets beside them; `also` are other data sets whose captions mean the same."""
+        reader = Reader(self.reader, SHAPE, reads="prompt", right=self.as_asked, also=also)
+        pair = Pair(self.pair, SHAPE, reads="prompt", embed=self.embeddings, also=also)
+        return Judges(self.dataset, nets, reader, pair, unique=False)
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:

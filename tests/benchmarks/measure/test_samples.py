@@ -6,6 +6,7 @@ import base64
 import io
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from zoo.contract.errors import RequestError
 from zoo.contract.generator import Generator
 from zoo.contract.request import SampleRequest, Setting
 from zoo.contract.spec import GeneratorSpec, Noise
+from zoo.datasets import Data, critters, portraits
 
 MADE_BY = {"weights": "0" * 64, "runtime": "onnxruntime", "batch": 16}
 NOISE = (Noise("noise", (4,)),)
@@ -155,3 +157,28 @@ def test_what_decides_an_image_decides_where_it_is_kept(generator: Generator) ->
         samples.shards(generator.spec, Setting(), 500, MADE_BY)[1],
     ]
     assert len({each.path for each in (one, *others)}) == len(others) + 1
+
+
+def test_what_held_out_pictures_ask_stands_for_a_few_examples(monkeypatch: pytest.MonkeyPatch) -> None:
+    portrait = [portraits.portrait(critters.CRITTER, index) for index in range(40)]
+    held_out = [each.caption for each in portrait if each.held_out]
+
+    def load(split: str, source: str | None) -> Data:
+        said = [each.caption for each in portrait if each.held_out is (split == "test")]
+        return Data(np.zeros((len(said), 64, 64, 3), np.uint8), {"prompt": said})
+
+    monkeypatch.setattr(portraits, "load", load)
+    samples._held_out.cache_clear()
+    prompt = Condition("prompt", "text", text.Options(length=8))
+    spec = GeneratorSpec("g", "f", NOISE, (64, 64, 3), (prompt,))
+    pictured = replace(spec, conditions=(prompt, Condition("drawing", "image", image.Options(64, 64))))
+    assert samples.asks(spec, "critters")
+    assert not samples.asks(pictured, "critters"), "a critter has no drawing"
+    assert not samples.asks(spec, "faces"), "nobody says a face"
+    assert not samples.asks(labelled(4), "critters"), "classes come in turn"
+    few = Assets(None, {"prompt": ["critter"]})
+    assert samples.asked(spec, "faces", few) is few
+    asked = samples.conditions(spec, range(1000), samples.asked(spec, "critters", few))["prompt"]
+    assert set(asked) == set(held_out)
+    assert samples.conditions(spec, range(3), few)["prompt"] == ["critter"] * 3
+    samples._held_out.cache_clear()

@@ -86,7 +86,7 @@ def test_metrics_are_measured_in_it(tmp_path: Path, striped: judges.Judges) -> N
     who = external.with_nets(striped, [path])
     assert who.names == ("patches",)
     train, test = (dataset(striped.dataset).load(split, None).images for split in ("train", "test"))
-    seen = features.reference("patches")
+    seen = features.reference("patches", striped.dataset)
     here = ExternalNet(path)(train).features.astype(np.float64)
     np.testing.assert_allclose(seen.train.mean, here.mean(0), atol=1e-9)
     np.testing.assert_allclose(seen.train.covariance, np.cov(here.T), atol=1e-9)

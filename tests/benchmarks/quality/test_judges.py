@@ -27,7 +27,7 @@ def test_a_record_is_true_of_its_nets(name: str) -> None:
     assert all(features.config(each.name)["files"] for each in who.everybody)
     assert who.know(dataset(name).image_shape)
     for net in who.nets:
-        assert features.config(net.name)["dataset"] == name
+        assert features.config(net.name)["dataset"] in DATASETS
         graph = onnx.load(judges.folder(net.name) / "model.onnx", load_external_data=False).graph
         shape = [axis.dim_value for axis in graph.input[0].type.tensor_type.shape.dim[1:]]
         assert tuple(shape) == net.image_shape
@@ -37,6 +37,40 @@ def test_a_record_is_true_of_its_nets(name: str) -> None:
         if net.tells:
             labels = dataset(name).labels[net.tells]
             assert graph.output[1].type.tensor_type.shape.dim[1].dim_value == len(labels)
+
+
+@pytest.mark.parametrize("name", judges.JUDGED)
+def test_a_net_has_seen_every_data_set_that_it_judges(name: str) -> None:
+    theirs = judges.judged_with(name)
+    assert theirs[0] == name
+    for net in judges.of(name).nets:
+        files = {features.reference_file(net.name, each) for each in theirs}
+        assert set(features.config(net.name)["files"]) == {"model.onnx", "model.safetensors", *files}
+        for each in theirs:
+            seen = features.reference(net.name, each)
+            assert len(seen.test.features) == dataset(each).counts["test"]
+            assert set(features.digests(net.name, each).values()) >= {seen.digest}
+            assert len(features.digests(net.name, each)) == 3, "another data set changes nothing of this one's records"
+
+
+def test_a_data_set_is_judged_by_those_of_the_one_that_it_names() -> None:
+    assert set(judges.judged_with("designs")) > {"designs", "critters", "drawings"}
+    critters, drawings, designs = (judges.of(name) for name in ("critters", "drawings", "designs"))
+    assert critters.names == drawings.names == designs.names
+    assert (critters.dataset, critters.reader, critters.pair) == ("critters", designs.reader, designs.pair)
+    assert (drawings.reader, drawings.pair, drawings.judge) == (None, None, ""), "nobody reads a drawing's caption"
+    assert critters.know(dataset("critters").image_shape)
+    assert not judges.of("faces").everybody
+    assert {dataset(name).judged_by for name in DATASETS} <= {"", *judges.JUDGED}
+
+
+def test_a_net_is_shown_only_what_it_judges() -> None:
+    pytest.importorskip("torch")
+    from benchmarks.quality.feature_export import refer
+
+    for net, other in (("classifier", "openmoji"), ("design_pair", "critters")):
+        with pytest.raises(features.FeatureNetError, match=f"{net} takes no distances to {other}"):
+            refer(net, other)
 
 
 def test_no_two_judges_have_one_name() -> None:
@@ -109,7 +143,7 @@ def counter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[judges.
         "torch": "2",
         "curves": [{"images": 100, "loss": 0.0}],
     }
-    publish("counter", net, Recipe("closed_form", 100), record, "It counts.", "It is small.")
+    publish("counter", net, Recipe("closed_form", 100), record, name, "It counts.", "It is small.")
     yield judges.of(name)
     features.load.cache_clear()
     features.reference.cache_clear()

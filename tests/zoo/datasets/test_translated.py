@@ -48,6 +48,7 @@ def test_what_is_loaded_is_what_is_drawn(tmp_path: Path, monkeypatch: pytest.Mon
     assert (found.images[0] == picture).all()
     assert (found.conditions["map"][0] == classes).all()  # type: ignore[index]
     drawn, people = drawings.load("train"), faces.load("train")
+    assert set(drawings.DATASET.asks) == {drawings.IMAGE} <= set(drawn.conditions)
     assert len(drawn) == len(drawn.conditions["image"]) == len(drawn.conditions["style"])
     apart, captions = day_and_night.load("train"), scenes.load("train", None).conditions["prompt"]
     assert 0 < len(apart) <= len(captions) // 2

@@ -11,41 +11,24 @@ training set.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmarks.quality.feature_export import publish
+from benchmarks.quality.judges import feature_training
+from benchmarks.quality.judges.feature_training import (
+    Comparison,
+    Contrastive,
+    Design,
+    FeatureNet,
+    scaled,
+)
 from benchmarks.quality.judges.parts import AdamW, Residual, conv
 from zoo.datasets.fashion_mnist import DATASET
 from zoo.family import Recipe
-from zoo.images import to_pixels
-from zoo.training.loop import Batch, autocast, fit
-
-
-class FeatureNet(nn.Module):
-    """`features(pixels)`: (B, 1, 32, 32) in [-1, 1] -> (B, width), before standardisation."""
-
-    feature_mean: Tensor
-    feature_scale: Tensor
-    width: int
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_buffer("feature_mean", torch.zeros(self.width))
-        self.register_buffer("feature_scale", torch.ones(self.width))
-
-    def features(self, pixels: Tensor) -> Tensor:
-        raise NotImplementedError
-
-    def forward(self, images: Tensor) -> tuple[Tensor, ...]:  # uint8 (B, 32, 32, 1) -> (B, width)
-        raw = self.features(images.permute(0, 3, 1, 2).float() / 127.5 - 1.0)
-        return ((raw - self.feature_mean) * self.feature_scale,)
+from zoo.training.loop import Batch, autocast
 
 
 class Classifier(FeatureNet):
@@ -54,7 +37,7 @@ class Classifier(FeatureNet):
     width = 128
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(self.width)
         self.body = nn.Sequential(
             *(conv(1, 32, 5, 2), Residual(32)),
             *(conv(32, 64, 3, 2), Residual(64)),
@@ -66,8 +49,8 @@ class Classifier(FeatureNet):
         return torch.mean(self.body(pixels), (2, 3))
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:  # -> (B, 128), (B, 10)
-        raw = self.features(images.permute(0, 3, 1, 2).float() / 127.5 - 1.0)
-        return (raw - self.feature_mean) * self.feature_scale, self.head(raw)
+        raw = self.features(scaled(images))
+        return self.standard(raw), self.head(raw)
 
 
 class Critic(FeatureNet):
@@ -77,7 +60,7 @@ class Critic(FeatureNet):
     width = sum(stages)
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(self.width)
         inputs = (1, *self.stages[:-1])
         self.body = nn.ModuleList(
             nn.Sequential(conv(i, o), conv(o, o)) for i, o in zip(inputs, self.stages, strict=True)
@@ -93,41 +76,6 @@ class Critic(FeatureNet):
             h = stage(F.avg_pool2d(h, 2) if depth else h)
             means.append(h.mean((2, 3)))
         return torch.cat(means, 1)
-
-
-class Contrastive(FeatureNet):
-    """A convolutional network whose features are the channel means of its last depth, before the head that compares.
-
-    `forward(images)` also gives the maps of all depths, (B, C, H, W) each: what a perceptual distance compares.
-    """
-
-    stages = (32, 48, 64, 96)
-    width = stages[-1]
-
-    def __init__(self) -> None:
-        super().__init__()
-        first, second, third, last = self.stages
-        self.body = nn.ModuleList([
-            conv(1, first),
-            nn.Sequential(conv(first, second, stride=2), conv(second, second)),
-            nn.Sequential(conv(second, third, stride=2), Residual(third)),
-            nn.Sequential(conv(third, last, stride=2), Residual(last)),
-        ])  # fmt: skip
-        self.projection = nn.Sequential(nn.Linear(self.width, 192), nn.ReLU(), nn.Linear(192, 64))
-
-    def maps(self, pixels: Tensor) -> list[Tensor]:
-        found = []
-        for stage in self.body:
-            pixels = stage(pixels)
-            found.append(pixels)
-        return found
-
-    def features(self, pixels: Tensor) -> Tensor:
-        return self.maps(pixels)[-1].mean((2, 3))
-
-    def forward(self, images: Tensor) -> tuple[Tensor, ...]:  # -> (B, 96), then (B, C, H, W) of each depth
-        found = self.maps(images.permute(0, 3, 1, 2).float() / 127.5 - 1.0)
-        return (found[-1].mean((2, 3)) - self.feature_mean) * self.feature_scale, *found
 
 
 def jitter(pixels: Tensor, reach: int = 2) -> Tensor:
@@ -148,19 +96,6 @@ def harmless(pixels: Tensor) -> Tensor:
     pixels = jitter(torch.where(torch.rand(count, 1, 1, 1) < 0.5, resampled, pixels))
     contrast, level = 1.0 + 0.2 * (torch.rand(count, 1, 1, 1) - 0.5), 0.04 * torch.rand(count, 1, 1, 1)
     return ((pixels + 1.0) * contrast - 1.0 + level * torch.randn_like(pixels)).clamp(-1.0, 1.0)
-
-
-def window(pixels: Tensor) -> Tensor:
-    """A view for `contrastive`: a window at another place of each picture, mirrored or not, lighter or darker.
-
-    Nothing is resampled, so sharpness is not among what the net learns to overlook.
-    """
-    count, side = len(pixels), int(torch.randint(5, 9, ())) * 4
-    rows, columns = (torch.randint(0, 33 - side, (count, 1)) + torch.arange(side) for _ in range(2))
-    cut = pixels[torch.arange(count)[:, None, None], 0, rows[:, :, None], columns[:, None, :]][:, None]
-    cut = torch.where(torch.rand(count, 1, 1, 1) < 0.5, cut.flip(3), cut)
-    gamma, gain = (low + (high - low) * torch.rand(count, 1, 1, 1) for low, high in ((0.6, 1.6), (0.6, 1.2)))
-    return ((0.5 * (cut + 1.0)) ** gamma * gain).clamp(max=1.0) * 2.0 - 1.0
 
 
 # The faults: pictures and strengths (B,) in [0, 1] -> pictures.
@@ -254,31 +189,6 @@ class Criticism(AdamW):
         return {key: value.detach() for key, value in losses.items()}
 
 
-class Comparison(AdamW):
-    """Which two of a batch's views are of one picture (Chen et al. 2020, equation 1), at temperature 0.2."""
-
-    def step(self, batch: Batch, progress: float) -> dict[str, Tensor]:
-        count = len(batch.images)
-        with autocast(batch.images.device):
-            parts = [self.model.features(window(batch.images)) for _ in range(2)]  # type: ignore[operator]
-            z = F.normalize(self.model.projection(torch.cat(parts)).float(), dim=1)  # type: ignore[operator]
-        similarity = (z @ z.T / 0.2).masked_fill(torch.eye(2 * count, dtype=torch.bool), -torch.inf)
-        twin = torch.arange(2 * count).roll(count)
-        loss = F.cross_entropy(similarity, twin)
-        self.update(loss)
-        return {"loss": loss.detach(), "found": (similarity.argmax(1) == twin).float().mean()}
-
-
-@dataclass(frozen=True)
-class Design:
-    network: type[FeatureNet]
-    objective: type[AdamW]
-    views: Callable[[Tensor], Tensor]  # pictures as the features' scale should see them
-    recipe: Recipe
-    purpose: str
-    faults: str
-
-
 DESIGNS = {
     "classifier": Design(
         Classifier,
@@ -304,7 +214,7 @@ DESIGNS = {
         "of the same kinds as those by which the metrics are tested, though made by other code.",
     ),
     "contrastive": Design(
-        Contrastive,
+        lambda: Contrastive(conv(1, 32), (32, 48, 64, 96)),
         Comparison,
         lambda pixels: pixels,
         Recipe(
@@ -322,26 +232,5 @@ DESIGNS = {
 
 
 def train(name: str, source: str | None = None) -> Path:
-    """Train a feature net by its recipe and publish it, with its ONNX graph and reference features; its folder."""
-    torch.manual_seed(DESIGNS[name].recipe.seed)
-    design = DESIGNS[name]
-    objective = design.objective(design.network(), design.recipe.learning_rate)
-    where = torch.device("cpu")
-
-    def finish(state: dict[str, Tensor], record: dict[str, Any]) -> Path:
-        network = design.network()
-        network.load_state_dict(state)
-        standardise(network.eval(), design.views, DATASET.load("train", source).images)
-        return publish(name, network, design.recipe, record, design.purpose, design.faults)
-
-    return fit(f"feature-{name}", design.recipe, objective, where, finish, data_set=DATASET.name, source=source)
-
-
-@torch.inference_mode()
-def standardise(network: FeatureNet, views: Callable[[Tensor], Tensor], images: np.ndarray) -> None:
-    """Give each feature zero mean and unit variance over views of `images`."""
-    torch.manual_seed(0)
-    parts = np.array_split(to_pixels(images), 120)
-    features = torch.cat([network.features(views(torch.from_numpy(part))) for part in parts])
-    network.feature_mean.copy_(features.mean(0))
-    network.feature_scale.copy_(1.0 / features.std(0).clamp(min=1e-3))
+    """Train one by its recipe and publish it; its folder."""
+    return feature_training.train(name, DESIGNS[name], DATASET.name, source)
