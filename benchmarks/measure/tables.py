@@ -63,16 +63,21 @@ def qualities(found: Sequence[Record]) -> Iterator[Table]:
     groups: dict[tuple[str, int], list[Record]] = {}
     for record in (each for each in found if each["metrics"]):
         groups.setdefault((record["identity"].get("dataset", ""), record["count"]), []).append(record)
-    for (_, count), group in groups.items():
+    for (name, count), group in groups.items():
+        whose = f" for {name}" if name else ""
         names = list(dict.fromkeys(name for record in group for name in record["metrics"]))
-        names = [name for name in names if name.startswith(("fd_", "accuracy_")) and not name.startswith("fd_inf_")]
+        names = [
+            name
+            for name in names
+            if name.startswith(("fd_", "accuracy_", "agreement_")) and not name.startswith("fd_inf_")
+        ]
         lines = []
         for record in group:
             estimates = {name: Estimate(**value) for name, value in record["metrics"].items()}
             values = [str(estimates[name]) if name in estimates else "" for name in names]
             lines.append([title_of(record["identity"]["quality"]), *values])
         yield (
-            f"{count:,} images each, as {group[0]['identity']['quality']['runtime']} serves them",
+            f"{count:,} images each{whose}, as {group[0]['identity']['quality']['runtime']} serves them",
             (
                 "generator",
                 *(name.replace("_", " ") for name in names),

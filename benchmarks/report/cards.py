@@ -16,6 +16,7 @@ from benchmarks.quality.metrics import held_out, metric_name
 from benchmarks.records import Record, RecordError
 from benchmarks.report import summary
 from benchmarks.report.findings import markdown
+from benchmarks.report.overview import readings
 from benchmarks.report.summary import Row, Section
 from benchmarks.statistics import Estimate
 from benchmarks.templates import template
@@ -165,8 +166,9 @@ def render(
         classes=best.metric("classes", judges.judge),
         floor=section.baselines.get("floor"),
         ceiling=section.baselines.get("ceiling"),
-        nets=judges.names,
+        nets=[net for net in judges.names if any(row.metric("fd", net) for row in rows)],
         judge=judges.judge,
+        readings=[each for each in readings(section) if judges.teller or any(row.metric(*each) for row in rows)],
         copies=best.copies,
         name=metric_name,
         cell=str,

@@ -7,7 +7,7 @@ for the weights that are here, is shown as not measured, with the command that m
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from benchmarks.measure.workload import title
 from benchmarks.records import Record
@@ -46,6 +46,7 @@ class FamilyTree:
     places: tuple[Place, ...]
     checkpoints: tuple[Checkpoint, ...]
     section: Section  # that with the most rows
+    others: tuple[Section, ...]  # one of each other data set on the same machine: nothing of them compares with it
     measured: tuple[Row, ...]  # its rows, and those of the generators of other data on the same machine
     records: tuple[Record, ...]
 
@@ -54,7 +55,9 @@ class FamilyTree:
         """Raises RecordError where no cell is on record."""
         checkpoints, records = tuple(checkpoints), tuple(records)
         section, branches = summary.main(records), list(Branch)
-        measured = tuple(_current(summary.beside(section, summary.sections(records))))
+        here = summary.beside(section, summary.sections(records))
+        measured = tuple(_current(row for each in here for row in each.rows))
+        others = tuple(replace(each, rows=_current(each.rows)) for each in here[1:])
         rows = {(row.generator, row.setting): row for row in measured if row.precision == "fp32"}
         places = [
             Place(system, each, rows.get((each.name, system.setting.resolved(each.spec))))
@@ -62,7 +65,7 @@ class FamilyTree:
             for system in each.systems
         ]
         places.sort(key=lambda place: (branches.index(place.system.branch), place.system.published))
-        return cls(tuple(places), checkpoints, section, measured, records)
+        return cls(tuple(places), checkpoints, section, others, measured, records)
 
     def branch(self, branch: Branch) -> list[Place]:
         return [place for place in self.places if place.system.branch == branch]

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.quality import metrics
+from benchmarks.quality.metric import net_of
 from benchmarks.quality.metrics import LOWER_IS_BETTER
 from benchmarks.records import Record
 from benchmarks.report import drawings, races, spending, students, summary
@@ -31,6 +32,7 @@ KINDS = {
     "fd_inf": "Fréchet distance, n → ∞",
     "kd": "kernel distance × 1000",
     "is": "Inception Score",
+    "agreement": "agreement of image and prompt, 0 to 100",
     "c2st": "told from real by a classifier, 50 % is perfect",
     "cas": "accuracy of who learns from it",
 }
@@ -64,7 +66,7 @@ class Measure:
 def measures(section: Section) -> list[Measure]:
     """What a section's rows were judged by: kind by kind, the opinions in their order."""
     names = set(chain.from_iterable(row.metrics for row in section.rows))
-    nets = list(dict.fromkeys([*section.opinions, *sorted(name.rsplit("_", 1)[1] for name in names)]))
+    nets = list(dict.fromkeys([*section.opinions, *sorted(map(net_of, names))]))
     return [Measure(kind, net) for kind in LOWER_IS_BETTER for net in nets if summary.named(names, kind, net)]
 
 

@@ -20,11 +20,11 @@ from benchmarks.report.family_tree import FamilyTree, Place
 from benchmarks.report.palette import look
 from benchmarks.report.plot import Plot
 from benchmarks.report.races import Race
-from benchmarks.report.summary import ALONE, Row, Section, warned
+from benchmarks.report.summary import ALONE, Baseline, Row, Section, warned
 from benchmarks.statistics import Estimate, short
 from benchmarks.templates import template
 from benchmarks.templates.marks import replace_marked
-from zoo import files
+from zoo import datasets, files
 from zoo.family import Branch
 
 README, SYSTEMS, RACE = Path("README.md"), Path("docs/systems.md"), Path("docs/race.md")
@@ -33,6 +33,13 @@ FRONT, PICTURE, RACE_PICTURE = Path("docs/front.svg"), Path("docs/family-tree.sv
 FRAME = plot.Frame(width=1000, height=440)
 COLUMN, HEADING, STRIP, SIDE, COLUMNS = 500, 26, 40, 32, 10  # pixels; pictures of a strip
 LETTERS = 23  # of a line beside a strip
+BASELINES = (("floor", "real images"), ("ceiling", "noise"))
+OF_NETS = ("fd", "kd", "precision", "recall", "density", "coverage")
+KINDS = dict(zip(OF_NETS, ("FD", "KD × 1000", "precision", "recall", "density", "coverage"), strict=True)) | {
+    "accuracy": "as asked, says",
+    "agreement": "agreement, by",
+}
+SHARES = ("precision", "recall", "coverage", "accuracy")
 FASTER = 2.0  # times: what a branch's second row must be, beside its best
 
 
@@ -141,7 +148,7 @@ def systems(tree: FamilyTree) -> str:
             cells += [*cost(place.row, section), *distances(place.row, section), accuracy(place.row)]
             rows.append([*cells, verdicts.get(place.title, "")])
     rows += [["", f"*{words}*", "", "", "", "", *of, "", ""] for words, of in baselines(section)]
-    return markdown(head, rows, words=4)
+    return "\n\n".join([markdown(head, rows, words=4), *elsewhere(tree, tree.places)])
 
 
 def _branch(place: Place) -> Branch:
@@ -184,8 +191,8 @@ def _relative(section: Section) -> bool:
 
 
 def distances(row: Row, section: Section) -> list[str]:
-    """In the features of each of the section's opinions; nothing where others judged it."""
-    return [_shown(row.metric("fd", net)) for net in section.opinions]
+    """In the features of each of the section's opinions; nothing to another data set than the section's."""
+    return [_shown(row.metric("fd", net)) if row.dataset == section.dataset else "" for net in section.opinions]
 
 
 def accuracy(row: Row) -> str:
@@ -204,7 +211,7 @@ def _shown(found: Estimate | None) -> str:
 def baselines(section: Section) -> list[tuple[str, list[str]]]:
     """The distances of real images and of noise, as far as they are on record."""
     rows = []
-    for name, words in (("floor", "real images"), ("ceiling", "noise")):
+    for name, words in BASELINES:
         if found := section.baselines.get(name):
             words += f", n = {found.count:,}" if found.count != section.count else ""
             rows.append((words, [_shown(found.metric("fd", net)) for net in section.opinions]))
@@ -227,7 +234,44 @@ def opinions(tree: FamilyTree) -> str:
     if floor := section.baselines.get("floor"):
         asked = [*(("fd", net) for net in section.opinions), *tests]
         rows.append(["*real images*", *(_shown(floor.metric(*each)) for each in asked)])
-    return f"{section.count:,} images each:\n\n{markdown(head, rows, words=1)}"
+    return "\n\n".join(
+        [f"{section.count:,} images each:", markdown(head, rows, words=1), *elsewhere(tree, tree.places)]
+    )
+
+
+def elsewhere(tree: FamilyTree, places: Sequence[Place]) -> list[str]:
+    """Of every other data set a sentence and a table, as distances to two sets are not of one scale; none is left out.
+
+    A line for each of `places` that somebody judged, by each kind of judge; the floor and the ceiling last.
+    """
+    return [text for section in tree.others for text in _of_another(section, places)]
+
+
+def _of_another(section: Section, places: Sequence[Place]) -> list[str]:
+    mine = [(place, place.row) for place in places if place.row and place.row.dataset == section.dataset]
+    mine = [(place, row) for place, row in mine if row.metrics and row.count == section.count]
+    told = [*((kind, net) for net in section.opinions for kind in OF_NETS), *readings(section)]
+    told = [each for each in told if any(row.metric(*each) for _, row in mine)]
+    if not told:
+        return []
+    head = ["asked as", "system", "network calls", timed(section), *(f"{KINDS[kind]} {net}" for kind, net in told)]
+    rows = [[f"`{place.title}`", place.system.title, *cost(row, section), *_each(row, told)] for place, row in mine]
+    for name, words in BASELINES:
+        if found := section.baselines.get(name):
+            rows.append([f"*{words}*", "", "", "", *_each(found, told)])
+    known = datasets.known(section.dataset)
+    title = known.title if known else section.dataset
+    return [f"{title} (`{section.dataset}`), {section.count:,} images each:", markdown(head, rows, words=2)]
+
+
+def readings(section: Section) -> list[tuple[str, str]]:
+    """Who says whether images are as they were asked for, and who how well they agree with it."""
+    judges = section.judges
+    return [("accuracy", judges.judge), *([("agreement", judges.pair.name)] if judges.pair else [])]
+
+
+def _each(found: Row | Baseline, told: Sequence[tuple[str, str]]) -> list[str]:
+    return [(percent if kind in SHARES else _shown)(found.metric(kind, net)) for kind, net in told]
 
 
 def _any_has(section: Section, name: str, net: str) -> bool:

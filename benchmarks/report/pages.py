@@ -19,6 +19,7 @@ from benchmarks.report.overview import (
     compared,
     cost,
     distances,
+    elsewhere,
     markdown,
     percent,
     timed,
@@ -72,7 +73,7 @@ def measured(branch: Branch, tree: FamilyTree) -> str:
             blank = [f"not measured: `{tree.command(place)}`", *[""] * (2 * len(nets) + 3)]
             rows.append([f"`{place.title}`", place.system.title, f"{place.nfe:,}", *blank, place.system.reported])
     rows += [[f"*{words}*", "", "", "", "", *of, *[""] * (len(nets) + 3)] for words, of in baselines(section)[:1]]
-    return markdown(head, rows, words=2)
+    return "\n\n".join([markdown(head, rows, words=2), *elsewhere(tree, tree.branch(branch))])
 
 
 def _milliseconds(row: Row, section: Section) -> str:
@@ -122,7 +123,7 @@ def index(tree: FamilyTree) -> str:
             judged = [
                 (distance.value, place.system.title, place.row)
                 for place in tree.branch(branch)
-                if place.row and (distance := place.row.metric("fd", net))
+                if place.row and place.row.dataset == tree.section.dataset and (distance := place.row.metric("fd", net))
             ]
             if judged:
                 _, title, row = min(judged, key=lambda each: each[0])
@@ -135,5 +136,6 @@ def index(tree: FamilyTree) -> str:
 
 
 def _scores(row: Row, section: Section) -> list[str]:
-    """Distances, then recalls, by each of the section's opinions."""
-    return [*distances(row, section), *(percent(row.metric("recall", net)) for net in section.opinions)]
+    """Distances, then recalls, by each of the section's opinions; nothing of another data set."""
+    recalls = (row.metric("recall", net) if row.dataset == section.dataset else None for net in section.opinions)
+    return [*distances(row, section), *map(percent, recalls)]

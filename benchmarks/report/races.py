@@ -15,6 +15,7 @@ import numpy as np
 from benchmarks import records
 from benchmarks.measure.workload import title
 from benchmarks.quality import judges
+from benchmarks.quality.metric import net_of
 from benchmarks.quality.metrics import LOWER_IS_BETTER
 from benchmarks.records import Record
 from benchmarks.report import plot, summary
@@ -71,7 +72,7 @@ def of(found: Iterable[Record]) -> Race | None:
         return None
     most = max(groups.values(), key=len)
     ran = sorted(most, key=lambda record: float(record["seconds"]["value"]))
-    names = {name.rsplit("_", 1)[1] for record in ran for name in record["metrics"] if name.startswith("fd_")}
+    names = {net_of(name) for record in ran for name in record["metrics"] if name.startswith("fd_")}
     ours = [net for net in judges.of(judges.FIRST).names if net in names]
     nets = (*ours, *sorted(names - set(ours)))
     whole = [record for record in ran if not record["extrapolated"] and record["left_out"]]

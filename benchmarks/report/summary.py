@@ -18,7 +18,7 @@ from benchmarks import records
 from benchmarks.measure.workload import RUNTIMES, SCENARIOS, title
 from benchmarks.quality import judges
 from benchmarks.quality.judges import Judges
-from benchmarks.quality.metric import metric_name
+from benchmarks.quality.metric import metric_name, net_of
 from benchmarks.records import Record, RecordError
 from benchmarks.statistics import ALIKE, BETTER, WORSE, Estimate, Jackknifed
 from zoo.contract.request import Setting
@@ -160,7 +160,7 @@ class Section:
     @property
     def opinions(self) -> tuple[str, ...]:
         """The nets that judged at least one row: those of the data set, then those from files that somebody has."""
-        found = {name.rsplit("_", 1)[1] for row in self.rows for name in row.metrics if name.startswith("fd_")}
+        found = {net_of(name) for row in self.rows for name in row.metrics if name.startswith("fd_")}
         ours = [net for net in self.judges.names if net in found]
         return (*ours, *sorted(found - set(ours)))
 
@@ -265,10 +265,9 @@ def by_dataset(made: Iterable[Section]) -> list[Section]:
     return list(found.values())
 
 
-def beside(main: Section, made: Iterable[Section]) -> list[Row]:
-    """The rows of a section, and those of other data sets on its machine: latencies compare, distances do not."""
-    mine = [main, *(section for section in made if section.machine == main.machine)]
-    return [row for section in by_dataset(mine) for row in section.rows]
+def beside(main: Section, made: Iterable[Section]) -> list[Section]:
+    """A section, and one of each other data set on its machine: latencies compare, distances do not."""
+    return by_dataset([main, *(section for section in made if section.machine == main.machine)])
 
 
 def _named(record: Record) -> Mapping[str, Any]:

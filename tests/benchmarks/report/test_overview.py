@@ -12,12 +12,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from benchmarks import records
 from benchmarks.report import overview, races, summary
 from benchmarks.report.family_tree import FamilyTree
 from benchmarks.studies import NETS
 from benchmarks.templates.marks import MarkError, replace_marked
 from serving.images import grid as sheet
-from tests.benchmarks.made_up import made_up
+from tests.benchmarks.made_up import cell, in_colour, made_up, quality, real, shipped
+from zoo import registry, shelf
+from zoo.contract.request import Setting
 from zoo.family import Branch
 
 ROOT = Path(__file__).parents[3]
@@ -148,3 +151,55 @@ def test_columns_are_as_equal_as_whole_branches_allow() -> None:
     left, right = overview.halves(groups)
     assert [len(strips) for _, strips in left] == [3, 4, 2, 8], "17 of 29 rows are nearer to half than 9"
     assert [*left, *right] == groups
+
+
+def coloured(name: str, dataset: str, shift: float) -> list[records.Record]:
+    """What is on record of a generator in colour at its first system's setting."""
+    entry = registry.checkpoint(name)
+    same = {
+        "setting": entry.systems[0].setting.resolved(entry.spec) if entry.systems else Setting(),
+        "weights": shelf.config(name)["weights"]["sha256"],
+        "dataset": dataset,
+    }
+    return [cell(name, 2.0, **same), in_colour(quality(name, 100, shift, **same))]
+
+
+def test_distances_to_two_data_sets_are_in_no_column_together(small_tree: FamilyTree) -> None:
+    mine = [*coloured("stylegan", "critters", 3.0), *coloured("t2i-base", "designs", 5.0)]
+    tree = FamilyTree.of(shipped(), [*small_tree.records, *mine])
+    main, *others = overview.systems(tree).split("\n\n")
+    nets = len(tree.section.opinions)
+    for name in ("stylegan", "t2i-base 20 g3"):
+        [line] = [line for line in main.splitlines() if f"`{name}` |" in line]
+        assert [each.strip() for each in line.split("|")[7 : 7 + nets]] == [""] * nets, "no distance to clothes"
+    titles, tables = others[::2], [table.splitlines() for table in others[1::2]]
+    assert [title.split(" (")[0] for title in titles] == [
+        "Critters, one design of the portraits",
+        "Portraits in twelve designs",
+    ]
+    for table, name, other in zip(tables, ("stylegan", "t2i-base 20 g3"), ("t2i-base", "stylegan"), strict=True):
+        assert "FD design_contrastive" in table[0]
+        assert "as asked, says design_attributes" in table[0]
+        [line] = table[2:]
+        place = next(place for place in tree.places if place.title == name)
+        assert place.row
+        assert f"| {place.row.metric('fd', 'design_contrastive')} |" in line
+        assert line.startswith(f"| `{name}` |")
+        assert other not in line
+    assert overview.opinions(tree).endswith(overview.systems(tree).split("\n\n", 1)[1])
+
+
+def test_two_data_sets_that_one_net_judges_stay_apart() -> None:
+    floor = in_colour(real(100))
+    identity = {key: value for key, value in floor["identity"].items() if key not in ("format", "kind")}
+    content = {key: value for key, value in floor.items() if key not in ("id", "time", "digest", "identity")}
+    floors = [records.make("baseline", {**identity, "dataset": name}, **content) for name in ("critters", "designs")]
+    mine = [*coloured("stylegan", "critters", 3.0), *coloured("gigagan", "critters", 2.0)]
+    tree = FamilyTree.of(shipped(), [*mine, *coloured("t2i-base", "designs", 5.0), *floors])
+    assert tree.section.dataset == "critters"
+    main, _, table = overview.systems(tree).split("\n\n")
+    distance = tree.others[0].rows[0].metric("fd", "design_contrastive")
+    assert distance
+    assert str(distance) not in main
+    assert str(distance) in table
+    assert table.splitlines()[-1].startswith("| *real images* |")
