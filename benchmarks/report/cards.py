@@ -50,15 +50,15 @@ def write(checkpoint: Checkpoint, found: Iterable[Record]) -> Path:
 def contents(checkpoint: Checkpoint, found: Iterable[Record]) -> dict[str, bytes]:
     """`grid.png`, `interpolation.png` where there is noise, `curves.svg` where there are curves, and `README.md`.
 
-    What is between seeds shows how images change, not their quality: a coloured one has 256 colours and a quarter of
-    the bytes.
+    Coloured ones have their 256 best colours and a third of the bytes, for they travel with every clone; records keep
+    the pictures as they were made, and the report shows those.
 
     Raises RecordError where the weights of the tree were not measured, StoreError where there are none.
     """
     config, found = shelf.config(checkpoint.name), list(found)
     section, rows = measured(checkpoint.name, config["weights"]["sha256"], found)
     shown, answered = default(checkpoint, rows), concerning(checkpoint.name, config["weights"]["sha256"], found)
-    pictures = {"grid.png": base64.b64decode(shown.grid)}
+    pictures = {"grid.png": of_few_colours(base64.b64decode(shown.grid))}
     if shown.interpolation:
         pictures["interpolation.png"] = of_few_colours(base64.b64decode(shown.interpolation))
     if curves := config["training"].get("curves", []):
