@@ -1,7 +1,7 @@
 """The README's first picture, what can be asked for in colour.
 
-`python -m benchmarks.report.conditioned docs/conditioned.svg` draws it. Every picture in it is made when it is drawn; what generators are shown are the examples that they ship, of held-out
-combinations.
+`python -m benchmarks.report.conditioned docs/conditioned.svg` draws it. Every picture in it is made when it is drawn;
+what generators are shown are the examples that they ship, of held-out combinations.
 """
 
 from __future__ import annotations
