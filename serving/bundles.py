@@ -75,26 +75,28 @@ def _judge(bundle: Bundle) -> None:
         ) from error
 
 
-def prepare_all(sources: Iterable[str], report: Report = lambda _: None, *, ungated: bool = False) -> list[Bundle]:
+def prepare_all(
+    sources: Iterable[str], report: Report = lambda _: None, *, judge: bool = True, ungated: bool = False
+) -> list[Bundle]:
     """`prepare` of each; export and gate use one thread, so those that wait for them run side by side, one a core."""
     sources = list(sources)
-    waiting = [source for source in dict.fromkeys(sources) if not ungated and _waits(source)]
+    waiting = [source for source in dict.fromkeys(sources) if not ungated and _waits(source, judge)]
     if len(waiting) > 1:
-        _side_by_side(waiting, report)
-    return [prepare(source, report, ungated=ungated) for source in sources]
+        _side_by_side(waiting, judge, report)
+    return [prepare(source, report, judge=judge, ungated=ungated) for source in sources]
 
 
-def _side_by_side(sources: Sequence[str], report: Report) -> None:
+def _side_by_side(sources: Sequence[str], judge: bool, report: Report) -> None:
     """Ctrl-C reaches every process of a terminal: here it ends the workers, which do not see it themselves."""
     context, workers = multiprocessing.get_context("spawn"), min(len(sources), len(os.sched_getaffinity(0)))
     before = multiprocessing.active_children()
     with ProcessPoolExecutor(workers, context, _begin) as pool:
         try:
             with _interrupts_held():
-                made = {pool.submit(_prepare, source): source for source in sources}
+                made = {pool.submit(_prepare, source, judge): source for source in sources}
             for future in as_completed(made):
                 future.result()
-                report(f"{made[future]} is exported and admitted")
+                report(f"{made[future]} is exported{' and admitted' if judge else ''}")
         except BaseException:
             for child in set(multiprocessing.active_children()).difference(before):
                 child.terminate()
@@ -123,17 +125,17 @@ def _leave(number: int, frame: object) -> None:
     sys.exit(128 + number)
 
 
-def _prepare(source: str) -> None:
+def _prepare(source: str, judge: bool) -> None:
     try:
-        prepare(source)
+        prepare(source, judge=judge)
     except SystemExit as ended:  # a pool takes it for a result, and waits for the next task
         os._exit(int(str(ended.code)))
 
 
-def _waits(source: str) -> bool:
-    """Whether a name lacks a bundle that is up to date, or its verdict."""
+def _waits(source: str, judge: bool) -> bool:
+    """Whether a name lacks a bundle that is up to date, or the verdict that it shall have."""
     bundle, checkpoint = _found(source)
-    return checkpoint is not None and (bundle is None or bundle.verdict is None)
+    return checkpoint is not None and (bundle is None or (judge and bundle.verdict is None))
 
 
 def _found(source: str) -> tuple[Bundle | None, Checkpoint | None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -44,11 +44,12 @@ RUNTIME_PIXELS = 0.002
 
 @pytest.fixture(scope="module")
 def bundle_of(request: pytest.FixtureRequest, zoo_home: None) -> Callable[[str], Bundle]:
-    """Bundles by name, those that tests of this run take made side by side."""
+    """Bundles by name, those that tests of this run take made side by side, and judged where a test asks for it."""
     own = [item for item in request.session.items if item.getparent(pytest.Module) is request.node]
     taken = [item for item in own if request.fixturename in getattr(item, "fixturenames", ())]
-    prepare_all(dict.fromkeys(item.callspec.params["name"] for item in taken))
-    return cache(prepare)
+    judge = any(item.get_closest_marker("longer") for item in taken)
+    prepare_all(dict.fromkeys(item.callspec.params["name"] for item in taken), judge=judge)
+    return cache(partial(prepare, judge=judge))
 
 
 def differing(first: np.ndarray, second: np.ndarray) -> float:

@@ -41,6 +41,7 @@ FAMILIES = (
     "guided_mean_flow",
     "style_gan",
     "captioned_gan",
+    "latent_flow",
 )
 DEMO = ("gan", "vae", "glow", "ddpm", "ddpm-pd4", "t2i-lcm", "pix2pix")  # of every branch, and of words, what is quick
 MAX_ARCHITECTURE = 1 << 16  # of any number in an architecture from outside

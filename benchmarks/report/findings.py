@@ -9,11 +9,12 @@ from benchmarks.studies import Cell
 def markdown(record: Record) -> str:
     """The findings as a table, and the answer below it."""
     lines = ["| " + " | ".join(record["columns"]) + " |", "|---" * len(record["columns"]) + "|"]
-    lines += ["| " + " | ".join(_text(cell) for cell in row) + " |" for row in record["rows"]]
+    lines += ["| " + " | ".join(text(cell) for cell in row) + " |" for row in record["rows"]]
     return "\n".join([*lines, "", record["answer"]])
 
 
-def _text(cell: Cell) -> str:
+def text(cell: Cell) -> str:
+    """As a table shows it."""
     if cell is None:
         return ""
     return f"{cell:.4g}" if isinstance(cell, float) else f"{cell:,}" if isinstance(cell, int) else cell

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.measure.samples import GRID_ROWS
-from benchmarks.report import drawings, plot, races, students
+from benchmarks.report import drawings, own_checks, plot, races, students
 from benchmarks.report.comparison import Comparison
 from benchmarks.report.family_tree import FamilyTree, Place
 from benchmarks.report.palette import look
@@ -49,6 +49,7 @@ def write(root: Path, tree: FamilyTree) -> list[Path]:
     replace_marked(root / README, "tree", table(tree))
     replace_marked(root / README, "race", race_in_short(race, tree))
     replace_marked(root / SYSTEMS, "systems", systems(tree))
+    replace_marked(root / SYSTEMS, "checks", checks(tree))
     replace_marked(root / RACE, "race", race_table(race))
     replace_marked(root / OPINIONS, "opinions", opinions(tree))
     drawn = {FRONT: picture(tree, best(tree), {}), PICTURE: picture(tree, tree.places, labels(tree.places))}
@@ -149,6 +150,13 @@ def systems(tree: FamilyTree) -> str:
             rows.append([*cells, verdicts.get(place.title, "")])
     rows += [["", f"*{words}*", "", "", "", "", *of, "", ""] for words, of in baselines(section)]
     return "\n\n".join([markdown(head, rows, words=4), *elsewhere(tree, tree.places)])
+
+
+def checks(tree: FamilyTree) -> str:
+    """What each system has to show beside quality and time, in Markdown."""
+    head = ["system", "asked as", "its own check", "found", "by"]
+    lines = [[*cells, found or "not on record", by] for *cells, found, by in own_checks.rows(tree)]
+    return markdown(head, lines, words=5)
 
 
 def _branch(place: Place) -> Branch:

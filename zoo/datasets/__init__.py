@@ -21,6 +21,7 @@ DATASETS = (
     "critters_and_plants",
     "day_and_night",
     "designs",
+    "designs_by_kind",
     "drawings",
     "emoji",
     "faces",

@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from zoo.contract.graph import Graph
 from zoo.family import Branch, Checkpoint, Family, Recipe, System, class_conditional
 from zoo.images import bin_centres, to_images
+from zoo.networks.convolutional import PlainResidual
 from zoo.networks.tokens import TokensConfig, both_ways
 from zoo.networks.transformer import CausalTransformer, put_rows, rows
 
@@ -45,6 +46,8 @@ class TransformerFlowConfig(TokensConfig):
     temperature: float = 0.7  # standard deviation of the latents from which images are sampled
     windows: tuple[int, ...] = (1, 1, 1, 1)  # tokens of each block that are solved for at once
     tolerance: float = 1e-4  # of a token that no longer changes
+    noise: float = 0.0  # standard deviation of what is added to pictures in training, and taken away at the end
+    denoiser_width: int = 16
 
 
 class Block(nn.Module):
@@ -121,12 +124,33 @@ class Block(nn.Module):
         return following, passes + (first < self.length), put_rows(x, places + 1, new), *renewed
 
 
+class Denoiser(nn.Module):
+    """`forward(x)`: pictures with Gaussian noise of one standard deviation, (B, C, H, W) -> their mean; x at first.
+
+    What the flow's own score would give (Zhai et al. 2024, section 2.5, by Tweedie's formula), learnt by regression.
+    """
+
+    def __init__(self, channels: int, width: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(channels, width, 3, padding=1)
+        self.blocks = nn.ModuleList(PlainResidual(width) for _ in range(2))
+        self.last = nn.Conv2d(width, channels, 3, padding=1)
+        nn.init.zeros_(self.last.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.first(x)
+        for block in self.blocks:
+            h = block(h)
+        return x + cast(Tensor, self.last(F.silu(h)))
+
+
 class TransformerFlow(nn.Module):
     """`forward(x, class_ids)`: continuous (B, C, H, W), (B,) -> latents (B, D), log |det| of the Jacobian (B,) nats."""
 
     def __init__(self, config: TransformerFlowConfig) -> None:
         super().__init__()
         self.config = config
+        self.denoiser = Denoiser(config.image_channels, config.denoiser_width) if config.noise else None
         blocks = zip(both_ways(config.orders, config), config.windows, strict=True)
         self.blocks = nn.ModuleList(Block(order, window, config) for order, window in blocks)
 
@@ -159,7 +183,8 @@ class TransformerFlowGenerator(nn.Module):
 
     def forward(self, noise: Tensor, class_ids: Tensor) -> Tensor:
         x = self.inverse(noise[:, 0] * self.flow.config.temperature, class_ids[:, 0])
-        return cast(Tensor, to_images(bin_centres(x)))
+        denoiser = self.flow.denoiser
+        return cast(Tensor, to_images(denoiser(x) if denoiser else bin_centres(x)))
 
 
 def graphs(module: TransformerFlow, checkpoint: Checkpoint) -> tuple[Graph, ...]:

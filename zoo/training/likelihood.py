@@ -24,9 +24,15 @@ def standard_normal(latents: Tensor) -> Tensor:
     return -0.5 * (latents.square() + math.log(2.0 * math.pi)).sum(1)
 
 
-def bits(model: nn.Module, pixels: Tensor, class_ids: Tensor) -> Tensor:
-    """Bits per dimension of each image, (B,), under one draw of uniform dequantization."""
-    latents, log_det = model(dequantize(pixels, torch.rand_like(pixels)), class_ids)
+def spread(model: nn.Module, pixels: Tensor) -> Tensor:
+    """8-bit pixels as one draw of what a flow has a density of: dequantized, or with its own Gaussian noise."""
+    noise = getattr(model.config, "noise", 0.0)
+    return pixels + noise * torch.randn_like(pixels) if noise else dequantize(pixels, torch.rand_like(pixels))
+
+
+def bits(model: nn.Module, x: Tensor, class_ids: Tensor) -> Tensor:
+    """Bits per dimension of each continuous image, (B,)."""
+    latents, log_det = model(x, class_ids)
     return bits_per_dim(standard_normal(latents) + log_det, latents.shape[1])
 
 
@@ -49,18 +55,21 @@ class LikelihoodObjective:
     def step(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         pixels, class_ids = batch.images, batch.class_ids
         if progress == 0.0:
-            initialize(self.model, dequantize(pixels, torch.rand_like(pixels)), class_ids)
+            initialize(self.model, spread(self.model, pixels), class_ids)
+        x = spread(self.model, pixels)
         with autocast(self.device, self.bfloat16):  # of the conditioners alone: what is inverted stays in float32
-            loss = bits(self.model, pixels, class_ids).mean()
+            loss = found = bits(self.model, x, class_ids).mean()
+            if denoiser := getattr(self.model, "denoiser", None):
+                loss = loss + (denoiser(x) - pixels).square().mean()
         descend(self.optimizers["model"], loss, clip=1.0)
-        return {"bits_per_dim": loss.detach()}
+        return {"bits_per_dim": found.detach()}
 
     @torch.no_grad()
     def evaluate(self, model: nn.Module, batch: Batch) -> dict[str, float]:
         """Bits per dimension of unseen images, each under one draw of the dequantization."""
         torch.manual_seed(0)
         parts = [batch[start : start + 250] for start in range(0, len(batch), 250)]
-        return {"bits_per_dim": float(torch.cat([bits(model, part.images, part.class_ids) for part in parts]).mean())}
+        return {"bits_per_dim": float(torch.cat([bits(model, spread(model, part.images), part.class_ids) for part in parts]).mean())}
 
 
 def objective(checkpoint: Checkpoint, device: torch.device) -> LikelihoodObjective:
