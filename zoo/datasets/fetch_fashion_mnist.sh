@@ -2,7 +2,7 @@
 # Put the four files of Fashion-MNIST into the directory $1, from the Debian package, without installing it.
 # Does nothing where they are already there or the package is installed; genzoo checks every file by digest.
 set -eu
-target=$1
+case $1 in /*) target=$1 ;; *) target=$PWD/$1 ;; esac
 package=dataset-fashion-mnist
 if [ -f "$target/train-images-idx3-ubyte.gz" ] || [ -d /usr/share/datasets/fashion-mnist ]; then
     exit 0

@@ -2,7 +2,7 @@
 # Put OpenMoji 17.0.0 into the directory $1, as the file that npm publishes; genzoo checks it by digest.
 # Does nothing where it is already there.
 set -eu
-target=$1
+case $1 in /*) target=$1 ;; *) target=$PWD/$1 ;; esac
 version=17.0.0
 if [ -f "$target/openmoji-$version.tgz" ]; then
     exit 0

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+import subprocess
 import tarfile
 from pathlib import Path
 
@@ -64,3 +66,16 @@ def test_another_file_is_refused(tmp_path: Path) -> None:
     path.write_bytes(archive({"package/black/svg/1F600.svg": TOP}))
     with pytest.raises(DatasetError, match=r"not version 17\.0\.0 as published"):
         openmoji.package(path)
+
+
+def test_a_relative_folder_is_one_of_the_directory_where_it_was_asked(tmp_path: Path) -> None:
+    """`npm` is a stand-in here, which makes the file that it was asked for."""
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    npm = tools / "npm"
+    npm.write_text("#!/bin/sh\ntouch openmoji-17.0.0.tgz\n")
+    npm.chmod(0o755)
+    script = Path(openmoji.__file__).with_name("fetch_openmoji.sh")
+    path = f"{tools}{os.pathsep}{os.environ['PATH']}"
+    subprocess.run(["sh", script, "data/openmoji"], cwd=tmp_path, env={"PATH": path}, check=True)
+    assert (tmp_path / "data/openmoji/openmoji-17.0.0.tgz").is_file()
