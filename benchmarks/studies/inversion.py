@@ -3,7 +3,8 @@
 The inverse of coupling layers is one call. That of the transformers is solved for in windows of so many tokens: 1 is
 one token after the other, all of them a Jacobi iteration; the graphs of all windows share one file of weights. The
 inverse error is the largest difference between latents and what the exported flow makes of what the exported inverse
-made of them. Bits are of 8-bit pixels, the black frame too, under one draw of uniform dequantization for each picture.
+made of them. Bits are of all pixels, the black frame too, under one draw for each picture of what its flow was trained
+with: uniform dequantization, or Gaussian noise, which has bits of its own, so that the two do not compare.
 A learned inverse is put beside the flow that taught it: it has no likelihood of its own.
 """
 
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +34,9 @@ from zoo.contract.graph import BATCH, Graph, TensorSpec
 from zoo.contract.layout import WEIGHTS
 from zoo.datasets import fashion_mnist
 from zoo.family import Checkpoint
-from zoo.images import bin_centres, dequantize, to_images
+from zoo.images import bin_centres, to_images
 from zoo.sampling import noise
-from zoo.training.likelihood import bits_per_dim, standard_normal
+from zoo.training.likelihood import bits_per_dim, spread, standard_normal
 from zoo.training.loop import batch_of, chunks
 
 COUPLING, AUTOREGRESSIVE, LEARNED = "glow", "tarflow", "biflow"
@@ -105,19 +106,27 @@ def exported(wanted: Mapping[str, Graph], folder: Path) -> dict[str, OnnxRuntime
 def _rows(name: str, windows: tuple[Windows, ...]) -> list[Cells]:
     checkpoint = registry.checkpoint(name)
     with tempfile.TemporaryDirectory() as folder:
-        runners = exported(graphs(checkpoint, registry.load_module(checkpoint), windows), Path(folder))
+        module = registry.load_module(checkpoint)
+        shown = getattr(
+            registry.family(checkpoint.spec.family).graphs(module, checkpoint)[0].module, "shown", bin_centres
+        )
+        runners = exported(graphs(checkpoint, module, windows), Path(folder))
         if name == AUTOREGRESSIVE:
             pupil = registry.checkpoint(LEARNED)
             runners |= exported(learned(pupil, registry.load_module(pupil)), Path(folder) / LEARNED)
-        return list(_measured(checkpoint, runners))
+        return list(_measured(checkpoint, runners, shown))
 
 
-def _measured(checkpoint: Checkpoint, runners: dict[str, OnnxRuntimeRunner]) -> Iterator[Cells]:
+def _measured(
+    checkpoint: Checkpoint, runners: dict[str, OnnxRuntimeRunner], shown: Callable[[torch.Tensor], torch.Tensor]
+) -> Iterator[Cells]:
+    """`shown` makes pixels of what the flow takes; a learned inverse gives them by itself."""
     flow = runners.pop(FLOW)
-    bits = _estimate(bits_of_unseen(flow))
+    bits = _estimate(bits_of_unseen(flow, checkpoint.config))
     drawn = latents_of(checkpoint, IMAGES)
     times = {batch: _times(runners, {key: value[:batch] for key, value in drawn.items()}) for batch in BATCHES}
-    images = {key: _images(runner.run(**drawn)["x"]) for key, runner in runners.items()}
+    pixels = {key: torch.from_numpy(runner.run(**drawn)["x"]) for key, runner in runners.items()}
+    images = {key: to_images(x if key == GUESSED else shown(x)).numpy() for key, x in pixels.items()}
     first = next(iter(runners))
     for key, runner in runners.items():
         found = runner.run(**drawn)
@@ -162,12 +171,12 @@ def inverse_error(flow: Runner, inverse: Runner, drawn: Tensors) -> float:
     return float(np.abs(flow.run(x=x, class_ids=drawn["class_ids"])["latents"] - drawn["latents"]).max())
 
 
-def bits_of_unseen(flow: Runner) -> np.ndarray:
-    """Bits per dimension of each of the data set's test pictures, by the exported flow."""
+def bits_of_unseen(flow: Runner, config: Any) -> np.ndarray:
+    """Bits per dimension of each of the data set's test pictures, by the exported flow of that config."""
     seen = batch_of(fashion_mnist.load("test"), slice(PICTURES), torch.device("cpu"))
     pixels = seen.images
     torch.manual_seed(0)
-    x, found = dequantize(pixels, torch.rand_like(pixels)), []
+    x, found = spread(config, pixels), []
     for part, ids in zip(chunks(x), chunks(seen.class_ids), strict=True):
         made = {key: torch.from_numpy(value) for key, value in flow.run(x=part.numpy(), class_ids=ids.numpy()).items()}
         found.append(bits_per_dim(standard_normal(made["latents"]) + made["log_det"], made["latents"].shape[1]))
@@ -181,11 +190,6 @@ def _estimate(values: np.ndarray) -> str:
 
 def _times(runners: Mapping[str, Runner], drawn: Tensors) -> dict[str, np.ndarray]:
     return interleaved({key: (lambda r=runner: r.run(**drawn)) for key, runner in runners.items()}, ROUNDS)  # type: ignore[misc]
-
-
-def _images(x: np.ndarray) -> np.ndarray:
-    images: np.ndarray = to_images(bin_centres(torch.from_numpy(x))).numpy()
-    return images
 
 
 def _answer(rows: list[Cells]) -> str:
@@ -202,7 +206,8 @@ def _answer(rows: list[Cells]) -> str:
     at_most, mean, error = (columns.index(each) for each in ("at most", "grey levels apart", "inverse error"))
     apart = max(int(str(row[at_most])) for row in solved)
     return (
-        f"Bits per dimension are {coupling[-1]} for coupling layers and {solved[0][-1]} for causal transformers. "
+        f"Bits per dimension are {coupling[-1]} for coupling layers, of dequantized pictures, and {solved[0][-1]} for "
+        f"causal transformers, of pictures with noise. "
         f"One token after the other takes {solved[0][2]} passes of the blocks, all at once {together[2]}. In time, "
         f"against one after the other, the best and all at once are {', '.join(said)}; images are at most {apart} grey "
         f"levels apart. The learned inverse gains {' and '.join(gained)}; its images are {guessed[mean]} grey levels "

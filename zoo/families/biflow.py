@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from zoo.contract.graph import Graph
 from zoo.family import Branch, Checkpoint, Family, Recipe, System, class_conditional
-from zoo.images import bin_centres, to_images
+from zoo.images import to_images
 from zoo.networks.tokens import TokensConfig, both_ways
 from zoo.networks.transformer import Transformer
 
@@ -32,11 +32,11 @@ class BiFlowConfig(TokensConfig):
     width: int = 128
     heads: int = 4
     num_classes: int = 10
-    temperature: float = 0.7  # standard deviation of the latents from which images are made
+    temperature: float = 0.85  # standard deviation of the latents from which images are made
 
 
 class Partner(nn.Module):
-    """`forward(y, class_ids)`: (B, D) -> the x that the teacher's block takes to y, (B, D); at first y itself."""
+    """`forward(y, class_ids)`: (B, D) -> about what the teacher's block took to y, (B, D); at first y itself."""
 
     order: Tensor
     back: Tensor
@@ -64,7 +64,7 @@ class BiFlow(nn.Module):
         self.partners = nn.ModuleList(Partner(order, config) for order in both_ways(config.orders, config))
 
     def stages(self, latents: Tensor, class_ids: Tensor) -> list[Tensor]:
-        """(B, D), (B,) -> what each block of the teacher was given, the first block's last: (B, D) each."""
+        """(B, D), (B,) -> what each block of the teacher but the first was given, then the picture: (B, D) each."""
         found = []
         for partner in reversed(self.partners):
             latents = partner(latents, class_ids)
@@ -72,14 +72,14 @@ class BiFlow(nn.Module):
         return found
 
     def inverse(self, latents: Tensor, class_ids: Tensor) -> Tensor:
-        """(B, D), (B,) -> about the continuous (B, C, H, W) that the teacher takes to these latents."""
+        """(B, D), (B,) -> about the pixels, (B, C, H, W) in [-1, 1], that the teacher shows for these latents."""
         config = self.config
         x = self.stages(latents, class_ids)[-1]
         return x.reshape(-1, config.image_channels, config.size, config.size)
 
     def forward(self, noise: Tensor, class_ids: Tensor) -> Tensor:
         x = self.inverse(noise[:, 0] * self.config.temperature, class_ids[:, 0])
-        return cast(Tensor, to_images(bin_centres(x)))
+        return cast(Tensor, to_images(x))
 
 
 def graphs(module: BiFlow, checkpoint: Checkpoint) -> tuple[Graph, ...]:

@@ -16,7 +16,8 @@ from zoo.contract.conditions import class_id
 from zoo.families.biflow import BiFlow
 from zoo.families.transformer_flow import TransformerFlow, TransformerFlowGenerator
 from zoo.family import Checkpoint
-from zoo.images import GREY_LEVELS, dequantize
+from zoo.images import GREY_LEVELS
+from zoo.training.likelihood import spread
 from zoo.training.loop import Batch, autocast, descend
 from zoo.training.optimizers import one_network
 
@@ -35,12 +36,13 @@ class FlowInversion:
         self.teacher: TransformerFlow = registry.load_module(registry.checkpoint(checkpoint.teacher)).to(device)
         self.model, self.modules, self.optimizers = one_network(checkpoint, device)
         self.classes = class_id.count(checkpoint.spec.conditions)
+        self.generator = TransformerFlowGenerator(self.teacher)
         self.pictures, self.class_ids = self.sampled(int(options["pairs"]))
 
     @torch.no_grad()
     def sampled(self, count: int) -> tuple[Tensor, Tensor]:
         """(N, C, H, W) continuous pictures of the teacher, of noise at the temperature of sampling, and their (N,)."""
-        inverse, config = TransformerFlowGenerator(self.teacher).inverse, self.model.config
+        inverse, config = self.generator.inverse, self.model.config
         class_ids = torch.arange(count, device=self.device) % self.classes
         latents = config.temperature * torch.randn(count, config.latents, device=self.device)
         parts = zip(torch.split(latents, BATCH), torch.split(class_ids, BATCH), strict=True)
@@ -48,17 +50,20 @@ class FlowInversion:
 
     @torch.no_grad()
     def way(self, x: Tensor, class_ids: Tensor) -> list[Tensor]:
-        """Latents, then what each block was given on the way to them, the first block's last: (B, D) each."""
+        """Latents, then what each block but the first was given on the way to them, then the picture: (B, D) each.
+
+        The picture is as the teacher shows it: without the noise, or without the digits, of what its flow is told.
+        """
         found = [x.flatten(1)]
         for block in self.teacher.blocks:
             found.append(block(found[-1], class_ids)[0])
-        return found[::-1]
+        return [*found[:0:-1], self.generator.shown(x).flatten(1)]
 
     def step(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         own = round(self.share * len(batch))
         picked = torch.randint(len(self.pictures), (own,), device=self.device)
         real = batch.images[own:]
-        x = torch.cat([self.pictures[picked], dequantize(real, torch.rand_like(real))])
+        x = torch.cat([self.pictures[picked], spread(self.teacher.config, real)])
         class_ids = torch.cat([self.class_ids[picked], batch.class_ids[own:]])
         latents, *targets = self.way(x, class_ids)
         with autocast(self.device), sdpa_kernel(SDPBackend.MATH):  # the fused kernel is slower in bfloat16 on CPUs
@@ -72,11 +77,12 @@ class FlowInversion:
     def evaluate(self, model: BiFlow, batch: Batch) -> dict[str, float]:
         """Grey levels between what the inverse finds and what the teacher's would: of new noise, of unseen pictures."""
         torch.manual_seed(1)
-        real = dequantize(batch.images[:JUDGED], torch.rand_like(batch.images[:JUDGED]))
+        real = spread(self.teacher.config, batch.images[:JUDGED])
         pairs = {"noise": self.sampled(JUDGED), "pictures": (real, batch.class_ids[:JUDGED])}
         found = {}
         for name, (x, class_ids) in pairs.items():
-            error = model.inverse(self.way(x, class_ids)[0], class_ids) - x
+            latents, *_, picture = self.way(x, class_ids)
+            error = model.inverse(latents, class_ids).flatten(1) - picture
             found[f"grey_levels_of_{name}"] = float(error.abs().mean()) * GREY_LEVELS / 2
         return found
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,9 +25,9 @@ def standard_normal(latents: Tensor) -> Tensor:
     return -0.5 * (latents.square() + math.log(2.0 * math.pi)).sum(1)
 
 
-def spread(model: nn.Module, pixels: Tensor) -> Tensor:
+def spread(config: Any, pixels: Tensor) -> Tensor:
     """8-bit pixels as one draw of what a flow has a density of: dequantized, or with its own Gaussian noise."""
-    noise = getattr(model.config, "noise", 0.0)
+    noise = getattr(config, "noise", 0.0)
     return pixels + noise * torch.randn_like(pixels) if noise else dequantize(pixels, torch.rand_like(pixels))
 
 
@@ -55,8 +56,8 @@ class LikelihoodObjective:
     def step(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         pixels, class_ids = batch.images, batch.class_ids
         if progress == 0.0:
-            initialize(self.model, spread(self.model, pixels), class_ids)
-        x = spread(self.model, pixels)
+            initialize(self.model, spread(self.model.config, pixels), class_ids)
+        x = spread(self.model.config, pixels)
         with autocast(self.device, self.bfloat16):  # of the conditioners alone: what is inverted stays in float32
             loss = found = bits(self.model, x, class_ids).mean()
             if denoiser := getattr(self.model, "denoiser", None):
@@ -69,7 +70,11 @@ class LikelihoodObjective:
         """Bits per dimension of unseen images, each under one draw of the dequantization."""
         torch.manual_seed(0)
         parts = [batch[start : start + 250] for start in range(0, len(batch), 250)]
-        return {"bits_per_dim": float(torch.cat([bits(model, spread(model, part.images), part.class_ids) for part in parts]).mean())}
+        return {
+            "bits_per_dim": float(
+                torch.cat([bits(model, spread(model.config, part.images), part.class_ids) for part in parts]).mean()
+            )
+        }
 
 
 def objective(checkpoint: Checkpoint, device: torch.device) -> LikelihoodObjective:

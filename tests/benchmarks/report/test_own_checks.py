@@ -52,5 +52,5 @@ def test_a_cell_is_the_newest_of_the_weights_that_are_here() -> None:
 
 def test_a_study_whose_table_lacks_the_row_is_named() -> None:
     weights = shelf.config("t2i-word")["weights"]["sha256"]
-    with pytest.raises(LookupError, match="no row of the study subject has {'generator': 't2i-word'}"):
+    with pytest.raises(LookupError, match=r"no row of the study subject has .'generator': 't2i-word'."):
         found(record("t2i-word", weights, [["t2i-base", "1.00", "", ""]]))

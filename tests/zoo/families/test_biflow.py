@@ -9,7 +9,6 @@ import torch
 
 from zoo import registry
 from zoo.families.biflow import FAMILY, BiFlow, BiFlowConfig
-from zoo.images import bin_centres
 from zoo.training import flow_inversion
 from zoo.training.loop import Batch
 
@@ -42,7 +41,7 @@ def objective() -> flow_inversion.FlowInversion:
 
 def known(objective: flow_inversion.FlowInversion) -> Batch:
     """Pictures that the teacher finds likely: of others, like flat ones, rounding undoes even the exact inverse."""
-    pixels = bin_centres(objective.pictures).clamp(-1.0, 1.0).mul(127.5).round().div(127.5)
+    pixels = objective.generator.shown(objective.pictures).clamp(-1.0, 1.0).mul(127.5).round().div(127.5)
     return Batch(pixels, {"class_id": objective.class_ids})
 
 
@@ -53,8 +52,9 @@ def test_the_way_is_the_teacher_s_from_its_latents_back_to_the_picture(
     way = objective.way(x, class_ids)
     assert len(way) == 1 + len(objective.model.partners)
     torch.testing.assert_close(way[0], objective.teacher(x, class_ids)[0].detach())
-    assert torch.equal(way[-1], x.flatten(1))
-    assert float(way[0].std()) == pytest.approx(0.7, abs=0.05)  # its own pictures come from the noise of sampling
+    assert torch.equal(way[-1], objective.generator.shown(x).flatten(1))
+    temperature = objective.model.config.temperature
+    assert float(way[0].std()) == pytest.approx(temperature, abs=0.05)  # its pictures come from the noise of sampling
 
 
 def test_it_learns_the_inverse_and_leaves_the_teacher(objective: flow_inversion.FlowInversion) -> None:
@@ -74,7 +74,7 @@ def test_an_exact_inverse_has_no_error(
 
     class Exact:
         def inverse(self, latents: torch.Tensor, class_ids: torch.Tensor) -> torch.Tensor:
-            return flow_inversion.TransformerFlowGenerator(objective.teacher).inverse(latents, class_ids)
+            return objective.generator.shown(objective.generator.inverse(latents, class_ids))
 
     found = objective.evaluate(Exact(), batch)  # type: ignore[arg-type]
     assert set(found) == {"grey_levels_of_noise", "grey_levels_of_pictures"}

@@ -18,7 +18,7 @@ from zoo.families.transformer_flow import (
 from zoo.images import bin_centres, to_images
 from zoo.networks.tokens import ORDERS
 from zoo.networks.transformer import CausalTransformer, put_rows, rows
-from zoo.training.likelihood import LikelihoodObjective
+from zoo.training.likelihood import LikelihoodObjective, spread
 from zoo.training.loop import Batch
 
 TINY = TransformerFlowConfig(
@@ -177,3 +177,18 @@ def test_training_lowers_the_bits_of_unseen_images() -> None:
         objective.step(batch[:32], step / 60)
     after = objective.evaluate(objective.model, batch[32:])["bits_per_dim"]
     assert after < 5.0  # of the 8 of a uniform density
+
+
+def test_a_flow_of_noisy_pictures_shows_them_without_their_noise() -> None:
+    """Of two flat pictures: the denoiser, which changes nothing at first, learns what the noise is."""
+    torch.manual_seed(0)
+    config = dataclasses.replace(TINY, noise=0.2)
+    objective = LikelihoodObjective(dataclasses.replace(FAMILY.checkpoints[0], config=config), torch.device("cpu"))
+    generator = TransformerFlowGenerator(objective.model)
+    pixels = (torch.arange(32) % 2 - 0.5).reshape(-1, 1, 1, 1).expand(-1, 1, 8, 8).contiguous()
+    noisy = spread(config, pixels)
+    assert float((noisy - pixels).std()) == pytest.approx(0.2, abs=0.02)
+    assert torch.equal(generator.shown(noisy), noisy)
+    for step in range(40):
+        objective.step(Batch(pixels, {"class_id": torch.zeros(32, dtype=torch.int64)}), step / 40)
+    assert float((generator.shown(noisy).detach() - pixels).std()) < 0.1
