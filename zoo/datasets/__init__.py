@@ -21,7 +21,6 @@ DATASETS = (
     "critters_and_plants",
     "day_and_night",
     "designs",
-    "designs_by_kind",
     "drawings",
     "emoji",
     "faces",

@@ -67,16 +67,19 @@ def attributes(portraits: Sequence[Portrait]) -> np.ndarray:
 
 
 def load(split: str, source: str | None = None, *, seed: int = SEED, count: int = COUNT) -> Data:
-    """Images, uint8 (N, 64, 64, 3) in [0, 255], a caption of each as `prompt`, and `attributes`, int64 (N, heads).
+    """Images, uint8 (N, 64, 64, 3) in [0, 255], a caption of each as `prompt`, `attributes`, int64 (N, heads), and
+    which of the designs it is of as `class_id`, int64 (N,).
 
     Of "train", "test" or "all"; drawn once, in about five minutes. Raises DatasetError.
     """
     name = files.identify([identity(seed, count, DESIGNS), GRAMMAR, SHORTENED, LEFT_OUT])
     kept = drawn_once(DATASET.name, name, lambda: _drawn(seed, count), source)
     wanted = np.ones(len(kept["images"]), bool) if split == "all" else kept["held_out"] == (split == "test")
+    attributes = kept["attributes"][wanted].astype(np.int64)
     conditions = {
         "prompt": kept["captions"][wanted].tolist(),
-        "attributes": kept["attributes"][wanted].astype(np.int64),
+        "attributes": attributes,
+        "class_id": attributes[:, list(HEADS).index((STYLE, STYLE))],
     }
     return Data(kept["images"][wanted], conditions)
 
@@ -107,5 +110,6 @@ DATASET = Dataset(
     image_shape=(SIZE, SIZE, 3),
     counts={"train": 37_456, "test": 10_544},
     load=load,
+    labels={"class_id": tuple(style.word for style in DESIGNS)},
     asks=("prompt",),
 )

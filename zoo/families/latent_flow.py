@@ -71,7 +71,7 @@ def graphs(module: LatentFlow, checkpoint: Checkpoint) -> tuple[Graph, ...]:
 CHECKPOINTS = (
     Checkpoint(
         spec=class_conditional("latent-flow", "latent_flow", (1024,), (64, 64, 3), CLASSES),
-        dataset="designs_by_kind",
+        dataset="designs",
         config=LatentFlowConfig(),
         recipe=Recipe(
             "latent_likelihood",

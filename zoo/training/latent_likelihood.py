@@ -36,7 +36,9 @@ class LatentLikelihood:
         assert checkpoint.teacher is not None
         self.device, self.options = device, checkpoint.recipe.options
         self.noise = float(self.options["noise"])
-        self.model: LatentFlow = channels_last(registry.family(checkpoint.spec.family).build(checkpoint.config), device)
+        model = channels_last(LatentFlow(checkpoint.config), device)
+        assert isinstance(model, LatentFlow)
+        self.model = model
         teacher = registry.load_module(registry.checkpoint(checkpoint.teacher))
         self.model.first_stage.load_state_dict(teacher.first_stage.state_dict())
         self.model.first_stage.encoder.requires_grad_(False)
@@ -73,7 +75,8 @@ class LatentLikelihood:
                 real, made = self.critic(pixels), self.critic(decoded.detach())
                 hinge = F.relu(1.0 - real).mean() + F.relu(1.0 + made).mean()
             descend(self.optimizers["critic"], hinge)
-        return error.detach()
+        found: Tensor = error.detach()
+        return found
 
     @torch.no_grad()
     def evaluate(self, model: LatentFlow, batch: Batch) -> dict[str, float]:
@@ -92,7 +95,8 @@ class LatentLikelihood:
 def nats_per_dim(model: LatentFlow, latents: Tensor, class_ids: Tensor) -> Tensor:
     """-log density by the dimension, (B, L, H / 4, W / 4), (B,) -> (B,): 1.42 for latents that are standard normal."""
     found, log_det = model.flow(latents, class_ids)
-    return -(standard_normal(found) + log_det) / math.prod(latents.shape[1:])
+    nats: Tensor = -(standard_normal(found) + log_det) / math.prod(latents.shape[1:])
+    return nats
 
 
 def objective(checkpoint: Checkpoint, device: torch.device) -> LatentLikelihood:
