@@ -46,6 +46,9 @@ class Gauges:
     def tell(self, values: Mapping[str, float], now: float) -> None:
         """What `GAUGES` are at a time; it may be left for later, but of one at rest."""
 
+    def close(self) -> None:
+        """Nothing is told from here on."""
+
 
 class Metric(Protocol):
     """Triton's."""
@@ -86,17 +89,28 @@ class TritonGauges(Gauges):
             self._metrics[name].set(value)
 
 
+    def close(self) -> None:
+        _leave(self._metrics, self._families)
+
+
+def _leave(metrics: dict[Any, Metric], families: list[Any]) -> None:
+    """While Triton still listens: what is destroyed once its process is gone ends the model's by SIGSEGV."""
+    metrics.clear()
+    families.clear()
+
+
 class BesideUsers:
     """Counts it, of one model, by the Python backend's utilities."""
 
     def __init__(self, utils: Any, model: str) -> None:
-        self._family = utils.MetricFamily(
+        family = utils.MetricFamily(
             name=BESIDE,
             description="Of nv_inference_count what is no image of a user.",
             kind=utils.MetricFamily.COUNTER,
         )
+        self._families = [family]
         self._metrics: dict[Beside, Metric] = {
-            kind: self._family.Metric(labels={"model": model, "kind": kind.value}) for kind in Beside
+            kind: family.Metric(labels={"model": model, "kind": kind.value}) for kind in Beside
         }
         self._added, self._told, self._lock = dict.fromkeys(Beside, 0), float("-inf"), threading.Lock()
 
@@ -115,3 +129,8 @@ class BesideUsers:
                 if images:
                     self._metrics[kind].increment(images)
             self._added = dict.fromkeys(Beside, 0)
+
+    def close(self) -> None:
+        with self._lock:
+            self._added = dict.fromkeys(Beside, 0)
+            _leave(self._metrics, self._families)

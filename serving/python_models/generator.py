@@ -133,6 +133,8 @@ class TritonPythonModel:
         if self.scheduler:
             self.scheduler.close()
             self.scheduler.join()
+            self.scheduler.gauges.close()
+        self.beside_users.close()
 
     def _tuned(self, bundles: Path, tuned: dict[str, Any]) -> dict[str, Generator]:
         """By tier, on executors by batch size, of the bundles in a folder."""
