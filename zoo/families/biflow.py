@@ -105,7 +105,7 @@ CHECKPOINTS = (
         paper="Lu et al. 2025, arXiv:2512.10953",
         description="A learned inverse of `tarflow`: its images from its noise in one call, about.",
         faults=(
-            "What its teacher tears is smeared here: sleeves and handles are gone, and sandals are heaps of dots.",
+            "Pictures are speckled all over, like coarse print, and what is small dissolves: handles, straps, sandals.",
             "Pictures of a class are more alike than its teacher's.",
         ),
         systems=(
