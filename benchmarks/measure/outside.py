@@ -64,7 +64,7 @@ def write_inputs(folder: Path, prompts: Sequence[str]) -> None:
 
 def prompts_of(name: str) -> list[str]:
     """The labels of what a generator was trained on, which the door takes for a prompt."""
-    labels = dataset(registry.checkpoint(name).dataset).labels.get("class_id", ())
+    labels = next(iter(dataset(registry.checkpoint(name).dataset).labels.values()), ())
     return [label for label in labels if label.isascii()] or [""]
 
 

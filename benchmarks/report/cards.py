@@ -15,7 +15,7 @@ from benchmarks.measure.workload import RUNTIMES
 from benchmarks.quality.metrics import held_out, metric_name
 from benchmarks.records import Record, RecordError
 from benchmarks.report import summary
-from benchmarks.report.findings import markdown
+from benchmarks.report.findings import concerning, markdown
 from benchmarks.report.overview import readings
 from benchmarks.report.summary import Row, Section
 from benchmarks.statistics import Estimate
@@ -131,16 +131,6 @@ def quality(checkpoint: Checkpoint, found: Iterable[Record]) -> dict[str, Any] |
     distances = {net: default(checkpoint, rows).metric("fd", net) for net in section.judges.names}
     known = {net: distance.value for net, distance in distances.items() if distance}
     return {"images": section.count, "fd": known} if known else None
-
-
-def concerning(name: str, weights: str, found: Iterable[Record]) -> list[Record]:
-    """The newest record of each study that looked at these weights."""
-    mine = (
-        record
-        for record in found
-        if record["identity"]["kind"] == "study" and record["identity"]["checkpoints"].get(name) == weights
-    )
-    return list({record["identity"]["study"]: record for record in mine}.values())
 
 
 def render(

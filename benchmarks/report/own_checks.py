@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from benchmarks.records import Record
-from benchmarks.report import cards
 from benchmarks.report.family_tree import FamilyTree, Place
-from benchmarks.report.findings import text
+from benchmarks.report.findings import concerning, text
 from benchmarks.studies.own_checks import CHECKS, Measured, Studied, Unseen
 from zoo import shelf
 
@@ -41,7 +40,7 @@ def _answer(place: Place, source: Studied | Measured | Unseen, tree: FamilyTree)
 def _cell(place: Place, source: Studied, records: tuple[Record, ...]) -> str:
     """Of the newest record of that study that looked at these weights."""
     weights = shelf.config(place.checkpoint.name)["weights"]["sha256"]
-    for record in cards.concerning(place.checkpoint.name, weights, records):
+    for record in concerning(place.checkpoint.name, weights, records):
         if record["identity"]["study"] != source.study:
             continue
         columns = record["columns"]

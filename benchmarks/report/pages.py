@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from benchmarks.records import Record
-from benchmarks.report import cards
 from benchmarks.report.family_tree import FamilyTree
+from benchmarks.report.findings import concerning
 from benchmarks.report.overview import (
     accuracy,
     against,
@@ -107,7 +107,7 @@ def studied(checkpoints: Iterable[Checkpoint], records: Iterable[Record]) -> lis
     """What the studies of these weights answered, the newest of each."""
     records, found = list(records), {}
     for each in checkpoints:
-        for record in cards.concerning(each.name, shelf.config(each.name)["weights"]["sha256"], records):
+        for record in concerning(each.name, shelf.config(each.name)["weights"]["sha256"], records):
             found[record["identity"]["study"]] = record
     return [f"**{record['question']}** {record['answer']} (`genzoo study {name}`)" for name, record in found.items()]
 

@@ -47,7 +47,8 @@ def bending(name: str) -> float:
     sampling = checkpoint.spec.sampling
     assert sampling is not None
     sigmas = schedules.linear(GRID)
-    table = samplers.sampler_table(samplers.SAMPLERS["ddim"], sigmas, PARAMETERIZATIONS[sampling.parameterization])
+    dialect = PARAMETERIZATIONS[sampling.parameterization]
+    table = samplers.sampler_table(samplers.SAMPLERS["ddim"], sigmas, dialect, columns=sampling.columns)
     tensors = feeds(checkpoint.spec, SampleRequest(tuple(range(samples.FIRST_SEED, samples.FIRST_SEED + PATHS))))
     tensors["table"] = np.broadcast_to(table.astype(np.float32), (PATHS, *table.shape)).copy()
     with torch.inference_mode():

@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks import records, studies
 from benchmarks.report import cards, summary
-from benchmarks.report.findings import markdown
+from benchmarks.report.findings import concerning, markdown
 from tests.benchmarks.made_up import made_up
 from zoo import registry, shelf
 from zoo.contract.request import Setting
@@ -34,7 +34,7 @@ def test_a_card_shows_the_newest_findings_about_its_own_weights() -> None:
         return records.make("study", identity, question="?", columns=[], rows=[], answer=answer)
 
     found = [record("a", "1", "old"), record("a", "1", "new"), record("a", "2", "other weights"), record("b", "1", "b")]
-    assert [each["answer"] for each in cards.concerning("ddpm", "1", found)] == ["new", "b"]
+    assert [each["answer"] for each in concerning("ddpm", "1", found)] == ["new", "b"]
 
 
 def test_a_card_shows_what_is_made_where_nothing_is_asked() -> None:
