@@ -272,9 +272,16 @@ def interpolation(generator: Sampled, setting: Setting) -> bytes:
 
 
 def png(images: np.ndarray, columns: int) -> bytes:
-    """uint8 (N, H, W, C) with C 1 or 3 as one picture, row by row; small images are enlarged to be seen."""
+    """uint8 (N, H, W, C) with C 1 or 3 as one picture, row by row; small images are enlarged to be seen.
+
+    One in colour has its 256 best colours and a third of the bytes, for records and cards travel with every clone; no
+    number is taken from it.
+    """
     from PIL import Image
 
     buffer = io.BytesIO()
-    Image.fromarray(sheet(features.enlarged(images, VISIBLE), columns, gap=0)).save(buffer, "PNG", optimize=True)
+    picture = Image.fromarray(sheet(features.enlarged(images, VISIBLE), columns, gap=0))
+    if picture.mode == "RGB":
+        picture = picture.quantize(256, dither=Image.Dither.NONE)
+    picture.save(buffer, "PNG", optimize=True)
     return buffer.getvalue()

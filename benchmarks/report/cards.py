@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Collection, Iterable, Mapping
-from io import BytesIO
 from pathlib import Path
 from typing import Any
-
-from PIL import Image
 
 from benchmarks.measure import samples
 from benchmarks.measure.workload import RUNTIMES
@@ -50,31 +47,18 @@ def write(checkpoint: Checkpoint, found: Iterable[Record]) -> Path:
 def contents(checkpoint: Checkpoint, found: Iterable[Record]) -> dict[str, bytes]:
     """`grid.png`, `interpolation.png` where there is noise, `curves.svg` where there are curves, and `README.md`.
 
-    Coloured ones have their 256 best colours and a third of the bytes, for they travel with every clone; records keep
-    the pictures as they were made, and the report shows those.
-
     Raises RecordError where the weights of the tree were not measured, StoreError where there are none.
     """
     config, found = shelf.config(checkpoint.name), list(found)
     section, rows = measured(checkpoint.name, config["weights"]["sha256"], found)
     shown, answered = default(checkpoint, rows), concerning(checkpoint.name, config["weights"]["sha256"], found)
-    pictures = {"grid.png": of_few_colours(base64.b64decode(shown.grid))}
+    pictures = {"grid.png": base64.b64decode(shown.grid)}
     if shown.interpolation:
-        pictures["interpolation.png"] = of_few_colours(base64.b64decode(shown.interpolation))
+        pictures["interpolation.png"] = base64.b64decode(shown.interpolation)
     if curves := config["training"].get("curves", []):
         pictures["curves.svg"] = curves_svg(curves).encode()
     card = render(checkpoint, config | _shown(checkpoint.spec), section, rows, answered)
     return {**pictures, CARD: card.encode()}
-
-
-def of_few_colours(png: bytes) -> bytes:
-    """A picture in colour in its 256 best ones; what is grey or has so few stays as it is."""
-    with Image.open(BytesIO(png)) as picture:
-        if picture.mode != "RGB":
-            return png
-        found = BytesIO()
-        picture.quantize(256, dither=Image.Dither.NONE).save(found, "PNG", optimize=True)
-    return found.getvalue()
 
 
 def _shown(spec: GeneratorSpec) -> dict[str, Any]:

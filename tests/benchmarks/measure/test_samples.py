@@ -86,14 +86,15 @@ class Negative:
 
 def test_a_grid_shows_what_was_shown_above_what_became_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GENZOO_HOME", str(tmp_path / "home"))
-    shown = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), np.uint8)
+    few = np.random.default_rng(0).integers(0, 256, (3, 4, 1, 3), np.uint8)  # with their negatives 24 of 256 colours
+    shown = np.ascontiguousarray(np.repeat(np.broadcast_to(few, (3, 4, 32, 3)), 8, axis=1))
     save_file({"sketch": shown}, tmp_path / "examples.safetensors")
     seen = (Condition("sketch", "image", image.Options(32, 32)),)
     generator = Negative(GeneratorSpec("g", "f", (), (32, 32, 3), seen), shown)
     drawn = samples.pictures(generator, Setting(), MADE_BY, Assets(tmp_path))
     assert set(drawn) == {"grid"}
     with Image.open(io.BytesIO(base64.b64decode(drawn["grid"]))) as picture:
-        found = np.asarray(picture)
+        found = np.asarray(picture.convert("RGB"))
     assert found.shape == (2 * samples.GRID_ROWS * 32, samples.COLUMNS * 32, 3)
     assert (found[:32, 32:64] == shown[1]).all()
     assert (found[32:64, 32:64] == 255 - shown[1]).all()
