@@ -70,7 +70,7 @@ async def test_a_deadline_is_of_a_request_with_its_repetitions(server: TritonSer
     async with connected(server.grpc_url, ["toy-ddpm"]) as runners:
         began = time.monotonic()
         with pytest.raises(ServingError) as raised:
-            await runners["toy-ddpm"].within(0.01).run(**long())
+            await runners["toy-ddpm"].within(0.01).run(**long(images=1280))  # twenty calls of a dozen milliseconds
         assert time.monotonic() - began < 1.0
     assert raised.value.code in (BUSY, LATE)
 
