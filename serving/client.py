@@ -126,7 +126,8 @@ class Model:
         return self
 
     def infer(self, tensors: Tensors, **parameters: str | int) -> Asking[Tensors]:
-        """More images than the model takes at once are asked for in turn. Raises ServingError."""
+        """More images than the model takes at once are asked for in turn, all in one time. Raises ServingError."""
+        began = time.monotonic()
         if missing := self._required - tensors.keys():
             raise ServingError(
                 f"{self.name} was sent no {' and no '.join(sorted(missing))}: it needs one for each image"
@@ -135,7 +136,7 @@ class Model:
         answers = []
         for start in range(0, max(1, count), most):
             part = {name: tensor[start : start + most] for name, tensor in tensors.items()}
-            answers.append((yield from self._part(part, parameters)))
+            answers.append((yield from self._part(part, parameters, began)))
         if len(answers) == 1:
             return {name: np.require(each, requirements="W") for name, each in answers[0].items()}
         return {name: np.concatenate([each[name] for each in answers]) for name in answers[0]}
@@ -178,8 +179,8 @@ class Model:
         found = yield from self._call("ModelStatistics", self._messages.ModelStatisticsRequest())
         return {model.name for model in found.model_stats}
 
-    def _part(self, tensors: Tensors, parameters: dict[str, str | int], *, insists: bool = True) -> Asking[Tensors]:
-        """Of one request."""
+    def _part(self, tensors: Tensors, parameters: dict[str, str | int], began: float | None = None) -> Asking[Tensors]:
+        """Of a request that `began` then; None is a question, which is asked once."""
         request = self._messages.ModelInferRequest(model_name=self.name)
         for key, value in (parameters | ({} if self.tier is None else {TIER: self.tier})).items():
             setattr(request.parameters[key], "int64_param" if isinstance(value, int) else "string_param", value)
@@ -202,7 +203,9 @@ class Model:
         shared = self._memories.take(size) if memory.LARGE <= size <= memory.MOST else None
         if shared is not None:
             request.parameters[memory.MEMORY].string_param = shared.said
-        answer = yield from (self._insist(infer) if insists else self._made_of(infer(min(KNOWN_S, self.timeout_s))))
+        answer = yield from (
+            self._made_of(infer(min(KNOWN_S, self.timeout_s))) if began is None else self._insist(infer, began)
+        )
         if shared is not None and memory.MEMORY in request.parameters:
             self._near = [each.shape[0] for each in answer.outputs] == [0]
             found = self._shared(shared, len(tensors["seed"]), answer.outputs[0]) if self._near else {}
@@ -231,7 +234,7 @@ class Model:
     def _known(self, order: str) -> Asking[bool]:
         """Whether a request that goes row by row is being made: of one whose process has died Triton says nothing."""
         try:
-            answer = yield from self._part({"seed": np.zeros(1, np.uint64)}, {ABOUT: order}, insists=False)
+            answer = yield from self._part({"seed": np.zeros(1, np.uint64)}, {ABOUT: order})
         except ServingError as error:
             return error.code == LATE or not LOST.search(error.details)
         return bool(answer["image"].any())
@@ -242,12 +245,14 @@ class Model:
             return float(steps.sum())
         return self._usual * max(map(len, tensors.values()))
 
-    def _insist(self, infer: Callable[[float], Call]) -> Asking[Any]:
+    def _insist(self, infer: Callable[[float], Call], began: float) -> Asking[Any]:
         """An answer, though the model's process or the server was replaced meanwhile."""
-        began, paused = time.monotonic(), 0.0
+        paused = 0.0
         while True:
             left = self.timeout_s - (time.monotonic() - began)
-            call = infer(max(left, 1e-3))
+            if left <= 0.0:
+                raise ServingError(self._late, LATE)
+            call = infer(left)
             call.request.parameters["timeout"].int64_param = max(1, int(left * 1e6))  # so nothing is made for nobody
             try:
                 return (yield from self._made_of(call))

@@ -88,7 +88,6 @@ class TritonGauges(Gauges):
         for name, value in values.items():
             self._metrics[name].set(value)
 
-
     def close(self) -> None:
         _leave(self._metrics, self._families)
 
