@@ -10,10 +10,8 @@ geometric mean over the feature nets that `zoo/checkpoints/front.json` has of it
 from __future__ import annotations
 
 import asyncio
-import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,15 +19,14 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
+from benchmarks.measure import started
 from benchmarks.measure.open_loop import Answer, Ask, Pool, closed, in_time, offered, quantile
 from benchmarks.templates.marks import replace_marked
 from export.bundle import Bundle
 from export.gate import require
-from serving import front, model_repository
+from serving import front
 from serving.bundles import prepare_all
-from serving.doors.process import Door
 from serving.front import Point
-from serving.server import TritonServer
 
 USUAL = ("ddpm", "ddpm-pd4", "ddpm-pd2", "ddpm-pd1")
 AUTO = "auto"
@@ -67,20 +64,6 @@ def points(bundles: Sequence[Bundle]) -> list[Point]:
 
 def distance(point: Point) -> float:
     return float(np.exp(np.mean(np.log(list(point.distances.values())))))
-
-
-@contextmanager
-def opened(bundles: Sequence[Bundle], *more: str) -> Iterator[Door]:
-    """A door that refuses nobody for a budget, with `more` of its options."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        repository = model_repository.write(bundles, folder / "models")
-        roomy = ("--requests-per-minute", "1e9", "--calls-per-minute", "1e12", *more)
-        with (
-            TritonServer(repository, folder / "triton.log", canary_seconds=0) as server,
-            Door(server.grpc_url, folder / "door.log", options=roomy) as door,
-        ):
-            yield door
 
 
 def body(choice: Point | None, deadline_s: float) -> dict[str, Any]:
@@ -222,7 +205,8 @@ def main(
     """Measure `model: auto` beside fixed choices under load."""
     bundles = [require(bundle) for bundle in prepare_all(names or USUAL)]
     known = points(bundles)
-    with opened(bundles, *(("--slots", str(slots)) if slots else ())) as door:
+    options = ("--slots", str(slots)) if slots else ()
+    with started.ended_by_sigterm(), started.triton_and_door(*bundles, options=options) as (_, door):
         found = asyncio.run(measured(door.address, known, deadline_ms / 1e3, seconds, sorted(loads or LOADS)))
     lines = "\n".join(table(*found, deadline_ms / 1e3))
     if readme:

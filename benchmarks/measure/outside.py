@@ -19,7 +19,7 @@ from typing import Annotated, Any
 
 import typer
 
-from benchmarks.measure.auto import opened
+from benchmarks.measure import started
 from benchmarks.measure.frameworks import environment
 from benchmarks.measure.workload import WorkloadError
 from benchmarks.templates.marks import replace_marked
@@ -94,7 +94,8 @@ def main(
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         write_inputs(folder, prompts_of(name))
-        door = stack.enter_context(opened([bundle]))
+        stack.enter_context(started.ended_by_sigterm())
+        _, door = stack.enter_context(started.triton_and_door(bundle))
         words = options(name, f"http://{door.address}", clients, requests)
         done = subprocess.run(
             [str(python.parent / "aiperf"), *words], cwd=folder, capture_output=True, text=True, check=False

@@ -52,19 +52,20 @@ def process(words: Sequence[str], *, heard: bool = False) -> Iterator[subprocess
 
 
 @contextmanager
-def triton(bundle: Bundle, *, by_rows: bool = True) -> Iterator[TritonServer]:
-    """A server of one generator without canaries, in a folder of its own."""
+def triton(*bundles: Bundle, by_rows: bool = True) -> Iterator[TritonServer]:
+    """A server of some generators without canaries, in a folder of its own."""
     with tempfile.TemporaryDirectory() as path:
         folder = Path(path)
-        repository = model_repository.write([bundle], folder / "models", by_rows=by_rows)
+        repository = model_repository.write(bundles, folder / "models", by_rows=by_rows)
         with TritonServer(repository, folder / "triton.log", canary_seconds=0, scratch=[folder]) as server:
             yield server
 
 
 @contextmanager
-def triton_and_door(bundle: Bundle) -> Iterator[tuple[TritonServer, Door]]:
-    """The door refuses nobody."""
-    with triton(bundle) as server, Door(server.grpc_url, server.log.with_name("door.log"), options=ROOMY) as door:
+def triton_and_door(*bundles: Bundle, options: Sequence[str] = ()) -> Iterator[tuple[TritonServer, Door]]:
+    """The door refuses nobody for a budget; it has `options` beside."""
+    options = (*ROOMY, *options)
+    with triton(*bundles) as server, Door(server.grpc_url, server.log.with_name("door.log"), options=options) as door:
         yield server, door
 
 

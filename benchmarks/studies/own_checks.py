@@ -48,7 +48,7 @@ def _translated(generator: str, shown: str, measured: str, words: str) -> Check:
 RECALL = Check("how much of the data it shows: recall, critic", Measured("recall", "critic"))
 NEAR = Check("distance to real pictures, critic", Measured("fd", "critic"))
 ACCURACY = Check("pictures told as the class that was asked for", Measured("accuracy"))
-DARK, LIGHT = "a scene by night", "a scene by day"
+DARK = "a scene by night"
 MASKS, CHANGE = "a scene and masks of its critters", "a face and a change"
 
 # By the title of a system.
