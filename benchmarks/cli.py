@@ -41,7 +41,11 @@ def bench(
     samples: Annotated[int, typer.Option(min=50, max=50_000, help="Images judged for quality.")] = 2000,
     tree: Annotated[bool, typer.Option(help="Only the settings that the family tree shows.")] = False,
     quick: Annotated[
-        bool, typer.Option(help="Through Triton, single-stream, shorter runs, at most 100 network calls an image.")
+        bool,
+        typer.Option(
+            help="Through Triton, single-stream, shorter runs, at most 100 network calls an image; prompts and the "
+            "like are a generator's own examples, for which no data set is drawn."
+        ),
     ] = False,
     rounds: Annotated[
         int | None, typer.Option(min=3, max=100, help="Short runs of each; 7, or 5 in a quick run.")
@@ -94,7 +98,7 @@ def bench(
     protocol = QUICK if quick else FULL
     protocol = replace(protocol, count=rounds or protocol.count)
     tell: Callable[[str], None] = (lambda _: None) if as_json else typer.echo
-    choice = sweep.Choice(tuple(steps or ()), tree, sweep.QUICK_CALLS if quick else None)
+    choice = sweep.Choice(tuple(steps or ()), tree, sweep.QUICK_CALLS if quick else None, quick)
     bundles = _bundles(names or _measurable(choice), tell)
     if left := sweep.left_out(bundles, choice):
         tell(f"left to a run without --quick, more than {choice.calls} calls an image: {', '.join(left)}")

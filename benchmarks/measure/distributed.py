@@ -99,7 +99,7 @@ class Measured:
 def _moved(each: Each, opened: Mapping[str, Bundle]) -> Each:
     """The same with the bundle of this machine; what was known of it elsewhere is found anew."""
     bundle = opened[str(each.row.bundle.path)]
-    return dataclasses.replace(each, row=Row(bundle, each.row.setting))
+    return dataclasses.replace(each, row=Row(bundle, each.row.setting, by_examples=each.row.by_examples))
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class Drawn:
     carried: Carried
     runtime: str
     shard: samples.Shard
-    dataset: str  # whose held-out pictures may say what is asked for
+    asks_of: str  # the data set whose held-out pictures may say what is asked for
 
     @property
     def cargo(self) -> fanout.Cargo:
@@ -118,7 +118,7 @@ class Drawn:
     def __call__(self) -> np.ndarray:
         with pieces.checkpoints(_checkpoints([self.carried])):
             made = _opened(self.carried, self.runtime)
-            return samples.make(made, self.shard, samples.asked(made.spec, self.dataset, made.assets))
+            return samples.make(made, self.shard, samples.asked(made.spec, self.asks_of, made.assets))
 
 
 class _InBatches:
@@ -249,7 +249,7 @@ def _measured(
 def _draw(judged: Sequence[Judged], carried: Mapping[str, Carried], workers: fanout.Workers, told: Tell) -> None:
     """Every shard that is not here yet, kept where `samples.draw` finds it."""
     wanted = [
-        Drawn(carried[str(each.row.bundle.path)], each.runtime, shard, each.row.dataset)
+        Drawn(carried[str(each.row.bundle.path)], each.runtime, shard, each.row.asks_of)
         for each in judged
         for shard in samples.shards(
             each.row.spec, each.row.setting, each.count, sweep.made_by(each), metrics.frequencies(each.row.judges)

@@ -74,7 +74,7 @@ def shards(bundle: Bundle, count: int) -> list[Drawn]:
     """Of a bundle's own setting."""
     carried = Carried.of(bundle)
     wanted = samples.shards(bundle.served_spec, Setting(), count * samples.SHARD, sweep.artifact(bundle))
-    return [Drawn(carried, Runtime.ONNXRUNTIME, shard, dataset="") for shard in wanted]
+    return [Drawn(carried, Runtime.ONNXRUNTIME, shard, asks_of="") for shard in wanted]
 
 
 def measure(address: str, bundle: Bundle) -> Iterator[dict[str, Any]]:

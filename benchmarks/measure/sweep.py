@@ -61,6 +61,7 @@ class Row:
     bundle: Bundle
     setting: Setting
     nets: tuple[Path, ...] = ()  # of a user, in which it is judged too
+    by_examples: bool = False  # as of a choice
 
     @property
     def spec(self) -> GeneratorSpec:
@@ -79,22 +80,27 @@ class Row:
         """That it was trained on; empty for a bundle that only its folder knows."""
         return registry.entry(self.bundle.name).dataset if self.bundle.name in registry.names() else ""
 
+    @property
+    def asks_of(self) -> str:
+        """The data set whose held-out pictures may say what it is asked for; empty where its own examples do."""
+        return "" if self.by_examples else self.dataset
+
     @cached_property
     def judges(self) -> Judges:
         """Those of its data set: without nets where it is asked by its few examples, whose pictures are no sample."""
         found = judges_of(self.dataset, self.nets)
-        few = samples.examples(self.spec) and not samples.asks(self.spec, self.dataset)
+        few = samples.examples(self.spec) and not samples.asks(self.spec, self.asks_of)
         return dataclasses.replace(found, nets=()) if few else found
 
     @cached_property
     def asked(self) -> Assets:
         """What its images are asked for where they are judged. Raises DatasetError."""
-        return samples.asked(self.spec, self.dataset, self.bundle.assets)
+        return samples.asked(self.spec, self.asks_of, self.bundle.assets)
 
     @property
     def conditions(self) -> str:
         """The same, in words."""
-        return samples.OF_HELD_OUT if samples.asks(self.spec, self.dataset) else samples.DRAWN
+        return samples.OF_HELD_OUT if samples.asks(self.spec, self.asks_of) else samples.DRAWN
 
     @property
     def words(self) -> dict[str, Any]:
@@ -242,6 +248,7 @@ class Choice:
     steps: tuple[int, ...] = ()  # these and nothing else
     tree: bool = False  # its systems and nothing else
     calls: int | None = None  # network calls for an image, at most
+    by_examples: bool = False  # asked by their own, without drawing data sets that could ask: that takes minutes
 
     def settings(self, spec: GeneratorSpec, systems: Iterable[System] = ()) -> tuple[Setting, ...]:
         """Without doubles, and without steps that the generator was not trained for."""
@@ -269,7 +276,7 @@ USUAL = Choice()
 def rows(bundles: Iterable[Bundle], choice: Choice = USUAL, nets: Sequence[Path] = ()) -> list[Row]:
     """Every generator at each of its settings; `nets` are a user's, in which images are judged too."""
     return [
-        Row(each, setting, tuple(nets))
+        Row(each, setting, tuple(nets), choice.by_examples)
         for each in bundles
         for setting in choice.settings(each.served_spec, _systems(each))
     ]

@@ -8,12 +8,14 @@ import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from benchmarks import records
-from benchmarks.measure import sweep, tables, workload
+from benchmarks.measure import samples, sweep, tables, workload
 from benchmarks.measure.rounds import Journal, Rounds
 from benchmarks.measure.sweep import Cell
 from benchmarks.measure.workload import BATCHES, SCENARIOS, Load, WorkloadError
@@ -26,6 +28,7 @@ from export.engine_build import build
 from export.gate import GateError, require
 from tests.benchmarks.made_up import quality
 from tests.stand_ins import TensorRT
+from zoo import registry, shelf
 from zoo.contract.feeds import Tensors
 from zoo.contract.request import SampleRequest, Setting
 from zoo.contract.spec import GeneratorSpec, Sampling
@@ -188,6 +191,25 @@ def test_generators_that_do_not_fit_into_memory_are_parts(toy_bundles: Mapping[s
     apart = sweep.parts(cells, [], memory=1)
     assert [[cell.id for cell in part.cells] for part in apart] == [[cell.id] for cell in cells]
     assert {cell.reference for cell in cells} == {"toy-linear on onnxruntime, single-stream"}
+
+
+def test_a_quick_choice_asks_by_examples_and_draws_no_data_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its pictures take minutes and packages of their own, which who wants a first impression need not have."""
+    monkeypatch.setattr(samples, "_held_out", lambda dataset: pytest.fail(f"{dataset} was drawn"))
+    checkpoint = registry.checkpoint("t2i-lcm")
+    bundle: Any = SimpleNamespace(
+        name=checkpoint.name, served_spec=checkpoint.spec, assets=shelf.assets(checkpoint.name)
+    )
+    full, quick = (
+        row for by_examples in (False, True)
+        for row in sweep.rows([bundle], sweep.Choice((4,), by_examples=by_examples))
+    )  # fmt: skip
+    assert (full.conditions, quick.conditions) == (samples.OF_HELD_OUT, samples.DRAWN)
+    assert quick.asked is bundle.assets
+    assert full.judges.nets
+    assert not quick.judges.nets, "a few examples are no sample"
+    assert quick.judges.everybody, "but what they say can be read in their pictures"
+    assert sweep.asked_of(quick) == {}
 
 
 def test_the_reference_is_the_one_that_is_named_or_the_first(toy_bundles: Mapping[str, Path]) -> None:
